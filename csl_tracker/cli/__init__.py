@@ -1,0 +1,1 @@
+"""The command ``csl-tracker``: one module per sub-command."""

@@ -1,0 +1,84 @@
+"""Entry point of ``csl-tracker``.
+
+Every sub-command is a module of this package with ``HELP`` (one line), ``add_arguments(parser)`` and ``run(args) -> int``. Modules
+are imported when they are asked for, so that ``csl-tracker track`` does not need what only training needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from csl_tracker import __version__
+from csl_tracker.errors import CslTrackerError
+
+COMMANDS = {
+    "track": "track instruments in a video, a folder of frames or a dataset sequence",
+    "info": "describe a weights file",
+    "train": "train a network from a YAML configuration",
+    "evaluate": "measure weights on the labelled sequences of a dataset",
+    "synthesize": "write synthetic endoscopic sequences in the EndoVis 2015 layout",
+    "demo": "run bag, node and evaluation on an embedded synthetic sequence or on your own input",
+}
+"""Sub-commands and their help; each is the module ``csl_tracker.cli.NAME``."""
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """The parser; only the arguments of ``command`` are filled in, since that imports its module."""
+    parser = argparse.ArgumentParser(prog="csl-tracker", description="Tracking of surgical instruments with CSL networks.")
+    parser.add_argument("--version", action="version", version=f"csl-tracker {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, text in COMMANDS.items():
+        sub = subparsers.add_parser(name, help=text, description=text)
+        if name == command:
+            module = importlib.import_module(f"csl_tracker.cli.{name}")
+            module.add_arguments(sub)
+            sub.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one sub-command.
+
+    Returns:
+        0 when it did its work, 2 for a mistake of the user (one sentence on stderr), 130 after Ctrl-C.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    command = next((word for word in arguments if word in COMMANDS), None)
+    debug = "--debug" in arguments
+    try:
+        args = build_parser(command).parse_args(arguments)
+        return int(args.run(args))
+    except CslTrackerError as error:
+        if debug:
+            raise
+        print(f"csl-tracker: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except ModuleNotFoundError as error:
+        if debug or (error.name or "").startswith("csl_tracker"):
+            raise
+        print(
+            f"csl-tracker: '{command}' needs the Python package {error.name!r}, which is not installed here;"
+            " install the extra that brings it (pip install 'csl_tracker[train]').",
+            file=sys.stderr,
+        )
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print("\ncsl-tracker: stopped.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

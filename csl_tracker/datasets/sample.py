@@ -1,0 +1,78 @@
+"""What every dataset yields, whatever its layout on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from csl_tracker.pixels import Size
+
+Image = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled frame.
+
+    Attributes:
+        image: uint8 (H, W, 3), RGB.
+        label_map: uint8 (H, W), 0 background, then the classes in the dataset's order, 255 ignore; None without masks.
+        landmarks: float64 (instruments, landmarks, 2), (x, y) in px of this image; NaN where not visible or not labelled.
+        labelled: bool (instruments, landmarks); False where nobody looked, so that the landmark can be neither trained on
+            nor scored. A landmark that is labelled and NaN is known to be absent.
+        sequence: Name of the sequence.
+        frame: Number of the frame in its sequence, from 0.
+        stamp_ns: Time since the start of the sequence, ns.
+    """
+
+    image: Image
+    label_map: Image | None
+    landmarks: npt.NDArray[np.float64]
+    labelled: npt.NDArray[np.bool_]
+    sequence: str
+    frame: int
+    stamp_ns: int
+
+    @property
+    def visible(self) -> npt.NDArray[np.bool_]:
+        """bool (instruments, landmarks): labelled and inside view."""
+        return np.asarray(self.labelled & np.isfinite(self.landmarks).all(axis=-1))
+
+
+@runtime_checkable
+class Sequence(Protocol):
+    """A stream of samples of equal size; iterating again starts anew. Nothing keeps all the frames in memory."""
+
+    @property
+    def name(self) -> str:
+        """Name within its dataset, such as ``Dataset3``."""
+
+    @property
+    def landmarks(self) -> tuple[str, ...]:
+        """Landmark names, in the order of ``Sample.landmarks``."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of the label values."""
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Names of the instruments, in the order of ``Sample.landmarks``: ``left``, ``right``, ..."""
+
+    @property
+    def fps(self) -> float:
+        """Frames a second."""
+
+    @property
+    def size(self) -> Size:
+        """(height, width) of every frame, px."""
+
+    def __len__(self) -> int:
+        """Number of frames."""
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Yield the samples in the order of time."""

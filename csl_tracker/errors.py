@@ -1,0 +1,33 @@
+"""Errors that a user can cause and can mend.
+
+Every message is one full sentence that names the file, the offending value and the remedy. The command line prints it
+without a traceback and exits with 2; anything that is not a ``CslTrackerError`` is a defect of this package.
+"""
+
+
+class CslTrackerError(Exception):
+    """Base of all errors that a user can cause and can mend."""
+
+
+class ConfigError(CslTrackerError):
+    """A configuration file or an override names something unknown or impossible."""
+
+
+class DatasetError(CslTrackerError):
+    """A dataset folder, a video, a mask or an annotation file is missing, broken or inconsistent."""
+
+
+class WeightsError(CslTrackerError):
+    """A weights file is missing, truncated, foreign, or made for other landmarks or classes."""
+
+
+class ImageError(CslTrackerError):
+    """An image that cannot be used: empty, of an unknown encoding, or of impossible dimensions."""
+
+
+class BagError(CslTrackerError):
+    """A bag is missing, broken, or lacks the topic that was asked for."""
+
+
+class EngineError(CslTrackerError):
+    """An inference engine or a device that was asked for is not there."""

@@ -1,0 +1,122 @@
+"""What is tracked: landmark names, classes, skeleton and drawing colours.
+
+One description serves the datasets, the network's heads, the messages and the drawings; it travels inside the weights
+file, so that a model knows by itself what its channels mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+Color = tuple[int, int, int]
+"""An RGB colour, each channel 0..255."""
+
+IGNORE_LABEL = 255
+"""Pixels of a label map that belong to no known class: they are neither trained on nor scored."""
+
+
+@dataclass(frozen=True)
+class InstrumentSet:
+    """The landmarks and classes that a model knows.
+
+    Attributes:
+        landmarks: Landmark names, in the order of the heatmap channels.
+        classes: Class names in the order of the label values; the first is the background.
+        skeleton: Pairs of landmark names that are joined by a line in drawings and kept together when peaks are grouped
+            into instruments.
+        flip_pairs: Pairs of landmark names that swap when the image is mirrored.
+        shaft_axis: Two landmark names; the direction from the first to the second is the shaft's direction to the tip.
+        landmark_colors: One RGB colour per landmark.
+        class_colors: One RGB colour per class, the background's included.
+    """
+
+    landmarks: tuple[str, ...]
+    classes: tuple[str, ...]
+    skeleton: tuple[tuple[str, str], ...] = ()
+    flip_pairs: tuple[tuple[str, str], ...] = ()
+    shaft_axis: tuple[str, str] | None = None
+    landmark_colors: tuple[Color, ...] = ()
+    class_colors: tuple[Color, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Reject names that are repeated or unknown.
+
+        Raises:
+            ValueError: A name stands twice, a pair names an unknown landmark, or colours and names differ in number.
+        """
+        for what, names in (("landmark", self.landmarks), ("class", self.classes)):
+            if len(set(names)) != len(names):
+                raise ValueError(f"a {what} name stands twice in {names}")
+        if not self.landmarks and len(self.classes) < 2:
+            raise ValueError("an instrument set needs a landmark or a class besides the background")
+        pairs = [*self.skeleton, *self.flip_pairs, *((self.shaft_axis,) if self.shaft_axis else ())]
+        for pair in pairs:
+            for name in pair:
+                if name not in self.landmarks:
+                    raise ValueError(f"the pair {pair} names the unknown landmark {name!r}, known are {self.landmarks}")
+        for colors, names in ((self.landmark_colors, self.landmarks), (self.class_colors, self.classes)):
+            if colors and len(colors) != len(names):
+                raise ValueError(f"{len(colors)} colours for {len(names)} names {names}")
+
+    @property
+    def num_landmarks(self) -> int:
+        """Number of landmarks, and of heatmap channels."""
+        return len(self.landmarks)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, the background included."""
+        return len(self.classes)
+
+    def flip_permutation(self) -> list[int]:
+        """Landmark order after the image was mirrored: entry ``i`` is the landmark that takes the place of ``i``."""
+        order = list(range(self.num_landmarks))
+        for a, b in self.flip_pairs:
+            i, j = self.landmarks.index(a), self.landmarks.index(b)
+            order[i], order[j] = j, i
+        return order
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and strings, for the JSON header of a weights file."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> InstrumentSet:
+        """Rebuild a set from :meth:`to_dict`'s output, lists or tuples alike.
+
+        Raises:
+            ValueError: A name is repeated or unknown.
+            KeyError: ``landmarks`` or ``classes`` is missing.
+        """
+
+        def pairs(key: str) -> tuple[Any, ...]:
+            return tuple(tuple(item) for item in data.get(key, ()))
+
+        axis = data.get("shaft_axis")
+        return cls(
+            landmarks=tuple(data["landmarks"]),
+            classes=tuple(data["classes"]),
+            skeleton=pairs("skeleton"),
+            flip_pairs=pairs("flip_pairs"),
+            shaft_axis=(axis[0], axis[1]) if axis else None,
+            landmark_colors=pairs("landmark_colors"),
+            class_colors=pairs("class_colors"),
+        )
+
+
+ENDOVIS = InstrumentSet(
+    landmarks=("center", "shaft", "head", "left_clasper", "right_clasper"),
+    classes=("background", "shaft", "manipulator"),
+    skeleton=(("center", "shaft"), ("shaft", "head"), ("head", "left_clasper"), ("head", "right_clasper")),
+    flip_pairs=(("left_clasper", "right_clasper"),),
+    shaft_axis=("center", "shaft"),
+    landmark_colors=((255, 0, 255), (255, 160, 0), (255, 255, 0), (0, 255, 0), (0, 200, 255)),
+    class_colors=((0, 0, 0), (70, 130, 255), (255, 210, 60)),
+)
+"""EndoVis 2015 robotic and the synthetic sequences: `center` is the ring on the shaft, the point of the pose files;
+`shaft` lies between ring and wrist, `head` at the wrist, the claspers at their tips."""
+
+INSTRUMENT_SETS: Mapping[str, InstrumentSet] = {"endovis": ENDOVIS}
+"""Sets that a training configuration can name."""
