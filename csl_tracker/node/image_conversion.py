@@ -1,0 +1,289 @@
+"""Image messages to RGB arrays and back. This module imports no ROS: it takes anything with the fields of the message.
+
+The real ``cv_bridge`` of ROS 2 is used where :func:`find_cv_bridge` finds it in working order; otherwise, and for the
+encodings that it does not know as colours, the conversions below serve. Both are held to the same tests.
+"""
+
+from __future__ import annotations
+
+import array
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from csl_tracker.errors import ImageError
+
+logger = logging.getLogger(__name__)
+
+Image = npt.NDArray[np.uint8]
+AnyImage = npt.NDArray[Any]
+
+
+class ImageMessage(Protocol):
+    """The fields of ``sensor_msgs/Image`` that are read here."""
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+
+    @property
+    def encoding(self) -> str:
+        """Name of the pixel layout, as in ``sensor_msgs/image_encodings.hpp``."""
+
+    @property
+    def step(self) -> int:
+        """Bytes from one row to the next."""
+
+    @property
+    def is_bigendian(self) -> int | bool:
+        """Whether the samples of 16 bits have their high byte first."""
+
+    @property
+    def data(self) -> Any:
+        """The bytes: ``array.array('B')``, ``bytes`` or a uint8 array."""
+
+
+class UnusableImageError(ImageError):
+    """A message that is no usable image.
+
+    Attributes:
+        reason: One word for counting: ``size``, ``step``, ``data``, ``encoding`` or ``decode``.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def _from(code: int) -> Callable[[AnyImage], AnyImage]:
+    return lambda image: cv2.cvtColor(image, code)
+
+
+def _same(image: AnyImage) -> AnyImage:
+    return image
+
+
+# encoding -> (channels, bytes of a channel, conversion to RGB of the same depth)
+_PACKED: dict[str, tuple[int, int, Callable[[AnyImage], AnyImage]]] = {
+    "rgb8": (3, 1, _same),
+    "bgr8": (3, 1, _from(cv2.COLOR_BGR2RGB)),
+    "rgba8": (4, 1, _from(cv2.COLOR_RGBA2RGB)),
+    "bgra8": (4, 1, _from(cv2.COLOR_BGRA2RGB)),
+    "mono8": (1, 1, _from(cv2.COLOR_GRAY2RGB)),
+    "8UC1": (1, 1, _from(cv2.COLOR_GRAY2RGB)),
+    "8UC3": (3, 1, _from(cv2.COLOR_BGR2RGB)),
+    "8UC4": (4, 1, _from(cv2.COLOR_BGRA2RGB)),
+    "rgb16": (3, 2, _same),
+    "bgr16": (3, 2, _from(cv2.COLOR_BGR2RGB)),
+    "rgba16": (4, 2, _from(cv2.COLOR_RGBA2RGB)),
+    "bgra16": (4, 2, _from(cv2.COLOR_BGRA2RGB)),
+    "mono16": (1, 2, _from(cv2.COLOR_GRAY2RGB)),
+    "16UC1": (1, 2, _from(cv2.COLOR_GRAY2RGB)),
+    "16UC3": (3, 2, _from(cv2.COLOR_BGR2RGB)),
+    "16UC4": (4, 2, _from(cv2.COLOR_BGRA2RGB)),
+    "yuv422": (2, 1, _from(cv2.COLOR_YUV2RGB_UYVY)),
+    "uyvy": (2, 1, _from(cv2.COLOR_YUV2RGB_UYVY)),
+    "yuv422_yuy2": (2, 1, _from(cv2.COLOR_YUV2RGB_YUY2)),
+    "yuyv": (2, 1, _from(cv2.COLOR_YUV2RGB_YUY2)),
+    **{
+        f"bayer_{pattern}{8 * depth}": (1, depth, _from(code))
+        for pattern, code in (
+            ("rggb", cv2.COLOR_BayerRGGB2RGB),
+            ("bggr", cv2.COLOR_BayerBGGR2RGB),
+            ("gbrg", cv2.COLOR_BayerGBRG2RGB),
+            ("grbg", cv2.COLOR_BayerGRBG2RGB),
+        )
+        for depth in (1, 2)
+    },
+}
+# A plane of brightness with one of colour pairs, half as high, below it.
+_SEMI_PLANAR = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21}
+# In pairs of columns (or rows), so that odd sizes are impossible.
+_PAIRED_COLUMNS = {"yuv422", "uyvy", "yuv422_yuy2", "yuyv", *_SEMI_PLANAR}
+
+ENCODINGS: tuple[str, ...] = (*_PACKED, *_SEMI_PLANAR)
+"""All encodings that :func:`to_rgb` takes. ``8UCn`` and ``16UCn`` name no colour order: BGR is taken, as OpenCV does."""
+
+CV_BRIDGE_ENCODINGS = frozenset(
+    name
+    for name in _PACKED
+    if name not in ("uyvy", "yuyv") and "UC" not in name and not (name.startswith("bayer") and name.endswith("16"))
+)
+"""What the ``cv_bridge`` of every ROS 2 distribution converts to ``rgb8`` by itself."""
+
+
+def to_rgb(message: ImageMessage, cv_bridge: Any | None = None) -> Image:
+    """Turn an image message into RGB.
+
+    Args:
+        message: The image. Rows may be padded (``step`` larger than a row's bytes).
+        cv_bridge: What :func:`find_cv_bridge` gave; None converts here.
+
+    Returns:
+        uint8 (height, width, 3), RGB. 16-bit samples are scaled by 255 / 65535. Without any conversion to do the array
+        shares the message's memory, so that it must not be written to.
+
+    Raises:
+        UnusableImageError: The message is empty, of an unknown encoding, or its sizes do not agree.
+    """
+    rows = _checked_rows(message)
+    if cv_bridge is not None and message.encoding in CV_BRIDGE_ENCODINGS:
+        try:
+            return np.asarray(cv_bridge.imgmsg_to_cv2(message, desired_encoding="rgb8"), np.uint8)
+        except Exception as error:
+            raise UnusableImageError(
+                "decode", f"cv_bridge cannot convert an image of encoding {message.encoding!r}: {error}."
+            ) from error
+    height, width = int(message.height), int(message.width)
+    if message.encoding in _SEMI_PLANAR:
+        return np.asarray(cv2.cvtColor(np.ascontiguousarray(rows[:, :width]), _SEMI_PLANAR[message.encoding]), np.uint8)
+    channels, depth, convert = _PACKED[message.encoding]
+    pixels: AnyImage = rows[:, : width * channels * depth]
+    if depth == 2:
+        samples = np.ascontiguousarray(pixels).view(">u2" if message.is_bigendian else "<u2")
+        pixels = samples.astype(np.uint16, copy=False)
+    shape = (height, width) if channels == 1 else (height, width, channels)
+    rgb = convert(pixels.reshape(shape))
+    if depth == 2:
+        rgb = cv2.convertScaleAbs(rgb, alpha=255 / 65535)
+    return np.asarray(rgb, np.uint8)
+
+
+def _checked_rows(message: ImageMessage) -> Image:
+    """The message's bytes as uint8 (rows, step), after every check."""
+    height, width, step, encoding = int(message.height), int(message.width), int(message.step), message.encoding
+    if height <= 0 or width <= 0:
+        raise UnusableImageError("size", f"The image is {width}x{height} px; a camera driver has to publish at least 1x1 px.")
+    if encoding in _SEMI_PLANAR:
+        row_bytes, rows = width, height * 3 // 2
+    elif encoding in _PACKED:
+        channels, depth, _ = _PACKED[encoding]
+        row_bytes, rows = width * channels * depth, height
+    else:
+        raise UnusableImageError(
+            "encoding", f"The image has the encoding {encoding!r}, which is not known; publish one of {', '.join(ENCODINGS)}."
+        )
+    if (encoding in _PAIRED_COLUMNS and width % 2) or (encoding in _SEMI_PLANAR and height % 2):
+        raise UnusableImageError(
+            "size", f"The image is {width}x{height} px, but {encoding} stores pixels in pairs; publish an even size."
+        )
+    if encoding.startswith("bayer") and (width < 3 or height < 3):
+        raise UnusableImageError(
+            "size", f"The image is {width}x{height} px, too small for the mosaic of {encoding}; 3x3 px is the least."
+        )
+    data = message.data
+    buffer = np.asarray(data, np.uint8) if isinstance(data, list | tuple) else np.frombuffer(data, np.uint8)
+    if buffer.size == 0:
+        raise UnusableImageError("data", f"The image of {width}x{height} px carries no data; check the camera driver.")
+    if step < row_bytes:
+        raise UnusableImageError(
+            "step",
+            f"The image's step is {step} bytes, but {width} px of {encoding} need {row_bytes} bytes; check the camera driver.",
+        )
+    if buffer.size != step * rows:
+        raise UnusableImageError(
+            "data",
+            f"The image carries {buffer.size} bytes instead of {step * rows} ({rows} rows of {step}); check the camera driver.",
+        )
+    return buffer.reshape(rows, step)
+
+
+def decode_compressed(data: Any, image_format: str = "") -> Image:
+    """Decode the data of a ``sensor_msgs/CompressedImage`` (JPEG or PNG).
+
+    Args:
+        data: The file's bytes: ``array.array('B')``, ``bytes`` or a uint8 array.
+        image_format: The message's ``format``, for the error only: the data says by itself what it is.
+
+    Returns:
+        uint8 (height, width, 3), RGB.
+
+    Raises:
+        UnusableImageError: There are no bytes or they are no image.
+    """
+    buffer = np.frombuffer(data, np.uint8)
+    if buffer.size == 0:
+        raise UnusableImageError("data", "The compressed image carries no data; check the camera driver.")
+    try:
+        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise UnusableImageError(
+            "decode",
+            f"The {buffer.size} bytes of a compressed image (format {image_format!r}) are no JPEG and no PNG, or are cut off.",
+        )
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def fill_image(message: Any, image: Image) -> Any:
+    """Fill an image message's size, encoding and data; the header stays as it is.
+
+    Args:
+        message: A ``sensor_msgs/Image``.
+        image: uint8 (H, W, 3) RGB, sent as ``rgb8``, or uint8 (H, W), sent as ``mono8``.
+
+    Returns:
+        The same message.
+    """
+    message.height, message.width = int(image.shape[0]), int(image.shape[1])
+    message.encoding = "mono8" if image.ndim == 2 else "rgb8"
+    message.step = message.width * (1 if image.ndim == 2 else 3)
+    message.is_bigendian = 0
+    data = array.array("B")  # the one type that the generated setter takes without looking at every byte
+    data.frombytes(np.ascontiguousarray(image).data)
+    message.data = data
+    return message
+
+
+# Run in a process of its own: a cv_bridge that was built against another NumPy can bring the interpreter down. ROS 1's
+# (Debian's python3-cv-bridge) is told apart by the ament index, where only a ROS 2 package is registered.
+_PROBE = """
+import os, pathlib, sys
+import cv_bridge
+from sensor_msgs.msg import Image
+file = pathlib.Path(cv_bridge.__file__).resolve()
+prefixes = [pathlib.Path(p) for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
+marker = "share/ament_index/resource_index/packages/cv_bridge"
+if not any((prefix / marker).exists() and file.is_relative_to(prefix.resolve()) for prefix in prefixes):
+    sys.exit("it is not a package of the ROS 2 in AMENT_PREFIX_PATH")
+message = Image(height=1, width=2, encoding="bgr8", step=6, data=bytes([1, 2, 3, 4, 5, 6]))
+rgb = cv_bridge.CvBridge().imgmsg_to_cv2(message, desired_encoding="rgb8")
+if rgb.tolist() != [[[3, 2, 1], [6, 5, 4]]]:
+    sys.exit("it converts bgr8 wrongly")
+"""
+
+
+@lru_cache(maxsize=1)
+def find_cv_bridge(timeout_s: float = 20.0) -> Any | None:
+    """Find a ``cv_bridge`` that is ROS 2's and works; tried once, in a process of its own.
+
+    Args:
+        timeout_s: How long the trial may take, s.
+
+    Returns:
+        A ``CvBridge``, or None.
+    """
+    try:
+        probe = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, text=True, timeout=timeout_s, check=False)
+    except subprocess.TimeoutExpired:
+        logger.info("cv_bridge is not used: it did not answer within %.0f s.", timeout_s)
+        return None
+    if probe.returncode != 0:
+        reason = (probe.stderr.strip().splitlines() or [f"the trial ended with status {probe.returncode}"])[-1]
+        logger.info("cv_bridge is not used: %s.", reason)
+        return None
+    from cv_bridge import CvBridge  # type: ignore[import-not-found]
+
+    return CvBridge()
