@@ -58,7 +58,7 @@ class UpProjectionDecoder(nn.Module):
             x = up(x)
             if len(self.skips):
                 x = x + self.skips[i](features[-2 - i])
-        return torch.as_tensor(x)
+        return x
 
 
 class SeparableConv(nn.Sequential):
@@ -89,7 +89,7 @@ class SeparableUp(nn.Module):
         if self.skip is not None:
             x = x + self.skip(features)
         x = functional.relu(x)
-        return torch.as_tensor(x + self.branch(x))
+        return x + self.branch(x)
 
 
 class SeparableDecoder(nn.Module):

@@ -80,7 +80,7 @@ class Bottleneck(nn.Module):
         identity = x if self.downsample is None else self.downsample(x)
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.relu(self.bn2(self.conv2(y)))
-        return torch.as_tensor(self.relu(self.bn3(self.conv3(y)) + identity))
+        return self.relu(self.bn3(self.conv3(y)) + identity)
 
 
 class ResNet50(Encoder):
@@ -156,7 +156,7 @@ class MobileBlock(nn.Module):
         y = self.act(self._bn0(self._expand_conv(x))) if self.expand else x
         y = self.act(self._bn1(self._depthwise_conv(y)))
         y = self._bn2(self._project_conv(y))
-        return x + y if self.residual else torch.as_tensor(y)
+        return x + y if self.residual else y
 
 
 class EfficientNetLite(Encoder):
@@ -265,9 +265,13 @@ def published_weights(name: str, source: str) -> tuple[dict[str, Tensor], str]:
     if not path.is_file():
         raise WeightsError(f"There is no file {path} with encoder weights; check the path.")
     try:
-        state: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        state: Any = (
+            load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        )
     except Exception as error:
-        raise WeightsError(f"{path} is no readable state dict ({type(error).__name__}); give a .pth or .safetensors file.") from error
+        raise WeightsError(
+            f"{path} is no readable state dict ({type(error).__name__}); give a .pth or .safetensors file."
+        ) from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise WeightsError(f"{path} holds a {type(state).__name__} and no plain state dict; export the model's state_dict().")
     return state, origin

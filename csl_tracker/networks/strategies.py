@@ -77,7 +77,9 @@ class NetworkConfig:
         """
         unknown = set(data) - set(cls.__dataclass_fields__)
         if unknown:
-            raise ConfigError(f"The network has no setting {sorted(unknown)[0]!r}; known are {', '.join(cls.__dataclass_fields__)}.")
+            raise ConfigError(
+                f"The network has no setting {sorted(unknown)[0]!r}; known are {', '.join(cls.__dataclass_fields__)}."
+            )
         return cls(**data)
 
 

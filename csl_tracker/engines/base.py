@@ -1,0 +1,149 @@
+"""The interface of all engines, and the pre- and post-processing of those that run on the CPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from csl_tracker.networks import CslNetwork
+from csl_tracker.networks.strategies import STRIDE
+from csl_tracker.pixels import Resize, Size
+from csl_tracker.weights import Model, Preprocessing
+
+Float32Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class EngineOutput:
+    """What a network said about one image.
+
+    Attributes:
+        heatmaps: float32 (landmarks, h, w).
+        foreground: float32 (h, w), probability of any class but the background.
+        label_map: uint8 (H, W) at the source size, or None when it was not asked for.
+        to_source: Map from heatmap px to px of the source image.
+    """
+
+    heatmaps: Float32Array
+    foreground: Float32Array
+    label_map: npt.NDArray[np.uint8] | None
+    to_source: PixelMap
+
+
+@dataclass(frozen=True)
+class PixelMap:
+    """From px of the network's output to px of the source image: up by the stride, then back through the resize."""
+
+    source: Size
+    working: Size
+
+    def points(self, points: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Map points of shape (..., 2)."""
+        return Resize(self.working, self.source).points(_UNSTRIDE.points(points))
+
+    def covariances(self, covariances: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Map covariances of shape (..., 2, 2)."""
+        return Resize(self.working, self.source).covariances(_UNSTRIDE.covariances(covariances))
+
+
+_UNSTRIDE = Resize((1, 1), (STRIDE, STRIDE))
+
+
+class Engine(Protocol):
+    """Runs one model on one device."""
+
+    name: str
+    device: str
+
+    def run(self, image: npt.NDArray[np.uint8], segmentation: bool) -> EngineOutput:
+        """Run on one uint8 (H, W, 3) RGB image of any size."""
+
+    def warm_up(self, size: Size) -> None:
+        """Do what is only done for the first image of a size."""
+
+
+class NormalizedNetwork(nn.Module):
+    """A network with its normalisation: uint8 (N, H, W, 3) in, heatmaps and scores out. What the engines compile."""
+
+    def __init__(self, network: CslNetwork, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.network = network
+        mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
+        self.register_buffer("scale", (1.0 / std).view(1, 3, 1, 1))
+        self.register_buffer("shift", (-mean / std).view(1, 3, 1, 1))
+        self.scale: Tensor
+        self.shift: Tensor
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Map uint8 (N, H, W, 3) RGB to heatmaps (N, landmarks, h, w) and scores (N, classes, h, w)."""
+        x = image.permute(0, 3, 1, 2).to(self.scale.dtype) * self.scale + self.shift
+        output = self.network(x)
+        return output.heatmaps, output.scores
+
+
+def resize_image(image: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uint8]:
+    """Resize to (height, width); area averaging when the image gets smaller, so that nothing is aliased."""
+    if image.shape[:2] == size:
+        return np.ascontiguousarray(image)
+    shrinks = image.shape[0] >= size[0] and image.shape[1] >= size[1]
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (size[1], size[0]), interpolation=interpolation), np.uint8)
+
+
+class CpuEngine:
+    """Pre- and post-processing with OpenCV around ``infer``, which the concrete engines bring.
+
+    Attributes:
+        name: Engine name.
+        device: ``cpu``.
+    """
+
+    name = "cpu"
+    device = "cpu"
+
+    def __init__(self, model: Model) -> None:
+        self.preprocessing = model.description.preprocessing
+
+    def infer(self, image: npt.NDArray[np.uint8]) -> tuple[Float32Array, Float32Array]:
+        """Map uint8 (h, w, 3) at the working size to float32 heatmaps (landmarks, ...) and scores (classes, ...)."""
+        raise NotImplementedError
+
+    def run(self, image: npt.NDArray[np.uint8], segmentation: bool) -> EngineOutput:
+        """See :meth:`Engine.run`."""
+        source = (image.shape[0], image.shape[1])
+        working = self.preprocessing.working_size(source)
+        heatmaps, scores = self.infer(resize_image(image, working))
+        background = np.exp(scores[0] - np.logaddexp.reduce(scores, axis=0))
+        label_map = upsample_labels(scores, source) if segmentation else None
+        return EngineOutput(heatmaps, (1.0 - background).astype(np.float32), label_map, PixelMap(source, working))
+
+    def warm_up(self, size: Size) -> None:
+        """See :meth:`Engine.warm_up`."""
+        self.run(np.zeros((*size, 3), np.uint8), segmentation=True)
+
+
+def upsample_labels(scores: Float32Array, size: Size) -> npt.NDArray[np.uint8]:
+    """Up-sample scores bilinearly to (height, width), then take the highest class, as the paper does.
+
+    Args:
+        scores: float32 (classes, h, w), covering the same field of view as the target.
+        size: Target size.
+
+    Returns:
+        uint8 (height, width).
+    """
+    # Only differences to the background matter, and one plane less is resized.
+    best = np.zeros(size, np.float32)
+    labels = np.zeros(size, np.uint8)
+    for label in range(1, scores.shape[0]):
+        plane = cv2.resize(scores[label] - scores[0], (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+        above = plane > best
+        labels[above] = label
+        np.maximum(best, plane, out=best)
+    return labels

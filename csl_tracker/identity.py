@@ -1,0 +1,132 @@
+"""Identity over time: which instrument of this frame is which of the last."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass
+class _Track:
+    track_id: int
+    slot: str
+    points: FloatArray
+    seen_s: float
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who an instrument is: its track's number, from 1, and its slot."""
+
+    track_id: int
+    slot: str
+
+
+class TrackAssigner:
+    """Gives instruments identities that last.
+
+    Instruments are matched to the tracks of the last frames by the assignment of least total distance, where the distance is the
+    mean over the landmarks that both have. A new instrument gets a new number and a slot.
+
+    Args:
+        slots: Names of the slots by where an instrument comes from: leftmost first.
+        gate: Largest mean distance between frames, as a share of the image's diagonal.
+        max_age_s: A track that was not seen for longer is forgotten.
+    """
+
+    def __init__(self, slots: Sequence[str] = ("left", "right"), gate: float = 0.25, max_age_s: float = 1.0) -> None:
+        self.slots = tuple(slots)
+        self.gate = gate
+        self.max_age_s = max_age_s
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all tracks; numbers begin at 1 again."""
+        self.tracks: list[_Track] = []
+        self.next_id = 1
+        self.last_s = -np.inf
+
+    def update(
+        self, instruments: Sequence[FloatArray], directions: Sequence[FloatArray], diagonal: float, stamp_s: float
+    ) -> list[Identity]:
+        """Give the instruments of one frame their identities.
+
+        Args:
+            instruments: For each its landmarks, float64 (landmarks, 2) in px, NaN where not seen.
+            directions: For each the direction towards its tip, float64 (2,), NaN when unknown.
+            diagonal: Of the image, px.
+            stamp_s: Time of the frame, s; when it jumps back all tracks are forgotten.
+
+        Returns:
+            One identity per instrument, in their order.
+        """
+        if stamp_s < self.last_s:
+            self.reset()
+        self.last_s = stamp_s
+        self.tracks = [t for t in self.tracks if stamp_s - t.seen_s <= self.max_age_s]
+        matches = self._match(instruments, self.gate * diagonal)
+        taken = {track.slot for track in matches.values()}
+        fresh = sorted(
+            (k for k in range(len(instruments)) if k not in matches),
+            key=lambda k: _comes_from(instruments[k], directions[k], diagonal),
+        )
+        for k in fresh:
+            slot = self._slot(_comes_from(instruments[k], directions[k], diagonal), len(instruments), fresh.index(k), taken)
+            # A track that is out of sight gives its slot back to who takes it.
+            self.tracks = [t for t in self.tracks if t.slot != slot or any(t is m for m in matches.values())]
+            matches[k] = _Track(self.next_id, slot, instruments[k], stamp_s)
+            self.tracks.append(matches[k])
+            self.next_id += 1
+            taken.add(slot)
+        for k, track in matches.items():
+            seen = np.isfinite(instruments[k]).all(axis=1)
+            track.points = np.where(seen[:, None], instruments[k], track.points)
+            track.seen_s = stamp_s
+        return [Identity(matches[k].track_id, matches[k].slot) for k in range(len(instruments))]
+
+    def _match(self, instruments: Sequence[FloatArray], gate: float) -> dict[int, _Track]:
+        """The assignment that matches most, and of those the one of least distance; a handful of instruments are tried through."""
+        cost = np.array([[_distance(points, t.points) for t in self.tracks] for points in instruments])
+        if cost.size == 0:
+            return {}
+        rows, columns = cost.shape
+        best: tuple[int, float, dict[int, _Track]] = (0, 0.0, {})
+        small = min(rows, columns)
+        for chosen in itertools.permutations(range(max(rows, columns)), small):
+            pairs = [(k, c) if rows <= columns else (c, k) for k, c in enumerate(chosen)]
+            good = [(r, c) for r, c in pairs if cost[r, c] <= gate]
+            total = float(sum(cost[r, c] for r, c in good))
+            if (len(good), -total) > (best[0], -best[1]) and good:
+                best = (len(good), total, {r: self.tracks[c] for r, c in good})
+        return best[2]
+
+    def _slot(self, origin: float, count: int, rank: int, taken: set[str]) -> str:
+        free = [slot for slot in self.slots if slot not in taken]
+        if not free:
+            return f"extra{len(taken) - len(self.slots) + 1}"
+        # Alone or beside a known one it goes by its own side; several new ones go by their order from left to right.
+        wanted = min(rank if count > 1 and not taken else round(origin * (len(self.slots) - 1)), len(self.slots) - 1)
+        return min(free, key=lambda slot: abs(self.slots.index(slot) - wanted))
+
+
+def _distance(a: FloatArray, b: FloatArray) -> float:
+    both = np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1)
+    if not both.any():
+        return float("inf")
+    return float(np.linalg.norm(a[both] - b[both], axis=1).mean())
+
+
+def _comes_from(points: FloatArray, direction: FloatArray, diagonal: float) -> float:
+    """Where the instrument comes from: 0 for the left border of the image, 1 for the right one."""
+    seen = np.isfinite(points).all(axis=1)
+    x = float(points[seen, 0].mean()) if seen.any() else 0.0
+    dx = float(direction[0])
+    if np.isfinite(dx) and dx != 0.0:
+        return 0.0 if dx > 0 else 1.0
+    return min(max(x / diagonal, 0.0), 1.0)

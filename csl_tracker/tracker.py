@@ -1,0 +1,186 @@
+"""The tracker: an image in, instruments and a label map out. Usable without ROS in three lines.
+
+>>> tracker = Tracker.from_weights(default_weights())
+>>> result = tracker.track(image)                 # uint8 (H, W, 3), RGB
+>>> result.instruments[0].landmarks[0].x
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from csl_tracker.engines import Engine, create_engine
+from csl_tracker.errors import ConfigError, ImageError
+from csl_tracker.grouping import Group, Grouper
+from csl_tracker.heatmaps import decode
+from csl_tracker.identity import Identity, TrackAssigner
+from csl_tracker.pixels import Size
+from csl_tracker.results import InstrumentEstimate, LandmarkEstimate, TrackingResult
+from csl_tracker.weights import Model, load_weights
+
+
+class Tracker:
+    """Tracks the instruments of one camera.
+
+    Attributes:
+        model: Network and description.
+        engine: What runs it.
+        max_instruments: Largest number of instruments in view.
+        confidence_threshold: Confidence from which a landmark counts as seen.
+        always_report: Report ``max_instruments`` best guesses, however unsure.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        engine: Engine,
+        max_instruments: int = 2,
+        confidence_threshold: float | None = None,
+        always_report: bool = False,
+    ) -> None:
+        threshold = model.description.confidence_threshold if confidence_threshold is None else confidence_threshold
+        if not 1 <= max_instruments <= 8:
+            raise ConfigError(f"max_instruments is {max_instruments}; give a number from 1 to 8.")
+        if not 0.0 <= threshold <= 1.0:
+            raise ConfigError(f"confidence_threshold is {threshold}; give a number from 0 to 1.")
+        self.model = model
+        self.engine = engine
+        self.max_instruments = max_instruments
+        self.confidence_threshold = threshold
+        self.always_report = always_report
+        self.grouper = Grouper(model.instruments, max_instruments, threshold)
+        self.assigner = TrackAssigner()
+        self.frames = 0
+
+    @classmethod
+    def from_weights(
+        cls,
+        path: Path | str,
+        device: str = "auto",
+        engine: str = "auto",
+        max_instruments: int = 2,
+        confidence_threshold: float | None = None,
+        always_report: bool = False,
+    ) -> Tracker:
+        """Load weights and choose the engine.
+
+        Args:
+            path: A ``.safetensors`` file of this package.
+            device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+            engine: ``auto``, ``torch`` or ``openvino``.
+            max_instruments: Largest number of instruments in view, 1 to 8.
+            confidence_threshold: 0..1; the model's own when None.
+            always_report: Report ``max_instruments`` best guesses, however unsure: for measuring, not for control.
+
+        Raises:
+            WeightsError: The file cannot be used.
+            EngineError: Device or engine are not there.
+            ConfigError: A number is out of range.
+        """
+        model = load_weights(path)
+        return cls(model, create_engine(model, device, engine), max_instruments, confidence_threshold, always_report)
+
+    @property
+    def engine_name(self) -> str:
+        """Name of the engine that was chosen."""
+        return self.engine.name
+
+    @property
+    def device(self) -> str:
+        """Device that was chosen."""
+        return self.engine.device
+
+    def warm_up(self, size: Size) -> None:
+        """Do what is only done for the first image of (height, width), such as compiling."""
+        self.engine.warm_up(size)
+
+    def reset(self) -> None:
+        """Forget the identities."""
+        self.assigner.reset()
+        self.frames = 0
+
+    def track(self, image: npt.NDArray[np.uint8], stamp_s: float | None = None, segmentation: bool = True) -> TrackingResult:
+        """Find the instruments of one frame.
+
+        Args:
+            image: uint8 (H, W, 3), RGB.
+            stamp_s: Time of the frame, s; frames are taken to be 40 ms apart when None. When it jumps back, identities are reset.
+            segmentation: Make the label map at the source size.
+
+        Raises:
+            ImageError: The image has another shape or dtype, or is empty.
+        """
+        start = time.perf_counter()
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+            raise ImageError(
+                f"An image of dtype {image.dtype} and shape {image.shape} cannot be tracked; give uint8 (H, W, 3) in RGB."
+            )
+        stamp = self.frames * 0.04 if stamp_s is None else stamp_s
+        self.frames += 1
+        output = self.engine.run(image, segmentation)
+        peaks = decode(output.heatmaps, self.model.description.heatmap, self.max_instruments)
+        groups = self.grouper.group(peaks, output.foreground, self.always_report)
+        landmarks = [self._landmarks(group, output.to_source.points, output.to_source.covariances) for group in groups]
+        size = (image.shape[0], image.shape[1])
+        directions = [self._direction(found) for found in landmarks]
+        identities = self.assigner.update([_seen_points(found) for found in landmarks], directions, math.hypot(*size), stamp)
+        instruments = tuple(
+            _instrument(found, direction, identity, size)
+            for found, direction, identity in zip(landmarks, directions, identities, strict=True)
+        )
+        return TrackingResult(instruments, output.label_map, size, time.perf_counter() - start)
+
+    def _landmarks(self, group: Group, to_points, to_covariances) -> tuple[LandmarkEstimate, ...]:  # type: ignore[no-untyped-def]
+        estimates = []
+        for name, peak in zip(self.model.instruments.landmarks, group, strict=True):
+            if peak is None:
+                estimates.append(LandmarkEstimate(name, math.nan, math.nan, np.full((2, 2), math.nan), 0.0, False))
+                continue
+            x, y = to_points((peak.x, peak.y))
+            covariance = to_covariances(peak.covariance)
+            visible = peak.confidence >= self.confidence_threshold
+            estimates.append(LandmarkEstimate(name, float(x), float(y), covariance, peak.confidence, visible))
+        return tuple(estimates)
+
+    def _direction(self, landmarks: tuple[LandmarkEstimate, ...]) -> npt.NDArray[np.float64]:
+        """Unit vector along the shaft to the tip: the model's axis, else from the first seen landmark to the last."""
+        seen = {item.name: item for item in landmarks if item.visible}
+        axis = self.model.instruments.shaft_axis
+        if axis is None or not (axis[0] in seen and axis[1] in seen):
+            names = [name for name in self.model.instruments.landmarks if name in seen]
+            if len(names) < 2 or self.model.instruments.shaft_axis is None:
+                return np.full(2, math.nan)
+            axis = (names[0], names[-1])
+        vector = np.array([seen[axis[1]].x - seen[axis[0]].x, seen[axis[1]].y - seen[axis[0]].y])
+        length = float(np.linalg.norm(vector))
+        return vector / length if length > 0 else np.full(2, math.nan)
+
+
+def _seen_points(landmarks: tuple[LandmarkEstimate, ...]) -> npt.NDArray[np.float64]:
+    return np.array([(item.x, item.y) if item.visible else (math.nan, math.nan) for item in landmarks])
+
+
+def _instrument(
+    landmarks: tuple[LandmarkEstimate, ...], direction: npt.NDArray[np.float64], identity: Identity, size: Size
+) -> InstrumentEstimate:
+    points = _seen_points(landmarks)
+    points = points[np.isfinite(points).all(axis=1)]
+    roi = (0, 0, 0, 0)
+    if len(points):
+        left, top = np.clip(np.floor(points.min(axis=0)), 0, (size[1] - 1, size[0] - 1)).astype(int)
+        right, bottom = np.clip(np.ceil(points.max(axis=0)), 0, (size[1] - 1, size[0] - 1)).astype(int)
+        roi = (int(left), int(top), int(right - left + 1), int(bottom - top + 1))
+    seen = [item.confidence for item in landmarks if item.visible]
+    return InstrumentEstimate(
+        track_id=identity.track_id,
+        slot=identity.slot,
+        landmarks=landmarks,
+        confidence=float(np.mean(seen)) if seen else 0.0,
+        shaft_angle=float(math.atan2(direction[1], direction[0])) if np.isfinite(direction).all() else math.nan,
+        roi=roi,
+    )
