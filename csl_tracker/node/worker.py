@@ -1,0 +1,99 @@
+"""A thread that always works on the newest item and forgets the older ones. It knows nothing of ROS."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class NewestItemWorker(Generic[T]):
+    """Process items one at a time in a thread of its own, the newest first and only.
+
+    An item that arrives while another one is being processed waits in a slot for one; if a newer one arrives before it
+    was taken, it is dropped and counted. So a slow consumer never falls behind a fast camera by more than one frame.
+    """
+
+    def __init__(self, process: Callable[[T], None], on_error: Callable[[T, Exception], None], name: str = "worker") -> None:
+        """Prepare the thread; :meth:`start` starts it.
+
+        Args:
+            process: Called with each item, in the thread.
+            on_error: Called with the item and the exception when ``process`` raised one; the thread goes on.
+            name: Name of the thread.
+        """
+        self._process = process
+        self._on_error = on_error
+        self._condition = threading.Condition()
+        self._item: T | None = None
+        self._stopping = False
+        self._received = 0
+        self._processed = 0
+        self._dropped = 0
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    @property
+    def received(self) -> int:
+        """Items submitted so far."""
+        return self._received
+
+    @property
+    def processed(self) -> int:
+        """Items that were processed, or failed in it, so far."""
+        return self._processed
+
+    @property
+    def dropped(self) -> int:
+        """Items that a newer one replaced before they were taken."""
+        return self._dropped
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def submit(self, item: T) -> None:
+        """Hand over the newest item; never blocks for longer than a swap of the slot. Ignored after :meth:`stop`."""
+        with self._condition:
+            if self._stopping:
+                return
+            self._received += 1
+            if self._item is not None:
+                self._dropped += 1
+            self._item = item
+            self._condition.notify()
+
+    def stop(self, timeout_s: float | None = None) -> bool:
+        """Let the item at work finish, drop the waiting one, and join the thread. May be called twice.
+
+        Args:
+            timeout_s: How long to wait for the item at work, s; None waits for as long as it takes.
+
+        Returns:
+            Whether the thread has ended.
+        """
+        with self._condition:
+            self._stopping = True
+            if self._item is not None:
+                self._dropped += 1
+                self._item = None
+            self._condition.notify()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while True:
+            with self._condition:
+                while self._item is None and not self._stopping:
+                    self._condition.wait()
+                if self._item is None:
+                    return
+                item, self._item = self._item, None
+            try:
+                self._process(item)
+            except Exception as error:
+                self._on_error(item, error)
+            finally:
+                self._processed += 1

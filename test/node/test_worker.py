@@ -1,0 +1,105 @@
+import threading
+import time
+
+import pytest
+
+from csl_tracker.node.worker import NewestItemWorker
+
+TIMEOUT = 5.0
+
+
+def wait_for(condition, timeout=TIMEOUT):
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, "timed out"
+        time.sleep(0.001)
+
+
+class Gate:
+    """A process function that works for as long as the test wants it to."""
+
+    def __init__(self):
+        self.seen, self.failed = [], []
+        self.entered, self.release = threading.Semaphore(0), threading.Semaphore(0)
+
+    def process(self, item):
+        self.entered.release()
+        assert self.release.acquire(timeout=TIMEOUT)
+        if item < 0:
+            raise ValueError(f"negative {item}")
+        self.seen.append(item)
+
+    def on_error(self, item, error):
+        self.failed.append((item, str(error)))
+
+
+@pytest.fixture
+def gate():
+    return Gate()
+
+
+@pytest.fixture
+def worker(gate):
+    worker = NewestItemWorker(gate.process, gate.on_error)
+    worker.start()
+    yield worker
+    for _ in range(20):
+        gate.release.release()
+    assert worker.stop(TIMEOUT)
+
+
+def test_an_error_is_reported_and_the_thread_lives_on(gate, worker):
+    for item in (-1, 2):
+        worker.submit(item)
+        assert gate.entered.acquire(timeout=TIMEOUT)
+        gate.release.release()
+        wait_for(lambda: len(gate.seen) + len(gate.failed) == worker.processed == worker.received)
+    assert gate.failed == [(-1, "negative -1")]
+    assert gate.seen == [2]
+
+
+@pytest.mark.parametrize("waiting", [1, 2, 9])
+def test_only_the_newest_of_the_waiting_items_is_processed(gate, worker, waiting):
+    worker.submit(0)
+    assert gate.entered.acquire(timeout=TIMEOUT)
+    for item in range(1, waiting + 1):
+        worker.submit(item)
+    gate.release.release()
+    gate.release.release()
+    wait_for(lambda: worker.processed == 2)
+    assert gate.seen == [0, waiting]
+    assert worker.dropped == waiting - 1
+    assert worker.received == worker.processed + worker.dropped
+
+
+def test_stop_lets_the_item_at_work_finish_and_drops_the_waiting_one(gate):
+    worker = NewestItemWorker(gate.process, gate.on_error)
+    worker.start()
+    worker.submit(1)
+    assert gate.entered.acquire(timeout=TIMEOUT)
+    worker.submit(2)
+    assert not worker.stop(timeout_s=0.05)
+    gate.release.release()
+    assert worker.stop(TIMEOUT)
+    worker.submit(3)
+    assert gate.seen == [1]
+    assert (worker.received, worker.processed, worker.dropped) == (2, 1, 1)
+
+
+def test_stop_before_start_and_twice():
+    worker = NewestItemWorker(print, print)
+    assert worker.stop()
+    assert worker.stop()
+
+
+def test_no_item_is_lost_uncounted_under_a_flood():
+    seen = []
+    worker = NewestItemWorker(seen.append, lambda item, error: None)
+    worker.start()
+    for item in range(20000):
+        worker.submit(item)
+    wait_for(lambda: worker.processed + worker.dropped == 20000)
+    assert worker.stop(TIMEOUT)
+    assert seen[-1] == 19999
+    assert seen == sorted(set(seen))
+    assert len(seen) == worker.processed
