@@ -1,0 +1,36 @@
+# Every target does the set-up it needs; a second call does none. Another interpreter: make PYTHON=python3.12 TARGET
+PYTHON ?=
+INPUT ?=
+VENV := .venv/bin
+RUNNER := $(firstword $(shell command -v python3 2>/dev/null) $(shell command -v $(firstword $(PYTHON) python3) 2>/dev/null))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-ros lint clean clean-all
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup:  ## make .venv, install the requirements and ROS 2, build the ROS 2 packages
+	@test -n "$(RUNNER)" || { echo "setup: python3 is not installed: 'sudo apt install python3 python3-venv', and run make again." >&2; exit 2; }
+	@"$(RUNNER)" tools/setup_env.py $(if $(PYTHON),--python "$(PYTHON)")
+
+demo: setup  ## track instruments with a real node; INPUT=PATH takes your video, bag or sequence folder
+	@$(VENV)/csl-tracker demo $(if $(INPUT),--input "$(INPUT)")
+
+lint: setup  ## ruff and mypy
+	@$(VENV)/ruff check .
+	@$(VENV)/ruff format --check .
+	@$(VENV)/mypy
+
+test: lint  ## lint, then all the tests that can run here
+	@$(VENV)/python -m pytest $(PYTEST_ARGS)
+
+test-ros: setup  ## the tests that need launch, launch_ros, ros2cli or cv_bridge: in a sourced ROS 2
+	@CSL_TRACKER_REQUIRE_UPSTREAM=1 $(VENV)/python -m pytest -m upstream $(PYTEST_ARGS)
+
+clean:  ## remove what was built and written, not the environment
+	@rm -rf build install log output .pytest_cache .mypy_cache .ruff_cache csl_tracker.egg-info
+	@find csl_tracker test tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+clean-all: clean  ## remove the environment too
+	@rm -rf .venv
