@@ -209,6 +209,10 @@ def save_weights(path: Path, network: CslNetwork, description: ModelDescription,
     partial = path.with_name(f".{path.name}.partial")
     try:
         save_file(tensors, partial, metadata={_HEADER_KEY: json.dumps(description.to_dict(), sort_keys=True)})
+        # safetensors makes its files readable by their owner alone, which is not what anybody expects of a shared model.
+        mask = os.umask(0)
+        os.umask(mask)
+        partial.chmod(0o666 & ~mask)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

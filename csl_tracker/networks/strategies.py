@@ -109,6 +109,10 @@ class CslNetwork(nn.Module):
             self.heatmap_head = nn.Sequential(
                 SeparableConv(width + config.num_classes, width, 5), nn.Conv2d(width, config.num_landmarks, 1)
             )
+        # Almost all of a heatmap is zero: a head that begins near zero spares the first hundreds of steps.
+        last = self.heatmap_head[-1] if isinstance(self.heatmap_head, nn.Sequential) else self.heatmap_head
+        nn.init.normal_(last.weight, std=1e-3)
+        nn.init.zeros_(last.bias)
 
     def forward(self, image: Tensor) -> NetworkOutput:
         """Map normalised RGB of shape (N, 3, H, W), any H and W >= 1, to heatmaps and scores at half the size."""

@@ -1,0 +1,26 @@
+"""``csl-tracker train``: train a network from a YAML configuration."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("config", type=Path, metavar="CONFIG.yaml", help="configuration; the shipped ones lie in config/train")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace those of the file")
+    parser.add_argument("--fresh", action="store_true", help="start anew instead of going on from the last checkpoint")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train to the end, or go on where a killed run stopped."""
+    from csl_tracker.training.config import load_config
+    from csl_tracker.training.run import train
+
+    config = load_config(args.config, args.overrides)
+    command = shlex.join(["csl-tracker", "train", str(args.config), *args.overrides])
+    path = train(config, command, resume=not args.fresh)
+    print(f"Weights: {path}")
+    return 0

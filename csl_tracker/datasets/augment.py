@@ -1,0 +1,264 @@
+"""Augmentation: one warp of image, label map and landmarks together, then photometric changes.
+
+All geometry is one affine map from source px to px of the crop, so that nothing is resampled twice, and landmarks and label map
+follow by the same map. Presets are named; ``paper`` has the ranges of Laina et al. 2017, section 3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from csl_tracker.datasets.sample import Image, Sample
+from csl_tracker.instruments import IGNORE_LABEL
+from csl_tracker.pixels import Resize, Size
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Ranges of the random changes. Every pair is (lowest, highest); a probability of 0 turns a change off.
+
+    Attributes:
+        rotation_deg: Largest rotation to either side.
+        scale: Zoom, relative to the size at which the tracker would show the frame to the network.
+        stretch: Largest relative difference of the zooms in x and y.
+        shear: Largest shear.
+        flip: Probability of a mirrored image.
+        upside_down: Probability of a vertical mirroring.
+        gamma: Exponent on the intensities.
+        channel_gain: Factor on each colour channel.
+        brightness: Largest shift, 0..255.
+        contrast: Factor around the mean.
+        saturation: Factor on the distance from grey.
+        hue: Probability of permuting towards other white balances (a random small colour matrix).
+        blur: Probability of a Gaussian or motion blur.
+        noise: Largest standard deviation of sensor noise, 0..255.
+        compression: Probability of JPEG compression.
+        erase: Probability of erasing a rectangle, whose pixels' labels become unknown.
+        shade: Probability of a smooth light gradient.
+        paste: Probability of pasting the instruments of another sample onto this one.
+    """
+
+    rotation_deg: float = 0.0
+    scale: tuple[float, float] = (1.0, 1.0)
+    stretch: float = 0.0
+    shear: float = 0.0
+    flip: float = 0.0
+    upside_down: float = 0.0
+    gamma: tuple[float, float] = (1.0, 1.0)
+    channel_gain: tuple[float, float] = (1.0, 1.0)
+    brightness: float = 0.0
+    contrast: tuple[float, float] = (1.0, 1.0)
+    saturation: tuple[float, float] = (1.0, 1.0)
+    hue: float = 0.0
+    blur: float = 0.0
+    noise: float = 0.0
+    compression: float = 0.0
+    erase: float = 0.0
+    shade: float = 0.0
+    paste: float = 0.0
+
+
+AUGMENTATIONS: Mapping[str, Augmentation] = {
+    "none": Augmentation(),
+    "paper": Augmentation(rotation_deg=5, scale=(1.0, 1.2), flip=0.5, gamma=(0.9, 1.1), channel_gain=(0.8, 1.2)),
+    "strong": Augmentation(
+        rotation_deg=40,
+        scale=(0.75, 1.5),
+        stretch=0.1,
+        shear=0.1,
+        flip=0.5,
+        upside_down=0.3,
+        gamma=(0.6, 1.6),
+        channel_gain=(0.7, 1.3),
+        brightness=25,
+        contrast=(0.7, 1.35),
+        saturation=(0.3, 1.6),
+        hue=0.3,
+        blur=0.3,
+        noise=8,
+        compression=0.25,
+        erase=0.2,
+        shade=0.3,
+        paste=0.3,
+    ),
+}
+"""Presets by name."""
+
+
+@dataclass(frozen=True)
+class TrainingSample:
+    """A sample as the network sees it.
+
+    Attributes:
+        image: uint8 (h, w, 3), RGB.
+        label_map: uint8 (h / stride, w / stride), 255 where unknown.
+        landmarks: float64 (instruments, landmarks, 2), px of the heatmap, NaN where absent.
+        labelled: bool (landmarks,): whether the landmark is labelled for every instrument in view.
+    """
+
+    image: Image
+    label_map: Image
+    landmarks: FloatArray
+    labelled: npt.NDArray[np.bool_]
+
+
+def random_affine(
+    rng: np.random.Generator, augmentation: Augmentation, source: Size, working: Size, crop: Size
+) -> tuple[FloatArray, bool]:
+    """Draw a map from source px to crop px.
+
+    Args:
+        rng: Source of randomness.
+        augmentation: Ranges.
+        source: (height, width) of the frame.
+        working: (height, width) to which the tracker would resize it.
+        crop: (height, width) of the result.
+
+    Returns:
+        float64 (2, 3), and whether the map mirrors the image.
+    """
+    zoom = math.exp(rng.uniform(*np.log(augmentation.scale)))
+    stretch = 1.0 + rng.uniform(-augmentation.stretch, augmentation.stretch)
+    angle = math.radians(rng.uniform(-augmentation.rotation_deg, augmentation.rotation_deg))
+    shear = rng.uniform(-augmentation.shear, augmentation.shear)
+    flip_x = -1.0 if rng.random() < augmentation.flip else 1.0
+    flip_y = -1.0 if rng.random() < augmentation.upside_down else 1.0
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    linear = turn @ np.array([[1.0, shear], [0.0, 1.0]]) @ np.diag([zoom * stretch * flip_x, zoom / stretch * flip_y])
+    # Where the zoomed frame is larger than the crop, the crop lies anywhere inside; where it is smaller, near its middle.
+    slack = [max(0.0, working[i] * zoom - crop[i]) / 2 + 0.06 * crop[i] * (zoom != 1.0) for i in (1, 0)]
+    shift = np.array([rng.uniform(-s, s) if s > 0 else 0.0 for s in slack])
+    resize = Resize(source, working).matrix()
+    middle = np.array([(working[1] - 1) / 2, (working[0] - 1) / 2])
+    target = np.array([(crop[1] - 1) / 2, (crop[0] - 1) / 2])
+    offset = linear @ (resize[:, 2] - middle) + target + shift
+    return np.column_stack((linear @ resize[:, :2], offset)), flip_x * flip_y < 0
+
+
+def warp_sample(
+    sample: Sample, affine: FloatArray, mirrored: bool, flip_order: Sequence[int], crop: Size, stride: int = 2
+) -> TrainingSample:
+    """Apply an affine map of source px to crop px to image, label map and landmarks.
+
+    Args:
+        sample: The labelled frame.
+        affine: float64 (2, 3).
+        mirrored: Whether left and right landmarks swap.
+        flip_order: Landmark order in a mirrored image.
+        crop: (height, width) of the result, multiples of the stride.
+        stride: Crop px per px of label map and heatmap.
+    """
+    size = (crop[1], crop[0])
+    image = cv2.warpAffine(sample.image, affine, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    to_output = Resize((stride, stride), (1, 1))
+    output = np.vstack((affine, (0.0, 0.0, 1.0)))
+    output = np.vstack((to_output.matrix(), (0.0, 0.0, 1.0)))[:2] @ output
+    small = (crop[1] // stride, crop[0] // stride)
+    if sample.label_map is None:
+        labels = np.full(small[::-1], IGNORE_LABEL, np.uint8)
+    else:
+        # Outside the frame there is black in the image, and nothing that is an instrument.
+        labels = cv2.warpAffine(sample.label_map, output, small, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
+    points = sample.landmarks @ output[:, :2].T + output[:, 2]
+    labelled = sample.labelled
+    if mirrored:
+        points, labelled = points[:, list(flip_order)], labelled[:, list(flip_order)]
+    inside = (points >= -0.5).all(axis=-1) & (points[..., 0] <= small[0] - 0.5) & (points[..., 1] <= small[1] - 0.5)
+    points = np.where(inside[..., None], points, np.nan)
+    return TrainingSample(np.asarray(image, np.uint8), np.asarray(labels, np.uint8), points, labelled.all(axis=0))
+
+
+def paste(onto: TrainingSample, pasted: TrainingSample, stride: int = 2) -> TrainingSample:
+    """Put the instruments of one sample in front of another.
+
+    A landmark of the lower instrument that gets covered stays labelled: the network is to look through short occlusions.
+    Where the upper sample's labels are unknown nothing is pasted.
+    """
+    tool = (pasted.label_map > 0) & (pasted.label_map != IGNORE_LABEL)
+    if not tool.any():
+        return onto
+    size = (onto.image.shape[1], onto.image.shape[0])
+    alpha = cv2.resize(tool.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+    alpha = cv2.GaussianBlur(alpha, (0, 0), 0.5 * stride)[..., None]
+    image = onto.image + alpha * (pasted.image.astype(np.float32) - onto.image)
+    return TrainingSample(
+        np.rint(image).astype(np.uint8),
+        np.where(tool, pasted.label_map, onto.label_map),
+        np.concatenate((onto.landmarks, pasted.landmarks)),
+        onto.labelled & pasted.labelled,
+    )
+
+
+def photometric(rng: np.random.Generator, augmentation: Augmentation, sample: TrainingSample) -> TrainingSample:
+    """Change colours, sharpness and noise, and erase a rectangle."""
+    image = sample.image.astype(np.float32)
+    a = augmentation
+    if a.shade and rng.random() < a.shade:
+        image *= _shade(rng, image.shape[:2])[..., None]
+    if a.hue and rng.random() < a.hue:
+        matrix = np.eye(3) + rng.normal(0.0, 0.12, (3, 3))
+        image = image @ (matrix / matrix.sum(axis=1, keepdims=True)).astype(np.float32).T
+    if a.saturation != (1.0, 1.0):
+        gray = image.mean(axis=2, keepdims=True)
+        image = gray + (image - gray) * np.float32(rng.uniform(*a.saturation))
+    gain = rng.uniform(*a.channel_gain, size=3) if a.channel_gain != (1.0, 1.0) else np.ones(3)
+    contrast = rng.uniform(*a.contrast)
+    shift = rng.uniform(-a.brightness, a.brightness)
+    mean = float(image.mean())
+    image = (image - mean) * np.float32(contrast) + np.float32(mean + shift)
+    image *= gain.astype(np.float32)
+    image = np.clip(image, 0.0, 255.0)
+    if a.gamma != (1.0, 1.0):
+        image = 255.0 * (image / 255.0) ** np.float32(math.exp(rng.uniform(*np.log(a.gamma))))
+    if a.blur and rng.random() < a.blur:
+        image = _blur(rng, image)
+    if a.noise:
+        noise = rng.standard_normal(image.shape[:2], np.float32)[..., None]
+        image += noise * np.float32(rng.uniform(0, a.noise))
+    out = np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    if a.compression and rng.random() < a.compression:
+        quality = int(rng.integers(30, 90))
+        encoded = cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        out = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)
+    result = replace(sample, image=out)
+    if a.erase and rng.random() < a.erase:
+        result = _erase(rng, result)
+    return result
+
+
+def _shade(rng: np.random.Generator, size: Size) -> npt.NDArray[np.float32]:
+    small = rng.uniform(0.35, 1.25, (3, 3)).astype(np.float32)
+    return np.asarray(cv2.resize(small, (size[1], size[0]), interpolation=cv2.INTER_CUBIC), np.float32)
+
+
+def _blur(rng: np.random.Generator, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    if rng.random() < 0.5:
+        return np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.8)), np.float32)
+    length = int(rng.integers(3, 10)) | 1
+    kernel = np.zeros((length, length), np.float32)
+    angle = rng.uniform(0, math.pi)
+    reach = (length - 1) / 2
+    start = (round(reach - reach * math.cos(angle)), round(reach - reach * math.sin(angle)))
+    end = (round(reach + reach * math.cos(angle)), round(reach + reach * math.sin(angle)))
+    cv2.line(kernel, start, end, 1.0)
+    return np.asarray(cv2.filter2D(image, -1, kernel / kernel.sum()), np.float32)
+
+
+def _erase(rng: np.random.Generator, sample: TrainingSample) -> TrainingSample:
+    """Fill a rectangle with a colour of the image; its labels become unknown, its landmarks stay."""
+    height, width = sample.image.shape[:2]
+    h, w = int(height * rng.uniform(0.05, 0.25)), int(width * rng.uniform(0.05, 0.25))
+    top, left = int(rng.integers(0, height - h)), int(rng.integers(0, width - w))
+    image, labels = sample.image.copy(), sample.label_map.copy()
+    image[top : top + h, left : left + w] = image[rng.integers(0, height), rng.integers(0, width)]
+    stride = height // labels.shape[0]
+    labels[top // stride : -(-(top + h) // stride), left // stride : -(-(left + w) // stride)] = IGNORE_LABEL
+    return replace(sample, image=image, label_map=labels)

@@ -1,0 +1,231 @@
+"""Training configurations: a YAML file and ``key=value`` overrides into frozen dataclasses."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from csl_tracker.datasets.augment import AUGMENTATIONS
+from csl_tracker.errors import ConfigError
+from csl_tracker.instruments import INSTRUMENT_SETS
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """One source of frames.
+
+    Attributes:
+        dataset: ``synthetic`` or ``endovis2015``.
+        root: Folder of a dataset on disk; ``${NAME}`` stands for an environment variable.
+        sequences: Names on disk; empty means all.
+        share: Relative share of the training frames that come from here.
+        seed: Of synthetic frames.
+        frames: Synthetic validation frames.
+        skip_first: Share of each sequence's frames, from its start, that is left out.
+        skip_last: The same from its end.
+    """
+
+    dataset: str
+    root: str = ""
+    sequences: tuple[str, ...] = ()
+    share: float = 1.0
+    seed: int = 0
+    frames: int = 64
+    skip_first: float = 0.0
+    skip_last: float = 0.0
+
+
+@dataclass(frozen=True)
+class NetworkSection:
+    """Which network; see :class:`csl_tracker.networks.NetworkConfig`."""
+
+    strategy: str = "csl"
+    encoder: str = "efficientnet_lite0"
+    decoder: str = "separable"
+
+
+@dataclass(frozen=True)
+class HeatmapSection:
+    """Shape of the targets; see :class:`csl_tracker.heatmaps.HeatmapSpec`."""
+
+    sigma: float = 3.5
+    peak: float = 1.0
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run.
+
+    Attributes:
+        name: Of the model.
+        output: Folder of checkpoints, logs and weights.
+        network: Which network.
+        instruments: Name of an instrument set.
+        heatmap: Shape of the targets.
+        encoder_weights: ``imagenet``, a path, or empty for random initialisation.
+        init_weights: Weights file of this package to start from; overrides ``encoder_weights``.
+        input_size: (height, width) that the network is trained for.
+        resize: ``keep_aspect`` or ``stretch``.
+        crop: (height, width) of the training crops.
+        train: Sources of training frames.
+        validation: Sources of held-out frames.
+        augmentation: Name of a preset.
+        heatmap_weight: ``lambda_H``.
+        optimizer: ``adamw`` or ``sgd`` (momentum 0.9).
+        learning_rate: Highest rate.
+        encoder_rate: Factor on the encoder's learning rate.
+        weight_decay: Of AdamW.
+        warmup: Share of the steps over which the rate rises; afterwards it falls as a cosine.
+        schedule: ``cosine`` or ``constant``.
+        batch_size: Frames a step.
+        steps: Optimiser steps.
+        steps_per_epoch: Steps between checkpoints: what a kill can cost.
+        validate_every: Epochs between validations.
+        ema_decay: Decay of the averaged weights, which are what is validated and kept; 0 turns averaging off.
+        clip: Largest norm of the gradient; 0 turns clipping off.
+        seed: Of everything random.
+        workers: Processes that make frames.
+        threads: Torch threads; 0 leaves them.
+        precision: ``auto`` (mixed on a GPU, 32 bit on a CPU) or a precision of Lightning's.
+        accelerator: ``auto``, ``cpu`` or ``gpu``.
+        devices: Number of devices, or ``auto``.
+        cache: Folder for decoded frames.
+    """
+
+    name: str = "model"
+    output: str = "output/train"
+    network: NetworkSection = field(default_factory=NetworkSection)
+    instruments: str = "endovis"
+    heatmap: HeatmapSection = field(default_factory=HeatmapSection)
+    encoder_weights: str = "imagenet"
+    init_weights: str = ""
+    input_size: tuple[int, int] = (256, 320)
+    resize: str = "keep_aspect"
+    crop: tuple[int, int] = (256, 256)
+    train: tuple[SourceConfig, ...] = (SourceConfig("synthetic"),)
+    validation: tuple[SourceConfig, ...] = (SourceConfig("synthetic", seed=9_000_000),)
+    augmentation: str = "paper"
+    heatmap_weight: float = 0.05
+    optimizer: str = "adamw"
+    learning_rate: float = 2e-3
+    encoder_rate: float = 1.0
+    weight_decay: float = 0.01
+    warmup: float = 0.05
+    schedule: str = "cosine"
+    batch_size: int = 8
+    steps: int = 2000
+    steps_per_epoch: int = 100
+    validate_every: int = 1
+    ema_decay: float = 0.998
+    clip: float = 5.0
+    seed: int = 0
+    workers: int = 2
+    threads: int = 0
+    precision: str = "auto"
+    accelerator: str = "auto"
+    devices: str = "auto"
+    cache: str = "output/cache"
+
+    def __post_init__(self) -> None:
+        """Reject impossible values.
+
+        Raises:
+            ConfigError: A value is unknown or out of range.
+        """
+        choices = {
+            "instruments": tuple(INSTRUMENT_SETS),
+            "augmentation": tuple(AUGMENTATIONS),
+            "optimizer": ("adamw", "sgd"),
+            "schedule": ("cosine", "constant"),
+            "resize": ("keep_aspect", "stretch"),
+        }
+        for key, known in choices.items():
+            if getattr(self, key) not in known:
+                raise ConfigError(f"The training's {key} {getattr(self, key)!r} is unknown; choose one of {', '.join(known)}.")
+        for key in ("batch_size", "steps", "steps_per_epoch", "validate_every"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"The training's {key} is {getattr(self, key)}; give at least 1.")
+        if any(side < 32 or side % 32 for side in self.crop):
+            raise ConfigError(f"The training's crop is {self.crop}; give height and width as multiples of 32.")
+        if not self.train or not self.validation:
+            raise ConfigError("A training needs at least one source under 'train' and one under 'validation'.")
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Read a configuration and apply ``key=value`` overrides; ``a.b=value`` reaches into sections, ``train.0.seed=3`` into lists.
+
+    Raises:
+        ConfigError: The file is missing or no YAML, or a key or value is unknown.
+    """
+    if not path.is_file():
+        raise ConfigError(f"There is no configuration file {path}; the shipped ones lie in config/train.")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no readable YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} holds a {type(data).__name__} and no mapping of settings.")
+    for override in overrides:
+        key, sign, text = override.partition("=")
+        if not sign or not key:
+            raise ConfigError(f"The override {override!r} is no key=value; write for example steps=500 or network.encoder=resnet50.")
+        try:
+            _assign(data, key.split("."), yaml.safe_load(text))
+        except (KeyError, IndexError, ValueError, TypeError, yaml.YAMLError) as error:
+            raise ConfigError(f"The override {override!r} cannot be applied to {path}: there is no {key!r} in it.") from error
+    return _build(TrainConfig, data, str(path))
+
+
+def _assign(data: Any, keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        data = data[int(key)] if isinstance(data, list) else data.setdefault(key, {})
+    if isinstance(data, list):
+        data[int(keys[-1])] = value
+    else:
+        data[keys[-1]] = value
+
+
+def _build(cls: type[T], data: Any, where: str) -> T:
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{where} holds {data!r} where a section with settings belongs.")
+    hints = typing.get_type_hints(cls)
+    unknown = [key for key in data if key not in hints]
+    if unknown:
+        raise ConfigError(f"{where} has the unknown setting {unknown[0]!r}; known are {', '.join(hints)}.")
+    try:
+        return cls(**{key: _convert(hints[key], value, f"{where}: {key}") for key, value in data.items()})
+    except TypeError as error:
+        raise ConfigError(f"{where} lacks a setting ({error}).") from error
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return _build(typing.cast(type[Any], hint), value, where)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{where} is {value!r}; give a list.")
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            return tuple(_convert(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+        if len(arguments) != len(value):
+            raise ConfigError(f"{where} is {value!r}; give {len(arguments)} values.")
+        return tuple(_convert(a, item, where) for a, item in zip(arguments, value, strict=True))
+    if isinstance(hint, types.UnionType):
+        return value
+    wrong = isinstance(value, bool) or not isinstance(value, {float: (int, float), int: int, str: (str, int)}[hint])
+    if wrong:
+        # YAML reads 1e-3 as a string.
+        try:
+            return hint(value)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{where} is {value!r}; give a value of type {hint.__name__}.") from error
+    return hint(value)

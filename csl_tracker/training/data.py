@@ -1,0 +1,239 @@
+"""Training data: several sources mixed by share, each sample a pure function of (seed, index).
+
+That purity is what makes a resumed run follow the same trajectory, whatever the number of workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from csl_tracker.datasets.augment import (
+    AUGMENTATIONS,
+    Augmentation,
+    TrainingSample,
+    paste,
+    photometric,
+    random_affine,
+    warp_sample,
+)
+from csl_tracker.datasets.sample import Sample
+from csl_tracker.datasets.synthetic import render_frame
+from csl_tracker.errors import ConfigError
+from csl_tracker.instruments import INSTRUMENT_SETS, InstrumentSet
+from csl_tracker.training.config import SourceConfig, TrainConfig
+from csl_tracker.weights import Preprocessing
+
+SYNTHETIC_SIZE = (288, 360)
+"""(height, width) at which frames are rendered; the warp to the crop then shrinks them a little, as it does real frames."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Samples by index.
+
+    Attributes:
+        get: The sample with that number.
+        length: Number of samples; None where they never end.
+        share: Relative share of the mix.
+    """
+
+    get: Callable[[int], Sample]
+    length: int | None
+    share: float
+
+
+def open_source(config: SourceConfig, instruments: InstrumentSet, cache: str, size: tuple[int, int]) -> Source:
+    """Open one source of a configuration.
+
+    Args:
+        config: Which.
+        instruments: The landmarks and classes that are wanted of it.
+        cache: Folder for decoded frames.
+        size: (height, width) of the network's input; frames are kept at 1.5 times its px.
+
+    Raises:
+        DatasetError: The dataset is missing or broken, or lacks the landmarks.
+        ConfigError: The dataset's name is unknown here.
+    """
+    if config.dataset == "synthetic":
+        return Source(lambda index: render_frame(config.seed + index, SYNTHETIC_SIZE), None, config.share)
+    import os
+    from pathlib import Path
+
+    from csl_tracker.datasets.cache import FrameCache
+    from csl_tracker.datasets.registry import open_dataset, select_landmarks
+
+    root = os.path.expandvars(config.root)
+    if "$" in root or not root:
+        raise ConfigError(f"The root {config.root!r} of {config.dataset!r} is not set; set that environment variable or give a path.")
+    samples: list[tuple[FrameCache, int]] = []
+    for sequence in open_dataset(config.dataset, Path(root), config.sequences or None):
+        chosen = select_landmarks(sequence, instruments)
+        scale = 1.5 * np.sqrt(size[0] * size[1] / (chosen.size[0] * chosen.size[1]))
+        kept = chosen.size if scale >= 1 else (round(chosen.size[0] * scale), round(chosen.size[1] * scale))
+        frames = FrameCache(chosen, Path(cache), kept)
+        first, last = round(len(frames) * config.skip_first), round(len(frames) * (1 - config.skip_last))
+        samples += [(frames, index) for index in range(first, last)]
+    if not samples:
+        raise ConfigError(f"The source {config.dataset!r} at {root} leaves no frames; check sequences, skip_first and skip_last.")
+    return Source(lambda index: samples[index][0][samples[index][1]], len(samples), config.share)
+
+
+class MixedDataset(Dataset[dict[str, Tensor]]):
+    """Random crops from a mix of sources; item ``i`` depends on the seed and ``i`` alone."""
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        augmentation: Augmentation,
+        instruments: InstrumentSet,
+        preprocessing: Preprocessing,
+        crop: tuple[int, int],
+        seed: int,
+        length: int,
+    ) -> None:
+        self.sources = list(sources)
+        shares = np.array([source.share for source in sources], np.float64)
+        self.shares = shares / shares.sum()
+        self.augmentation = augmentation
+        self.flip_order = instruments.flip_permutation()
+        self.preprocessing = preprocessing
+        self.crop = crop
+        self.seed = seed
+        self.length = length
+
+    def __len__(self) -> int:
+        """Number of samples of the whole run."""
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """One augmented training sample as tensors."""
+        # OpenCV's own threads would fight over the cores with torch's.
+        cv2.setNumThreads(0)
+        rng = np.random.default_rng((self.seed, index))
+        sample = self._draw(rng, 2 * index)
+        if self.augmentation.paste and rng.random() < self.augmentation.paste:
+            sample = paste(sample, self._draw(rng, 2 * index + 1))
+        return to_tensors(photometric(rng, self.augmentation, sample))
+
+    def _draw(self, rng: np.random.Generator, number: int) -> TrainingSample:
+        source = self.sources[int(rng.choice(len(self.sources), p=self.shares))]
+        sample = source.get(number if source.length is None else int(rng.integers(source.length)))
+        size = (sample.image.shape[0], sample.image.shape[1])
+        affine, mirrored = random_affine(rng, self.augmentation, size, self.preprocessing.working_size(size), self.crop)
+        return warp_sample(sample, affine, mirrored, self.flip_order, self.crop)
+
+
+class HeldOutDataset(Dataset[dict[str, Tensor]]):
+    """Whole frames of one source, as the tracker would see them."""
+
+    def __init__(self, source: Source, config: SourceConfig, preprocessing: Preprocessing) -> None:
+        self.source = source
+        length = source.length
+        step = 1 if length is None else max(1, length // config.frames)
+        self.indices = list(range(config.frames)) if length is None else list(range(0, length, step))
+        self.preprocessing = preprocessing
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """One frame as tensors."""
+        cv2.setNumThreads(0)
+        sample = self.source.get(self.indices[index])
+        size = (sample.image.shape[0], sample.image.shape[1])
+        working = self.preprocessing.working_size(size)
+        affine, _ = random_affine(np.random.default_rng(0), Augmentation(), size, working, working)
+        return to_tensors(warp_sample(sample, affine, False, (), working))
+
+
+def to_tensors(sample: TrainingSample) -> dict[str, Tensor]:
+    """Tensors of one sample: image uint8 (h, w, 3), labels uint8, points float32 (instruments, landmarks, 2), labelled bool."""
+    return {
+        "image": torch.from_numpy(np.ascontiguousarray(sample.image)),
+        "labels": torch.from_numpy(np.ascontiguousarray(sample.label_map)),
+        "points": torch.from_numpy(sample.landmarks.astype(np.float32)),
+        "labelled": torch.from_numpy(np.asarray(sample.labelled)),
+    }
+
+
+def collate(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Stack samples; frames with fewer instruments are filled up with absent ones (NaN)."""
+    batch = {key: torch.stack([item[key] for item in items]) for key in ("image", "labels", "labelled")}
+    count = max(1, *(len(item["points"]) for item in items))
+    points = torch.full((len(items), count, *items[0]["points"].shape[1:]), torch.nan)
+    for i, item in enumerate(items):
+        points[i, : len(item["points"])] = item["points"]
+    batch["points"] = points
+    return batch
+
+
+class EpochSampler(Sampler[int]):
+    """Indices of one epoch, in order; the next epoch goes on where the last ended, on every device its own.
+
+    Args:
+        per_epoch: Samples of an epoch on one device.
+        rank: Number of the device.
+        world: Number of devices.
+    """
+
+    def __init__(self, per_epoch: int, rank: int = 0, world: int = 1) -> None:
+        self.per_epoch = per_epoch
+        self.rank = rank
+        self.world = world
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning at the start of every epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Samples of an epoch."""
+        return self.per_epoch
+
+    def __iter__(self) -> Iterator[int]:
+        """Indices, interleaved between the devices."""
+        first = self.epoch * self.per_epoch
+        return iter(range(first * self.world + self.rank, (first + self.per_epoch) * self.world, self.world))
+
+
+def build_loaders(
+    config: TrainConfig, preprocessing: Preprocessing, rank: int = 0, world: int = 1
+) -> tuple[DataLoader[Any], list[DataLoader[Any]]]:
+    """Loaders of a configuration: training, and one per validation source.
+
+    Raises:
+        DatasetError, ConfigError: A source cannot be opened.
+    """
+    instruments = INSTRUMENT_SETS[config.instruments]
+    sources = [open_source(source, instruments, config.cache, config.input_size) for source in config.train]
+    train = MixedDataset(
+        sources,
+        AUGMENTATIONS[config.augmentation],
+        instruments,
+        preprocessing,
+        config.crop,
+        config.seed,
+        config.steps * config.batch_size * world + config.steps_per_epoch * config.batch_size * world,
+    )
+    sampler = EpochSampler(config.steps_per_epoch * config.batch_size, rank, world)
+    shared: dict[str, Any] = {"batch_size": config.batch_size, "collate_fn": collate, "num_workers": config.workers}
+    if config.workers:
+        # Workers never fork a process in which torch already runs threads.
+        shared |= {"persistent_workers": True, "multiprocessing_context": "forkserver" if False else "fork", "prefetch_factor": 4}
+    held_out = []
+    for source in config.validation:
+        opened = open_source(source, instruments, config.cache, config.input_size)
+        held_out.append(
+            DataLoader(HeldOutDataset(opened, source, preprocessing), batch_size=config.batch_size, collate_fn=collate)
+        )
+    return DataLoader(train, sampler=sampler, **shared), held_out

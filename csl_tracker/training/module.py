@@ -1,0 +1,131 @@
+"""The Lightning module that all strategies share."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from csl_tracker.heatmaps import HeatmapSpec, decode, encode
+from csl_tracker.instruments import IGNORE_LABEL
+from csl_tracker.losses import csl_loss
+from csl_tracker.networks import CslNetwork, NetworkOutput
+from csl_tracker.training.config import TrainConfig
+from csl_tracker.weights import Preprocessing
+
+_HIT_PX = 5.0
+"""An estimate within this many px of the heatmap counts as a hit while training is watched."""
+
+
+class CslModule(pl.LightningModule):
+    """Trains a network with the losses of the paper; logs loss, DICE and localisation error on held-out frames."""
+
+    def __init__(self, network: CslNetwork, config: TrainConfig, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.config = config
+        self.spec = HeatmapSpec(config.heatmap.sigma, config.heatmap.peak)
+        mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
+        self.register_buffer("mean", mean.view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", std.view(1, 3, 1, 1), persistent=False)
+        self.mean: Tensor
+        self.std: Tensor
+
+    def forward(self, image: Tensor) -> NetworkOutput:
+        """Map uint8 (N, h, w, 3) RGB to heatmaps and scores."""
+        x = (image.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        return self.network(x.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]
+
+    def _losses(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, NetworkOutput]:
+        output = self(batch["image"])
+        heatmaps, scores = output.heatmaps.float(), output.scores.float()
+        targets = encode(batch["points"], (heatmaps.shape[-2], heatmaps.shape[-1]), self.spec)
+        losses = csl_loss(heatmaps, scores, targets, batch["labels"], batch["labelled"], self.config.heatmap_weight)
+        return *losses, NetworkOutput(heatmaps, scores)
+
+    def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
+        """One step."""
+        total, segmentation, localisation, _output = self._losses(batch)
+        count = len(batch["image"])
+        self.log("train/loss", total.detach(), prog_bar=True, on_step=True, on_epoch=True, batch_size=count)
+        self.log("train/segmentation", segmentation.detach(), on_step=True, batch_size=count)
+        self.log("train/heatmaps", localisation.detach(), on_step=True, batch_size=count)
+        return total
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Stop at a loss that is not finite, before it reaches the weights."""
+        loss = self.trainer.callback_metrics.get("train/loss_step")
+        if loss is not None and not math.isfinite(float(loss)):
+            raise NonFiniteLossError(self.global_step)
+
+    def validation_step(self, batch: dict[str, Tensor], _: int, dataloader_idx: int = 0) -> None:
+        """Loss, DICE and localisation error of one batch of held-out frames."""
+        total, segmentation, localisation, output = self._losses(batch)
+        values: dict[str, Any] = {"loss": total, "segmentation": segmentation, "heatmaps": localisation}
+        known = batch["labels"] != IGNORE_LABEL
+        found = (output.scores.argmax(dim=1) > 0) & known
+        truth = (batch["labels"] > 0) & known
+        both = (found & truth).sum(dim=(1, 2))
+        values["dice"] = ((2 * both + 1e-6) / (found.sum(dim=(1, 2)) + truth.sum(dim=(1, 2)) + 1e-6)).mean()
+        errors = self._errors(output.heatmaps, batch["points"])
+        prefix = f"val{dataloader_idx}" if dataloader_idx else "val"
+        for key, value in values.items():
+            self.log(f"{prefix}/{key}", value, batch_size=len(found), add_dataloader_idx=False, prog_bar=key in ("loss", "dice"))
+        if errors:
+            count = len(errors)
+            self.log(f"{prefix}/error_px", sum(errors) / count, batch_size=count, add_dataloader_idx=False, prog_bar=True)
+            hits = sum(error < _HIT_PX for error in errors) / count
+            self.log(f"{prefix}/hits", hits, batch_size=count, add_dataloader_idx=False)
+
+    def _errors(self, heatmaps: Tensor, points: Tensor) -> list[float]:
+        """Distance of every visible landmark to the nearest of as many peaks as there are instruments, heatmap px."""
+        errors = []
+        for maps, instruments in zip(heatmaps.cpu().numpy(), points.cpu().numpy(), strict=True):
+            visible = ~torch.isnan(torch.from_numpy(instruments)).any(dim=-1).numpy()
+            for landmark, peaks in enumerate(decode(maps, self.spec, max(1, int(visible.any(axis=1).sum())))):
+                for x, y in instruments[visible[:, landmark], landmark]:
+                    nearest = min((math.hypot(p.x - x, p.y - y) for p in peaks), default=math.hypot(*maps.shape[1:]))
+                    errors.append(nearest)
+        return errors
+
+    def configure_optimizers(self) -> Any:
+        """Optimiser and schedule of the configuration."""
+        config = self.config
+        encoder = list(self.network.encoder.parameters())
+        known = {id(p) for p in encoder}
+        rest = [p for p in self.network.parameters() if id(p) not in known]
+        groups = [
+            {"params": encoder, "lr": config.learning_rate * config.encoder_rate},
+            {"params": rest, "lr": config.learning_rate},
+        ]
+        optimizer: torch.optim.Optimizer
+        if config.optimizer == "adamw":
+            optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+        else:
+            optimizer = torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9, weight_decay=config.weight_decay)
+
+        def rate(step: int) -> float:
+            warm = max(1, round(config.warmup * config.steps))
+            if step < warm:
+                return (step + 1) / warm
+            if config.schedule == "constant":
+                return 1.0
+            return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, config.steps - warm)))) + 1e-3
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss became NaN or infinite.
+
+    Attributes:
+        step: The step at which it did.
+    """
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"the loss is not finite at step {step}")
+        self.step = step

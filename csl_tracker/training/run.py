@@ -1,0 +1,180 @@
+"""One training run: build or resume, fit, and write self-describing weights."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from csl_tracker import __version__
+from csl_tracker.errors import ConfigError
+from csl_tracker.heatmaps import HeatmapSpec
+from csl_tracker.instruments import INSTRUMENT_SETS
+from csl_tracker.networks import CslNetwork, NetworkConfig, build_network
+from csl_tracker.networks.encoders import published_weights
+from csl_tracker.training.config import TrainConfig
+from csl_tracker.training.data import build_loaders
+from csl_tracker.training.module import CslModule, NonFiniteLossError
+from csl_tracker.weights import ModelDescription, Preprocessing, load_weights, save_weights
+
+logger = logging.getLogger(__name__)
+
+LAST = "last.ckpt"
+BEST = "best.ckpt"
+
+
+def build(config: TrainConfig) -> tuple[CslNetwork, Preprocessing, str]:
+    """Network, preprocessing, and a sentence on what the network was initialised from.
+
+    Raises:
+        WeightsError: Initial weights cannot be had.
+        ConfigError: They are of another network.
+    """
+    instruments = INSTRUMENT_SETS[config.instruments]
+    section = config.network
+    network_config = NetworkConfig(
+        section.strategy, section.encoder, section.decoder, instruments.num_landmarks, instruments.num_classes
+    )
+    torch.manual_seed(config.seed)
+    network = build_network(network_config)
+    if config.init_weights:
+        model = load_weights(os.path.expandvars(config.init_weights))
+        if model.description.network != network_config or model.instruments.landmarks != instruments.landmarks:
+            raise ConfigError(
+                f"{config.init_weights} is a network {model.description.network} with landmarks {model.instruments.landmarks},"
+                f" the training builds {network_config} with {instruments.landmarks}; make them equal."
+            )
+        network.load_state_dict(model.network.state_dict())
+        origin = f"{model.name} ({model.short_hash}), itself from {model.description.provenance.get('initialisation', 'unknown')}"
+    elif config.encoder_weights:
+        state, origin = published_weights(section.encoder, config.encoder_weights)
+        network.encoder.load_published(state)
+    else:
+        origin = "random initialisation"
+    normalization = network.encoder.normalization
+    return network, Preprocessing(normalization.mean, normalization.std, config.input_size, config.resize), origin
+
+
+def train(config: TrainConfig, command: str, resume: bool = True) -> Path:
+    """Run a training to its end, from its last checkpoint if there is one.
+
+    Args:
+        config: What to train.
+        command: The command line, for the provenance.
+        resume: Go on from ``last.ckpt`` in the output folder.
+
+    Returns:
+        Path of the weights of the last step; those of the best validation lie beside it as ``best.safetensors``.
+
+    Raises:
+        ConfigError: The loss became NaN; the last good checkpoint is kept and the sentence says the step.
+        DatasetError, WeightsError: Data or initial weights cannot be had.
+    """
+    output = Path(config.output)
+    # What Lightning says at level INFO is about itself.
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    network, preprocessing, origin = build(config)
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    loader, held_out = build_loaders(config, preprocessing, rank, world)
+    module = CslModule(network, config, preprocessing)
+    output.mkdir(parents=True, exist_ok=True)
+    epochs = -(-config.steps // config.steps_per_epoch)
+    callbacks: list[Callback] = [
+        ModelCheckpoint(output, filename="best", monitor="val/loss", save_top_k=1, enable_version_counter=False),
+        _LastCheckpoint(output / LAST),
+        LearningRateMonitor("step"),
+        TQDMProgressBar(refresh_rate=5),
+    ]
+    if config.ema_decay:
+        callbacks.append(EMAWeightAveraging(decay=config.ema_decay))
+    last = output / LAST
+    checkpoint = str(last) if resume and last.is_file() else None
+    if checkpoint:
+        logger.info("Going on from %s.", last)
+    trainer = pl.Trainer(
+        default_root_dir=output,
+        accelerator=config.accelerator,
+        devices=int(config.devices) if config.devices.isdigit() else config.devices,
+        precision=_precision(config),
+        max_steps=config.steps,
+        max_epochs=epochs,
+        check_val_every_n_epoch=config.validate_every,
+        num_sanity_val_steps=0,
+        gradient_clip_val=config.clip or None,
+        logger=TensorBoardLogger(output, name="", version="tensorboard"),
+        callbacks=callbacks,
+        use_distributed_sampler=False,
+        log_every_n_steps=10,
+        enable_model_summary=False,
+    )
+    start = time.time()
+    try:
+        trainer.fit(module, loader, held_out, ckpt_path=checkpoint, weights_only=True)
+    except NonFiniteLossError as error:
+        raise ConfigError(
+            f"The loss became NaN or infinite at step {error.step}; the last good checkpoint is {last}."
+            " Lower learning_rate or raise warmup and start again."
+        ) from error
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val")}
+    provenance: dict[str, Any] = {
+        "command": command,
+        "configuration": asdict(config),
+        "initialisation": origin,
+        "steps": trainer.global_step,
+        "seconds": round(time.time() - start, 1),
+        "resumed": checkpoint is not None,
+        "validation": metrics,
+        "versions": {"csl_tracker": __version__, "torch": torch.__version__, "lightning": pl.__version__},
+    }
+    description = ModelDescription(
+        name=config.name,
+        network=network.config,
+        instruments=INSTRUMENT_SETS[config.instruments],
+        heatmap=HeatmapSpec(config.heatmap.sigma, config.heatmap.peak),
+        preprocessing=preprocessing,
+        provenance=provenance,
+    )
+    path = output / "last.safetensors"
+    if trainer.is_global_zero:
+        save_weights(path, network, description)
+        best = output / BEST
+        if best.is_file():
+            state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
+            network.load_state_dict({k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")})
+            save_weights(output / "best.safetensors", network, description)
+    return path
+
+
+class _LastCheckpoint(Callback):
+    """Writes the last checkpoint at the end of every epoch, atomically: a kill while writing keeps the one before."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
+        partial = self.path.with_suffix(".partial")
+        trainer.save_checkpoint(partial)
+        if trainer.is_global_zero:
+            os.replace(partial, self.path)
+
+
+def _precision(config: TrainConfig) -> Any:
+    if config.precision != "auto":
+        return config.precision
+    on_gpu = config.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return "16-mixed" if on_gpu else "32-true"
