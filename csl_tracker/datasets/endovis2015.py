@@ -113,8 +113,8 @@ def read_poses(path: Path) -> PoseTrack:
         if len(values) != 7 or not all(map(math.isfinite, values)):
             raise DatasetError(
                 f"Line {number + 1} of the pose file {path} reads {line.strip()[:80]!r}; write the seven numbers center_x"
-                " center_y shaft_axis_x shaft_axis_y head_axis_x head_axis_y clasper_angle_deg (-1 -1 first where the centre is not"
-                " seen)."
+                " center_y shaft_axis_x shaft_axis_y head_axis_x head_axis_y clasper_angle_deg (-1 -1 first where the centre is"
+                " not seen)."
             )
         rows[number] = values
     centers = rows[:, :2].copy()

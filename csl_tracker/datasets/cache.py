@@ -1,0 +1,201 @@
+"""A sequence decoded once, into memory-mapped arrays: random access for training."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from csl_tracker.datasets.registry import FileSequence
+from csl_tracker.datasets.sample import Sample
+from csl_tracker.errors import DatasetError
+from csl_tracker.pixels import Resize, Size
+
+FORMAT = 1
+"""Raised whenever a cache on disk would be read wrongly by the current code."""
+
+_ARRAYS = ("images", "label_maps", "landmarks", "labelled")
+
+
+def resize_image(image: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uint8]:
+    """Resize by area means (bilinear where it grows).
+
+    Args:
+        image: uint8 (H, W) or (H, W, 3).
+        size: (height, width) to reach, px.
+    """
+    if image.shape[:2] == size:
+        return image
+    shrinks = size[0] <= image.shape[0] and size[1] <= image.shape[1]
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (size[1], size[0]), interpolation=interpolation), np.uint8)
+
+
+def resize_label_map(label_map: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uint8]:
+    """Resize by majority: every pixel gets the label that covers most of it, the lowest one in a draw.
+
+    Args:
+        label_map: uint8 (H, W).
+        size: (height, width) to reach, px.
+    """
+    if label_map.shape == size:
+        return label_map
+    values = np.unique(label_map)
+    shares = [resize_image(np.where(label_map == value, 255, 0).astype(np.uint8), size) for value in values]
+    return np.asarray(np.take(values, np.argmax(shares, axis=0)), np.uint8)
+
+
+class FrameCache:
+    """A decoded sequence on disk that is indexed like a list; itself a sequence.
+
+    The folder's name holds a hash of the source files' content, so that a changed source is decoded anew. The arrays are opened
+    in the process that reads them; an instance can be sent to the workers of a data loader.
+
+    Attributes:
+        name: Name of the sequence.
+        landmarks: Landmark names.
+        classes: Class names.
+        slots: Names of the instruments.
+        fps: Frames a second.
+        size: (height, width) of the frames here, px.
+        files: The source files.
+        folder: Where the arrays lie.
+    """
+
+    def __init__(self, sequence: FileSequence, folder: str | os.PathLike[str], size: Size | None = None) -> None:
+        """Decode the sequence unless that was done before.
+
+        Args:
+            sequence: What to decode.
+            folder: Where caches live; this one gets a folder of its own in there.
+            size: (height, width) of the frames, px; None for the source's. Landmarks move along.
+
+        Raises:
+            DatasetError: The sequence cannot be decoded, or the folder cannot be written to.
+        """
+        self.name = sequence.name
+        self.landmarks = sequence.landmarks
+        self.classes = sequence.classes
+        self.slots = sequence.slots
+        self.fps = sequence.fps
+        self.size: Size = (int(size[0]), int(size[1])) if size is not None else sequence.size
+        self.files = sequence.files
+        self._length = len(sequence)
+        safe_name = re.sub(r"\W+", "_", self.name)
+        self.folder = Path(folder) / f"{safe_name}-{self.size[1]}x{self.size[0]}-{self._key(sequence)}"
+        self._arrays: dict[str, npt.NDArray[Any]] | None = None
+        if not self.folder.is_dir():
+            self._decode(sequence)
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return self._length
+
+    def __getitem__(self, index: int) -> Sample:
+        """Frame ``index`` as arrays of their own (writable, not mapped).
+
+        Raises:
+            IndexError: There is no such frame.
+        """
+        if not -self._length <= index < self._length:
+            raise IndexError(f"frame {index} of the {self._length} frames of {self.name}")
+        index %= self._length
+        arrays = self._open()
+        label_maps = arrays["label_maps"]
+        return Sample(
+            image=np.array(arrays["images"][index]),
+            label_map=np.array(label_maps[index]) if len(label_maps) else None,
+            landmarks=np.array(arrays["landmarks"][index]),
+            labelled=np.array(arrays["labelled"][index]),
+            sequence=self.name,
+            frame=index,
+            stamp_ns=round(index * 1e9 / self.fps),
+        )
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Yield the frames in order."""
+        return (self[index] for index in range(self._length))
+
+    @property
+    def all_landmarks(self) -> npt.NDArray[np.float64]:
+        """Landmarks of every frame, float64 (frames, instruments, landmarks, 2), px of the frames here."""
+        return np.array(self._open()["landmarks"])
+
+    @property
+    def all_labelled(self) -> npt.NDArray[np.bool_]:
+        """Whether somebody looked: bool (frames, instruments, landmarks)."""
+        return np.array(self._open()["labelled"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_arrays": None}  # a pickled memory map would carry all its frames
+
+    def _key(self, sequence: FileSequence) -> str:
+        digest = hashlib.sha256()
+        digest.update(json.dumps([FORMAT, self.size, self.landmarks, self.classes, self.slots, len(sequence)]).encode())
+        for path in self.files:
+            with path.open("rb") as file:
+                for chunk in iter(lambda file=file: file.read(1 << 20), b""):  # type: ignore[misc]
+                    digest.update(chunk)
+        return digest.hexdigest()[:16]
+
+    def _open(self) -> dict[str, npt.NDArray[Any]]:
+        if self._arrays is None:
+            try:
+                self._arrays = {name: np.load(self.folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
+            except (OSError, ValueError) as error:
+                raise DatasetError(f"The cache {self.folder} is broken ({error}); remove that folder.") from error
+        return self._arrays
+
+    def _decode(self, sequence: FileSequence) -> None:
+        try:
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(prefix=f".{self.folder.name}-", dir=self.folder.parent))
+        except OSError as error:
+            raise DatasetError(
+                f"The cache folder {self.folder.parent} cannot be written to ({error}); choose another."
+            ) from error
+        try:
+            self._fill(sequence, temporary)
+            temporary.chmod(0o755)
+            try:
+                os.replace(temporary, self.folder)
+            except OSError:
+                if not self.folder.is_dir():  # else another process was faster, with the same content
+                    raise
+        except OSError as error:
+            raise DatasetError(f"The cache {self.folder} cannot be written ({error}); make room, or choose another.") from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _fill(self, sequence: FileSequence, folder: Path) -> None:
+        height, width = self.size
+        count, points = self._length, (len(self.slots), len(self.landmarks))
+        resize = Resize(sequence.size, self.size)
+        images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (count, height, width, 3))
+        label_maps: npt.NDArray[np.uint8] | None = None
+        landmarks = np.full((count, *points, 2), np.nan)
+        labelled = np.zeros((count, *points), bool)
+        bar = tqdm(sequence, total=count, desc=f"decoding {self.name}", unit="frame", leave=False, disable=None)
+        for index, sample in enumerate(bar):
+            images[index] = resize_image(sample.image, self.size)
+            landmarks[index] = resize.points(sample.landmarks)
+            labelled[index] = sample.labelled
+            if sample.label_map is not None:
+                if label_maps is None:
+                    label_maps = np.lib.format.open_memmap(folder / "label_maps.npy", "w+", np.uint8, (count, height, width))
+                label_maps[index] = resize_label_map(sample.label_map, self.size)
+        if label_maps is None:
+            np.save(folder / "label_maps.npy", np.empty((0, height, width), np.uint8))
+        np.save(folder / "landmarks.npy", landmarks)
+        np.save(folder / "labelled.npy", labelled)
