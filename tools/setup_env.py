@@ -8,8 +8,8 @@ up again:
 3. ``project``: this project as an editable install, and the hook that shows the environment the built ROS 2 packages;
 4. ``workspace``: ``colcon build`` of ``csl_tracker_msgs`` and ``csl_tracker`` into ``install/``.
 
-It runs with the standard library of any Python from 3.8 on. What is missing is said in one sentence with the remedy, and the
-exit code is 2.
+It runs with the standard library of any Python from 3.8 on (annotations are not evaluated). What is missing is said in one
+sentence with the remedy, and the exit code is 2.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, NoReturn, Optional, Sequence, Tuple
+from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 SUPPORTED = ((3, 10), (3, 11), (3, 12), (3, 13))
 REQUIREMENTS = ("build", "runtime", "train", "dev")
 WHEELS = "ros_wheels"
+CONSTRAINTS = "constraints"
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
@@ -47,6 +49,19 @@ print(json.dumps({
     "include": sysconfig.get_path("include"),
 }))
 """
+
+
+_NETWORK_SIGNS = (
+    "Temporary failure in name resolution",
+    "Name or service not known",
+    "Network is unreachable",
+    "NewConnectionError",
+    "ConnectionError",
+    "ConnectTimeout",
+    "Read timed out",
+    "ProxyError",
+    "SSLError",
+)
 
 
 class SetupError(Exception):
@@ -69,7 +84,7 @@ def digest(root: Path, paths: Iterable[Path], *extra: object) -> str:
     return sha.hexdigest()
 
 
-def read_stamp(path: Path) -> Optional[str]:
+def read_stamp(path: Path) -> str | None:
     """The stamp's text; None without one."""
     try:
         return path.read_text(encoding="utf-8")
@@ -88,7 +103,7 @@ def write_stamp(path: Path, text: str) -> None:
 # -------------------------------------------------------------------------------------------------------------- commands
 
 
-def clean_environment(environ: Mapping[str, str]) -> Dict[str, str]:
+def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The user's environment without what a Python of another virtual environment left in it for its children."""
     drop = {"_ROS_WHEELS_BOOTSTRAP_COMPLETE", "VIRTUAL_ENV", "PYTHONHOME", "__PYVENV_LAUNCHER__"}
     env = {name: value for name, value in environ.items() if name not in drop and not name.startswith("_CSL_TRACKER_OVERLAY")}
@@ -110,7 +125,7 @@ def clean_environment(environ: Mapping[str, str]) -> Dict[str, str]:
     return env
 
 
-def run(command: Sequence[str], env: Mapping[str, str], log: Path, cwd: Path = ROOT) -> Tuple[int, str]:
+def run(command: Sequence[str], env: Mapping[str, str], log: Path, cwd: Path = ROOT) -> tuple[int, str]:
     """Run a command with its output in a log file.
 
     Returns:
@@ -128,7 +143,7 @@ def run(command: Sequence[str], env: Mapping[str, str], log: Path, cwd: Path = R
     return code, log.read_text(encoding="utf-8", errors="replace")[-20000:]
 
 
-def probe(python: str, env: Mapping[str, str]) -> Optional[Dict[str, Any]]:
+def probe(python: str, env: Mapping[str, str]) -> dict[str, Any] | None:
     """What kind of Python it is; None when it does not run."""
     try:
         done = subprocess.run([python, "-c", _PROBE], env=dict(env), capture_output=True, text=True, timeout=60, check=False)
@@ -141,7 +156,7 @@ def probe(python: str, env: Mapping[str, str]) -> Optional[Dict[str, Any]]:
 # ---------------------------------------------------------------------------------------------------------------- checks
 
 
-def choose_python(wish: Optional[str], distro: Optional[str], env: Mapping[str, str]) -> Dict[str, Any]:
+def choose_python(wish: str | None, distro: str | None, env: Mapping[str, str]) -> dict[str, Any]:
     """The interpreter to make the environment from.
 
     Args:
@@ -153,7 +168,7 @@ def choose_python(wish: Optional[str], distro: Optional[str], env: Mapping[str, 
         SetupError: The wish does not fit, or nothing does.
     """
     candidates = [wish] if wish else ["python3", "/usr/bin/python3", "python3.12", "python3.11", "python3.13", "python3.10"]
-    reasons: List[str] = []
+    reasons: list[str] = []
     for candidate in candidates:
         found = probe(candidate, env)
         if found is None:
@@ -180,7 +195,12 @@ def choose_python(wish: Optional[str], distro: Optional[str], env: Mapping[str, 
     raise SetupError(f"no usable Python ({'; '.join(reasons if wish else reasons[:2])}): {remedy}.")
 
 
-def check_tools(python: Mapping[str, Any], env: Mapping[str, str], distro: Optional[str]) -> None:
+def lacks(what: str, package: str) -> SetupError:
+    """The sentence for something that apt brings."""
+    return SetupError(f"{what} is not installed: 'sudo apt install {package}', and run make again.")
+
+
+def check_tools(python: Mapping[str, Any], env: Mapping[str, str], distro: str | None) -> None:
     """Everything that has to be there before anything is downloaded.
 
     Raises:
@@ -189,40 +209,30 @@ def check_tools(python: Mapping[str, Any], env: Mapping[str, str], distro: Optio
     path = env.get("PATH")
     number = ".".join(map(str, python["version"][:2]))
     if not python["venv"]:
-        raise SetupError(
-            f"{python['executable']} has no venv module: install it with 'sudo apt install python{number}-venv', and run make again."
-        )
-    if shutil.which("cmake", path=path) is None:
-        raise SetupError(
-            "cmake, which builds the ROS 2 messages, is not installed: 'sudo apt install cmake', and run make again."
-        )
-    if not any(shutil.which(name, path=path) for name in ("make", "gmake")):
-        raise SetupError(
-            "make, which builds the ROS 2 messages, is not installed: 'sudo apt install make', and run make again."
-        )
+        raise lacks(f"the venv module of {python['executable']}", f"python{number}-venv")
+    for name in ("cmake", "make"):
+        if shutil.which(name, path=path) is None:
+            raise lacks(f"{name}, which builds the ROS 2 messages,", name)
     for variable, what, names in (("CC", "C", ("cc", "gcc", "clang")), ("CXX", "C++", ("c++", "g++", "clang++"))):
-        wished = env.get(variable, "").split()
-        if not any(shutil.which(name, path=path) for name in (wished[:1] or names)):
-            tried = wished[0] if wished else ", ".join(names)
-            raise SetupError(
-                f"no {what} compiler ({tried}), which the ROS 2 messages need, is installed: 'sudo apt install build-essential', and run make again."
-            )
-    if not (Path(python["include"]) / "Python.h").exists():
-        raise SetupError(
-            f"the headers of {python['executable']} ({python['include']}/Python.h), which the ROS 2 messages need, are not installed:"
-            f" 'sudo apt install python{number}-dev', and run make again."
-        )
+        tried = env.get(variable, "").split()[:1] or names
+        if not any(shutil.which(name, path=path) for name in tried):
+            raise lacks(f"a {what} compiler ({', '.join(tried)}), which builds the ROS 2 messages,", "build-essential")
+    header = Path(python["include"]) / "Python.h"
+    if not header.exists():
+        raise lacks(f"{header}, which the ROS 2 messages need,", f"python{number}-dev")
     if distro:
         prefixes = [Path(part) for part in env.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if part]
         for package in ("rosidl_default_generators", "ament_cmake", "sensor_msgs", "diagnostic_msgs"):
             if not any((p / "share" / package / "package.xml").exists() for p in prefixes):
                 raise SetupError(
-                    f"ROS 2 {distro} is sourced (ROS_DISTRO) but its package {package} is not found in AMENT_PREFIX_PATH: 'sudo apt install"
-                    f" ros-{distro}-{package.replace('_', '-')}' and source its setup.bash, or unset ROS_DISTRO to use the wheels."
+                    f"ROS_DISTRO says {distro}, but its package {package} is not in AMENT_PREFIX_PATH:"
+                    f" 'sudo apt install ros-{distro}-{package.replace('_', '-')}' and source setup.bash,"
+                    " or unset ROS_DISTRO to use the wheels."
                 )
     elif platform.system() != "Linux" or platform.machine() not in ("x86_64", "AMD64"):
         raise SetupError(
-            f"there are no ROS 2 wheels for {platform.system()} {platform.machine()}: install ROS 2 Jazzy, source its setup.bash and run make again."
+            f"there are no ROS 2 wheels for {platform.system()} {platform.machine()}:"
+            " install ROS 2 Jazzy, source its setup.bash and run make again."
         )
 
 
@@ -231,16 +241,18 @@ def explain_pip(output: str, python: Mapping[str, Any], log: Path) -> str:
     number = ".".join(map(str, python["version"]))
     if re.search(r"No space left on device|Errno 28", output):
         return "the disk is full: about 6 GB are needed for the packages; make room, and run make again."
-    network = r"Temporary failure in name resolution|NewConnectionError|ConnectionError|ConnectTimeout|Name or service not known|Network is unreachable|Read timed out|ProxyError|SSLError"
-    if re.search(network, output):
-        return "the package index cannot be reached: check the network (or pip's index-url and proxy), and run make again; it goes on where it stopped."
+    if any(sign in output for sign in _NETWORK_SIGNS):
+        return (
+            "the package index cannot be reached: check the network (or pip's index-url and proxy), and run make again;"
+            " it goes on where it stopped."
+        )
     missing = re.search(r"No matching distribution found for (\S+)", output)
     if missing:
         return (
             f"there is no wheel of {missing[1]} for Python {number} on {platform.machine()}: use another Python, as in"
             " 'make PYTHON=python3.12', or a sourced ROS 2."
         )
-    return f"pip could not install the requirements for Python {number}; its output is in {log}."
+    return f"pip could not install the requirements for Python {number}: read its output in {log}, and run make again."
 
 
 # ----------------------------------------------------------------------------------------------------------------- steps
@@ -251,7 +263,7 @@ def venv_python(venv: Path) -> str:
     return str(venv / "bin" / "python")
 
 
-def environment_fits(venv: Path, python: Optional[Mapping[str, Any]], distro: Optional[str], env: Mapping[str, str]) -> bool:
+def environment_fits(venv: Path, python: Mapping[str, Any] | None, distro: str | None, env: Mapping[str, str]) -> bool:
     """Whether the environment works, has pip, and is of the Python (None: any supported) and the kind that are asked for."""
     found = probe(venv_python(venv), env)
     if found is None or not found["in_venv"]:
@@ -268,7 +280,7 @@ def environment_fits(venv: Path, python: Optional[Mapping[str, Any]], distro: Op
     return check.returncode == 0
 
 
-def make_environment(venv: Path, python: Mapping[str, Any], distro: Optional[str], env: Mapping[str, str]) -> None:
+def make_environment(venv: Path, python: Mapping[str, Any], distro: str | None, env: Mapping[str, str]) -> None:
     """Make the virtual environment anew.
 
     Raises:
@@ -287,13 +299,12 @@ def make_environment(venv: Path, python: Mapping[str, Any], distro: Optional[str
     done = subprocess.run(command, env=dict(env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode:
         shutil.rmtree(venv, ignore_errors=True)
-        lines = done.stdout.strip().splitlines() or ["no output"]
-        raise SetupError(
-            f"'{' '.join(command)}' failed ({lines[-1]}): install python{'.'.join(map(str, python['version'][:2]))}-venv, and run make again."
-        )
+        reason = (done.stdout.strip().splitlines() or ["no output"])[-1]
+        package = f"python{'.'.join(map(str, python['version'][:2]))}-venv"
+        raise SetupError(f"'{' '.join(command)}' failed ({reason}): 'sudo apt install {package}', and run make again.")
 
 
-def forget_half_installed(site_packages: Path) -> List[str]:
+def forget_half_installed(site_packages: Path) -> list[str]:
     """Make pip install again what it had not finished when it was killed.
 
     pip takes a package for installed as soon as its metadata lies there. It writes ``INSTALLER`` and ``RECORD`` last, and all
@@ -340,13 +351,12 @@ def ask(venv: Path, code: str, env: Mapping[str, str]) -> str:
     """One line of output from the environment's Python."""
     done = subprocess.run([venv_python(venv), "-c", code], env=dict(env), capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SetupError(
-            f"the environment {venv.name} does not work ({(done.stderr.strip().splitlines() or ['no output'])[-1]}): remove it with 'make clean-all', and run make again."
-        )
+        reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise SetupError(f"{venv.name} does not work ({reason}): remove it with 'make clean-all', and run make again.")
     return done.stdout.strip().splitlines()[-1]
 
 
-def install_packages(root: Path, venv: Path, python: Mapping[str, Any], distro: Optional[str], env: Mapping[str, str]) -> None:
+def install_packages(root: Path, venv: Path, python: Mapping[str, Any], distro: str | None, env: Mapping[str, str]) -> None:
     """Install the requirements, repair the CMake files.
 
     Raises:
@@ -364,6 +374,7 @@ def install_packages(root: Path, venv: Path, python: Mapping[str, Any], distro: 
     command = [venv_python(venv), "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
     for name in files:
         command += ["-r", str(root / "requirements" / f"{name}.txt")]
+    command += ["-c", str(root / "requirements" / "constraints.txt")]
     code, output = run(command, env, log, root)
     if code:
         raise SetupError(explain_pip(output, python, log))
@@ -394,7 +405,7 @@ def install_project(root: Path, venv: Path, env: Mapping[str, str]) -> None:
     write_stamp(site_packages / "csl_tracker_overlay.pth", line)
 
 
-def colcon_environment(venv: Path, distro: Optional[str], env: Mapping[str, str]) -> Dict[str, str]:
+def colcon_environment(venv: Path, distro: str | None, env: Mapping[str, str]) -> dict[str, str]:
     """The environment in which colcon finds the ROS 2 of the wheels, or the sourced one."""
     result = dict(env)
     result["PATH"] = os.pathsep.join([str(venv / "bin"), env.get("PATH", os.defpath)])
@@ -409,7 +420,7 @@ def colcon_environment(venv: Path, distro: Optional[str], env: Mapping[str, str]
     return result
 
 
-def build_workspace(root: Path, venv: Path, distro: Optional[str], env: Mapping[str, str]) -> None:
+def build_workspace(root: Path, venv: Path, distro: str | None, env: Mapping[str, str]) -> None:
     """``colcon build`` of both packages into ``install/``.
 
     Raises:
@@ -421,7 +432,7 @@ def build_workspace(root: Path, venv: Path, distro: Optional[str], env: Mapping[
     command = [venv_python(venv), "-m", "colcon", "build", "--paths", ".", "csl_tracker_msgs", "--symlink-install"]
     python = venv_python(venv)
     command += ["--cmake-args", "-DBUILD_TESTING=OFF", "-DCMAKE_BUILD_TYPE=Release", "-Wno-dev"]
-    command += [f"-DPython3_EXECUTABLE={python}", f"-DPython3_FIND_VIRTUALENV=ONLY"]
+    command += [f"-DPython3_EXECUTABLE={python}", "-DPython3_FIND_VIRTUALENV=ONLY"]
     code, output = run(command, colcon_environment(venv, distro, env), log, root)
     if code:
         error = next(
@@ -435,13 +446,13 @@ def build_workspace(root: Path, venv: Path, distro: Optional[str], env: Mapping[
 # ------------------------------------------------------------------------------------------------------------------ main
 
 
-def workspace_inputs(root: Path) -> List[Path]:
+def workspace_inputs(root: Path) -> list[Path]:
     """Files whose contents the build depends on."""
     messages = [path for path in (root / "csl_tracker_msgs").rglob("*") if path.is_file()]
     return [*messages, root / "package.xml", root / "setup.py", root / "setup.cfg"]
 
 
-def installed_names(root: Path) -> List[str]:
+def installed_names(root: Path) -> list[str]:
     """Names of the data files that colcon links into ``install/``; their contents are seen through the links."""
     return sorted(str(path.relative_to(root)) for folder in ("launch", "config") for path in (root / folder).glob("*"))
 
@@ -454,8 +465,44 @@ def workspace_stands(root: Path) -> bool:
     )
 
 
-def set_up(root: Path, wish: Optional[str], environ: Mapping[str, str]) -> None:
+def stamp_place(root: Path, venv: Path, step: str) -> Path:
+    """Where a step's stamp lies: beside what the step made, so that both are removed together."""
+    return (root / "install" if step == "workspace" else venv / "setup") / f"{step}.stamp"
+
+
+def stamp_keys(root: Path, venv: Path, distro: str | None) -> dict[str, str]:
+    """What the stamps of the steps have to say, in the order of the steps."""
+    config = read_stamp(venv / "pyvenv.cfg") or ""
+    requirements = [root / "requirements" / f"{name}.txt" for name in (*REQUIREMENTS, CONSTRAINTS, WHEELS)]
+    project = [root / "setup.py", root / "setup.cfg", root / "tools" / "overlay_hook.py"]
+    return {
+        "packages": digest(root, requirements, distro, config),
+        "project": digest(root, project, config),
+        "workspace": digest(root, workspace_inputs(root), distro, config, installed_names(root)),
+    }
+
+
+def stands(root: Path, venv: Path, wish: str | None, distro: str | None, env: Mapping[str, str]) -> bool:
+    """Whether there is nothing to do."""
+    keys = stamp_keys(root, venv, distro)
+    if any(read_stamp(stamp_place(root, venv, name)) != key for name, key in keys.items()) or not workspace_stands(root):
+        return False
+    if wish is None:
+        return os.path.exists(venv_python(venv))
+    wished, present = probe(wish, env), probe(venv_python(venv), env)
+    return bool(wished and present and wished["version"][:2] == present["version"][:2])
+
+
+def set_up(root: Path, wish: str | None, environ: Mapping[str, str]) -> bool:
     """Do the steps whose stamps are missing or differ.
+
+    Args:
+        root: The project's folder.
+        wish: Interpreter that the user asked for; None keeps the environment's, or takes the first that fits.
+        environ: The user's environment variables.
+
+    Returns:
+        Whether there was anything to do.
 
     Raises:
         SetupError: Something is missing that the user can mend.
@@ -463,47 +510,37 @@ def set_up(root: Path, wish: Optional[str], environ: Mapping[str, str]) -> None:
     distro = environ.get("ROS_DISTRO") or None
     env = clean_environment(environ)
     venv = root / ".venv"
-    stamps = venv / "setup"
-    requirement_files = [root / "requirements" / f"{name}.txt" for name in (*REQUIREMENTS, *([] if distro else [WHEELS]))]
-    config = read_stamp(venv / "pyvenv.cfg") or ""
-    keys = {
-        "packages": digest(root, requirement_files, distro, config),
-        "project": digest(root, [root / "setup.py", root / "setup.cfg", root / "tools" / "overlay_hook.py"], str(root), config),
-        "workspace": digest(root, workspace_inputs(root), distro, config, installed_names(root), str(root)),
-    }
-    wished = probe(wish, env) if wish else None
-    same_python = wish is None or (wished is not None and f"version = {'.'.join(map(str, wished['version'][:2]))}." in config)
-    places = {name: (root / "install" if name == "workspace" else stamps) / f"{name}.stamp" for name in keys}
-    done = {name for name in keys if read_stamp(places[name]) == keys[name]}
-    if same_python and os.path.exists(venv_python(venv)) and done == set(keys) and workspace_stands(root):
-        return
-    fits = environment_fits(venv, choose_python(wish, distro, env) if wish else None, distro, env)
-    python = probe(venv_python(venv), env) if fits else choose_python(wish, distro, env)
-    assert python is not None
+    if stands(root, venv, wish, distro, env):
+        return False
+    wished = choose_python(wish, distro, env) if wish else None
+    fits = environment_fits(venv, wished, distro, env)
+    python = (probe(venv_python(venv), env) if fits else wished) or choose_python(wish, distro, env)
     check_tools(python, env, distro)
     if not fits:
         make_environment(venv, python, distro, env)
-        return set_up(root, wish, environ)
-    if "packages" not in done:
-        install_packages(root, venv, python, distro, env)
-        write_stamp(places["packages"], keys["packages"])
-        done.discard("project")
-        done.discard("workspace")
-    if "project" not in done:
-        install_project(root, venv, env)
-        write_stamp(places["project"], keys["project"])
-    if "workspace" not in done or not workspace_stands(root):
-        places["workspace"].unlink(missing_ok=True)
-        build_workspace(root, venv, distro, env)
-        write_stamp(places["workspace"], keys["workspace"])
+    keys = stamp_keys(root, venv, distro)
+    steps: dict[str, Callable[[], None]] = {
+        "packages": lambda: install_packages(root, venv, python, distro, env),
+        "project": lambda: install_project(root, venv, env),
+        "workspace": lambda: build_workspace(root, venv, distro, env),
+    }
+    again = False
+    for name, step in steps.items():
+        place = stamp_place(root, venv, name)
+        again = again or read_stamp(place) != keys[name] or (name == "workspace" and not workspace_stands(root))
+        if again:
+            place.unlink(missing_ok=True)
+            step()
+            write_stamp(place, keys[name])
     say("ready")
+    return True
 
 
 def _terminate(_signal: int, _frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Set up.
 
     Returns:
