@@ -1,0 +1,40 @@
+"""The header at the beginning of a serialised message, read and changed without touching the rest.
+
+All stamped messages of this package's topics begin with a ``std_msgs/Header``, whose first field is the stamp. In CDR (OMG
+DDS-XTypes 1.3, 7.4.3; four bytes of encapsulation, then the fields aligned to their size) these are bytes 4 to 11.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from csl_tracker.errors import BagError
+
+_NS = 1_000_000_000
+
+
+def _layout(data: bytes | memoryview) -> str:
+    if len(data) < 12 or data[0] != 0:
+        raise BagError(f"A message of {len(data)} bytes holds no header; its topic's type must begin with std_msgs/Header.")
+    return "<iI" if data[1] & 1 else ">iI"
+
+
+def header_stamp_ns(data: bytes | memoryview) -> int:
+    """The stamp of a serialised message whose first field is a header, ns.
+
+    Raises:
+        BagError: The message is too short to have one.
+    """
+    seconds, nanoseconds = struct.unpack_from(_layout(data), data, 4)
+    return int(seconds) * _NS + int(nanoseconds)
+
+
+def restamp(data: bytes | memoryview, ns: int) -> bytes:
+    """The same message with another stamp.
+
+    Raises:
+        BagError: The message is too short to have one.
+    """
+    changed = bytearray(data)
+    struct.pack_into(_layout(data), changed, 4, ns // _NS, ns % _NS)
+    return bytes(changed)

@@ -1,0 +1,258 @@
+"""Write bags: any messages, or the frames of a sequence or a video with their ground truth."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2.errors import WriterError
+from tqdm import tqdm
+
+from csl_tracker.bags import topics
+from csl_tracker.bags.messages import GroundTruth, bag_types, make_header, make_truth_array
+from csl_tracker.bags.types import typestore
+from csl_tracker.datasets.sample import Sequence
+from csl_tracker.errors import BagError
+from csl_tracker.video import VideoReader
+
+Image = npt.NDArray[np.uint8]
+
+START_NS = 1_000_000_000
+"""Stamp of the first frame of a sequence or video, ns; not 0, which ROS reads as "not set"."""
+
+# The newest metadata that Humble's readers take too: they want the QoS as text with numbers.
+_METADATA_VERSION: Literal[8] = 8
+_FOREVER = QosTime(9223372036, 854775807)
+
+
+def qos(reliable: bool, depth: int) -> Qos:
+    """What a publisher of the topic offered, so that ``ros2 bag play`` offers the same."""
+    return Qos(
+        history=QosHistory.KEEP_LAST,
+        depth=depth,
+        reliability=QosReliability.RELIABLE if reliable else QosReliability.BEST_EFFORT,
+        durability=QosDurability.VOLATILE,
+        deadline=_FOREVER,
+        lifespan=_FOREVER,
+        liveliness=QosLiveliness.AUTOMATIC,
+        liveliness_lease_duration=_FOREVER,
+        avoid_ros_namespace_conventions=False,
+    )
+
+
+class BagWriter:
+    """Writes an mcap bag under a temporary name, which becomes ``path`` when it is closed.
+
+    A path that ends in ``.mcap`` becomes one file (an older one is replaced); any other becomes a bag folder with
+    ``metadata.yaml`` and must not exist. About 1 MiB of messages is in memory at a time. As a context manager it leaves
+    nothing behind when an error, Ctrl-C included, ends the block.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Open the temporary file.
+
+        Raises:
+            BagError: The path is a folder in the way, or cannot be written.
+        """
+        self.path = Path(path)
+        self._single = self.path.suffix == ".mcap"
+        if self.path.is_dir() or (self.path.exists() and not self._single):
+            raise BagError(
+                f"The bag {self.path} cannot be written, since a folder or file of that name exists; remove it first."
+            )
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._work = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
+        except OSError as error:
+            raise BagError(f"The bag {self.path} cannot be written ({error.strerror}); choose another place.") from error
+        # rosbags names the file after its folder, and the metadata inside the file repeats that name.
+        name = self.path.stem if self._single else self.path.name
+        self._writer = Writer(self._work / name, version=_METADATA_VERSION, storage_plugin=StoragePlugin.MCAP)
+        self._connections: dict[str, Connection] = {}
+        self._counts: dict[str, int] = {}
+        self._open = True
+        try:
+            self._writer.open()
+        except BaseException:
+            self.abort()
+            raise
+
+    def add_topic(self, topic: str, msgtype: str, *, reliable: bool = True, depth: int = 10) -> None:
+        """Make a topic known; the definition of its type goes into the bag.
+
+        Args:
+            topic: Name, with its leading slash.
+            msgtype: As in ``sensor_msgs/msg/Image``.
+            reliable: Reliability that the publisher offers.
+            depth: Depth of the publisher's history.
+
+        Raises:
+            BagError: The type is unknown, or the topic stands already.
+        """
+        if msgtype not in typestore().fielddefs:
+            raise BagError(f"The topic {topic} cannot be written: the message type {msgtype!r} is not known here.")
+        try:
+            self._connections[topic] = self._writer.add_connection(
+                topic, msgtype, typestore=typestore(), offered_qos_profiles=[qos(reliable, depth)]
+            )
+        except WriterError as error:
+            raise BagError(f"The topic {topic} cannot be added to {self.path}: {error}") from error
+        self._counts[topic] = 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Messages written so far, by topic."""
+        return dict(self._counts)
+
+    def write(self, topic: str, message: Any, time_ns: int) -> None:
+        """Add a message of :func:`csl_tracker.bags.types.typestore`'s classes.
+
+        Args:
+            topic: A topic that was added.
+            message: The message.
+            time_ns: When it was received, ns.
+        """
+        self.write_raw(topic, typestore().serialize_cdr(message, self._connections[topic].msgtype), time_ns)
+
+    def write_raw(self, topic: str, data: bytes | memoryview, time_ns: int) -> None:
+        """Add a message that is serialised already (CDR).
+
+        Raises:
+            BagError: The disk is full.
+        """
+        try:
+            self._writer.write(self._connections[topic], time_ns, data)
+        except OSError as error:
+            raise BagError(f"Writing the bag {self.path} failed ({error.strerror}); make room on the disk.") from error
+        self._counts[topic] += 1
+
+    def close(self) -> None:
+        """Finish the bag and give it its name.
+
+        Raises:
+            BagError: The disk is full.
+        """
+        if not self._open:
+            return
+        try:
+            self._writer.close()
+            finished = self._writer.path
+            os.replace(finished / f"{finished.name}.mcap" if self._single else finished, self.path)
+        except OSError as error:
+            raise BagError(f"Writing the bag {self.path} failed ({error.strerror}); make room on the disk.") from error
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        """Leave nothing behind but what was closed."""
+        if self._open:
+            self._open = False
+            with contextlib.suppress(Exception):
+                self._writer.abort()
+            shutil.rmtree(self._work, ignore_errors=True)
+
+    def __enter__(self) -> BagWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+
+@dataclass(frozen=True)
+class RecordedFrame:
+    """A frame on its way into a bag.
+
+    Attributes:
+        image: uint8 (H, W, 3), RGB.
+        stamp_ns: Its stamp, ns.
+        label_map: uint8 (H, W); None without.
+        truth: Annotated landmarks; None without.
+    """
+
+    image: Image
+    stamp_ns: int
+    label_map: Image | None = None
+    truth: GroundTruth | None = None
+
+
+def sequence_frames(sequence: Sequence, limit: int | None = None) -> Iterator[RecordedFrame]:
+    """The frames of a sequence at their own times after :data:`START_NS`, with their annotations; ``limit`` ends it early."""
+    for index, sample in enumerate(sequence):
+        if limit is not None and index >= limit:
+            return
+        truth = GroundTruth(
+            slots=sequence.slots,
+            names=sequence.landmarks,
+            landmarks=sample.landmarks,
+            labelled=sample.labelled,
+            size=(sample.image.shape[0], sample.image.shape[1]),
+        )
+        yield RecordedFrame(sample.image, START_NS + sample.stamp_ns, sample.label_map, truth)
+
+
+def video_frames(video: VideoReader, limit: int | None = None) -> Iterator[RecordedFrame]:
+    """The frames of a video, evenly spaced after :data:`START_NS`; ``limit`` ends it early."""
+    for index, image in enumerate(video):
+        if limit is not None and index >= limit:
+            return
+        yield RecordedFrame(image, START_NS + round(index * 1e9 / video.fps))
+
+
+def image_message(image: Image, stamp_ns: int, frame_id: str = topics.CAMERA_FRAME) -> Any:
+    """A bag's ``sensor_msgs/Image``: rgb8 for (H, W, 3), mono8 for (H, W)."""
+    channels = 1 if image.ndim == 2 else 3
+    return typestore().types["sensor_msgs/msg/Image"](
+        header=make_header(bag_types(), stamp_ns, frame_id),
+        height=image.shape[0],
+        width=image.shape[1],
+        encoding="mono8" if channels == 1 else "rgb8",
+        is_bigendian=0,
+        step=image.shape[1] * channels,
+        data=np.ascontiguousarray(image).reshape(-1),
+    )
+
+
+def write_frames(path: str | os.PathLike[str], frames: Iterable[RecordedFrame], total: int | None = None) -> int:
+    """Write frames, and what is known about them, into an mcap bag; one frame is in memory at a time.
+
+    Args:
+        path: See :class:`BagWriter`.
+        frames: The frames in the order of time.
+        total: Their number, for the progress bar.
+
+    Returns:
+        The number of frames written.
+
+    Raises:
+        BagError: The bag cannot be written.
+    """
+    count = 0
+    with BagWriter(path) as bag, tqdm(frames, total=total, desc="frames into the bag", unit="frame", leave=False) as bar:
+        bag.add_topic(topics.IMAGE, topics.IMAGE_TYPE, depth=1)
+        for frame in bar:
+            header = make_header(bag_types(), frame.stamp_ns, topics.CAMERA_FRAME)
+            if frame.truth is not None:
+                if topics.TRUTH_POSES not in bag.counts:
+                    bag.add_topic(topics.TRUTH_POSES, topics.POSES_TYPE)
+                bag.write(topics.TRUTH_POSES, make_truth_array(bag_types(), header, frame.truth), frame.stamp_ns)
+            if frame.label_map is not None:
+                if topics.TRUTH_SEGMENTATION not in bag.counts:
+                    bag.add_topic(topics.TRUTH_SEGMENTATION, topics.IMAGE_TYPE)
+                bag.write(topics.TRUTH_SEGMENTATION, image_message(frame.label_map, frame.stamp_ns), frame.stamp_ns)
+            bag.write(topics.IMAGE, image_message(frame.image, frame.stamp_ns), frame.stamp_ns)
+            count += 1
+    return count
