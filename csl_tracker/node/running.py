@@ -1,0 +1,47 @@
+"""Start and stop of a node's process: one sentence for the user's mistakes, a clean end after a signal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+import rclpy
+from rclpy.exceptions import ParameterException
+from rclpy.executors import ExternalShutdownException
+
+from csl_tracker.errors import CslTrackerError
+
+EXIT_USER_ERROR = 2
+
+
+def run(name: str, work: Callable[[], None], args: Sequence[str] | None = None) -> int:
+    """Initialise ROS, do the work, shut ROS down.
+
+    SIGINT and SIGTERM are ends like any other; ``work`` cleans up after itself in a ``finally``.
+
+    Args:
+        name: Name of the program, for its error messages.
+        work: Makes the node and spins it.
+        args: Command line; None takes the process's own.
+
+    Returns:
+        0, or 2 for a mistake of the user (one sentence on stderr).
+    """
+    try:
+        rclpy.init(args=args)
+    except RuntimeError as error:  # the classes of malformed --ros-args are private to rclpy
+        print(f"{name}: {str(error).splitlines()[0]}.", file=sys.stderr)
+        return EXIT_USER_ERROR
+    try:
+        work()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except CslTrackerError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except ParameterException as error:
+        print(f"{name}: {str(error).rstrip('.')}; see the parameter's description.", file=sys.stderr)
+        return EXIT_USER_ERROR
+    finally:
+        rclpy.try_shutdown()
+    return 0
