@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.spatial.distance import cdist
+from sklearn import metrics as sklearn_metrics
+
+from csl_tracker import metrics
+from csl_tracker.instruments import IGNORE_LABEL
+
+NAN = math.nan
+
+
+@pytest.mark.parametrize(
+    "function", [metrics.threshold_score, lambda e, _: metrics.kbb_score(e, np.full(np.shape(e), NAN), 0.1)]
+)
+def test_shares_of_nothing_are_none(function) -> None:
+    assert function([], 20) is None
+
+
+def test_summary_of_nothing_is_none() -> None:
+    assert metrics.summary([NAN, NAN]) == {"mean": None, "median": None, "p90": None, "max": None}
+
+
+def test_errors_against_scipy() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 50, 2))
+    np.testing.assert_allclose(metrics.landmark_errors(a, b), np.diag(cdist(a, b)))
+    assert np.isnan(metrics.landmark_errors([[NAN, NAN]], [[1.0, 2.0]])).all()
+
+
+def test_threshold_score_is_the_empirical_distribution() -> None:
+    errors = np.random.default_rng(1).gamma(2, 8, size=200)
+    thresholds = [0.0, 5.0, 20.0, 1000.0]
+    expected = stats.ecdf(errors).cdf.evaluate(thresholds)
+    np.testing.assert_allclose(np.array(metrics.threshold_curve(errors, thresholds), float), expected)
+
+
+def test_error_at_the_threshold_and_no_guess_are_not_below_it() -> None:
+    assert metrics.threshold_score([20.0, 19.999, NAN, 3.0], 20) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("points", "side"),
+    [
+        ([[0, 0], [30, 40], [10, 5]], 40.0),
+        ([[0, 0], [50, 40], [NAN, NAN]], 50.0),
+        ([[3, 4], [NAN, NAN]], None),
+        ([[3, 4]], None),
+        ([[NAN, NAN]], None),
+    ],
+)
+def test_bounding_box_side(points: list[list[float]], side: float | None) -> None:
+    assert metrics.bounding_box_side(points) == side
+
+
+def test_kbb_against_a_plain_loop() -> None:
+    rng = np.random.default_rng(2)
+    errors, sides = rng.gamma(2, 8, 100), rng.uniform(50, 200, 100)
+    sides[::7], errors[::9] = NAN, NAN
+    for alpha in (0.05, 0.15, 0.3):
+        hits = [bool(e < alpha * s) for e, s in zip(errors, sides, strict=True) if not math.isnan(s)]
+        assert metrics.kbb_score(errors, sides, alpha) == pytest.approx(sum(hits) / len(hits))
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
+@pytest.mark.parametrize("label", [None, 1, 2])
+def test_overlap_against_scikit_learn(share: float, label: int | None) -> None:
+    rng = np.random.default_rng(3)
+    truth = rng.integers(0, 3, (40, 50)).astype(np.uint8)
+    predicted = np.where(rng.random(truth.shape) < share, truth, rng.integers(0, 3, truth.shape)).astype(np.uint8)
+    truth[5:9] = IGNORE_LABEL
+    valid = truth != IGNORE_LABEL
+    if label is None:
+        result, a, b = metrics.tool_overlap(predicted, truth), truth[valid] > 0, predicted[valid] > 0
+    else:
+        result, a, b = metrics.class_overlap(predicted, truth, label), truth[valid] == label, predicted[valid] == label
+    assert result.dice == pytest.approx(sklearn_metrics.f1_score(a, b))
+    assert result.precision == pytest.approx(sklearn_metrics.precision_score(a, b))
+    assert result.recall == pytest.approx(sklearn_metrics.recall_score(a, b))
+
+
+@pytest.mark.parametrize(
+    ("predicted", "truth", "expected"),
+    [
+        (0, 0, (1.0, 1.0, 1.0)),
+        (0, 1, (0.0, 1.0, 0.0)),
+        (1, 0, (0.0, 0.0, 1.0)),
+        (1, 2, (1.0, 1.0, 1.0)),  # any class is the tool
+        (1, IGNORE_LABEL, (1.0, 1.0, 1.0)),
+        (IGNORE_LABEL, 0, (1.0, 1.0, 1.0)),
+    ],
+)
+def test_empty_masks(predicted: int, truth: int, expected: tuple[float, float, float]) -> None:
+    result = metrics.tool_overlap(np.full((4, 4), predicted, np.uint8), np.full((4, 4), truth, np.uint8))
+    assert (result.dice, result.precision, result.recall) == expected
+
+
+def test_summary_leaves_out_what_is_not_there() -> None:
+    result = metrics.summary([4.0, NAN, 1.0, 2.0, 3.0])
+    assert result == {"mean": 2.5, "median": 2.5, "p90": pytest.approx(stats.scoreatpercentile([1, 2, 3, 4], 90)), "max": 4.0}
