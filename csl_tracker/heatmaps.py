@@ -136,7 +136,7 @@ def find_peaks(heatmap: npt.NDArray[np.float32], spec: HeatmapSpec, count: int) 
 
 
 def _refine(heatmap: npt.NDArray[np.float32], row: int, column: int, spec: HeatmapSpec) -> Peak:
-    radius = max(1, round(_FIT_RADIUS_SIGMAS * spec.sigma))
+    radius = max(2, round(_FIT_RADIUS_SIGMAS * spec.sigma))
     top, left = max(0, row - radius), max(0, column - radius)
     window = heatmap[top : row + radius + 1, left : column + radius + 1].astype(np.float64)
     height = float(heatmap[row, column])

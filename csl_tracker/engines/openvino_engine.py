@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +30,10 @@ class OpenVinoEngine(CpuEngine):
         if size not in self.requests:
             logging.getLogger("openvino").setLevel(logging.ERROR)
             example = torch.zeros((1, *size, 3), dtype=torch.uint8)
-            converted = openvino.convert_model(self.module, example_input=example, input=[(1, *size, 3)])
+            with warnings.catch_warnings():
+                # OpenVINO traces the network; that the trace holds for this size alone is what is wanted.
+                warnings.simplefilter("ignore")
+                converted = openvino.convert_model(self.module, example_input=example, input=[(1, *size, 3)])
             options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
             self.requests[size] = self.core.compile_model(converted, "CPU", options).create_infer_request()
         return self.requests[size]

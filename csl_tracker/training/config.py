@@ -177,7 +177,9 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     for override in overrides:
         key, sign, text = override.partition("=")
         if not sign or not key:
-            raise ConfigError(f"The override {override!r} is no key=value; write for example steps=500 or network.encoder=resnet50.")
+            raise ConfigError(
+                f"The override {override!r} is no key=value; write for example steps=500 or network.encoder=resnet50."
+            )
         try:
             _assign(data, key.split("."), yaml.safe_load(text))
         except (KeyError, IndexError, ValueError, TypeError, yaml.YAMLError) as error:

@@ -73,7 +73,9 @@ def open_source(config: SourceConfig, instruments: InstrumentSet, cache: str, si
 
     root = os.path.expandvars(config.root)
     if "$" in root or not root:
-        raise ConfigError(f"The root {config.root!r} of {config.dataset!r} is not set; set that environment variable or give a path.")
+        raise ConfigError(
+            f"The root {config.root!r} of {config.dataset!r} is not set; set that environment variable or give a path."
+        )
     samples: list[tuple[FrameCache, int]] = []
     for sequence in open_dataset(config.dataset, Path(root), config.sequences or None):
         chosen = select_landmarks(sequence, instruments)
@@ -83,7 +85,9 @@ def open_source(config: SourceConfig, instruments: InstrumentSet, cache: str, si
         first, last = round(len(frames) * config.skip_first), round(len(frames) * (1 - config.skip_last))
         samples += [(frames, index) for index in range(first, last)]
     if not samples:
-        raise ConfigError(f"The source {config.dataset!r} at {root} leaves no frames; check sequences, skip_first and skip_last.")
+        raise ConfigError(
+            f"The source {config.dataset!r} at {root} leaves no frames; check sequences, skip_first and skip_last."
+        )
     return Source(lambda index: samples[index][0][samples[index][1]], len(samples), config.share)
 
 
@@ -229,7 +233,11 @@ def build_loaders(
     shared: dict[str, Any] = {"batch_size": config.batch_size, "collate_fn": collate, "num_workers": config.workers}
     if config.workers:
         # Workers never fork a process in which torch already runs threads.
-        shared |= {"persistent_workers": True, "multiprocessing_context": "forkserver" if False else "fork", "prefetch_factor": 4}
+        shared |= {
+            "persistent_workers": True,
+            "multiprocessing_context": "forkserver" if False else "fork",
+            "prefetch_factor": 4,
+        }
     held_out = []
     for source in config.validation:
         opened = open_source(source, instruments, config.cache, config.input_size)

@@ -73,7 +73,9 @@ class CslModule(pl.LightningModule):
         errors = self._errors(output.heatmaps, batch["points"])
         prefix = f"val{dataloader_idx}" if dataloader_idx else "val"
         for key, value in values.items():
-            self.log(f"{prefix}/{key}", value, batch_size=len(found), add_dataloader_idx=False, prog_bar=key in ("loss", "dice"))
+            self.log(
+                f"{prefix}/{key}", value, batch_size=len(found), add_dataloader_idx=False, prog_bar=key in ("loss", "dice")
+            )
         if errors:
             count = len(errors)
             self.log(f"{prefix}/error_px", sum(errors) / count, batch_size=count, add_dataloader_idx=False, prog_bar=True)

@@ -53,7 +53,9 @@ def build(config: TrainConfig) -> tuple[CslNetwork, Preprocessing, str]:
                 f" the training builds {network_config} with {instruments.landmarks}; make them equal."
             )
         network.load_state_dict(model.network.state_dict())
-        origin = f"{model.name} ({model.short_hash}), itself from {model.description.provenance.get('initialisation', 'unknown')}"
+        origin = (
+            f"{model.name} ({model.short_hash}), itself from {model.description.provenance.get('initialisation', 'unknown')}"
+        )
     elif config.encoder_weights:
         state, origin = published_weights(section.encoder, config.encoder_weights)
         network.encoder.load_published(state)

@@ -1,0 +1,85 @@
+"""``csl-tracker info``: describe a weights file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from csl_tracker.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("weights", type=Path, nargs="?", help="weights file; the package's own when left out")
+    parser.add_argument(
+        "--size", default="", metavar="HxW", help="input size for the GFLOP count, such as 480x480; the model's own"
+    )
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+
+
+def describe(path: Path, size: str = "") -> dict[str, Any]:
+    """Everything that is known about a weights file, as plain values.
+
+    Args:
+        path: The weights.
+        size: ``HxW`` for the GFLOP count; empty for the model's own.
+
+    Raises:
+        WeightsError: The file cannot be used.
+        ConfigError: The size is not ``HxW``.
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from csl_tracker.weights import load_weights
+
+    model = load_weights(path)
+    height, width = model.description.preprocessing.input_size
+    if size:
+        parts = size.lower().split("x")
+        if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+            raise ConfigError(f"The size {size!r} is no HxW; write for example 480x480.")
+        height, width = int(parts[0]), int(parts[1])
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        model.network(torch.zeros(1, 3, height, width))
+    return {
+        "file": str(path),
+        "sha256": model.sha256,
+        "size_bytes": path.stat().st_size,
+        "parameters": sum(p.numel() for p in model.network.parameters()),
+        "gflop": round(counter.get_total_flops() / 1e9, 3),
+        "gflop_size": [height, width],
+        **model.description.to_dict(),
+    }
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a description."""
+    from csl_tracker.weights import default_weights
+
+    info = describe(args.weights or default_weights(), args.size)
+    if args.json:
+        print(json.dumps(info, indent=2))
+        return 0
+    network, pre, provenance = info["network"], info["preprocessing"], info["provenance"]
+    size = "x".join(map(str, info["gflop_size"]))
+    rows = {
+        "model": f"{info['name']} ({info['sha256'][:8]}), {info['size_bytes'] / 1e6:.1f} MB",
+        "network": f"{network['strategy']}, {network['encoder']}, {network['decoder']} decoder",
+        "parameters": f"{info['parameters'] / 1e6:.2f} M",
+        "GFLOP": f"{info['gflop']:.2f} at {size} (a multiplication and an addition count as two)",
+        "landmarks": ", ".join(info["instruments"]["landmarks"]),
+        "classes": ", ".join(info["instruments"]["classes"]),
+        "heatmaps": f"sigma {info['heatmap']['sigma']} px, peak {info['heatmap']['peak']:.4g}, at half the input size",
+        "preprocessing": f"input {'x'.join(map(str, pre['input_size']))}, {pre['resize']}, RGB, mean {pre['mean']}, std {pre['std']}",
+        "threshold": f"{info['confidence_threshold']}",
+        "initialised": provenance.get("initialisation", "not stated"),
+        "command": provenance.get("command", "not stated"),
+        "steps": f"{provenance.get('steps', 'not stated')}, {provenance.get('seconds', '?')} s",
+        "validation": ", ".join(f"{k} {v:.4g}" for k, v in provenance.get("validation", {}).items()) or "not stated",
+    }
+    for key, value in rows.items():
+        print(f"{key:>14}  {value}")
+    return 0

