@@ -1,0 +1,192 @@
+"""``csl-tracker evaluate``: measure weights on the labelled sequences of a dataset."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from csl_tracker.datasets.registry import DATASETS, FileSequence, open_dataset
+from csl_tracker.errors import ConfigError, DatasetError
+from csl_tracker.evaluation.sequence import SequenceEvaluator
+from csl_tracker.provenance import machine, portable_command, sha256_of, versions
+
+if TYPE_CHECKING:
+    from csl_tracker.tracker import Tracker
+
+HELP = "measure weights on the labelled sequences of a dataset"
+_DECIMALS = 6
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Fill in the arguments."""
+    parser.add_argument("--weights", type=Path, help="weights file (default: the one that comes with the package)")
+    parser.add_argument("--dataset", required=True, help=f"one of {', '.join(sorted(DATASETS))}")
+    parser.add_argument("--root", type=Path, required=True, help="folder of the dataset")
+    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="names of the sequences (default: all)")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures to this file")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument("--engine", default="auto", help="auto, torch, openvino, ... (default: %(default)s)")
+    parser.add_argument(
+        "--max-instruments",
+        type=_instruments,
+        default="auto",
+        metavar="N",
+        help="instruments looked for in a frame; auto: as many as the sequence has, as in the paper (default: %(default)s)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate every sequence, print a table, write the JSON."""
+    from csl_tracker.weights import default_weights
+
+    if args.json is not None and args.json.is_dir():
+        raise ConfigError(
+            f"The path {args.json} of --json is a folder; name a file in it, such as {args.json / 'figures.json'}."
+        )
+    weights = default_weights() if args.weights is None else args.weights
+    sequences = open_dataset(args.dataset, args.root, args.sequences)
+    report: dict[str, Any] = {
+        "command": portable_command(),
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "machine": machine(),
+        "versions": versions(),
+        "dataset": args.dataset,
+        "sequences": {},
+    }
+    tracker: Tracker | None = None
+    for sequence in sequences:
+        count = len(sequence.slots) if args.max_instruments == "auto" else args.max_instruments
+        tracker = _tracker(tracker, weights, count, args)
+        report["sequences"][sequence.name] = {
+            **evaluate_sequence(tracker, sequence),
+            "max_instruments": count,
+            "input_sha256": sha256_of(sequence.files),
+        }
+    assert tracker is not None  # open_dataset never returns an empty list
+    report["weights"] = {
+        "name": tracker.model.name,
+        "file": weights.name,
+        "sha256": tracker.model.sha256,
+        "confidence_threshold": tracker.confidence_threshold,
+        "engine": tracker.engine_name,
+        "device": tracker.device,
+    }
+    report["input_sha256"] = sha256_of(path for sequence in sequences for path in sequence.files)
+    print(format_table(report["sequences"]))
+    if args.json is not None:
+        write_json(args.json, report)
+        print(f"wrote {args.json}")
+    return 0
+
+
+def evaluate_sequence(tracker: Tracker, sequence: FileSequence) -> dict[str, Any]:
+    """Track a whole sequence and score it.
+
+    Args:
+        tracker: With ``always_report``, so that no gate hides a miss.
+        sequence: The labelled sequence.
+
+    Raises:
+        WeightsError: The weights are for other landmarks or classes than the sequence's.
+        DatasetError: The sequence cannot be read to its end.
+    """
+    evaluator = SequenceEvaluator(sequence, tracker.model.instruments)
+    tracker.reset()
+    for sample in tqdm(sequence, total=len(sequence), desc=sequence.name, unit="frame", leave=False, disable=None):
+        wants_mask = sample.label_map is not None
+        evaluator.add(sample, tracker.track(sample.image, sample.stamp_ns * 1e-9, segmentation=wants_mask))
+    return evaluator.report()
+
+
+def format_table(sequences: dict[str, dict[str, Any]]) -> str:
+    """The main figures as text, a row a sequence and a row a landmark."""
+    header = ("sequence", "frames", "DICE", "precision", "recall", "err mean", "median", "< 20 px", "missed", "false pos.")
+    rows: list[tuple[str, ...]] = [header]
+    for name, figures in sequences.items():
+        rows.append(
+            (
+                name,
+                str(figures["frames"]),
+                *(_text(figures[k]) for k in ("dice", "precision", "recall")),
+                *_localisation(figures),
+            )
+        )
+        for landmark, part in figures["landmarks"].items():
+            rows.append((f"  {landmark}", str(part["visible"]), "", "", "", *_localisation(part)))
+        for pair, part in figures["second_annotation"].items():
+            error, apart = part["landmark_error_px"], part["annotators_distance_px"]
+            rows.append(
+                (f"  {pair}", str(part["visible"]), "", "", "", _text(error["mean"], 1), _text(error["median"], 1), "", "", "")
+            )
+            rows.append(
+                ("  between annotators", "", "", "", "", _text(apart["mean"], 1), _text(apart["median"], 1), "", "", "")
+            )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+    lines = [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        ).rstrip()
+        for row in rows
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def write_json(path: Path, data: dict[str, Any]) -> None:
+    """Write a report atomically, floats rounded to six decimals.
+
+    Raises:
+        DatasetError: The file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.part{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(_rounded(data), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise DatasetError(f"The file {path} cannot be written ({error.strerror}); choose a folder that can be.") from error
+    finally:
+        if temporary.parent.is_dir():
+            temporary.unlink(missing_ok=True)
+
+
+def _tracker(tracker: Tracker | None, weights: Path, count: int, args: argparse.Namespace) -> Tracker:
+    from csl_tracker.tracker import Tracker
+
+    if tracker is not None and tracker.max_instruments == count:
+        return tracker
+    return Tracker.from_weights(weights, args.device, args.engine, max_instruments=count, always_report=True)
+
+
+def _instruments(text: str) -> int | str:
+    if text == "auto":
+        return text
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither 'auto' nor a number from 1 on")
+    return int(text)
+
+
+def _localisation(figures: dict[str, Any]) -> Sequence[str]:
+    error = figures["landmark_error_px"]
+    shares = ("threshold_score_20px", "miss_rate", "false_positive_rate")
+    return (_text(error["mean"], 1), _text(error["median"], 1), *(_text(figures[key]) for key in shares))
+
+
+def _text(value: float | None, digits: int = 3) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, _DECIMALS)
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    return value
