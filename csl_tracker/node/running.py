@@ -12,9 +12,10 @@ from rclpy.executors import ExternalShutdownException
 from csl_tracker.errors import CslTrackerError
 
 EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
 
 
-def run(name: str, work: Callable[[], None], args: Sequence[str] | None = None) -> int:
+def run(name: str, work: Callable[[], None], args: Sequence[str] | None = None, interrupted: int = 0) -> int:
     """Initialise ROS, do the work, shut ROS down.
 
     SIGINT and SIGTERM are ends like any other; ``work`` cleans up after itself in a ``finally``.
@@ -23,9 +24,10 @@ def run(name: str, work: Callable[[], None], args: Sequence[str] | None = None) 
         name: Name of the program, for its error messages.
         work: Makes the node and spins it.
         args: Command line; None takes the process's own.
+        interrupted: What to return after a signal.
 
     Returns:
-        0, or 2 for a mistake of the user (one sentence on stderr).
+        0, ``interrupted`` after a signal, or 2 for a mistake of the user (one sentence on stderr).
     """
     try:
         rclpy.init(args=args)
@@ -35,7 +37,7 @@ def run(name: str, work: Callable[[], None], args: Sequence[str] | None = None) 
     try:
         work()
     except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+        return interrupted
     except CslTrackerError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
