@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import pytest
+
+from csl_tracker.errors import ConfigError
+from csl_tracker.training.config import SourceConfig, TrainConfig, load_config
+
+SHIPPED = sorted((Path(__file__).parents[2] / "config" / "train").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_configurations_load(path: Path) -> None:
+    assert load_config(path).name == path.stem
+
+
+def test_there_are_shipped_configurations() -> None:
+    assert SHIPPED
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("steps: [", "no readable YAML"),
+        ("- 1", "holds a list"),
+        ("stepz: 3", "unknown setting 'stepz'"),
+        ("steps: many", "steps is 'many'; give a value of type int"),
+        ("steps: 1.5", None),
+        ("steps: 0", "steps is 0"),
+        ("batch_size: true", None),
+        ("crop: [100, 100]", "multiples of 32"),
+        ("crop: 256", "give a list"),
+        ("crop: [256]", "give 2 values"),
+        ("augmentation: wild", "augmentation 'wild' is unknown"),
+        ("optimizer: lion", "optimizer 'lion' is unknown"),
+        ("instruments: forks", "instruments 'forks' is unknown"),
+        ("network: resnet", "where a section with settings belongs"),
+        ("network: {layers: 3}", "unknown setting 'layers'"),
+        ("train: []", "at least one source"),
+        ("train: [{root: x}]", "lacks a setting"),
+    ],
+)
+def test_mistakes_are_one_sentence_with_the_key(tmp_path: Path, text: str, message: str | None) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    if message is None:
+        assert isinstance(load_config(path), TrainConfig)
+        return
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_config(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="There is no configuration file"):
+        load_config(tmp_path / "none.yaml")
+
+
+def test_overrides_reach_into_sections_and_lists(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("train: [{dataset: synthetic}, {dataset: endovis2015, sequences: [A]}]\nlearning_rate: 1e-3\n")
+    config = load_config(
+        path, ["steps=7", "network.encoder=resnet50", "train.1.sequences=[B, C]", "crop=[64, 96]", "ema_decay=0"]
+    )
+    assert config.steps == 7
+    assert config.learning_rate == pytest.approx(1e-3)
+    assert config.network.encoder == "resnet50"
+    assert config.train == (SourceConfig("synthetic"), SourceConfig("endovis2015", sequences=("B", "C")))
+    assert config.crop == (64, 96)
+    assert config.ema_decay == 0.0
+
+
+@pytest.mark.parametrize("override", ["steps", "=3", "train.9.seed=1", "train.x.seed=1", "steps.deep=1"])
+def test_bad_overrides_are_named(tmp_path: Path, override: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("steps: 5\ntrain: [{dataset: synthetic}]\n")
+    with pytest.raises(ConfigError, match="override"):
+        load_config(path, [override])
