@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from csl_tracker.cli.evaluate import format_table, write_json
+from csl_tracker.cli.main import main
+from csl_tracker.errors import DatasetError
+from csl_tracker.instruments import ENDOVIS, InstrumentSet
+from csl_tracker.networks import NetworkConfig
+from csl_tracker.video import VideoWriter
+
+FRAMES = 3
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """Dataset1 with one instrument, Dataset5 with two; 160x128 px."""
+    mask = np.zeros((128, 160), np.uint8)
+    mask[40:80, 60:], mask[40:80, 60:90] = 160, 70
+    names = {
+        "Dataset1": (["Segmentation"], ["Pose"]),
+        "Dataset5": ([f"{side}_Instrument_{kind}" for side in ("Left", "Right")] for kind in ("Segmentation", "Pose")),
+    }
+    for name, (masks, poses) in names.items():
+        folder = tmp_path / "data" / name
+        folder.mkdir(parents=True)
+        for video in ("Video", *masks):
+            with VideoWriter(folder / f"{video}.avi", 25, crf=4) as writer:
+                for _ in range(FRAMES):
+                    writer.write(mask)
+        for pose in poses:
+            (folder / f"{pose}.txt").write_text("100 60 -1 0 -1 0 5\n-1 -1 -1 0 -1 0 5\n102 60 -1 0 -1 0 5\n")
+    return tmp_path / "data"
+
+
+def run(dataset: Path, weights: Path, *more: str) -> int:
+    common = [
+        "--dataset",
+        "endovis2015",
+        "--root",
+        str(dataset),
+        "--weights",
+        str(weights),
+        "--device",
+        "cpu",
+        "--engine",
+        "torch",
+    ]
+    return main(["evaluate", *common, *more])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--dataset", "endovis", "--root", "x"], "no dataset 'endovis'; known are"),
+        (["--dataset", "endovis2015", "--root", "nowhere"], "The dataset folder nowhere does not exist"),
+        (["--dataset", "endovis2015", "--root", "nowhere", "--json", "."], "is a folder; name a file"),
+    ],
+)
+def test_mistakes_end_with_one_sentence(
+    random_weights: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], text: str
+) -> None:
+    assert main(["evaluate", "--weights", str(random_weights), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert text in error
+    assert "Traceback" not in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "two"])
+def test_impossible_number_of_instruments(dataset: Path, random_weights: Path, number: str) -> None:
+    with pytest.raises(SystemExit) as info:
+        run(dataset, random_weights, "--max-instruments", number)
+    assert info.value.code == 2
+
+
+def test_weights_for_other_landmarks_leave_no_file(
+    dataset: Path, make_weights: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("left_tip", "right_tip", "joint", "shaft", "head")
+    alien = make_weights(instruments=InstrumentSet(landmarks=names, classes=ENDOVIS.classes), network=NetworkConfig())
+    out = tmp_path / "out" / "figures.json"
+    assert run(dataset, alien, "--json", str(out)) == 2
+    assert "for other landmarks than the dataset's: they have left_tip, right_tip, joint" in capsys.readouterr().err
+    assert not out.parent.exists()
+
+
+def test_figures_have_what_the_docs_promise(
+    dataset: Path, random_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out" / "figures.json"
+    assert run(dataset, random_weights, "--json", str(out)) == 0
+    report = json.loads(out.read_text())
+    assert list(report["sequences"]) == ["Dataset1", "Dataset5"]
+    assert [s["max_instruments"] for s in report["sequences"].values()] == [1, 2]
+    figures = report["sequences"]["Dataset1"]
+    assert figures["frames"] == FRAMES
+    for key in ("dice", "precision", "recall", "threshold_score_20px", "miss_rate", "false_positive_rate"):
+        assert 0 <= figures[key] <= 1, key
+    assert figures["kbb_0.15"] is None  # the pose file's centre alone spans no box
+    assert {"mean", "median", "p90", "max"} == set(figures["landmark_error_px"])
+    assert (figures["landmarks"]["center"]["visible"], figures["landmarks"]["center"]["absent"]) == (2, 1)
+    assert figures["landmarks"]["head"]["landmark_error_px"]["mean"] is None
+    assert len(report["weights"]["sha256"]) == len(report["input_sha256"]) == len(figures["input_sha256"]) == 64
+    assert report["machine"]["cores"] >= 1
+    assert report["versions"]["csl_tracker"]
+    assert str(tmp_path) not in out.read_text()
+    assert not [p for p in out.parent.iterdir() if p != out]
+    table = capsys.readouterr().out
+    assert "Dataset5" in table
+    assert "left_clasper" in table
+
+
+def test_only_the_named_sequences(dataset: Path, random_weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "figures.json"
+    assert run(dataset, random_weights, "--sequences", "Dataset5", "--max-instruments", "3", "--json", str(out)) == 0
+    report = json.loads(out.read_text())
+    assert list(report["sequences"]) == ["Dataset5"]
+    assert report["sequences"]["Dataset5"]["max_instruments"] == 3
+
+
+def test_json_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DatasetError, match="cannot be written"):
+        write_json(tmp_path / "file" / "figures.json", {})
+
+
+def test_json_rounds_floats_and_keeps_the_old_file_when_it_fails(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    write_json(path, {"a": [1 / 3, None, 2], "b": {"c": 0.1}})
+    assert json.loads(path.read_text()) == {"a": [0.333333, None, 2], "b": {"c": 0.1}}
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, {"a": float("nan")})
+    assert json.loads(path.read_text())["b"] == {"c": 0.1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_table_shows_a_dash_for_what_was_not_measured() -> None:
+    nothing = {"mean": None, "median": None}
+    part = {
+        "visible": 0,
+        "landmark_error_px": nothing,
+        "threshold_score_20px": None,
+        "miss_rate": None,
+        "false_positive_rate": None,
+    }
+    figures = {"frames": 4, "dice": 0.91649, "precision": None, "recall": 1.0, **part, "landmarks": {"center": part}}
+    lines = format_table({"Dataset3": {**figures, "second_annotation": {}}}).splitlines()
+    assert lines[2].split() == ["Dataset3", "4", "0.916", "-", "1.000", "-", "-", "-", "-", "-"]
+    assert len(lines) == 4
