@@ -37,6 +37,7 @@ setup(
         (f"share/{NAME}", ["package.xml", "LICENSE"]),
         (f"share/{NAME}/launch", files("launch", "*.launch.py")),
         (f"share/{NAME}/config", files("config", "*.yaml", "*.xml")),
+        (f"share/{NAME}/config/train", files("config/train", "*.yaml")),
     ],
     zip_safe=False,
     install_requires=[

@@ -454,7 +454,7 @@ def workspace_inputs(root: Path) -> list[Path]:
 
 def installed_names(root: Path) -> list[str]:
     """Names of the data files that colcon links into ``install/``; their contents are seen through the links."""
-    return sorted(str(path.relative_to(root)) for folder in ("launch", "config") for path in (root / folder).glob("*"))
+    return sorted(str(path.relative_to(root)) for folder in ("launch", "config") for path in (root / folder).rglob("*.*"))
 
 
 def workspace_stands(root: Path) -> bool:
