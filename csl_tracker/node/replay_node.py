@@ -140,7 +140,7 @@ class ReplayNode(Node):  # type: ignore[misc]
         if self._value("record_segmentation"):
             answers[topics.SEGMENTATION] = (Image, self._value("segmentation_topic"))
         if self._value("output"):
-            self._recorder = BagWriter(self._value("output"))
+            self._recorder = BagWriter(self._value("output"), compress=True)
             self._recorder.add_topic(topics.SOURCE_TIME, topics.TIME_REFERENCE_TYPE)
             self._recorder.add_topic(topics.POSES, topics.POSES_TYPE)
             if topics.TRUTH_POSES in self._truth:

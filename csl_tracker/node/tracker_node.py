@@ -31,6 +31,7 @@ from std_msgs.msg import Header
 
 from csl_tracker.bags import topics
 from csl_tracker.bags.messages import make_pose_array, stamp_ns
+from csl_tracker.drawing import colorize, draw_overlay
 from csl_tracker.errors import ConfigError
 from csl_tracker.node.image_conversion import UnusableImageError, decode_compressed, fill_image, find_cv_bridge, to_rgb
 from csl_tracker.node.messages import ROS_TYPES
@@ -202,8 +203,6 @@ class TrackerNode(Node):  # type: ignore[misc]  # rclpy brings no types on some 
     def _picture(self, publisher: Publisher, image: Rgb, result: TrackingResult) -> Rgb:
         assert self._tracker is not None
         assert result.label_map is not None
-        from csl_tracker.drawing import colorize, draw_overlay  # TODO top
-
         if publisher is self._segmentation:
             return result.label_map
         if publisher is self._segmentation_color:

@@ -1,0 +1,303 @@
+"""``csl-tracker demo``: bag, node, replay, figures; on an embedded synthetic sequence or on the user's own input.
+
+The frames go into an mcap bag, the tracker node runs as a process of its own, a replay node sends it the frames and records
+its answers, and figures and an overlay video are made from the two bags.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from csl_tracker import provenance
+from csl_tracker.bags import topics
+from csl_tracker.bags.reader import BagReader
+from csl_tracker.bags.writer import RecordedFrame, sequence_frames, video_frames, write_frames
+from csl_tracker.datasets.registry import open_dataset
+from csl_tracker.errors import ConfigError, CslTrackerError, DatasetError
+from csl_tracker.evaluation.recording import BagSequence, Figures, evaluate_recording
+from csl_tracker.evaluation.sequence import SequenceEvaluator
+from csl_tracker.instruments import ENDOVIS
+from csl_tracker.node.image_conversion import decode_compressed, to_rgb
+from csl_tracker.node.processes import NodeProcess, free_domain_id, private_environment
+from csl_tracker.video import IMAGE_SUFFIXES, VideoReader
+from csl_tracker.weights import ModelDescription, default_weights, read_description
+
+HELP = "run bag, node and evaluation on an embedded synthetic sequence or on your own input"
+
+DEFAULT_FRAMES = 250
+DEFAULT_SEED = 2015
+SIZE = (576, 720)
+BAG_SUFFIXES = (".mcap", ".db3", ".bag")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Fill in the parser of this sub-command."""
+    parser.add_argument(
+        "--input", type=Path, help="a video, a bag with an image topic, or the folder of an EndoVis 2015 sequence"
+    )
+    parser.add_argument("--output", type=Path, default=Path("output/demo"), help="folder of the results (%(default)s)")
+    parser.add_argument("--frames", type=int, help=f"number of frames (all; of the synthetic sequence {DEFAULT_FRAMES})")
+    parser.add_argument("--rate", type=float, help="replay at this multiple of the input's own pace, rather than in lock-step")
+    parser.add_argument("--weights", type=Path, help="weights file (the one that comes with the package)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
+    parser.add_argument("--engine", default="auto", help="auto, torch or openvino (%(default)s)")
+    parser.add_argument(
+        "--max-instruments", type=int, help="largest number of instruments in view (as many as are annotated, else 2)"
+    )
+    parser.add_argument("--topic", help="topic of the images in the bag (the only one)")
+    parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="seed of the synthetic sequence (%(default)s)")
+    parser.add_argument("--keep-bag", action="store_true", help="keep the bag of the frames too, as frames.mcap")
+
+
+@dataclass(frozen=True)
+class Input:
+    """What goes to the node.
+
+    Attributes:
+        name: What it is called in the results.
+        bag: The bag of the frames.
+        sha256: Of the files that were read, or of the rendered pixels.
+        topic: Topic of the images in the bag; None takes the only one.
+        classes: Names of the label values of the annotation.
+        own: The bag was written here, not by the user.
+    """
+
+    name: str
+    bag: Path
+    sha256: str
+    topic: str | None
+    classes: tuple[str, ...]
+    own: bool
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the whole chain."""
+    if args.frames is not None and args.frames < 1:
+        raise ConfigError(f"--frames is {args.frames}; give 1 or more.")
+    if args.rate is not None and args.rate <= 0:
+        raise ConfigError(f"--rate is {args.rate}; give a number above 0, or leave it out for lock-step.")
+    weights = args.weights or default_weights()
+    description = read_description(weights)  # a wrong file is named before the work starts
+    with _work_folder(args.output) as work, _sigterm_as_interrupt():
+        source = _open_input(args, work, description)
+        sequence = BagSequence(source.bag, source.topic, _decode, source.classes)
+        if sequence.labelled:
+            SequenceEvaluator(sequence, description.instruments)  # so are weights for other landmarks
+        recording = work / "poses.mcap"
+        began = time.monotonic()
+        _track(args, weights, source, sequence, recording, work)
+        tracking_s = time.monotonic() - began
+        figures = evaluate_recording(
+            sequence, source.bag, recording, description.instruments, source.topic, args.frames, work / "overlay.mp4"
+        )
+        metrics = _metrics(args, source, weights, figures, tracking_s)
+        (work / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+        names = ["overlay.mp4", "poses.mcap", "metrics.json"]
+        if args.keep_bag and source.own:
+            names.append("frames.mcap")
+        for name in names:
+            os.replace(work / name, args.output / name)
+    _print_table(metrics, args.output)
+    return 0
+
+
+@contextmanager
+def _work_folder(output: Path) -> Iterator[Path]:
+    """A folder beside the results for what is not finished; it goes in any case, with the output folder if that is empty."""
+    new = not output.exists()
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=".demo.", dir=output))
+    except OSError as error:
+        raise ConfigError(f"The results cannot be written to {output} ({error.strerror}); choose another --output.") from error
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        if new and not any(output.iterdir()):
+            output.rmdir()
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """End on SIGTERM as on Ctrl-C, so that the node's process ends too."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _open_input(args: argparse.Namespace, work: Path, description: ModelDescription) -> Input:
+    """Find out what the input is, and write its frames into a bag where it is none.
+
+    Raises:
+        DatasetError: There is no such input, or it is neither of the three kinds.
+        BagError: The bag cannot be read.
+    """
+    path: Path | None = args.input
+    frames_bag = work / "frames.mcap"
+    if path is None:
+        return _synthetic_input(args, frames_bag)
+    if not path.exists():
+        raise DatasetError(f"The input {path} does not exist; name a video, a bag, or the folder of an EndoVis 2015 sequence.")
+    if path.suffix in BAG_SUFFIXES or (path / "metadata.yaml").is_file():
+        with BagReader(path) as bag:
+            topic = bag.image_topic(args.topic)
+        files = [path] if path.is_file() else sorted(item for item in path.iterdir() if item.is_file())
+        return Input(path.name, path, provenance.sha256_of(files), topic, description.instruments.classes, own=False)
+    if path.is_dir() and not any(item.suffix.lower() in IMAGE_SUFFIXES for item in path.iterdir()):
+        sequences = open_dataset("endovis2015", path)
+        if len(sequences) != 1:
+            raise DatasetError(
+                f"The folder {path} holds {len(sequences)} sequences ({', '.join(item.name for item in sequences)}); name the"
+                " folder of one of them."
+            )
+        sequence = sequences[0]
+        write_frames(frames_bag, sequence_frames(sequence, args.frames), _count(len(sequence), args.frames))
+        sha256 = provenance.sha256_of(sequence.files)
+        return Input(sequence.name, frames_bag, sha256, topics.IMAGE, sequence.classes, own=True)
+    video = VideoReader(path)
+    write_frames(frames_bag, video_frames(video, args.frames), _count(len(video), args.frames))
+    return Input(path.name, frames_bag, provenance.sha256_of(video.files), topics.IMAGE, (), own=True)
+
+
+def _synthetic_input(args: argparse.Namespace, frames_bag: Path) -> Input:
+    from csl_tracker.datasets.synthetic import SyntheticSequence
+
+    frames = args.frames or DEFAULT_FRAMES
+    sequence = SyntheticSequence(args.seed, frames, size=SIZE, fps=25.0, name=f"synthetic_{args.seed}")
+    digest = hashlib.sha256()
+
+    def hashed(stream: Iterator[RecordedFrame]) -> Iterator[RecordedFrame]:
+        for frame in stream:
+            digest.update(frame.image.tobytes())
+            yield frame
+
+    write_frames(frames_bag, hashed(sequence_frames(sequence)), frames)
+    return Input(sequence.name, frames_bag, digest.hexdigest(), topics.IMAGE, ENDOVIS.classes, own=True)
+
+
+def _count(total: int, limit: int | None) -> int:
+    return total if limit is None else min(total, limit)
+
+
+def _decode(message: Any) -> Any:
+    return decode_compressed(message.data, message.format) if hasattr(message, "format") else to_rgb(message)
+
+
+def _track(args: argparse.Namespace, weights: Path, source: Input, sequence: BagSequence, recording: Path, work: Path) -> None:
+    """Run the tracker node and the replay node until the bag has ended.
+
+    Raises:
+        CslTrackerError: One of them gave up; its own sentence.
+    """
+    with BagReader(source.bag) as bag:
+        compressed = bag.types[bag.image_topic(source.topic)] == topics.COMPRESSED_TYPE
+    environment = private_environment(free_domain_id())
+    tracker = NodeProcess(
+        "tracker_node",
+        {
+            "weights": str(weights.resolve()),
+            "device": args.device,
+            "engine": args.engine,
+            "max_instruments": args.max_instruments or max(len(sequence.slots), 1)
+            if sequence.labelled
+            else args.max_instruments or 2,
+            "always_report": sequence.labelled,
+            "image_transport": "compressed" if compressed else "raw",
+        },
+        {"image": topics.IMAGE},
+        environment,
+        work / "tracker_node.log",
+    )
+    with tracker:
+        replay = NodeProcess(
+            "replay_node",
+            {
+                "bag": str(source.bag.resolve()),
+                "output": str(recording.resolve()),
+                "image_topic": source.topic or "",
+                "rate": float(args.rate or 0.0),
+                "frames": args.frames or 0,
+                "timeout_s": 5.0,
+                "record_segmentation": True,
+            },
+            environment=environment,
+        )
+        with replay:
+            while (status := replay.poll()) is None:
+                if tracker.poll() is not None:
+                    raise CslTrackerError(f"The tracker node has stopped: {tracker.complaint()}")
+                time.sleep(0.05)
+        if status != 0:
+            raise CslTrackerError(f"The replay ended with status {status}; its reason stands above.")
+
+
+def _metrics(args: argparse.Namespace, source: Input, weights: Path, figures: Figures, tracking_s: float) -> dict[str, Any]:
+    accuracy = figures.accuracy or {}
+    nothing = {"mean": None, "median": None}
+    return {
+        "input": source.name,
+        "input_sha256": source.sha256,
+        "frames": figures.frames,
+        "poses": figures.answered,
+        "instruments": figures.instruments,
+        "landmark_error_px": accuracy.get("landmark_error_px") or nothing,
+        "dice": accuracy.get("dice"),
+        "precision": accuracy.get("precision"),
+        "recall": accuracy.get("recall"),
+        "threshold_score_20px": accuracy.get("threshold_score_20px"),
+        "miss_rate": accuracy.get("miss_rate"),
+        "false_positive_rate": accuracy.get("false_positive_rate"),
+        "landmarks": accuracy.get("landmarks"),
+        "second_annotation": accuracy.get("second_annotation"),
+        "latency_ms": figures.latency_ms,
+        "processing_ms": figures.processing_ms,
+        "replay": {
+            "mode": "lock-step" if args.rate is None else f"rate {args.rate:g}",
+            "resent": figures.resent,
+            "seconds": tracking_s,
+        },
+        "model": {"name": figures.model, "sha256": provenance.sha256_of([weights])},
+        "command": provenance.portable_command(),
+        "machine": provenance.machine(),
+        "versions": provenance.versions(),
+    }
+
+
+def _print_table(metrics: dict[str, Any], output: Path) -> None:
+    def number(value: float | None, unit: str = "", digits: int = 1) -> str:
+        return "-" if value is None else f"{value:.{digits}f}{unit}"
+
+    error, latency = metrics["landmark_error_px"], metrics["latency_ms"]
+    rows = [
+        ("input", metrics["input"]),
+        ("model", metrics["model"]["name"]),
+        ("frames sent / answered", f"{metrics['frames']} / {metrics['poses']}"),
+        ("landmark error, mean / median", f"{number(error['mean'], ' px')} / {number(error['median'], ' px')}"),
+        ("DICE", number(metrics["dice"], digits=3)),
+        ("latency p50 / p95 / p99", " / ".join(number(latency[key], " ms") for key in ("p50", "p95", "p99"))),
+        ("of which the tracker, p50", number(metrics["processing_ms"]["p50"], " ms")),
+    ]
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:<{width}}  {value}")
+    print(f"{'results':<{width}}  {output}/overlay.mp4, poses.mcap, metrics.json")

@@ -1,0 +1,162 @@
+"""Nodes as processes of their own, started and stopped by a program that is no node. This module imports no ROS."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from csl_tracker.node.fastdds import large_image_environment
+
+# Of the 232 domains of DDS these keep all their ports below those that Linux hands out to others.
+_DOMAINS = range(1, 102)
+# The port of a domain's first participant is 7400 + 250 domain + 10 (OMG DDSI-RTPS 2.3, 9.6.1).
+_FIRST_PORT, _DOMAIN_GAIN, _UNICAST_OFFSET = 7400, 250, 10
+
+STOP_TIMEOUT_S = 10.0
+
+
+def free_domain_id() -> int:
+    """A ``ROS_DOMAIN_ID`` in which nobody on this machine takes part, so that runs beside each other do not mix."""
+    domains = list(_DOMAINS)
+    random.SystemRandom().shuffle(domains)
+    for domain in domains:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind(("", _FIRST_PORT + _DOMAIN_GAIN * domain + _UNICAST_OFFSET))
+            except OSError:
+                continue
+        return domain
+    return domains[0]
+
+
+def private_environment(domain: int, environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of nodes that talk to each other and to nobody else, fast enough for camera images.
+
+    Args:
+        domain: Their ``ROS_DOMAIN_ID``.
+        environ: The environment as it is; None takes this process's.
+    """
+    base = dict(os.environ if environ is None else environ)
+    base.pop("ROS_LOCALHOST_ONLY", None)  # deprecated, and it would override the range
+    return {
+        **base,
+        **large_image_environment(base),
+        "ROS_DOMAIN_ID": str(domain),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+class NodeProcess:
+    """A node of this package that runs as ``python -m csl_tracker.node.MODULE``, stopped at the end of the context.
+
+    It is started in a session of its own, so that Ctrl-C in a terminal reaches the parent alone, which then stops the node.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        parameters: Mapping[str, Any],
+        remappings: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
+        log: Path | None = None,
+    ) -> None:
+        """Start the process.
+
+        Args:
+            module: Name of the module under ``csl_tracker.node``.
+            parameters: Parameters of the node.
+            remappings: Names to replace.
+            environment: The whole environment; None takes this process's.
+            log: File that takes stdout and stderr; None leaves stderr as it is, for a progress bar.
+        """
+        self.module = module
+        self.log = log
+        command = [sys.executable, "-m", f"csl_tracker.node.{module}", "--ros-args"]
+        for name, value in parameters.items():
+            command += ["-p", f"{name}:={_yaml(value)}"]
+        for name, value in (remappings or {}).items():
+            command += ["-r", f"{name}:={value}"]
+        self._file = None if log is None else log.open("wb")
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=self._file,
+                stderr=None if self._file is None else subprocess.STDOUT,
+                env=None if environment is None else dict(environment),
+                start_new_session=True,
+            )
+        except BaseException:
+            if self._file is not None:
+                self._file.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """Number of the process."""
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        """Exit status; None while it runs."""
+        return self._process.poll()
+
+    def wait(self, timeout_s: float | None = None) -> int:
+        """Wait for the end.
+
+        Raises:
+            subprocess.TimeoutExpired: It goes on.
+        """
+        return self._process.wait(timeout_s)
+
+    def output(self) -> str:
+        """What the process has written so far; empty without a log."""
+        return "" if self.log is None else self.log.read_text(encoding="utf-8", errors="replace")
+
+    def complaint(self) -> str:
+        """Last line that the process wrote, without its own name before it."""
+        lines = [line for line in self.output().splitlines() if line.strip()]
+        return lines[-1].removeprefix(f"{self.module}: ") if lines else f"it ended with status {self.poll()}"
+
+    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
+        """Stop as Ctrl-C does; by force after the time-out. May be called twice.
+
+        Returns:
+            The exit status.
+        """
+        try:
+            if self._process.poll() is None:
+                self._process.send_signal(signal.SIGINT)
+                try:
+                    self._process.wait(timeout_s)
+                except subprocess.TimeoutExpired:
+                    self._process.kill()
+            return self._process.wait()
+        finally:
+            if self._file is not None:
+                self._file.close()
+
+    def __enter__(self) -> NodeProcess:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+
+def _yaml(value: Any) -> str:
+    """A parameter as the command line of ROS reads it: YAML, so that text which looks like a number stays text."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return "'" + value.replace("'", "''") + "'"
+    if isinstance(value, Sequence):
+        return "[" + ", ".join(_yaml(item) for item in value) + "]"
+    return repr(value)
