@@ -14,6 +14,7 @@ from tqdm import tqdm
 from csl_tracker.bags.messages import GroundTruth, read_truth_array
 from csl_tracker.bags.reader import BagFrame, BagReader
 from csl_tracker.bags.recording import Replayed, first_answers, label_map, read_recording
+from csl_tracker.datasets.registry import select_landmarks
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.drawing import draw_overlay
 from csl_tracker.evaluation.sequence import SequenceEvaluator
@@ -154,6 +155,7 @@ def evaluate_recording(
         WeightsError: The model has other landmarks or classes than the annotation.
     """
     evaluator = SequenceEvaluator(sequence, instruments) if sequence.labelled else None
+    selected = select_landmarks(sequence, instruments) if sequence.labelled else None
     total = len(sequence) if limit is None else min(limit, len(sequence))
     latencies: list[float] = []
     processing: list[float] = []
@@ -185,7 +187,8 @@ def evaluate_recording(
                 if evaluator is not None:
                     evaluator.add(sample, answer.result)
                 if writer is not None:
-                    writer.write(draw_overlay(sample.image, answer.result, instruments))
+                    truth = None if selected is None else selected.convert(sample).landmarks
+                    writer.write(draw_overlay(sample.image, answer.result, instruments, truth))
         if writer is not None:
             writer.close()
     except BaseException:
