@@ -1,0 +1,271 @@
+import array
+import signal
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+pytest.importorskip("csl_tracker_msgs")
+
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from csl_tracker.bags.messages import NS, make_header
+from csl_tracker.instruments import ENDOVIS
+from csl_tracker.node import tracker_node
+from csl_tracker.node.image_conversion import fill_image
+from csl_tracker.node.messages import ROS_TYPES
+from csl_tracker.node.processes import NodeProcess
+from csl_tracker_msgs.msg import InstrumentPose, InstrumentPoseArray
+
+pytestmark = pytest.mark.ros
+
+TOPIC = "/endoscope/image_raw"
+RNG = np.random.default_rng(5)
+PICTURE = RNG.integers(0, 256, (96, 120, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        (["weights:=/nowhere/model.safetensors"], "/nowhere/model.safetensors"),
+        (["weights:=FOREIGN"], "FOREIGN"),
+        (["weights:=TINY", "device:=tpu"], "tpu"),
+        (["weights:=TINY", "engine:=abacus"], "abacus"),
+        (["image_transport:=h264"], "h264"),
+        (["max_instruments:=0"], "max_instruments"),
+        (["max_instruments:=two"], "max_instruments"),
+        (["confidence_threshold:=1.5"], "confidence_threshold"),
+        (["weights"], "weights"),
+    ],
+)
+def test_a_wrong_parameter_is_one_sentence_and_status_2(
+    ros_environment, tiny_weights, tmp_path, monkeypatch, capfd, parameters, words
+):
+    foreign = tmp_path / "FOREIGN"
+    foreign.write_bytes(b"\x00" * 100)
+    arguments = ["tracker_node", "--ros-args"]
+    for parameter in parameters:
+        arguments += ["-p", parameter.replace("FOREIGN", str(foreign)).replace("TINY", str(tiny_weights))]
+    assert tracker_node.main(arguments) == 2
+    error = capfd.readouterr().err
+    lines = [line for line in error.splitlines() if line.startswith("tracker_node: ")]
+    assert len(lines) == 1
+    assert words in lines[0]
+    assert "Traceback" not in error
+
+
+def start(tiny_weights, environment, log, **parameters):
+    given = {"weights": str(tiny_weights), "device": "cpu", "warm_up_width": 120, "warm_up_height": 96, **parameters}
+    return NodeProcess("tracker_node", given, {"image": TOPIC}, environment, log)
+
+
+@pytest.fixture(scope="module")
+def tracker(tiny_weights, ros_environment, tmp_path_factory):
+    """The node as a process of its own; it always reports two instruments."""
+    log = tmp_path_factory.mktemp("log") / "tracker.log"
+    with start(tiny_weights, ros_environment, log, always_report=True) as process:
+        yield process
+
+
+def image(stamp_ns: int, picture: np.ndarray = PICTURE, frame_id: str = "endoscope") -> Image:
+    return fill_image(Image(header=make_header(ROS_TYPES, stamp_ns, frame_id)), picture)
+
+
+def connect(peer, process, topic=TOPIC, kind=Image):
+    """Publisher of images and what comes back, once both ends know each other."""
+    publisher = peer.publisher(kind, topic)
+    poses = peer.listen(InstrumentPoseArray, "/tracker_node/poses")
+
+    def ready():
+        assert process.poll() is None, process.output()
+        return publisher.get_subscription_count() and peer.node.count_publishers("/tracker_node/poses")
+
+    peer.wait_for(ready, 60.0, "no tracker")
+    # Discovery is known on this side only; a frame that comes back proves both.
+    probe = image(1) if kind is Image else compressed(1)
+
+    def answered():
+        publisher.publish(probe)
+        peer.spin_for(0.2)
+        return poses
+
+    peer.wait_for(answered, 60.0, "no answer to any frame")
+    peer.spin_for(0.3)
+    poses.clear()
+    return publisher, poses
+
+
+def broken(**changes) -> Image:
+    message = image(7)
+    for name, value in changes.items():
+        setattr(message, name, value)
+    return message
+
+
+BROKEN = {
+    "size": broken(height=0, width=0, step=0, data=array.array("B")),
+    "data": broken(data=array.array("B", bytes(100))),
+    "step": broken(step=10),
+    "encoding": broken(encoding="h265"),
+}
+
+
+def test_the_node_lives_on_after_broken_images_and_says_why(peer, tracker):
+    publisher, poses = connect(peer, tracker)
+    for reason, message in BROKEN.items():
+
+        def named(reason=reason, message=message):
+            publisher.publish(message)
+            peer.spin_for(0.05)
+            return f"Frame not used ({reason}" in tracker.output()
+
+        peer.wait_for(named, what=f"no warning of {reason}")
+    assert poses == []
+    publisher.publish(image(99))
+    peer.wait_for(lambda: poses, what="the valid frame after the broken ones")
+    assert poses[0].header.stamp.nanosec == 99
+
+
+def test_a_warning_comes_at_most_every_few_seconds(peer, tracker):
+    publisher, _ = connect(peer, tracker)
+    before = tracker.output().count("Frame not used (encoding")
+    for _ in range(30):
+        publisher.publish(BROKEN["encoding"])
+        peer.spin_for(0.01)
+    assert tracker.output().count("Frame not used (encoding") - before <= 1
+
+
+@pytest.mark.parametrize(("stamp", "frame_id"), [(1_700_000_000_123_456_789, "endoscope_left"), (5, ""), (0, "Kamera_äöü")])
+def test_the_header_is_the_images_own(peer, tracker, stamp, frame_id):
+    publisher, poses = connect(peer, tracker)
+    single = peer.listen(InstrumentPose, "/tracker_node/pose")
+    peer.wait_for(lambda: peer.node.count_publishers("/tracker_node/pose"))
+
+    def both():
+        publisher.publish(image(stamp, frame_id=frame_id))
+        peer.spin_for(0.1)
+        return poses and single
+
+    peer.wait_for(both)
+    header = make_header(ROS_TYPES, stamp, frame_id)
+    assert {repr(message.header) for message in [*poses, *single, *(pose for one in poses for pose in one.poses)]} == {
+        repr(header)
+    }
+
+
+def test_a_pose_array_is_complete(peer, tracker):
+    publisher, poses = connect(peer, tracker)
+    publisher.publish(image(42))
+    peer.wait_for(lambda: poses)
+    found = poses[0]
+    assert (found.image_width, found.image_height) == (120, 96)
+    assert found.model.startswith("tiny@")
+    assert 0 < found.processing_time.sec * NS + found.processing_time.nanosec < 10 * NS
+    assert len(found.poses) == 2
+    for pose in found.poses:
+        assert tuple(mark.name for mark in pose.landmarks) == ENDOVIS.landmarks
+        assert pose.track_id >= 1
+
+
+def test_pictures_have_the_images_size_and_header(peer, tracker):
+    publisher, _ = connect(peer, tracker)
+    topics = {"segmentation": "mono8", "segmentation/color": "rgb8", "overlay": "rgb8"}
+    received = {name: peer.listen(Image, f"/tracker_node/{name}") for name in topics}
+
+    def all_there():
+        publisher.publish(image(123_456))
+        peer.spin_for(0.1)
+        return all(received.values())
+
+    peer.wait_for(all_there, what=f"pictures, got {[name for name in topics if received[name]]}")
+    for name, encoding in topics.items():
+        picture = received[name][0]
+        assert (picture.encoding, picture.height, picture.width) == (encoding, 96, 120)
+        assert picture.header == Header(stamp=picture.header.stamp, frame_id="endoscope")
+        assert picture.header.stamp.nanosec == 123_456
+        assert len(picture.data) == picture.step * picture.height
+    assert max(received["segmentation"][0].data) < ENDOVIS.num_classes
+
+
+def test_of_a_flood_of_frames_the_newest_is_tracked(peer, tracker):
+    publisher, poses = connect(peer, tracker)
+    large = cv2.resize(PICTURE, (640, 480))
+    sent = list(range(1000, 1150))
+    for stamp in sent:
+        publisher.publish(image(stamp, large))
+        peer.executor.spin_once(timeout_sec=0.0)
+    peer.wait_for(lambda: poses and poses[-1].header.stamp.nanosec == sent[-1], what="the last frame")
+    stamps = [message.header.stamp.nanosec for message in poses]
+    assert stamps == sorted(set(stamps)), "in order, none twice"
+    assert len(stamps) < len(sent), "it could not keep up, and dropped"
+
+
+def compressed(stamp: int, data: bytes | None = None) -> CompressedImage:
+    content = cv2.imencode(".jpg", PICTURE[..., ::-1])[1].tobytes() if data is None else data
+    return CompressedImage(header=make_header(ROS_TYPES, stamp, "c"), format="jpeg", data=array.array("B", content))
+
+
+def test_compressed_images_and_an_empty_array_when_nothing_is_seen(peer, tiny_weights, ros_environment, tmp_path):
+    with start(
+        tiny_weights, ros_environment, tmp_path / "log", image_transport="compressed", confidence_threshold=1.0
+    ) as process:
+        publisher, poses = connect(peer, process, f"{TOPIC}/compressed", CompressedImage)
+
+        def named():
+            publisher.publish(compressed(5, b"no jpeg"))
+            peer.spin_for(0.05)
+            return "Frame not used (decode" in process.output()
+
+        peer.wait_for(named)
+        publisher.publish(compressed(6))
+        peer.wait_for(lambda: poses)
+        assert [(message.header.stamp.nanosec, len(message.poses)) for message in poses] == [(6, 0)]
+        assert process.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_node_cleanly(tiny_weights, ros_environment, tmp_path, number):
+    with start(tiny_weights, ros_environment, tmp_path / "log") as process:
+        end = time.monotonic() + 60
+        while "ready: " not in process.output():
+            assert process.poll() is None, process.output()
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        ready = next(line for line in process.output().splitlines() if "ready: " in line)
+        for part in ("model tiny@", "device cpu", "engine ", "input 64x64 px", TOPIC):
+            assert part in ready
+        process._process.send_signal(number)
+        assert process.wait(20) == 0
+        assert "Traceback" not in process.output()
+        assert process.complaint() == "0 frames received, 0 processed, 0 dropped for a newer one"
+
+
+def test_the_segmentation_is_made_only_while_someone_subscribes(peer, tiny_weights):
+    """The node in this process, so that one can see what it asks of its tracker."""
+    from rclpy.parameter import Parameter
+
+    values = {"weights": str(tiny_weights), "device": "cpu", "warm_up_width": 0}
+    node = tracker_node.TrackerNode(
+        context=peer.context, parameter_overrides=[Parameter(name, value=value) for name, value in values.items()]
+    )
+    peer.executor.add_node(node)
+    try:
+        node.configure()
+        asked = []
+        track = node._tracker.track
+        node._tracker.track = lambda *args, **kwargs: (asked.append(kwargs["segmentation"]), track(*args, **kwargs))[1]
+        node._process(image(1))
+        assert asked == [False]
+        masks = peer.listen(Image, "/tracker_node/segmentation")
+        peer.wait_for(lambda: node._segmentation.get_subscription_count() > 0)
+        node._process(image(2))
+        assert asked == [False, True]
+        peer.wait_for(lambda: masks)
+        assert [mask.header.stamp.nanosec for mask in masks] == [2]
+    finally:
+        peer.executor.remove_node(node)
+        node.deactivate()
+        node.destroy_node()
