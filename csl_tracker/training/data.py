@@ -31,8 +31,8 @@ from csl_tracker.instruments import INSTRUMENT_SETS, InstrumentSet
 from csl_tracker.training.config import SourceConfig, TrainConfig
 from csl_tracker.weights import Preprocessing
 
-SYNTHETIC_SIZE = (288, 360)
-"""(height, width) at which frames are rendered; the warp to the crop then shrinks them a little, as it does real frames."""
+SYNTHETIC_SIZE = (256, 320)
+"""(height, width) at which frames are rendered: that of the default input, so that on average nothing is resampled much."""
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,6 @@ def build_loaders(
     sampler = EpochSampler(config.steps_per_epoch * config.batch_size, rank, world)
     shared: dict[str, Any] = {"batch_size": config.batch_size, "collate_fn": collate, "num_workers": config.workers}
     if config.workers:
-        # Workers never fork a process in which torch already runs threads.
         shared |= {
             "persistent_workers": True,
             "multiprocessing_context": "forkserver" if False else "fork",

@@ -1,0 +1,210 @@
+"""A scene: tissue, light, instruments on smooth paths, and the camera's faults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from csl_tracker.datasets.sample import Sample
+from csl_tracker.datasets.synthetic.instrument import Look, Part, Pose, Shape, parts_and_landmarks, random_look, random_shape
+from csl_tracker.datasets.synthetic.noise import Field, smooth
+from csl_tracker.datasets.synthetic.tissue import light, render_tissue
+from csl_tracker.pixels import Size
+
+FloatArray = npt.NDArray[np.float64]
+_SHIFT = 6
+LANDMARKS = 5
+
+
+@dataclass(frozen=True)
+class Path:
+    """Smooth motion of one instrument: every coordinate a sum of two sines; image widths, rad."""
+
+    center: FloatArray
+    swing: FloatArray
+    frequency: FloatArray
+    phase: FloatArray
+    scale: float
+    reach: float
+
+    def pose(self, time: float, width: float) -> Pose:
+        """Where the instrument is after so many seconds, in an image of that width."""
+        wave = np.sin(self.frequency * time + self.phase)
+        x, y, angle, bend, yaw, opening, size = self.center + (self.swing * wave).sum(axis=0)
+        return Pose(
+            x=x * width,
+            y=y * width,
+            angle=angle,
+            bend=bend,
+            yaw=yaw,
+            opening=max(0.02, opening),
+            width=self.scale * width * float(np.clip(1 + size, 0.6, 1.6)),
+            reach=self.reach,
+        )
+
+
+def random_path(rng: np.random.Generator, aspect: float, entry: float) -> Path:
+    """A path of an instrument that comes from a side.
+
+    Args:
+        rng: Source of randomness.
+        aspect: Height over width of the image.
+        entry: Direction of the shaft towards the tip, rad.
+    """
+    middle = np.array([0.5 + rng.normal(0, 0.16), aspect * (0.5 + rng.normal(0, 0.16))])
+    back = rng.uniform(-0.12, 0.3)
+    end = middle - back * np.array([np.cos(entry), np.sin(entry)])
+    center = np.array([*end, entry, rng.normal(0, 0.3), rng.normal(0, 0.25), rng.uniform(0.0, 0.7), 0.0])
+    swing = rng.uniform(0, 1, (2, 7)) * np.array([0.09, 0.08, 0.15, 0.3, 0.2, 0.3, 0.1])
+    frequency = rng.uniform(0.3, 2.2, (2, 7))
+    scale = 0.14 * float(np.exp(rng.normal(0, 0.28)))
+    return Path(
+        center, swing, frequency, rng.uniform(0, 2 * np.pi, (2, 7)), float(np.clip(scale, 0.06, 0.24)), rng.uniform(0.7, 1.0)
+    )
+
+
+def _entry(rng: np.random.Generator, side: str) -> float:
+    base = {"left": 0.0, "right": np.pi, "bottom": -np.pi / 2, "top": np.pi / 2}[side]
+    return float(base + rng.normal(0, 0.42))
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One instrument of a scene."""
+
+    shape: Shape
+    look: Look
+    path: Path
+    side: str
+
+
+class Scene:
+    """Everything that stays the same over a sequence.
+
+    Args:
+        seed: Of the scene.
+        size: (height, width) at which it is rendered.
+        tools: Number of instruments; drawn when None.
+        sides: Sides from which they come; drawn when None.
+    """
+
+    def __init__(self, seed: int, size: Size, tools: int | None = None, sides: tuple[str, ...] | None = None) -> None:
+        rng = np.random.default_rng((seed, 1))
+        self.seed, self.size = seed, size
+        aspect = size[0] / size[1]
+        count = int(rng.choice(3, p=(0.05, 0.55, 0.4))) if tools is None else tools
+        if sides is None:
+            drawn = rng.choice(["left", "right", "bottom", "top"], 2, replace=False, p=(0.35, 0.35, 0.2, 0.1))
+            sides = tuple(str(side) for side in drawn[:count])
+        self.tools = [
+            Tool(random_shape(rng), random_look(rng), random_path(rng, aspect, _entry(rng, side)), side) for side in sides
+        ]
+        self.color, self.height = render_tissue(rng, size)
+        self.wetness = rng.uniform(-1.2, 0.6)
+        self.exposure = float(np.exp(rng.normal(0.05, 0.22)))
+        self.balance = np.exp(rng.normal(0, 0.07, 3)).astype(np.float32)
+        self.gamma = float(np.exp(rng.normal(0, 0.15)))
+        self.noise = rng.uniform(0, 6)
+        self.blur = rng.uniform(0.2, 1.1) * size[1] / 320
+        self.smoke = rng.uniform(0.1, 0.5) if rng.random() < 0.15 else 0.0
+        self.vignette = rng.uniform(0.0, 0.9)
+        self.border = rng.uniform(0.005, 0.03) if rng.random() < 0.6 else 0.0
+        self.round_border = rng.random() < 0.08
+        self.tint = rng.uniform(0.0, 0.35)
+        self.shadow = rng.uniform(0.15, 0.7)
+        self.drift = rng.uniform(-0.01, 0.01, 2)
+        self.gloss_seed = int(rng.integers(2**31))
+
+    def render(self, time: float, frame: int, sequence: str, stamp_ns: int) -> Sample:
+        """Render the scene after so many seconds."""
+        h, w = self.size
+        rng = np.random.default_rng((self.seed, 2, frame))
+        light_rng = np.random.default_rng((self.seed, 3))
+        image = light(light_rng, self.color, self.height, self.wetness, self.gloss_seed)
+        if time:
+            shift = self.drift * w * np.sin(0.7 * time)
+            matrix = np.array([[1.0, 0, shift[0]], [0, 1.0, shift[1]]])
+            image = cv2.warpAffine(image, matrix, (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+        labels = np.zeros((h, w), np.uint8)
+        landmarks = np.full((len(self.tools), LANDMARKS, 2), np.nan)
+        ambient = image.mean(axis=(0, 1)) / max(1.0, float(image.mean()))
+        for k, tool in enumerate(self.tools):
+            parts, points = parts_and_landmarks(tool.shape, tool.look, tool.path.pose(time, w))
+            image = self._draw(image, labels, parts, ambient)
+            inside = (points > -0.5).all(axis=1) & (points[:, 0] < w - 0.5) & (points[:, 1] < h - 0.5)
+            landmarks[k] = np.where(inside[:, None], points, np.nan)
+        image = self._camera(image, rng, time)
+        keep = [k for k in range(len(self.tools)) if np.isfinite(landmarks[k]).any() or len(self.tools)]
+        landmarks = landmarks[keep]
+        return Sample(image, labels, landmarks, np.ones(landmarks.shape[:2], bool), sequence, frame, stamp_ns)
+
+    def _draw(self, image: Field, labels: npt.NDArray[np.uint8], parts: list[Part], ambient: Field) -> Field:
+        h, w = self.size
+        alphas = [_mask(part.outline, self.size) for part in parts]
+        whole = np.maximum.reduce(alphas)
+        if not whole.any():
+            return image
+        spread = 0.02 * w
+        shadow = cv2.resize(whole, (w // 4, h // 4), interpolation=cv2.INTER_AREA)
+        shadow = cv2.GaussianBlur(shadow, (0, 0), spread / 4)
+        matrix = np.array([[4.0, 0, 0.4 * spread], [0, 4.0, 0.9 * spread]])
+        shadow = cv2.warpAffine(shadow, matrix, (w, h), flags=cv2.INTER_LINEAR)
+        image = image * (1 - np.float32(self.shadow / 255) * shadow[..., None])
+        # Light falls off along the shaft, and the tissue colours the metal.
+        color_cast = (1 + np.float32(self.tint) * (ambient - 1)).astype(np.float32)
+        for part, alpha in zip(parts, alphas, strict=True):
+            if not alpha.any():
+                continue
+            x, y, bw, bh = cv2.boundingRect(cv2.findNonZero(alpha))
+            frame = part.frame.copy()
+            frame[:, 2] -= (x, y)
+            texture = cv2.warpAffine(part.texture, frame, (bw, bh), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            a = alpha[y : y + bh, x : x + bw, None].astype(np.float32) / 255
+            region = image[y : y + bh, x : x + bw]
+            region += a * (texture * color_cast - region)
+            labels[y : y + bh, x : x + bw][alpha[y : y + bh, x : x + bw] > 127] = part.label
+        return image
+
+    def _camera(self, image: Field, rng: np.random.Generator, time: float) -> npt.NDArray[np.uint8]:
+        h, w = self.size
+        breath = 1 + 0.03 * np.sin(0.5 * time + self.seed % 7)
+        image = image * (self.balance * np.float32(self.exposure * breath))
+        if self.vignette:
+            rows = ((np.arange(h, dtype=np.float32) - h / 2) / w)[:, None]
+            columns = ((np.arange(w, dtype=np.float32) - w / 2) / w)[None]
+            fall = 1 - np.float32(self.vignette) * np.minimum((rows**2 + columns**2) * 2.2, 0.9)
+            image *= fall[..., None]
+        if self.smoke:
+            smoke_rng = np.random.default_rng((self.seed, 4))
+            cloud = np.clip(0.5 + 0.4 * smooth(smoke_rng, (h, w), 3).reshape(h, w), 0, 1)
+            image += np.float32(self.smoke) * cloud[..., None] * (200 - image)
+        image = cv2.GaussianBlur(image, (0, 0), self.blur)
+        if self.noise:
+            image += np.float32(self.noise) * cv2.GaussianBlur(rng.standard_normal((h, w, 3), np.float32), (0, 0), 0.6)
+        np.clip(image, 0, 255, out=image)
+        if abs(self.gamma - 1) > 0.02:
+            image = 255 * (image / 255) ** np.float32(self.gamma)
+        if self.border:
+            edge = round(self.border * w)
+            image[:, :edge] = image[:, w - edge :] = 3
+        if self.round_border:
+            mask = np.zeros((h, w), np.uint8)
+            cv2.circle(mask, (w // 2, h // 2), round(0.52 * w), 1, -1)
+            image *= mask[..., None]
+        return np.rint(image).astype(np.uint8)
+
+
+def _mask(outline: FloatArray, size: Size) -> npt.NDArray[np.uint8]:
+    """Anti-aliased filled polygon, uint8 0..255."""
+    mask = np.zeros(size, np.uint8)
+    clipped = np.clip(outline, -20 * size[1], 20 * size[1])
+    cv2.fillPoly(mask, [np.rint(clipped * (1 << _SHIFT)).astype(np.int32)], 255, cv2.LINE_AA, _SHIFT)
+    return mask
+
+
+def render_frame(seed: int, size: Size = (256, 320)) -> Sample:
+    """One frame of a scene of its own."""
+    return Scene(seed, size).render(0.0, seed, "synthetic", 0)

@@ -1,0 +1,60 @@
+"""Sequences of a synthetic scene in motion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from csl_tracker.datasets.sample import Sample
+from csl_tracker.datasets.synthetic.scene import Scene
+from csl_tracker.instruments import ENDOVIS
+from csl_tracker.pixels import Size
+
+
+class SyntheticSequence:
+    """One scene over time; a :class:`~csl_tracker.datasets.sample.Sequence`.
+
+    The same seed, size and frame always give the same frame. Landmarks that another instrument covers stay labelled; those outside the
+    image are absent. Slots go by the side from which an instrument enters.
+
+    Args:
+        seed: Of the scene.
+        frames: Number of frames.
+        size: (height, width), px.
+        fps: Frames a second.
+        name: Of the sequence.
+        instruments: 1 or 2; drawn by the seed when None.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        frames: int,
+        size: Size = (576, 720),
+        fps: float = 25.0,
+        name: str | None = None,
+        instruments: int | None = None,
+    ) -> None:
+        self.seed = seed
+        self.name = f"Dataset{seed}" if name is None else name
+        self.size = size
+        self.fps = fps
+        self.frames = frames
+        self.landmarks = ENDOVIS.landmarks
+        self.classes = ENDOVIS.classes
+        count = 1 + seed % 2 if instruments is None else instruments
+        sides = ("left", "right") if count == 2 else (("left",), ("right",))[seed // 2 % 2]
+        self._scene = Scene(seed, size, sides=sides)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Slots by the side from which the instruments enter."""
+        return tuple(tool.side for tool in self._scene.tools)
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return self.frames
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Render the frames one after the other."""
+        for frame in range(self.frames):
+            yield self._scene.render(frame / self.fps, frame, self.name, round(frame * 1e9 / self.fps))

@@ -1,0 +1,128 @@
+"""Real runs of a small network on synthetic frames: to the end, killed and taken up again, and with a loss that explodes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from csl_tracker.errors import ConfigError
+from csl_tracker.training.config import SourceConfig, TrainConfig
+from csl_tracker.training.run import train
+from csl_tracker.weights import load_weights
+
+pytest.importorskip("lightning", reason="the training extra (lightning) is not installed")
+
+YAML = """
+name: tiny
+encoder_weights: ''
+input_size: [64, 96]
+crop: [64, 64]
+heatmap: {sigma: 2.0}
+train: [{dataset: synthetic, seed: 5}]
+validation: [{dataset: synthetic, seed: 77, frames: 2}]
+augmentation: strong
+batch_size: 2
+steps: 6
+steps_per_epoch: 2
+ema_decay: 0.5
+workers: 1
+threads: 1
+accelerator: cpu
+"""
+
+
+def tiny(output: Path, **changes: object) -> TrainConfig:
+    settings: dict[str, object] = {
+        "name": "tiny",
+        "output": str(output),
+        "encoder_weights": "",
+        "input_size": (64, 96),
+        "crop": (64, 64),
+        "train": (SourceConfig("synthetic", seed=5),),
+        "validation": (SourceConfig("synthetic", seed=77, frames=2),),
+        "batch_size": 2,
+        "steps": 2,
+        "steps_per_epoch": 2,
+        "workers": 0,
+        "accelerator": "cpu",
+    }
+    return TrainConfig(**{**settings, **changes})  # type: ignore[arg-type]
+
+
+def _train_command(config: Path, output: Path) -> list[str]:
+    return [sys.executable, "-m", "csl_tracker.cli.main", "train", str(config), f"output={output}"]
+
+
+@pytest.mark.slow
+def test_a_killed_run_is_taken_up_and_ends_where_it_would_have(tmp_path: Path) -> None:
+    config = tmp_path / "tiny.yaml"
+    config.write_text(YAML)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run(_train_command(config, whole), check=True, capture_output=True, timeout=300)
+
+    process = subprocess.Popen(
+        _train_command(config, killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    deadline = time.monotonic() + 200
+    while not (killed / "last.ckpt").is_file():
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline, "no checkpoint appeared"
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (killed / "last.safetensors").exists(), "the run was over before it could be killed"
+
+    done = subprocess.run(_train_command(config, killed), check=True, capture_output=True, text=True, timeout=300)
+    assert "Going on from" in done.stderr
+    expected, found = load_file(whole / "last.safetensors"), load_file(killed / "last.safetensors")
+    assert expected.keys() == found.keys()
+    for key, tensor in expected.items():
+        torch.testing.assert_close(found[key], tensor, rtol=0, atol=0, msg=f"{key} differs after resuming")
+    assert load_weights(killed / "last.safetensors").description.provenance["resumed"] is True
+
+
+def test_the_weights_say_where_they_come_from(tmp_path: Path) -> None:
+    path = train(tiny(tmp_path), "csl-tracker train tiny.yaml")
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == [
+        "best.ckpt",
+        "best.safetensors",
+        "last.ckpt",
+        "last.safetensors",
+    ]
+    provenance = load_weights(path).description.provenance
+    assert provenance["command"] == "csl-tracker train tiny.yaml"
+    assert provenance["initialisation"] == "random initialisation"
+    assert provenance["steps"] == 2
+    assert provenance["configuration"]["batch_size"] == 2
+    assert 0 <= provenance["validation"]["val/dice"] <= 1
+    assert any(tmp_path.rglob("events.out.tfevents*"))
+
+
+def test_training_goes_on_from_weights_and_refuses_those_of_another_network(tmp_path: Path) -> None:
+    path = train(tiny(tmp_path / "a"), "first")
+    again = train(tiny(tmp_path / "b", init_weights=str(path)), "second")
+    assert load_weights(again).description.provenance["initialisation"].startswith("tiny (")
+    from csl_tracker.training.config import NetworkSection
+
+    with pytest.raises(ConfigError, match="make them equal"):
+        train(tiny(tmp_path / "c", init_weights=str(path), network=NetworkSection(strategy="csl_no_skip")), "third")
+
+
+def test_a_loss_that_explodes_stops_the_run_and_names_the_step(tmp_path: Path) -> None:
+    train(tiny(tmp_path), "good")
+    before = (tmp_path / "last.ckpt").read_bytes()
+    with pytest.raises(ConfigError, match=r"at step \d+; the last good checkpoint is .*last.ckpt"):
+        train(tiny(tmp_path, steps=40, learning_rate=1e25, optimizer="sgd", clip=0.0, ema_decay=0.0), "bad", resume=False)
+    assert (tmp_path / "last.ckpt").read_bytes() == before
+
+
+def test_missing_data_is_one_sentence(tmp_path: Path) -> None:
+    source = SourceConfig("endovis2015", root="${CSL_TRACKER_NO_SUCH_FOLDER}")
+    with pytest.raises(ConfigError, match="CSL_TRACKER_NO_SUCH_FOLDER"):
+        train(tiny(tmp_path, train=(source,)), "x")
