@@ -36,6 +36,10 @@ def natural_order(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part.lower()) for part in re.split(r"(\d+)", path.name)]
 
 
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")  # macOS leaves ._frame1.png behind
+
+
 class VideoReader:
     """The frames of a video file, or of a folder of images in natural order; iterating again starts anew.
 
@@ -65,7 +69,7 @@ class VideoReader:
         self._images: list[Path] = []
         self._length: int | None = None
         if self.path.is_dir():
-            self._images = sorted((p for p in self.path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES), key=natural_order)
+            self._images = sorted(filter(_is_image, self.path.iterdir()), key=natural_order)
             if not self._images:
                 raise DatasetError(
                     f"The folder {self.path} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}); name a video file or a"

@@ -98,6 +98,7 @@ def test_odd_size_grows_by_a_repeated_edge(tmp_path: Path) -> None:
 def test_image_folder_is_read_in_natural_order(tmp_path: Path) -> None:
     for index in (10, 2, 1):
         cv2.imwrite(str(tmp_path / f"frame{index}.png"), frame(index)[..., ::-1])
+    (tmp_path / "._frame1.png").write_bytes(b"resource fork")
     reader = VideoReader(tmp_path)
     assert [p.name for p in reader.files] == ["frame1.png", "frame2.png", "frame10.png"]
     for index, image in zip((1, 2, 10), reader, strict=True):

@@ -83,7 +83,10 @@ class FrameCache:
 
         Raises:
             DatasetError: The sequence cannot be decoded, or the folder cannot be written to.
+            ValueError: The sequence does not come from files, so that its content cannot be recognised.
         """
+        if not sequence.files:
+            raise ValueError(f"the sequence {sequence.name} has no source files, and a cache is found again by their content")
         self.name = sequence.name
         self.landmarks = sequence.landmarks
         self.classes = sequence.classes

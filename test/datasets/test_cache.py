@@ -29,6 +29,12 @@ def test_folder_that_cannot_be_written_to(tmp_path: Path, sequence: EndoVis2015S
         FrameCache(sequence, tmp_path / "file" / "cache")
 
 
+def test_sequence_that_does_not_come_from_files(tmp_path: Path, sequence: EndoVis2015Sequence) -> None:
+    sequence.files = ()
+    with pytest.raises(ValueError, match="has no source files"):
+        FrameCache(sequence, tmp_path / "cache")
+
+
 class Interrupted(EndoVis2015Sequence):
     def __iter__(self) -> Iterator[Sample]:
         yield next(super().__iter__())
