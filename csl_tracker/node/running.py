@@ -44,6 +44,11 @@ def run(name: str, work: Callable[[], None], args: Sequence[str] | None = None, 
     except ParameterException as error:
         print(f"{name}: {str(error).rstrip('.')}; see the parameter's description.", file=sys.stderr)
         return EXIT_USER_ERROR
+    except Exception:
+        # A signal between two calls invalidates the context, and the next call fails in one of many ways.
+        if rclpy.ok():
+            raise
+        return interrupted
     finally:
         rclpy.try_shutdown()
     return 0
