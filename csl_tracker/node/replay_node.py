@@ -167,16 +167,14 @@ class ReplayNode(Node):  # type: ignore[misc]
             self._spin(0.02)
 
     def _publish_all(self, bag: BagReader, topic: str, total: int) -> None:
-        start_ns: int | None = None
-        began = time.monotonic()
+        start: tuple[int, float] | None = None  # the first frame's stamp, and when it was due
         with tqdm(total=total, desc="replay", unit="frame", disable=not self._value("progress"), leave=False) as bar:
             for index, frame in enumerate(bag.frames(topic)):
                 if index >= total:
                     break
                 if self.rate > 0:
-                    start_ns = frame.stamp_ns if start_ns is None else start_ns
-                    due = began + (frame.stamp_ns - start_ns) / NS / self.rate
-                    self._spin_until(due)
+                    start = start or (frame.stamp_ns, time.monotonic())
+                    self._spin_until(start[1] + (frame.stamp_ns - start[0]) / NS / self.rate)
                     self._publish(frame)
                 else:
                     self._ask(frame, index)

@@ -1,0 +1,162 @@
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+pytest.importorskip("csl_tracker_msgs")
+
+from sensor_msgs.msg import Image, TimeReference
+
+from csl_tracker.bags import topics
+from csl_tracker.bags.messages import NS, GroundTruth, read_truth_array, stamp_ns
+from csl_tracker.bags.reader import BagReader
+from csl_tracker.bags.recording import read_recording
+from csl_tracker.bags.writer import RecordedFrame, write_frames
+from csl_tracker.node import replay_node
+from csl_tracker.node.image_conversion import fill_image
+from csl_tracker.node.processes import NodeProcess
+from csl_tracker_msgs.msg import InstrumentPoseArray
+
+pytestmark = pytest.mark.ros
+
+STEP_NS = 40_000_000
+
+
+def frames(count: int) -> list[RecordedFrame]:
+    return [
+        RecordedFrame(
+            np.full((12, 16, 3), index, np.uint8),
+            NS + index * STEP_NS,
+            np.full((12, 16), index % 3, np.uint8),
+            GroundTruth(("left",), ("center",), np.array([[[index, 2.0]]]), np.array([[True]]), (12, 16)),
+        )
+        for index in range(count)
+    ]
+
+
+@pytest.fixture
+def bag(tmp_path):
+    write_frames(tmp_path / "frames.mcap", frames(6))
+    return tmp_path / "frames.mcap"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ([], "No bag was named"),
+        (["bag:=/nowhere.mcap"], "/nowhere.mcap does not exist"),
+        (["bag:=BAG", "image_topic:=/other"], "no images on /other; it has images on /camera/image_raw"),
+        (["bag:=BAG", "rate:=-1.0"], "rate is -1.0"),
+        (["bag:=BAG", "timeout_s:=0.0"], "timeout_s 0.0"),
+        (["bag:=BAG", "attempts:=0"], "attempts 0"),
+        (["bag:=BAG", "rate:=fast"], "rate"),
+        (["bag:=BAG", "output:=FOLDER"], "remove it first"),
+        (["bag:=BAG", "wait_s:=0.3"], "No tracker was there within 0.3 s"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_leaves_no_bag(ros_environment, bag, capfd, parameters, words):
+    arguments = ["replay_node", "--ros-args", "-p", f"output:={bag.parent}/poses.mcap"]
+    for parameter in parameters:
+        arguments += ["-p", parameter.replace("BAG", str(bag)).replace("FOLDER", str(bag.parent))]
+    assert replay_node.main(arguments) == 2
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("replay_node: ")]
+    assert len(lines) == 1
+    assert words in lines[0]
+    assert [path.name for path in bag.parent.iterdir()] == ["frames.mcap"]
+
+
+class Answerer:
+    """The other end: answers each publication that ``wanted`` lets through, in this process over real DDS."""
+
+    def __init__(self, peer, wanted, segmentation: bool = False):
+        self.seen: list[tuple[int, int]] = []  # first pixel, stamp
+        self._wanted = wanted
+        self._poses = peer.publisher(InstrumentPoseArray, topics.POSES)
+        self._masks = peer.publisher(Image, topics.SEGMENTATION) if segmentation else None
+        peer.node.create_subscription(Image, topics.IMAGE, self._receive, 10)
+
+    def _receive(self, message):
+        pixel = message.data[0]
+        self.seen.append((pixel, stamp_ns(message.header.stamp)))
+        if not self._wanted(pixel, sum(1 for other, _ in self.seen if other == pixel)):
+            return
+        self._poses.publish(InstrumentPoseArray(header=message.header, image_width=16, image_height=12, model="stub@0"))
+        if self._masks is not None:
+            self._masks.publish(fill_image(Image(header=message.header), np.full((12, 16), 2, np.uint8)))
+
+
+def replay(peer, environment, bag, **parameters):
+    """Run the node as a process of its own until it ends."""
+    log = bag.parent / "replay.log"
+    given = {"bag": str(bag), "output": str(bag.parent / "poses.mcap"), "timeout_s": 0.5, "wait_s": 30.0, **parameters}
+    with NodeProcess("replay_node", given, environment=environment, log=log) as process:
+        peer.wait_for(lambda: process.poll() is not None, 60.0, "the replay goes on")
+        peer.spin_for(0.2)
+        return process.poll(), process.output()
+
+
+def test_lock_step_sends_a_lost_frame_again(peer, ros_environment, bag):
+    answerer = Answerer(peer, lambda pixel, attempt: pixel != 2 or attempt == 3)
+    references = peer.listen(TimeReference, topics.SOURCE_TIME)
+    truths = peer.listen(InstrumentPoseArray, topics.TRUTH_POSES)
+    masks = peer.listen(Image, topics.TRUTH_SEGMENTATION)
+    status, output = replay(peer, ros_environment, bag)
+    assert status == 0, output
+    pixels = [pixel for pixel, _ in answerer.seen]
+    assert list(dict.fromkeys(pixels)) == [0, 1, 2, 3, 4, 5]
+    assert pixels.count(2) == 3
+    assert pixels == sorted(pixels), "never the next frame before this one was answered"
+    stamps = {stamp: pixel for pixel, stamp in answerer.seen}
+    assert len(stamps) == len(answerer.seen), "each publication has a stamp of its own"
+    for message in truths:  # everything that is said about an image has the image's stamp
+        pixel = stamps[stamp_ns(message.header.stamp)]
+        assert read_truth_array(message).landmarks[0, 0, 0] == pixel
+        assert stamp_ns(message.poses[0].header.stamp) == stamp_ns(message.header.stamp)
+    assert {stamps[stamp_ns(mask.header.stamp)] % 3 == mask.data[0] for mask in masks} == {True}
+    for reference in references:
+        assert stamp_ns(reference.time_ref) == NS + stamps[stamp_ns(reference.header.stamp)] * STEP_NS
+
+    with BagReader(bag.parent / "poses.mcap") as recorded:
+        publications = list(read_recording(recorded))
+        assert recorded.count(topics.TRUTH_POSES) == len(publications)
+        answers = list(recorded.messages([topics.POSES]))
+        assert all(recorded.deserialize(message).model == "stub@0" for message in answers)
+    assert [(item.source_ns - NS) // STEP_NS for item in publications] == pixels
+    assert [item.published_ns for item in publications] == [stamp for _, stamp in answerer.seen]
+    assert [item.result is None for item in publications].count(True) == 2
+    assert all(0 < item.latency_ms < 5000 for item in publications if item.result is not None)
+
+
+def test_lock_step_gives_up_with_a_sentence(peer, ros_environment, bag):
+    answerer = Answerer(peer, lambda pixel, attempt: pixel < 1)
+    status, output = replay(peer, ros_environment, bag, attempts=2, timeout_s=0.3)
+    assert status == 2
+    assert "gave no answer to frame 1" in output
+    assert "sent 2 times" in output
+    assert "Traceback" not in output
+    assert [pixel for pixel, _ in answerer.seen] == [0, 1, 1]
+    assert not (bag.parent / "poses.mcap").exists()
+
+
+def test_label_maps_are_recorded_on_request(peer, ros_environment, bag):
+    Answerer(peer, lambda pixel, attempt: True, segmentation=True)
+    status, output = replay(peer, ros_environment, bag, record_segmentation=True, frames=4)
+    assert status == 0, output
+    with BagReader(bag.parent / "poses.mcap") as recorded:
+        maps = [item.result.label_map for item in read_recording(recorded)]
+    np.testing.assert_array_equal(maps, np.full((4, 12, 16), 2))
+
+
+@pytest.mark.parametrize("rate", [0.5, 2.0])
+def test_with_a_rate_the_frames_keep_their_pace_whatever_is_answered(peer, ros_environment, bag, rate):
+    answerer = Answerer(peer, lambda pixel, attempt: pixel == 5)
+    status, output = replay(peer, ros_environment, bag, rate=rate, timeout_s=2.0)
+    assert status == 0, output
+    with BagReader(bag.parent / "poses.mcap") as recorded:
+        publications = list(read_recording(recorded))
+    assert [item.source_ns for item in publications] == [NS + index * STEP_NS for index in range(6)]
+    elapsed = np.array([item.published_ns - publications[0].published_ns for item in publications])
+    due = np.arange(6) * STEP_NS / rate
+    assert (elapsed - due > -1e7).all(), "none too early"
+    assert np.abs(elapsed - due).max() < 0.5 * NS
+    assert publications[-1].result is not None
+    assert len(answerer.seen) <= 6
