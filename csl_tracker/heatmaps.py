@@ -111,7 +111,7 @@ def find_peaks(heatmap: npt.NDArray[np.float32], spec: HeatmapSpec, count: int) 
         count: Largest number of peaks.
 
     Returns:
-        Up to ``count`` peaks; none where the map is nowhere finite and positive.
+        Up to ``count`` peaks; where the map is nowhere positive its highest point alone, and none where it is flat.
     """
     if count < 1 or heatmap.size == 0:
         return []
@@ -120,6 +120,10 @@ def find_peaks(heatmap: npt.NDArray[np.float32], spec: HeatmapSpec, count: int) 
     clean = np.nan_to_num(heatmap, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
     highest = clean >= cv2.dilate(clean, kernel, borderType=cv2.BORDER_REPLICATE)
     rows, columns = np.nonzero(highest & (clean > 0))
+    if len(rows) == 0 and clean.max() > clean.min():
+        # The paper takes the highest point whatever its height; nothing can be said about its shape.
+        row, column = divmod(int(clean.argmax()), clean.shape[1])
+        return [Peak(float(column), float(row), spec.sigma**2 * np.eye(2), 0.0)]
     order = np.argsort(-clean[rows, columns], kind="stable")
     peaks: list[Peak] = []
     taken: list[tuple[int, int]] = []

@@ -79,6 +79,13 @@ def test_nothing_is_found_where_nothing_is(heatmap: np.ndarray) -> None:
     assert find_peaks(heatmap, HeatmapSpec(3.0), 2) == []
 
 
+def test_a_map_without_anything_positive_still_has_a_highest_point() -> None:
+    heatmap = np.full(SIZE, -0.5, np.float32)
+    heatmap[33, 44] = -0.1
+    (peak,) = find_peaks(heatmap, HeatmapSpec(3.0), 2)
+    assert (peak.x, peak.y, peak.confidence) == (44.0, 33.0, 0.0)
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_plateau_is_one_peak(count: int) -> None:
     heatmap = np.zeros(SIZE, np.float32)
