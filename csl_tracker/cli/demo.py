@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -279,8 +280,20 @@ def _metrics(args: argparse.Namespace, source: Input, weights: Path, figures: Fi
         "model": {"name": figures.model, "sha256": provenance.sha256_of([weights])},
         "command": provenance.portable_command(),
         "machine": provenance.machine(),
-        "versions": provenance.versions(),
+        "versions": {**provenance.versions(), **_ros_versions()},
     }
+
+
+def _ros_versions() -> dict[str, str]:
+    """Versions of what carries the messages, whether it comes from wheels or from a sourced ROS 2."""
+    found = {"rmw": os.environ.get("RMW_IMPLEMENTATION") or "default"}
+    for package in ("ros-jazzy-rclpy", "rclpy"):
+        try:
+            found["rclpy"] = metadata.version(package)
+            break
+        except metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 def _print_table(metrics: dict[str, Any], output: Path) -> None:

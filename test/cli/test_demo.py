@@ -1,0 +1,162 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+pytest.importorskip("csl_tracker_msgs")
+
+from csl_tracker.bags import topics
+from csl_tracker.bags.messages import bag_types, make_header
+from csl_tracker.bags.reader import BagReader
+from csl_tracker.bags.recording import read_recording
+from csl_tracker.bags.types import typestore
+from csl_tracker.bags.writer import BagWriter
+from csl_tracker.cli.main import main
+from csl_tracker.instruments import ENDOVIS
+from csl_tracker.video import VideoReader, VideoWriter
+from csl_tracker.weights import Preprocessing
+
+pytestmark = pytest.mark.ros
+
+RESULTS = {"overlay.mp4", "poses.mcap", "metrics.json"}
+
+
+@pytest.fixture(scope="module")
+def weights(make_weights) -> Path:
+    return make_weights(name="tiny", preprocessing=Preprocessing((127.0,) * 3, (128.0,) * 3, (64, 64)))
+
+
+def write_video(path: Path, frames: int) -> Path:
+    with VideoWriter(path, fps=20) as video:
+        for index in range(frames):
+            video.write(np.full((96, 128, 3), 10 * index, np.uint8))
+    return path
+
+
+def write_compressed_bag(path: Path, frames: int) -> Path:
+    with BagWriter(path) as bag:
+        bag.add_topic("/davinci/left/compressed", topics.COMPRESSED_TYPE)
+        for index in range(frames):
+            data = cv2.imencode(".png", np.full((96, 128, 3), 10 * index, np.uint8))[1].reshape(-1)
+            header = make_header(bag_types(), 10**9 + index * 40_000_000, "left")
+            message = typestore().types[topics.COMPRESSED_TYPE](header=header, format="png", data=data)
+            bag.write("/davinci/left/compressed", message, index)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--input", "NONE"], "does not exist"),
+        (["--input", "EMPTY"], "EMPTY"),
+        (["--input", "TEXT.avi"], "TEXT.avi"),
+        (["--input", "TEXT.mcap"], "broken"),
+        (["--input", "BAG.mcap", "--topic", "/other"], "no images on /other; it has images on /davinci/left/compressed"),
+        (["--frames", "0"], "--frames is 0"),
+        (["--rate", "-1"], "--rate is -1"),
+        (["--weights", "NONE"], "NONE"),
+        (["--weights", "TEXT.avi"], "TEXT.avi"),
+        (["--input", "BAG.mcap", "--engine", "abacus"], "abacus"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_leaves_nothing(tmp_path, weights, capfd, arguments, words):
+    (tmp_path / "EMPTY").mkdir()
+    for name in ("TEXT.avi", "TEXT.mcap"):
+        (tmp_path / name).write_text("no video and no bag\n" * 30)
+    write_compressed_bag(tmp_path / "BAG.mcap", 2)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    named = [str(tmp_path / word) if word.isupper() or word.startswith(("TEXT", "BAG")) else word for word in arguments]
+    if "--weights" not in named:
+        named += ["--weights", str(weights)]
+    assert main(["demo", *named, "--output", str(tmp_path / "out")]) == 2
+    error = capfd.readouterr().err
+    lines = [line for line in error.splitlines() if line.startswith("csl-tracker: ")]
+    assert len(lines) == 1, error
+    assert words in lines[0]
+    assert "Traceback" not in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_a_file_in_the_place_of_the_output(tmp_path, weights, capfd):
+    (tmp_path / "out").write_text("mine")
+    assert main(["demo", "--weights", str(weights), "--output", str(tmp_path / "out")]) == 2
+    assert "choose another --output" in capfd.readouterr().err
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_the_synthetic_sequence_goes_all_the_way(tmp_path, weights, capsys):
+    out = tmp_path / "deep" / "out"
+    assert main(["demo", "--weights", str(weights), "--output", str(out), "--frames", "6", "--keep-bag"]) == 0
+    assert {path.name for path in out.iterdir()} == {*RESULTS, "frames.mcap"}
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["frames"] == metrics["poses"] == 6
+    assert metrics["landmark_error_px"]["mean"] > 0
+    assert metrics["landmark_error_px"]["median"] > 0
+    assert 0 <= metrics["dice"] <= 1
+    latency = metrics["latency_ms"]
+    assert 0 < latency["p50"] <= latency["p95"] <= latency["p99"] <= latency["max"]
+    assert latency["p50"] >= metrics["processing_ms"]["p50"]
+    assert len(metrics["input_sha256"]) == 64
+    assert metrics["machine"]["cores"] >= 1
+    assert {"csl_tracker", "python", "numpy", "rclpy"} <= set(metrics["versions"])
+    assert metrics["model"]["name"].startswith("tiny@")
+    assert set(metrics["landmarks"]) == set(ENDOVIS.landmarks)
+    assert sum(1 for _ in VideoReader(out / "overlay.mp4")) == 6
+    with BagReader(out / "poses.mcap") as poses, BagReader(out / "frames.mcap") as frames:
+        replayed = list(read_recording(poses))
+        assert [item.source_ns for item in replayed] == [frame.stamp_ns for frame in frames.frames()]
+        assert poses.count(topics.TRUTH_POSES) == poses.count(topics.POSES) == 6
+    assert all(item.result.size == (576, 720) for item in replayed)
+    table = capsys.readouterr().out
+    assert "6 / 6" in table
+    assert str(out) in table
+
+
+@pytest.mark.parametrize(("make", "name"), [(write_video, "a.mp4"), (write_compressed_bag, "a.mcap")])
+def test_input_without_truth_gives_null_figures(tmp_path, weights, make, name):
+    source = make(tmp_path / name, 5)
+    out = tmp_path / "out"
+    assert main(["demo", "--input", str(source), "--weights", str(weights), "--output", str(out)]) == 0
+    assert {path.name for path in out.iterdir()} == RESULTS
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert (metrics["input"], metrics["frames"], metrics["poses"]) == (name, 5, 5)
+    assert metrics["landmark_error_px"] == {"mean": None, "median": None}
+    assert metrics["dice"] is None
+    assert metrics["latency_ms"]["p99"] > 0
+    assert source.exists()
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_half_way_it_stops_its_nodes_and_leaves_nothing(tmp_path, weights, number):
+    source = write_video(tmp_path / "a.mp4", 20)
+    command = [sys.executable, "-m", "csl_tracker.cli.main", "demo", "--input", str(source), "--weights", str(weights)]
+    command += ["--output", str(tmp_path / "out"), "--rate", "0.02"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as demo:
+        end = time.monotonic() + 60
+        while len(nodes := children(demo.pid)) < 2:
+            assert demo.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        time.sleep(0.5)
+        demo.send_signal(number)
+        _, error = demo.communicate(timeout=30)
+    assert demo.returncode == 130
+    assert "stopped" in error
+    assert "Traceback" not in error
+    for node in nodes:
+        with pytest.raises(ProcessLookupError):
+            os.kill(node, 0)
+    assert not (tmp_path / "out").exists()
