@@ -26,7 +26,7 @@ test: lint  ## lint, then all the tests that can run here
 	@$(VENV)/python -m pytest $(PYTEST_ARGS)
 
 test-ros: setup  ## the tests that need launch, launch_ros, ros2cli or cv_bridge: in a sourced ROS 2
-	@CSL_TRACKER_REQUIRE_UPSTREAM=1 $(VENV)/python -m pytest -m upstream $(PYTEST_ARGS)
+	@$(VENV)/python -m pytest -m upstream $(PYTEST_ARGS)
 
 clean:  ## remove what was built and written, not the environment
 	@rm -rf build install log output .pytest_cache .mypy_cache .ruff_cache csl_tracker.egg-info

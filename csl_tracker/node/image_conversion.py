@@ -138,7 +138,7 @@ def to_rgb(message: ImageMessage, cv_bridge: Any | None = None) -> Image:
         UnusableImageError: The message is empty, of an unknown encoding, or its sizes do not agree.
     """
     rows = _checked_rows(message)
-    if cv_bridge is not None and message.encoding in CV_BRIDGE_ENCODINGS:
+    if cv_bridge is not None and message.encoding in CV_BRIDGE_ENCODINGS and int(message.step) % _pixel_bytes(message) == 0:
         try:
             return np.asarray(cv_bridge.imgmsg_to_cv2(message, desired_encoding="rgb8"), np.uint8)
         except Exception as error:
@@ -158,6 +158,12 @@ def to_rgb(message: ImageMessage, cv_bridge: Any | None = None) -> Image:
     if depth == 2:
         rgb = cv2.convertScaleAbs(rgb, alpha=255 / 65535)
     return np.asarray(rgb, np.uint8)
+
+
+def _pixel_bytes(message: ImageMessage) -> int:
+    """Bytes of one pixel. cv_bridge reads rows as whole pixels, and shears an image whose step is no multiple of them."""
+    channels, depth, _ = _PACKED[message.encoding]
+    return channels * depth
 
 
 def _checked_rows(message: ImageMessage) -> Image:

@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-for _name in ("launch", "launch_ros", "ros2cli", "ros2launch", "rclpy"):
-    pytest.importorskip(_name, reason=f"{_name} cannot be imported: source a ROS 2")
+pytest.importorskip("launch", reason="launch cannot be imported: source a ROS 2")
+pytest.importorskip("launch_ros", reason="launch_ros cannot be imported: source a ROS 2")
+pytest.importorskip("ros2cli", reason="ros2cli cannot be imported: source a ROS 2")
+pytest.importorskip("ros2launch", reason="ros2launch cannot be imported: source a ROS 2")
+pytest.importorskip("rclpy", reason="rclpy cannot be imported: source a ROS 2")
 
 from launch import LaunchContext, LaunchDescription
 from launch.launch_description_sources import get_launch_description_from_python_launch_file
@@ -68,10 +72,8 @@ def test_topics(description: LaunchDescription, given: dict[str, str], image: st
 
 @pytest.mark.parametrize("given", [{}, {"device": "cpu"}, {"weights": "/a/b.safetensors", "image_transport": "compressed"}])
 def test_only_what_was_given_overrides_the_file_of_parameters(description: LaunchDescription, given: dict[str, str]) -> None:
-    import yaml
-
     files = [Path(str(path)) for path, _ in make_node(description, **given)._Node__expanded_parameter_arguments]
-    overrides = [yaml.safe_load(path.read_text())["/**"]["ros__parameters"] for path in files[1:]]
+    overrides = [node["ros__parameters"] for path in files[1:] for node in yaml.safe_load(path.read_text()).values()]
     assert files[0].name == "tracker.yaml"
     assert overrides == ([given] if given else [])
 

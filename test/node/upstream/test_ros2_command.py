@@ -8,8 +8,14 @@ from typing import Any
 
 import pytest
 
-for _name in ("ros2cli", "ros2node", "ros2topic", "ros2param", "ros2interface", "ros2pkg", "ros2run", "rclpy"):
-    pytest.importorskip(_name, reason=f"{_name} cannot be imported: source a ROS 2")
+pytest.importorskip("ros2cli", reason="ros2cli cannot be imported: source a ROS 2")
+pytest.importorskip("ros2node", reason="ros2node cannot be imported: source a ROS 2")
+pytest.importorskip("ros2topic", reason="ros2topic cannot be imported: source a ROS 2")
+pytest.importorskip("ros2param", reason="ros2param cannot be imported: source a ROS 2")
+pytest.importorskip("ros2interface", reason="ros2interface cannot be imported: source a ROS 2")
+pytest.importorskip("ros2pkg", reason="ros2pkg cannot be imported: source a ROS 2")
+pytest.importorskip("ros2run", reason="ros2run cannot be imported: source a ROS 2")
+pytest.importorskip("rclpy", reason="rclpy cannot be imported: source a ROS 2")
 
 from csl_tracker.node.tracker_node import PARAMETERS
 
