@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import socket
 import subprocess
 import sys
@@ -127,14 +126,16 @@ class NodeProcess:
         return lines[-1].removeprefix(f"{self.module}: ") if lines else f"it ended with status {self.poll()}"
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
-        """Stop as Ctrl-C does; by force after the time-out. May be called twice.
+        """Stop by SIGTERM, by force after the time-out. May be called twice.
+
+        SIGINT would do too, but for a traceback where it meets a Python that is still importing.
 
         Returns:
             The exit status.
         """
         try:
             if self._process.poll() is None:
-                self._process.send_signal(signal.SIGINT)
+                self._process.terminate()
                 try:
                     self._process.wait(timeout_s)
                 except subprocess.TimeoutExpired:

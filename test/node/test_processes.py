@@ -41,8 +41,8 @@ def test_parameters_keep_their_type_on_the_command_line(value, text):
 
 
 SCRIPTS = {
-    "polite": "import time\nprint('up', flush=True)\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    exit(7)",
-    "deaf": "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('up', flush=True)\ntime.sleep(60)",
+    "polite": "import signal, time\nsignal.signal(signal.SIGTERM, lambda *_: exit(7))\nprint('up', flush=True)\ntime.sleep(60)",
+    "deaf": "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('up', flush=True)\ntime.sleep(60)",
 }
 
 
