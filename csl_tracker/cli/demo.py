@@ -104,6 +104,10 @@ def run(args: argparse.Namespace) -> int:
         figures = evaluate_recording(
             sequence, source.bag, recording, description.instruments, source.topic, args.frames, work / "overlay.mp4"
         )
+        if not figures.answered:
+            raise CslTrackerError(
+                f"The tracker answered none of the {figures.frames} frames at --rate {args.rate:g}; lower the rate, or leave it out."
+            )
         metrics = _metrics(args, source, weights, figures, tracking_s)
         (work / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
         names = ["overlay.mp4", "poses.mcap", "metrics.json"]
