@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         )
         if not figures.answered:
             raise CslTrackerError(
-                f"The tracker answered none of the {figures.frames} frames at --rate {args.rate:g}; lower the rate, or leave it out."
+                f"The tracker answered none of the {figures.frames} frames at --rate {args.rate:g}; lower or omit it."
             )
         metrics = _metrics(args, source, weights, figures, tracking_s)
         (work / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
