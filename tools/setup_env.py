@@ -38,14 +38,21 @@ EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
 _PROBE = """
-import importlib.util, json, platform, sys, sysconfig
+import importlib.util, json, os, platform, sys, sysconfig
+rclpy = False
+if os.environ.get("ROS_DISTRO"):
+    try:  # the path of a sourced ROS 2 is seen by every Python, but its libraries load only in the one it was built for
+        from rclpy.impl.implementation_singleton import rclpy_implementation
+        rclpy = True
+    except Exception:
+        pass
 print(json.dumps({
     "version": list(sys.version_info[:3]),
     "implementation": platform.python_implementation(),
     "executable": sys.executable,
     "in_venv": sys.prefix != sys.base_prefix,
     "venv": importlib.util.find_spec("venv") is not None and importlib.util.find_spec("ensurepip") is not None,
-    "rclpy": importlib.util.find_spec("rclpy") is not None,
+    "rclpy": rclpy,
     "include": sysconfig.get_path("include"),
 }))
 """
