@@ -49,6 +49,9 @@ ImageMessage = Any
 WARNING_PERIOD_S = 5.0
 """A reason for unusable frames is named at most this often."""
 
+STOP_TIMEOUT_S = 5.0
+"""How long the frame at work may take to finish when the node stops."""
+
 IMAGE_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 POSE_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 PICTURE_QOS = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
@@ -107,6 +110,7 @@ class TrackerNode(Node):  # type: ignore[misc]  # rclpy brings no types on some 
         self._last_warning: dict[str, float] = {}
         for name, (default, description, limits) in PARAMETERS.items():
             self.declare_parameter(name, default, _descriptor(description, default, limits))
+        self._warn_of_unknown_parameters()
 
     def configure(self) -> None:
         """Load the weights, choose the engine, warm it up, and make the publishers.
@@ -164,7 +168,7 @@ class TrackerNode(Node):  # type: ignore[misc]  # rclpy brings no types on some 
         worker, self._worker = self._worker, None
         if worker is None:
             return
-        worker.stop()
+        worker.stop(STOP_TIMEOUT_S)
         unusable = ", ".join(f"{count} {reason}" for reason, count in sorted(self._unusable.items()))
         print(
             f"{topics.TRACKER_NODE}: {worker.received} frames received, {worker.processed} processed,"
@@ -174,6 +178,15 @@ class TrackerNode(Node):  # type: ignore[misc]  # rclpy brings no types on some 
 
     def _value(self, name: str) -> Any:
         return self.get_parameter(name).value
+
+    def _warn_of_unknown_parameters(self) -> None:
+        """Name what was misspelt: ROS ignores it, and the node would run with other weights than were meant."""
+        given = getattr(self, "_parameter_overrides", {})  # rclpy has no public name for them
+        unknown = sorted(name for name in given if not self.has_parameter(name) and not name.startswith("qos_overrides."))
+        if unknown:
+            self.get_logger().warning(
+                f"Unknown parameters are ignored: {', '.join(unknown)}; known are {', '.join(PARAMETERS)}."
+            )
 
     def _process(self, message: ImageMessage) -> None:
         """Track one frame and publish what was found; runs in the worker's thread."""
@@ -211,7 +224,7 @@ class TrackerNode(Node):  # type: ignore[misc]  # rclpy brings no types on some 
 
     def _failed(self, message: ImageMessage, error: Exception) -> None:
         """Count a frame by why it could not be used, and name it now and then; runs in the worker's thread."""
-        if not rclpy.ok():
+        if not self.context.ok():
             return  # publishing failed because the node is shutting down
         reason = error.reason if isinstance(error, UnusableImageError) else type(error).__name__
         self._unusable[reason] += 1

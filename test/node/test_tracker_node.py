@@ -57,6 +57,12 @@ def test_a_wrong_parameter_is_one_sentence_and_status_2(
     assert "Traceback" not in error
 
 
+def test_a_misspelt_parameter_is_named(ros_environment, capfd):
+    arguments = ["tracker_node", "--ros-args", "-p", "weight:=a.safetensors", "-p", "weights:=/nowhere"]
+    assert tracker_node.main(arguments) == 2
+    assert "Unknown parameters are ignored: weight; known are weights, device" in capfd.readouterr().err
+
+
 def start(tiny_weights, environment, log, **parameters):
     given = {"weights": str(tiny_weights), "device": "cpu", "warm_up_width": 120, "warm_up_height": 96, **parameters}
     return NodeProcess("tracker_node", given, {"image": TOPIC}, environment, log)
