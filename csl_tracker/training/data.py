@@ -234,7 +234,6 @@ def build_loaders(
     if config.workers:
         shared |= {
             "persistent_workers": True,
-            "multiprocessing_context": "forkserver" if False else "fork",
             "prefetch_factor": 4,
         }
     held_out = []

@@ -13,8 +13,8 @@ from csl_tracker.pixels import Size
 class SyntheticSequence:
     """One scene over time; a :class:`~csl_tracker.datasets.sample.Sequence`.
 
-    The same seed, size and frame always give the same frame. Landmarks that another instrument covers stay labelled; those outside the
-    image are absent. Slots go by the side from which an instrument enters.
+    The same seed, size and frame always give the same frame. Landmarks that another instrument covers stay labelled; those
+    outside the image are absent. Slots go by the side from which an instrument enters.
 
     Args:
         seed: Of the scene.
@@ -46,6 +46,15 @@ class SyntheticSequence:
         self._scene = Scene(seed, size, sides=sides)
 
     @property
+    def scene(self) -> Scene:
+        """What is rendered."""
+        return self._scene
+
+    def time(self, frame: int) -> float:
+        """Seconds from the start of the sequence to a frame."""
+        return frame / self.fps
+
+    @property
     def slots(self) -> tuple[str, ...]:
         """Slots by the side from which the instruments enter."""
         return tuple(tool.side for tool in self._scene.tools)
@@ -57,4 +66,4 @@ class SyntheticSequence:
     def __iter__(self) -> Iterator[Sample]:
         """Render the frames one after the other."""
         for frame in range(self.frames):
-            yield self._scene.render(frame / self.fps, frame, self.name, round(frame * 1e9 / self.fps))
+            yield self._scene.render(self.time(frame), frame, self.name, round(frame * 1e9 / self.fps))

@@ -1,0 +1,51 @@
+"""``csl-tracker synthesize``: write synthetic sequences in the EndoVis 2015 layout."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from csl_tracker.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("output", type=Path, metavar="DIR", help="folder of the dataset; finished sequences in it are kept")
+    parser.add_argument("--sequences", type=int, default=4, metavar="N", help="number of sequences (%(default)s)")
+    parser.add_argument("--frames", type=int, default=250, metavar="N", help="frames of each (%(default)s)")
+    parser.add_argument("--size", default="576x720", metavar="HxW", help="height and width, even numbers (%(default)s)")
+    parser.add_argument("--fps", type=float, default=25.0, help="frames a second (%(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the first sequence; the others follow (%(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the sequences that are not there yet."""
+    from tqdm import tqdm
+
+    from csl_tracker.datasets.synthetic import SyntheticSequence
+    from csl_tracker.datasets.synthetic.layout import write_endovis2015
+
+    height, _, width = args.size.lower().partition("x")
+    if not (
+        height.isdigit() and width.isdigit() and int(height) >= 64 and int(width) >= 64 and not (int(height) | int(width)) % 2
+    ):
+        raise ConfigError(f"The size {args.size!r} is no HxW of even numbers from 64 on; write for example 576x720.")
+    for name in ("sequences", "frames", "fps"):
+        if getattr(args, name) <= 0:
+            raise ConfigError(f"--{name} is {getattr(args, name)}; give a positive number.")
+    if args.seed < 0:
+        raise ConfigError(f"--seed is {args.seed}; give 0 or more.")
+    if args.output.exists() and not args.output.is_dir():
+        raise ConfigError(f"{args.output} is a file; give a folder.")
+    for number in range(1, args.sequences + 1):
+        sequence = SyntheticSequence(
+            args.seed + number - 1, args.frames, (int(height), int(width)), args.fps, name=f"Dataset{number}"
+        )
+        folder = args.output / sequence.name
+        if folder.exists():
+            print(f"{folder}: kept")
+            continue
+        with tqdm(total=args.frames, desc=sequence.name, unit="frame") as bar:
+            write_endovis2015(sequence, args.output, bar.update)
+        print(f"{folder}: {args.frames} frames, instruments {', '.join(sequence.slots)}")
+    return 0
