@@ -50,9 +50,9 @@ def _hops(instruments: InstrumentSet) -> npt.NDArray[np.float64]:
 class Grouper:
     """Joins peaks along the skeleton.
 
-    Two peaks belong together when they are near each other (relative to the image's diagonal) and the straight line between them
-    stays on what the network segmented as instrument. The cheapest pairs are joined first, as in Kruskal's
-    algorithm; an instrument never gets the same landmark twice. A landmark that is missing is bridged, at a cost per hop.
+    Two peaks belong together when they are near each other (relative to the image's diagonal) and the straight line between
+    them stays on what the network segmented as instrument. The cheapest pairs are joined first, as in Kruskal's algorithm; an
+    instrument never gets the same landmark twice. A landmark that is missing is bridged, at a cost per hop.
 
     Args:
         instruments: Landmarks and skeleton.

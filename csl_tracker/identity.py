@@ -31,8 +31,8 @@ class Identity:
 class TrackAssigner:
     """Gives instruments identities that last.
 
-    Instruments are matched to the tracks of the last frames by the assignment of least total distance, where the distance is the
-    mean over the landmarks that both have. A new instrument gets a new number and a slot.
+    Instruments are matched to the tracks of the last frames by the assignment of least total distance, where the distance is
+    the mean over the landmarks that both have. A new instrument gets a new number and a slot.
 
     Args:
         slots: Names of the slots by where an instrument comes from: leftmost first.
@@ -85,13 +85,13 @@ class TrackAssigner:
             self.next_id += 1
             taken.add(slot)
         for k, track in matches.items():
-            seen = np.isfinite(instruments[k]).all(axis=1)
+            seen = np.asarray(np.isfinite(instruments[k]).all(axis=1))
             track.points = np.where(seen[:, None], instruments[k], track.points)
             track.seen_s = stamp_s
         return [Identity(matches[k].track_id, matches[k].slot) for k in range(len(instruments))]
 
     def _match(self, instruments: Sequence[FloatArray], gate: float) -> dict[int, _Track]:
-        """The assignment that matches most, and of those the one of least distance; a handful of instruments are tried through."""
+        """The assignment that matches most, and of those the one of least distance; all are tried, for there are few."""
         cost = np.array([[_distance(points, t.points) for t in self.tracks] for points in instruments])
         if cost.size == 0:
             return {}

@@ -109,7 +109,7 @@ class Tracker:
 
         Args:
             image: uint8 (H, W, 3), RGB.
-            stamp_s: Time of the frame, s; frames are taken to be 40 ms apart when None. When it jumps back, identities are reset.
+            stamp_s: Time of the frame, s; when it jumps back, identities are reset. Frames are 40 ms apart when None.
             segmentation: Make the label map at the source size.
 
         Raises:

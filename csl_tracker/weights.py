@@ -272,7 +272,8 @@ def load_weights(path: Path | str) -> Model:
             raise WeightsError(f"{path} lacks the tensor {key!r} that its header asks for; train or export it again.")
         if tensors[key].shape != tensor.shape:
             raise WeightsError(
-                f"{path} holds {key!r} of shape {tuple(tensors[key].shape)} where {tuple(tensor.shape)} belongs; export it again."
+                f"{path} holds {key!r} of shape {tuple(tensors[key].shape)} where {tuple(tensor.shape)} belongs;"
+                " export it again."
             )
         if not torch.isfinite(tensors[key]).all():
             raise WeightsError(f"{path} holds values in {key!r} that are not finite; use an earlier checkpoint.")

@@ -73,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
         "landmarks": ", ".join(info["instruments"]["landmarks"]),
         "classes": ", ".join(info["instruments"]["classes"]),
         "heatmaps": f"sigma {info['heatmap']['sigma']} px, peak {info['heatmap']['peak']:.4g}, at half the input size",
-        "preprocessing": f"input {'x'.join(map(str, pre['input_size']))}, {pre['resize']}, RGB, mean {pre['mean']}, std {pre['std']}",
+        "preprocessing": f"input {'x'.join(map(str, pre['input_size']))}, {pre['resize']}, RGB,"
+        f" mean {pre['mean']}, std {pre['std']}",
         "threshold": f"{info['confidence_threshold']}",
         "initialised": provenance.get("initialisation", "not stated"),
         "command": provenance.get("command", "not stated"),

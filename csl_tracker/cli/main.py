@@ -1,7 +1,7 @@
 """Entry point of ``csl-tracker``.
 
-Every sub-command is a module of this package with ``HELP`` (one line), ``add_arguments(parser)`` and ``run(args) -> int``. Modules
-are imported when they are asked for, so that ``csl-tracker track`` does not need what only training needs.
+Every sub-command is a module of this package with ``add_arguments(parser)`` and ``run(args) -> int``. Modules are imported when
+they are asked for, so that ``csl-tracker track`` does not need what only training needs.
 """
 
 from __future__ import annotations

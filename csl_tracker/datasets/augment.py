@@ -173,7 +173,7 @@ def warp_sample(
         points, labelled = points[:, list(flip_order)], labelled[:, list(flip_order)]
     inside = (points >= -0.5).all(axis=-1) & (points[..., 0] <= small[0] - 0.5) & (points[..., 1] <= small[1] - 0.5)
     points = np.where(inside[..., None], points, np.nan)
-    return TrainingSample(np.asarray(image, np.uint8), np.asarray(labels, np.uint8), points, labelled.all(axis=0))
+    return TrainingSample(np.asarray(image, np.uint8), np.asarray(labels, np.uint8), points, np.asarray(labelled.all(axis=0)))
 
 
 def paste(onto: TrainingSample, pasted: TrainingSample, stride: int = 2) -> TrainingSample:

@@ -39,7 +39,7 @@ class Sample:
 
     @property
     def visible(self) -> npt.NDArray[np.bool_]:
-        """bool (instruments, landmarks): labelled and inside view."""
+        """Bool (instruments, landmarks): labelled and inside view."""
         return np.asarray(self.labelled & np.isfinite(self.landmarks).all(axis=-1))
 
 

@@ -17,7 +17,7 @@ from csl_tracker.weights import Model
 
 def _module(model: Model) -> NormalizedNetwork:
     network = NormalizedNetwork(copy.deepcopy(model.network), model.description.preprocessing).eval()
-    return network.to(memory_format=torch.channels_last)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 class TorchCpuEngine(CpuEngine):

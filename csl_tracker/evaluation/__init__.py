@@ -1,0 +1,1 @@
+"""Evaluation: figures of labelled sequences and of recordings."""

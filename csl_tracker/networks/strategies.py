@@ -61,7 +61,8 @@ class NetworkConfig:
                 raise ConfigError(f"The network's {key} {getattr(self, key)!r} is unknown; choose one of {', '.join(known)}.")
         if self.num_landmarks < 1 or self.num_classes < 2:
             raise ConfigError(
-                f"A CSL network needs a landmark and two classes, not {self.num_landmarks} landmarks and {self.num_classes} classes."
+                "A CSL network needs a landmark and two classes,"
+                f" not {self.num_landmarks} landmarks and {self.num_classes} classes."
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,8 +87,8 @@ class NetworkConfig:
 class CslNetwork(nn.Module):
     """Concurrent segmentation and localisation: the segmentation scores feed the heatmap head.
 
-    Any input size is taken: the image is padded to multiples of 32 on the right and bottom, and the outputs are cropped, so that
-    output pixel (u, v) always covers input pixels 2u, 2u + 1 and 2v, 2v + 1.
+    Any input size is taken: the image is padded to multiples of 32 on the right and bottom, and the outputs are cropped, so
+    that output pixel (u, v) always covers input pixels 2u, 2u + 1 and 2v, 2v + 1.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -110,9 +111,10 @@ class CslNetwork(nn.Module):
                 SeparableConv(width + config.num_classes, width, 5), nn.Conv2d(width, config.num_landmarks, 1)
             )
         # Almost all of a heatmap is zero: a head that begins near zero spares the first hundreds of steps.
-        last = self.heatmap_head[-1] if isinstance(self.heatmap_head, nn.Sequential) else self.heatmap_head
-        nn.init.normal_(last.weight, std=1e-3)
-        nn.init.zeros_(last.bias)
+        last = list(self.heatmap_head.modules())[-1]
+        if isinstance(last, nn.Conv2d) and last.bias is not None:
+            nn.init.normal_(last.weight, std=1e-3)
+            nn.init.zeros_(last.bias)
 
     def forward(self, image: Tensor) -> NetworkOutput:
         """Map normalised RGB of shape (N, 3, H, W), any H and W >= 1, to heatmaps and scores at half the size."""

@@ -161,7 +161,9 @@ class TrainConfig:
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Read a configuration and apply ``key=value`` overrides; ``a.b=value`` reaches into sections, ``train.0.seed=3`` into lists.
+    """Read a configuration and apply overrides.
+
+    ``key=value`` replaces a setting, ``a.b=value`` reaches into sections and ``train.0.seed=3`` into lists.
 
     Raises:
         ConfigError: The file is missing or no YAML, or a key or value is unknown.
@@ -209,6 +211,10 @@ def _build(cls: type[T], data: Any, where: str) -> T:
         raise ConfigError(f"{where} lacks a setting ({error}).") from error
 
 
+_ACCEPTED: Mapping[Any, tuple[type, ...]] = {float: (int, float), int: (int,), str: (str, int)}
+"""What YAML may give for a setting of a type."""
+
+
 def _convert(hint: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
@@ -223,7 +229,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return tuple(_convert(a, item, where) for a, item in zip(arguments, value, strict=True))
     if isinstance(hint, types.UnionType):
         return value
-    wrong = isinstance(value, bool) or not isinstance(value, {float: (int, float), int: int, str: (str, int)}[hint])
+    wrong = isinstance(value, bool) or not isinstance(value, _ACCEPTED[hint])
     if wrong:
         # YAML reads 1e-3 as a string.
         try:

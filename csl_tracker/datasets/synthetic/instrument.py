@@ -118,7 +118,7 @@ def _metal(rng: np.random.Generator, size: tuple[int, int], bright: float) -> Fi
     base = bright * rng.uniform(0.8, 1.1) * np.array([1, 0.99, 0.98]) + rng.normal(0, 5, 3)
     image = _cylinder(rng, size, base * 0.75, 130, 1.0)
     along = smooth(rng, (size[0], size[1] // 3), rng.uniform(3, 7))
-    facets = cv2.resize(along, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+    facets = np.asarray(cv2.resize(along, (size[1], size[0]), interpolation=cv2.INTER_LINEAR), np.float32)
     facets += 0.4 * smooth(rng, size, 9).reshape(size)
     image *= np.clip(1 + rng.uniform(0.25, 0.6) * np.tanh(1.5 * facets), 0.2, 2)[..., None]
     for _ in range(int(rng.integers(1, 6))):
@@ -136,7 +136,7 @@ def _metal(rng: np.random.Generator, size: tuple[int, int], bright: float) -> Fi
             int(rng.choice([-1, 1, 2])),
             cv2.LINE_AA,
         )
-    return cv2.GaussianBlur(image, (0, 0), 0.8)
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), 0.8), np.float32)
 
 
 def random_look(rng: np.random.Generator) -> Look:

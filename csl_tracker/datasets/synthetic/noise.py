@@ -36,4 +36,4 @@ def fractal(rng: np.random.Generator, size: tuple[int, int], cells: float, octav
         total += np.float32(weight) * smooth(rng, size, cells * 2**octave).reshape(size)
         power += weight * weight
         weight *= fall
-    return total / np.float32(np.sqrt(power))
+    return np.asarray(total / np.float32(np.sqrt(power)), np.float32)

@@ -128,7 +128,8 @@ class Scene:
         if time:
             shift = self.drift * w * np.sin(0.7 * time)
             matrix = np.array([[1.0, 0, shift[0]], [0, 1.0, shift[1]]])
-            image = cv2.warpAffine(image, matrix, (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+            moved = cv2.warpAffine(image, matrix, (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+            image = np.asarray(moved, np.float32)
         labels = np.zeros((h, w), np.uint8)
         landmarks = np.full((len(self.tools), LANDMARKS, 2), np.nan)
         ambient = image.mean(axis=(0, 1)) / max(1.0, float(image.mean()))
@@ -137,8 +138,8 @@ class Scene:
             image = self._draw(image, labels, parts, ambient)
             inside = (points > -0.5).all(axis=1) & (points[:, 0] < w - 0.5) & (points[:, 1] < h - 0.5)
             landmarks[k] = np.where(inside[:, None], points, np.nan)
-        image = self._camera(image, rng, time)
-        return Sample(image, labels, landmarks, np.ones(landmarks.shape[:2], bool), sequence, frame, stamp_ns)
+        seen = self._camera(image, rng, time)
+        return Sample(seen, labels, landmarks, np.ones(landmarks.shape[:2], bool), sequence, frame, stamp_ns)
 
     def poses(self, time: float) -> list[Pose]:
         """Where the instruments are after so many seconds, px and rad."""
@@ -195,7 +196,7 @@ class Scene:
             smoke_rng = np.random.default_rng((self.seed, 4))
             cloud = np.clip(0.5 + 0.4 * smooth(smoke_rng, (h, w), 3).reshape(h, w), 0, 1)
             image += np.float32(self.smoke) * cloud[..., None] * (200 - image)
-        image = cv2.GaussianBlur(image, (0, 0), self.blur)
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), self.blur), np.float32)
         if self.noise:
             image += np.float32(self.noise) * cv2.GaussianBlur(rng.standard_normal((h, w, 3), np.float32), (0, 0), 0.6)
         np.clip(image, 0, 255, out=image)
