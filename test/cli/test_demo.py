@@ -52,6 +52,20 @@ def write_compressed_bag(path: Path, frames: int) -> Path:
     return path
 
 
+def write_sequence(folder: Path, frames: int = 4) -> Path:
+    """A sequence in the EndoVis 2015 layout; the ring is at (50, 40), and out of sight in the last frame."""
+    folder.mkdir(parents=True)
+    mask = np.zeros((96, 128, 3), np.uint8)
+    mask[30:50, :60] = 160
+    for name, picture in (("Video.avi", np.full((96, 128, 3), 90, np.uint8)), ("Segmentation.avi", mask)):
+        with VideoWriter(folder / name, fps=25) as video:
+            for _ in range(frames):
+                video.write(picture)
+    lines = ["50 40 1 0 1 0 20"] * (frames - 1) + ["-1 -1 1 0 1 0 20"]
+    (folder / "Pose.txt").write_text("\n".join(lines))
+    return folder
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -60,6 +74,7 @@ def write_compressed_bag(path: Path, frames: int) -> Path:
         (["--input", "TEXT.avi"], "TEXT.avi"),
         (["--input", "TEXT.mcap"], "broken"),
         (["--input", "BAG.mcap", "--topic", "/other"], "no images on /other; it has images on /davinci/left/compressed"),
+        (["--input", "SEQUENCES"], "2 sequences (Dataset1, Dataset2)"),
         (["--frames", "0"], "--frames is 0"),
         (["--rate", "-1"], "--rate is -1"),
         (["--weights", "NONE"], "NONE"),
@@ -72,6 +87,8 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(tmp_path, weights, capfd, 
     for name in ("TEXT.avi", "TEXT.mcap"):
         (tmp_path / name).write_text("no video and no bag\n" * 30)
     write_compressed_bag(tmp_path / "BAG.mcap", 2)
+    for name in ("Dataset1", "Dataset2"):
+        write_sequence(tmp_path / "SEQUENCES" / name)
     before = sorted(path.name for path in tmp_path.iterdir())
     named = [str(tmp_path / word) if word.isupper() or word.startswith(("TEXT", "BAG")) else word for word in arguments]
     if "--weights" not in named:
@@ -118,6 +135,19 @@ def test_the_synthetic_sequence_goes_all_the_way(tmp_path, weights, capsys):
     table = capsys.readouterr().out
     assert "6 / 6" in table
     assert str(out) in table
+
+
+def test_a_labelled_sequence_is_measured(tmp_path, weights):
+    source = write_sequence(tmp_path / "Dataset9")
+    assert main(["demo", "--input", str(source), "--weights", str(weights), "--output", str(tmp_path / "out")]) == 0
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (metrics["input"], metrics["frames"], metrics["poses"]) == ("Dataset9", 4, 4)
+    assert metrics["instruments"] == 4, "one instrument is annotated, so one best guess is asked for in each frame"
+    center = metrics["landmarks"]["center"]
+    assert (center["visible"], center["absent"], center["unanswered"]) == (3, 1, 0)
+    assert center["landmark_error_px"]["mean"] > 0
+    assert metrics["landmarks"]["head"]["visible"] == metrics["landmarks"]["head"]["absent"] == 0, "nobody labelled it"
+    assert 0 <= metrics["dice"] <= 1
 
 
 @pytest.mark.parametrize(("make", "name"), [(write_video, "a.mp4"), (write_compressed_bag, "a.mcap")])
