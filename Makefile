@@ -22,8 +22,11 @@ lint: setup  ## ruff and mypy
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
 
-test: lint  ## lint, then all the tests that can run here
-	@$(VENV)/python -m pytest $(PYTEST_ARGS)
+test: setup  ## lint, and all the tests that can run here
+	@status=0; \
+	$(MAKE) --no-print-directory lint || status=$$?; \
+	$(VENV)/python -m pytest $(PYTEST_ARGS) || status=$$?; \
+	exit $$status
 
 test-ros: setup  ## the tests that need launch, launch_ros, ros2cli or cv_bridge: in a sourced ROS 2
 	@$(VENV)/python -m pytest -m upstream $(PYTEST_ARGS)

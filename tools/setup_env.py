@@ -253,7 +253,10 @@ def explain_pip(output: str, python: Mapping[str, Any], log: Path) -> str:
             "the package index cannot be reached: check the network (or pip's index-url and proxy), and run make again;"
             " it goes on where it stopped."
         )
-    missing = re.search(r"No matching distribution found for (\S+)", output)
+    # With a constraint on it, pip calls a package that has no release here a conflict with itself.
+    missing = re.search(
+        r"(?:No matching distribution found for|Cannot install) (\S+)(?: because these|$)", output, re.MULTILINE
+    )
     if missing:
         return (
             f"there is no wheel of {missing[1]} for Python {number} on {platform.machine()}: use another Python, as in"

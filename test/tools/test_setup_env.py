@@ -113,6 +113,14 @@ def test_without_a_wish_the_first_python_that_fits_is_taken(tmp_path: Path) -> N
             "network",
         ),
         ("ERROR: No matching distribution found for ros-rclpy==7.1.6", "no wheel of ros-rclpy==7.1.6"),
+        (
+            "ERROR: Cannot install av==18.1.0 because these package versions have conflicting dependencies.",
+            "no wheel of av==18.1.0",
+        ),
+        (
+            "ERROR: Cannot install a==1 and b==2 because these package versions have conflicting dependencies.",
+            "read its output",
+        ),
         ("error: something else", "read its output in"),
     ],
 )
