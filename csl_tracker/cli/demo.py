@@ -223,11 +223,11 @@ def _track(args: argparse.Namespace, weights: Path, source: Input, sequence: Bag
             "weights": str(weights.resolve()),
             "device": args.device,
             "engine": args.engine,
-            "max_instruments": args.max_instruments or max(len(sequence.slots), 1)
-            if sequence.labelled
-            else args.max_instruments or 2,
+            "max_instruments": args.max_instruments or (max(len(sequence.slots), 1) if sequence.labelled else 2),
             "always_report": sequence.labelled,
             "image_transport": "compressed" if compressed else "raw",
+            "warm_up_height": sequence.size[0],
+            "warm_up_width": sequence.size[1],
         },
         {"image": topics.IMAGE},
         environment,
@@ -243,6 +243,7 @@ def _track(args: argparse.Namespace, weights: Path, source: Input, sequence: Bag
                 "rate": float(args.rate or 0.0),
                 "frames": args.frames or 0,
                 "timeout_s": 5.0,
+                "wait_s": 180.0,  # a crowded machine takes its time to load the network
                 "record_segmentation": True,
             },
             environment=environment,

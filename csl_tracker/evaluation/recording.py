@@ -35,7 +35,7 @@ class BagSequence:
         classes: As given; a bag does not name them.
         slots: Of the first annotation.
         fps: Median pace of the first frames.
-        size: (height, width) of the first annotation's image, px.
+        size: (height, width) of the first image, px.
     """
 
     def __init__(self, path: Path, topic: str | None, decode: Callable[[Any], Image], classes: tuple[str, ...]) -> None:
@@ -49,6 +49,7 @@ class BagSequence:
 
         Raises:
             BagError: The bag cannot be read or has no images.
+            ImageError: The first image cannot be used.
         """
         self._path = path
         self._topic = topic
@@ -63,10 +64,12 @@ class BagSequence:
         with BagReader(path) as bag:
             self._length = bag.count(bag.image_topic(topic))
             for frame in bag.frames(topic):
+                if not stamps:
+                    self.size = decode(bag.deserialize(frame.image)).shape[:2]
                 stamps.append(frame.stamp_ns)
                 if not self.landmarks and frame.truth_poses is not None:
                     truth = read_truth_array(bag.deserialize(frame.truth_poses))
-                    self.landmarks, self.slots, self.size = truth.names, truth.slots, truth.size
+                    self.landmarks, self.slots = truth.names, truth.slots
                 if len(stamps) >= 20:
                     break
         steps = np.diff(stamps)

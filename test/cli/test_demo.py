@@ -139,7 +139,12 @@ def test_the_synthetic_sequence_goes_all_the_way(tmp_path, weights, capsys):
 
 def test_a_labelled_sequence_is_measured(tmp_path, weights):
     source = write_sequence(tmp_path / "Dataset9")
-    assert main(["demo", "--input", str(source), "--weights", str(weights), "--output", str(tmp_path / "out")]) == 0
+    assert (
+        main(
+            ["demo", "--input", str(source), "--weights", str(weights), "--engine", "torch", "--output", str(tmp_path / "out")]
+        )
+        == 0
+    )
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert (metrics["input"], metrics["frames"], metrics["poses"]) == ("Dataset9", 4, 4)
     assert metrics["instruments"] == 4, "one instrument is annotated, so one best guess is asked for in each frame"
@@ -154,7 +159,7 @@ def test_a_labelled_sequence_is_measured(tmp_path, weights):
 def test_input_without_truth_gives_null_figures(tmp_path, weights, make, name):
     source = make(tmp_path / name, 5)
     out = tmp_path / "out"
-    assert main(["demo", "--input", str(source), "--weights", str(weights), "--output", str(out)]) == 0
+    assert main(["demo", "--input", str(source), "--weights", str(weights), "--engine", "torch", "--output", str(out)]) == 0
     assert {path.name for path in out.iterdir()} == RESULTS
     metrics = json.loads((out / "metrics.json").read_text())
     assert (metrics["input"], metrics["frames"], metrics["poses"]) == (name, 5, 5)
@@ -172,7 +177,18 @@ def children(pid: int) -> list[int]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_half_way_it_stops_its_nodes_and_leaves_nothing(tmp_path, weights, number):
     source = write_video(tmp_path / "a.mp4", 20)
-    command = [sys.executable, "-m", "csl_tracker.cli.main", "demo", "--input", str(source), "--weights", str(weights)]
+    command = [
+        sys.executable,
+        "-m",
+        "csl_tracker.cli.main",
+        "demo",
+        "--input",
+        str(source),
+        "--weights",
+        str(weights),
+        "--engine",
+        "torch",
+    ]
     command += ["--output", str(tmp_path / "out"), "--rate", "0.02"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as demo:
         end = time.monotonic() + 60

@@ -64,7 +64,14 @@ def test_a_misspelt_parameter_is_named(ros_environment, capfd):
 
 
 def start(tiny_weights, environment, log, **parameters):
-    given = {"weights": str(tiny_weights), "device": "cpu", "warm_up_width": 120, "warm_up_height": 96, **parameters}
+    given = {
+        "weights": str(tiny_weights),
+        "device": "cpu",
+        "engine": "torch",
+        "warm_up_width": 120,
+        "warm_up_height": 96,
+        **parameters,
+    }
     return NodeProcess("tracker_node", given, {"image": TOPIC}, environment, log)
 
 
@@ -253,7 +260,7 @@ def test_the_segmentation_is_made_only_while_someone_subscribes(peer, tiny_weigh
     """The node in this process, so that one can see what it asks of its tracker."""
     from rclpy.parameter import Parameter
 
-    values = {"weights": str(tiny_weights), "device": "cpu", "warm_up_width": 0}
+    values = {"weights": str(tiny_weights), "device": "cpu", "engine": "torch", "warm_up_width": 0}
     node = tracker_node.TrackerNode(
         context=peer.context, parameter_overrides=[Parameter(name, value=value) for name, value in values.items()]
     )
