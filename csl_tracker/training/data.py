@@ -5,14 +5,16 @@ That purity is what makes a resumed run follow the same trajectory, whatever the
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from csl_tracker.datasets.augment import (
@@ -24,6 +26,8 @@ from csl_tracker.datasets.augment import (
     random_affine,
     warp_sample,
 )
+from csl_tracker.datasets.cache import FrameCache
+from csl_tracker.datasets.registry import open_dataset, select_landmarks
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.datasets.synthetic import render_frame
 from csl_tracker.errors import ConfigError
@@ -65,12 +69,6 @@ def open_source(config: SourceConfig, instruments: InstrumentSet, cache: str, si
     """
     if config.dataset == "synthetic":
         return Source(lambda index: render_frame(config.seed + index, SYNTHETIC_SIZE), None, config.share)
-    import os
-    from pathlib import Path
-
-    from csl_tracker.datasets.cache import FrameCache
-    from csl_tracker.datasets.registry import open_dataset, select_landmarks
-
     root = os.path.expandvars(config.root)
     if "$" in root or not root:
         raise ConfigError(
@@ -102,7 +100,6 @@ class MixedDataset(Dataset[dict[str, Tensor]]):
         preprocessing: Preprocessing,
         crop: tuple[int, int],
         seed: int,
-        length: int,
     ) -> None:
         self.sources = list(sources)
         shares = np.array([source.share for source in sources], np.float64)
@@ -112,11 +109,6 @@ class MixedDataset(Dataset[dict[str, Tensor]]):
         self.preprocessing = preprocessing
         self.crop = crop
         self.seed = seed
-        self.length = length
-
-    def __len__(self) -> int:
-        """Number of samples of the whole run."""
-        return self.length
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """One augmented training sample as tensors."""
@@ -181,39 +173,44 @@ def collate(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return batch
 
 
-class EpochSampler(Sampler[int]):
-    """Indices of one epoch, in order; the next epoch goes on where the last ended, on every device its own.
+class StepSampler(Sampler[int]):
+    """Indices of one epoch, in order, from the step at which it begins; several devices take turns.
+
+    It goes by steps and not by the trainer's epochs: a run that was taken up may count those differently.
 
     Args:
-        per_epoch: Samples of an epoch on one device.
-        rank: Number of the device.
-        world: Number of devices.
+        steps: Steps of an epoch.
+        batch_size: Samples of a step on one device.
+        step: Gives the number of steps done so far.
     """
 
-    def __init__(self, per_epoch: int, rank: int = 0, world: int = 1) -> None:
-        self.per_epoch = per_epoch
-        self.rank = rank
-        self.world = world
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning at the start of every epoch."""
-        self.epoch = epoch
+    def __init__(self, steps: int, batch_size: int, step: Callable[[], int]) -> None:
+        self.steps = steps
+        self.batch_size = batch_size
+        self.step = step
 
     def __len__(self) -> int:
-        """Samples of an epoch."""
-        return self.per_epoch
+        """Samples of an epoch on one device."""
+        return self.steps * self.batch_size
 
     def __iter__(self) -> Iterator[int]:
         """Indices, interleaved between the devices."""
-        first = self.epoch * self.per_epoch
-        return iter(range(first * self.world + self.rank, (first + self.per_epoch) * self.world, self.world))
+        # Lightning sets up the process group after the loaders are built, and before they are iterated.
+        spread = distributed.is_available() and distributed.is_initialized()
+        rank, world = (distributed.get_rank(), distributed.get_world_size()) if spread else (0, 1)
+        first = self.step() * self.batch_size * world
+        return iter(range(first + rank, first + len(self) * world, world))
 
 
 def build_loaders(
-    config: TrainConfig, preprocessing: Preprocessing, rank: int = 0, world: int = 1
+    config: TrainConfig, preprocessing: Preprocessing, step: Callable[[], int] = lambda: 0
 ) -> tuple[DataLoader[Any], list[DataLoader[Any]]]:
     """Loaders of a configuration: training, and one per validation source.
+
+    Args:
+        config: What to train.
+        preprocessing: How the tracker would resize frames.
+        step: Gives the number of steps done so far, when an epoch begins.
 
     Raises:
         DatasetError, ConfigError: A source cannot be opened.
@@ -227,9 +224,8 @@ def build_loaders(
         preprocessing,
         config.crop,
         config.seed,
-        config.steps * config.batch_size * world + config.steps_per_epoch * config.batch_size * world,
     )
-    sampler = EpochSampler(config.steps_per_epoch * config.batch_size, rank, world)
+    sampler = StepSampler(config.steps_per_epoch, config.batch_size, step)
     shared: dict[str, Any] = {"batch_size": config.batch_size, "collate_fn": collate, "num_workers": config.workers}
     if config.workers:
         shared |= {

@@ -90,11 +90,9 @@ def train(config: TrainConfig, command: str, resume: bool = True) -> Path:
     if config.threads:
         torch.set_num_threads(config.threads)
     network, preprocessing, origin = build(config)
-    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    loader, held_out = build_loaders(config, preprocessing, rank, world)
     module = CslModule(network, config, preprocessing)
+    loader, held_out = build_loaders(config, preprocessing, lambda: module.global_step)
     output.mkdir(parents=True, exist_ok=True)
-    epochs = -(-config.steps // config.steps_per_epoch)
     callbacks: list[Callback] = [
         ModelCheckpoint(output, filename="best", monitor="val/loss", save_top_k=1, enable_version_counter=False),
         _LastCheckpoint(output / LAST),
@@ -113,7 +111,7 @@ def train(config: TrainConfig, command: str, resume: bool = True) -> Path:
         devices=int(config.devices) if config.devices.isdigit() else config.devices,
         precision=_precision(config),
         max_steps=config.steps,
-        max_epochs=epochs,
+        max_epochs=-1,
         check_val_every_n_epoch=config.validate_every,
         num_sanity_val_steps=0,
         gradient_clip_val=config.clip or None,

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from csl_tracker.errors import ConfigError
 from csl_tracker.training.config import SourceConfig, TrainConfig
+from csl_tracker.training.data import StepSampler
 from csl_tracker.training.run import train
 from csl_tracker.weights import load_weights
 
@@ -85,6 +86,26 @@ def test_a_killed_run_is_taken_up_and_ends_where_it_would_have(tmp_path: Path) -
     for key, tensor in expected.items():
         torch.testing.assert_close(found[key], tensor, rtol=0, atol=0, msg=f"{key} differs after resuming")
     assert load_weights(killed / "last.safetensors").description.provenance["resumed"] is True
+
+
+@pytest.mark.slow
+def test_two_devices_share_a_run(tmp_path: Path) -> None:
+    """Lightning's own launcher, two processes: half the epoch's frames each, one set of weights."""
+    config = tmp_path / "tiny.yaml"
+    config.write_text(YAML)
+    command = [*_train_command(config, tmp_path / "out"), "devices=2", "steps=2", "workers=0"]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    assert load_weights(tmp_path / "out" / "last.safetensors").description.provenance["steps"] == 2
+
+
+def test_the_sampler_goes_on_where_the_last_epoch_ended() -> None:
+    done = 0
+    sampler = StepSampler(2, 3, lambda: done)
+    seen = []
+    for done in (0, 2, 4):  # noqa: B007 - the sampler asks for it
+        seen += list(sampler)
+    assert seen == list(range(18))
+    assert len(sampler) == 6
 
 
 def test_the_weights_say_where_they_come_from(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -17,12 +17,24 @@ from csl_tracker.pixels import Resize, Size
 FloatArray = npt.NDArray[np.float64]
 _SHIFT = 6
 _OVERSAMPLING = 4
+_RETREAT_FREQUENCY = 0.55  # rad/s
+_LIGHT_SWAY = 0.05  # of the light's direction, which moves the highlights over the tissue
 LANDMARKS = 5
 
 
 @dataclass(frozen=True)
 class Path:
-    """Smooth motion of one instrument: every coordinate a sum of two sines; image widths, rad."""
+    """Smooth motion of one instrument: every coordinate a sum of two sines; image widths, rad.
+
+    Attributes:
+        center: Mean of x, y, angle, bend, yaw, opening and relative size, float64 (7,).
+        swing: Amplitudes, float64 (2, 7).
+        frequency: Of the sines, rad/s.
+        phase: Of the sines, rad.
+        scale: Width of the shaft.
+        reach: Foreshortening of what lies beyond the shaft's end.
+        retreat: How far the instrument is drawn back along its shaft now and then, so that it leaves the image.
+    """
 
     center: FloatArray
     swing: FloatArray
@@ -30,11 +42,14 @@ class Path:
     phase: FloatArray
     scale: float
     reach: float
+    retreat: float = 0.0
 
     def pose(self, time: float, width: float) -> Pose:
         """Where the instrument is after so many seconds, in an image of that width."""
         wave = np.sin(self.frequency * time + self.phase)
         x, y, angle, bend, yaw, opening, size = self.center + (self.swing * wave).sum(axis=0)
+        back = self.retreat * max(0.0, float(np.sin(_RETREAT_FREQUENCY * time))) ** 2
+        x, y = x - back * np.cos(angle), y - back * np.sin(angle)
         return Pose(
             x=x * width,
             y=y * width,
@@ -90,9 +105,17 @@ class Scene:
         size: (height, width) at which it is rendered.
         tools: Number of instruments; drawn when None.
         sides: Sides from which they come; drawn when None.
+        moving: For sequences: highlights wander, fast instruments are blurred, and some leave for a while.
     """
 
-    def __init__(self, seed: int, size: Size, tools: int | None = None, sides: tuple[str, ...] | None = None) -> None:
+    def __init__(
+        self,
+        seed: int,
+        size: Size,
+        tools: int | None = None,
+        sides: tuple[str, ...] | None = None,
+        moving: bool = False,
+    ) -> None:
         rng = np.random.default_rng((seed, 1))
         self.seed, self.size = seed, size
         aspect = size[0] / size[1]
@@ -118,13 +141,23 @@ class Scene:
         self.shadow = rng.uniform(0.15, 0.7)
         self.drift = rng.uniform(-0.01, 0.01, 2)
         self.gloss_seed = int(rng.integers(2**31))
+        self.moving = moving
+        if moving:
+            # Draws of their own, so that the still scene of a seed stays what it is.
+            motion_rng = np.random.default_rng((seed, 5))
+            self.shutter_s = motion_rng.uniform(0.005, 0.03)
+            self.tools = [
+                replace(t, path=replace(t.path, retreat=motion_rng.uniform(0.3, 0.9) if motion_rng.random() < 0.4 else 0.0))
+                for t in self.tools
+            ]
 
     def render(self, time: float, frame: int, sequence: str, stamp_ns: int) -> Sample:
         """Render the scene after so many seconds."""
         h, w = self.size
         rng = np.random.default_rng((self.seed, 2, frame))
         light_rng = np.random.default_rng((self.seed, 3))
-        image = light(light_rng, self.color, self.height, self.wetness, self.gloss_seed)
+        sway = _LIGHT_SWAY * np.sin(np.array([0.9, 1.3]) * time) if self.moving else np.zeros(2)
+        image = light(light_rng, self.color, self.height, self.wetness, self.gloss_seed, sway)
         if time:
             shift = self.drift * w * np.sin(0.7 * time)
             matrix = np.array([[1.0, 0, shift[0]], [0, 1.0, shift[1]]])
@@ -136,6 +169,8 @@ class Scene:
         for k, tool in enumerate(self.tools):
             parts, points = parts_and_landmarks(tool.shape, tool.look, tool.path.pose(time, w))
             image = self._draw(image, labels, parts, ambient)
+            if self.moving:
+                image = self._smear(image, parts, tool.path, time)
             inside = (points > -0.5).all(axis=1) & (points[:, 0] < w - 0.5) & (points[:, 1] < h - 0.5)
             landmarks[k] = np.where(inside[:, None], points, np.nan)
         seen = self._camera(image, rng, time)
@@ -182,6 +217,22 @@ class Scene:
             region += a * (texture * color_cast - region)
             labels[y : y + bh, x : x + bw][alpha[y : y + bh, x : x + bw] > 127] = part.label
         return image
+
+    def _smear(self, image: Field, parts: list[Part], path: Path, time: float) -> Field:
+        """Blur an instrument along its way while the shutter is open."""
+        before, after = (path.pose(time + s * self.shutter_s / 2, self.size[1]) for s in (-1, 1))
+        way = np.array([after.x - before.x, after.y - before.y])
+        length = float(np.linalg.norm(way))
+        if length < 1.0:
+            return image
+        side = 2 * int(np.ceil(length / 2)) + 1
+        kernel = np.zeros((side, side), np.float32)
+        ends = [np.rint((side // 2 + s * way / 2) * (1 << _SHIFT)).astype(int) for s in (-1, 1)]
+        cv2.line(kernel, tuple(map(int, ends[0])), tuple(map(int, ends[1])), 1.0, 1, cv2.LINE_8, _SHIFT)
+        kernel /= kernel.sum()
+        where = np.maximum.reduce([_mask(part.outline, self.size) for part in parts])
+        share = cv2.filter2D(cv2.dilate(where, np.ones((side, side), np.uint8)), -1, kernel)[..., None] / np.float32(255)
+        return np.asarray(image + share * (cv2.filter2D(image, -1, kernel) - image), np.float32)
 
     def _camera(self, image: Field, rng: np.random.Generator, time: float) -> npt.NDArray[np.uint8]:
         h, w = self.size

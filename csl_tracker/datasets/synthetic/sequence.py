@@ -43,7 +43,7 @@ class SyntheticSequence:
         self.classes = ENDOVIS.classes
         count = 1 + seed % 2 if instruments is None else instruments
         sides = ("left", "right") if count == 2 else (("left",), ("right",))[seed // 2 % 2]
-        self._scene = Scene(seed, size, sides=sides)
+        self._scene = Scene(seed, size, sides=sides, moving=True)
 
     @property
     def scene(self) -> Scene:

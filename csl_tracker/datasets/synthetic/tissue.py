@@ -84,8 +84,27 @@ def _blood(rng: np.random.Generator, color: Field) -> None:
     color += alpha * (tint - color)
 
 
-def light(rng: np.random.Generator, color: Field, height: Field, wetness: float, gloss_seed: int) -> npt.NDArray[np.float32]:
-    """Light a height field from the camera and add highlights; returns float32 (h, w, 3), 0..255 and more."""
+def light(
+    rng: np.random.Generator,
+    color: Field,
+    height: Field,
+    wetness: float,
+    gloss_seed: int,
+    sway: npt.NDArray[np.float64],
+) -> Field:
+    """Light a height field from the camera and add highlights.
+
+    Args:
+        rng: Source of randomness.
+        color: Diffuse colour, float32 (h, w, 3), 0..255.
+        height: Height field, float32 (h, w).
+        wetness: How much of the tissue mirrors: from -1.5, hardly any, to 1, most of it.
+        gloss_seed: Of the ripples in the wet film.
+        sway: Change of the light's direction, (x, y).
+
+    Returns:
+        float32 (h, w, 3), from 0 to beyond 255.
+    """
     h, w = height.shape
     scale = w / 320
     gx = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8) * 8 * scale
@@ -93,7 +112,7 @@ def light(rng: np.random.Generator, color: Field, height: Field, wetness: float,
     rows = (np.arange(h, dtype=np.float32)[:, None] / w - 0.5 * h / w) * 0.9
     columns = (np.arange(w, dtype=np.float32)[None, :] / w - 0.5) * 0.9
     norm = 1 / np.sqrt(1 + gx * gx + gy * gy)
-    lx, ly = rng.uniform(-0.25, 0.25, 2).astype(np.float32)
+    lx, ly = (rng.uniform(-0.25, 0.25, 2) + sway).astype(np.float32)
     facing = (1 + gx * (columns + lx) + gy * (rows + ly)) * norm / np.sqrt(1 + (columns + lx) ** 2 + (rows + ly) ** 2)
     diffuse = np.clip(facing, 0.05, 1.2) ** 1.3
     deep = 1 / (1 + np.exp(-1.6 * (height + 1.4)))
