@@ -1,0 +1,47 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from csl_tracker.cli.main import main
+
+
+def test_everything_that_is_known_is_printed(random_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(random_weights)]) == 0
+    printed = capsys.readouterr().out
+    for expected in (
+        "3.09 M",
+        "center, shaft, head, left_clasper, right_clasper",
+        "background, shaft, manipulator",
+        "at 128x160",
+    ):
+        assert expected in printed
+    assert main(["info", str(random_weights), "--json"]) == 0
+    info = json.loads(capsys.readouterr().out)
+    assert info["preprocessing"]["input_size"] == [128, 160]
+    assert info["provenance"] == {"initialisation": "random"}
+
+
+def test_gflop_grow_with_the_size_and_are_those_of_a_convolution(
+    random_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counts = []
+    for size in ("128x160", "256x320"):
+        assert main(["info", str(random_weights), "--size", size, "--json"]) == 0
+        counts.append(json.loads(capsys.readouterr().out)["gflop"])
+    assert counts[1] == pytest.approx(4 * counts[0], rel=0.01)
+    # EfficientNet-Lite0 alone has 0.407 G multiply-adds at 224x224, its classifier's head included.
+    assert 0.3 < counts[0] < 2 * 0.407
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["no_such_file"], "There is no weights file"), (["--size", "big"], "no HxW"), (["--size", "0x4"], "no HxW")],
+)
+def test_mistakes_are_said(
+    random_weights: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    if arguments[0].startswith("--"):
+        arguments = [str(random_weights), *arguments]
+    assert main(["info", *arguments]) == 2
+    assert message in capsys.readouterr().err
