@@ -99,6 +99,7 @@ class TrainConfig:
         accelerator: ``auto``, ``cpu`` or ``gpu``.
         devices: Number of devices, or ``auto``.
         cache: Folder for decoded frames.
+        half: Store the tensors of the weights files in half precision, at half the size.
     """
 
     name: str = "model"
@@ -134,6 +135,7 @@ class TrainConfig:
     accelerator: str = "auto"
     devices: str = "auto"
     cache: str = "output/cache"
+    half: bool = False
 
     def __post_init__(self) -> None:
         """Reject impossible values.
@@ -228,6 +230,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             raise ConfigError(f"{where} is {value!r}; give {len(arguments)} values.")
         return tuple(_convert(a, item, where) for a, item in zip(arguments, value, strict=True))
     if isinstance(hint, types.UnionType):
+        return value
+    if hint is bool:
+        if not isinstance(value, bool):
+            raise ConfigError(f"{where} is {value!r}; give true or false.")
         return value
     wrong = isinstance(value, bool) or not isinstance(value, _ACCEPTED[hint])
     if wrong:

@@ -156,12 +156,12 @@ def train(config: TrainConfig, command: str, resume: bool = True) -> Path:
     )
     path = output / "last.safetensors"
     if trainer.is_global_zero:
-        save_weights(path, network, description)
+        save_weights(path, network, description, half=config.half)
         best = output / BEST
         if best.is_file():
             state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
             network.load_state_dict({k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")})
-            save_weights(output / "best.safetensors", network, description)
+            save_weights(output / "best.safetensors", network, description, half=config.half)
     return path
 
 

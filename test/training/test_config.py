@@ -28,6 +28,7 @@ def test_there_are_shipped_configurations() -> None:
         ("steps: 0", "steps is 0"),
         ("batch_size: true", None),
         ("crop: [100, 100]", "multiples of 32"),
+        ("half: maybe", "half is 'maybe'; give true or false"),
         ("crop: 256", "give a list"),
         ("crop: [256]", "give 2 values"),
         ("augmentation: wild", "augmentation 'wild' is unknown"),
