@@ -150,6 +150,13 @@ def test_mistakes_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str], a
     assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    target = tmp_path / "file" / "out"
+    assert main(["synthesize", str(target), "--frames", "1", "--sequences", "1", "--size", "64x96"]) == 2
+    assert f"{target} cannot be written to" in capsys.readouterr().err
+
+
 def test_the_command_keeps_what_is_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["synthesize", str(tmp_path), "--frames", "2", "--size", "64x96", "--sequences"]
     assert main([*arguments, "1"]) == 0

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from csl_tracker.datasets.synthetic.sequence import SyntheticSequence
+from csl_tracker.errors import DatasetError
 from csl_tracker.video import VideoWriter
 
 GRAY = np.array([0, 160, 70], np.uint8)
@@ -42,7 +43,12 @@ def write_endovis2015(sequence: SyntheticSequence, root: Path, progress: Callabl
     folder = root / sequence.name
     partial = root / f".{sequence.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise DatasetError(
+            f"{root} cannot be written to ({error.strerror}); give a folder that can be made or written."
+        ) from error
     slots = sequence.slots
     prefixes = [f"{slot.capitalize()}_Instrument_" for slot in slots] if len(slots) > 1 else [""]
     poses: list[list[str]] = [[] for _ in slots]
