@@ -20,6 +20,8 @@ _OFF_TOOL_COST = 0.3
 _HOP_COST = 0.05
 _MAX_COST = 0.5
 _LINE_SAMPLES = 9
+MIN_LANDMARKS = 2
+"""Seen landmarks that make an instrument, where the model has so many."""
 
 
 @dataclass
@@ -61,7 +63,9 @@ class Grouper:
         min_landmarks: Seen landmarks that an instrument needs.
     """
 
-    def __init__(self, instruments: InstrumentSet, max_instruments: int, threshold: float, min_landmarks: int = 2) -> None:
+    def __init__(
+        self, instruments: InstrumentSet, max_instruments: int, threshold: float, min_landmarks: int = MIN_LANDMARKS
+    ) -> None:
         self.count = instruments.num_landmarks
         self.max_instruments = max_instruments
         self.threshold = threshold
@@ -97,7 +101,7 @@ class Grouper:
             clusters += unsure[: self.max_instruments - len(clusters)]
             left = self._left(candidates, clusters)
         for cluster in clusters:
-            self._fill(cluster, left, foreground)
+            self._fill(cluster, left, foreground, math.inf if always_report else _MAX_COST)
         return [[cluster.members.get(i) for i in range(self.count)] for cluster in clusters]
 
     @staticmethod
@@ -133,15 +137,17 @@ class Grouper:
             owner = [a if o == b else o for o in owner]
         return [clusters[k] for k in sorted(set(owner))]
 
-    def _fill(self, cluster: _Cluster, left: list[tuple[int, Peak]], foreground: npt.NDArray[np.float32]) -> None:
+    def _fill(self, cluster: _Cluster, left: list[tuple[int, Peak]], foreground: npt.NDArray[np.float32], limit: float) -> None:
+        """Fill missing landmarks with the best peaks that are left; a sure one only where it fits, for it would count."""
         for landmark in range(self.count):
             if landmark in cluster.members:
                 continue
-            fitting = [
+            costs = [
                 (min(self._cost(landmark, peak, j, other, foreground) for j, other in cluster.members.items()), k)
                 for k, (i, peak) in enumerate(left)
                 if i == landmark
             ]
+            fitting = [(cost, k) for cost, k in costs if cost < limit or left[k][1].confidence < self.threshold]
             if fitting:
                 _, k = min(fitting)
                 cluster.members[landmark] = left.pop(k)[1]

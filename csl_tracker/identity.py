@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from csl_tracker.pixels import Size
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -31,8 +34,8 @@ class Identity:
 class TrackAssigner:
     """Gives instruments identities that last.
 
-    Instruments are matched to the tracks of the last frames by the assignment of least total distance, where the distance is
-    the mean over the landmarks that both have. A new instrument gets a new number and a slot.
+    Instruments are matched to the tracks of the last frames, the nearest pair first, where the distance is the mean over the
+    landmarks that both have. A new instrument gets a new number, which no other gets until :meth:`reset`, and a slot.
 
     Args:
         slots: Names of the slots by where an instrument comes from: leftmost first.
@@ -53,31 +56,29 @@ class TrackAssigner:
         self.last_s = -np.inf
 
     def update(
-        self, instruments: Sequence[FloatArray], directions: Sequence[FloatArray], diagonal: float, stamp_s: float
+        self, instruments: Sequence[FloatArray], directions: Sequence[FloatArray], size: Size, stamp_s: float
     ) -> list[Identity]:
         """Give the instruments of one frame their identities.
 
         Args:
             instruments: For each its landmarks, float64 (landmarks, 2) in px, NaN where not seen.
             directions: For each the direction towards its tip, float64 (2,), NaN when unknown.
-            diagonal: Of the image, px.
-            stamp_s: Time of the frame, s; when it jumps back all tracks are forgotten.
+            size: (height, width) of the image, px.
+            stamp_s: Time of the frame, s; when it jumps back all tracks end.
 
         Returns:
             One identity per instrument, in their order.
         """
         if stamp_s < self.last_s:
-            self.reset()
+            self.tracks = []
         self.last_s = stamp_s
         self.tracks = [t for t in self.tracks if stamp_s - t.seen_s <= self.max_age_s]
-        matches = self._match(instruments, self.gate * diagonal)
+        matches = self._match(instruments, self.gate * math.hypot(*size))
         taken = {track.slot for track in matches.values()}
-        fresh = sorted(
-            (k for k in range(len(instruments)) if k not in matches),
-            key=lambda k: _comes_from(instruments[k], directions[k], diagonal),
-        )
-        for k in fresh:
-            slot = self._slot(_comes_from(instruments[k], directions[k], diagonal), len(instruments), fresh.index(k), taken)
+        origins = [_comes_from(points, d, size[1]) for points, d in zip(instruments, directions, strict=True)]
+        fresh = sorted((k for k in range(len(instruments)) if k not in matches), key=lambda k: origins[k])
+        for rank, k in enumerate(fresh):
+            slot = self._slot(origins[k], len(instruments), rank, taken)
             # A track that is out of sight gives its slot back to who takes it.
             self.tracks = [t for t in self.tracks if t.slot != slot or any(t is m for m in matches.values())]
             matches[k] = _Track(self.next_id, slot, instruments[k], stamp_s)
@@ -91,25 +92,24 @@ class TrackAssigner:
         return [Identity(matches[k].track_id, matches[k].slot) for k in range(len(instruments))]
 
     def _match(self, instruments: Sequence[FloatArray], gate: float) -> dict[int, _Track]:
-        """The assignment that matches most, and of those the one of least distance; all are tried, for there are few."""
-        cost = np.array([[_distance(points, t.points) for t in self.tracks] for points in instruments])
-        if cost.size == 0:
-            return {}
-        rows, columns = cost.shape
-        best: tuple[int, float, dict[int, _Track]] = (0, 0.0, {})
-        small = min(rows, columns)
-        for chosen in itertools.permutations(range(max(rows, columns)), small):
-            pairs = [(k, c) if rows <= columns else (c, k) for k, c in enumerate(chosen)]
-            good = [(r, c) for r, c in pairs if cost[r, c] <= gate]
-            total = float(sum(cost[r, c] for r, c in good))
-            if (len(good), -total) > (best[0], -best[1]) and good:
-                best = (len(good), total, {r: self.tracks[c] for r, c in good})
-        return best[2]
+        """Pair instruments and tracks, the nearest first, none farther apart than the gate."""
+        pairs = sorted(
+            (_distance(points, track.points), row, column)
+            for row, points in enumerate(instruments)
+            for column, track in enumerate(self.tracks)
+        )
+        matches: dict[int, _Track] = {}
+        used: set[int] = set()
+        for distance, row, column in pairs:
+            if distance <= gate and row not in matches and column not in used:
+                matches[row] = self.tracks[column]
+                used.add(column)
+        return matches
 
     def _slot(self, origin: float, count: int, rank: int, taken: set[str]) -> str:
         free = [slot for slot in self.slots if slot not in taken]
         if not free:
-            return f"extra{len(taken) - len(self.slots) + 1}"
+            return next(name for k in itertools.count(1) if (name := f"extra{k}") not in taken)
         # Alone or beside a known one it goes by its own side; several new ones go by their order from left to right.
         wanted = min(rank if count > 1 and not taken else round(origin * (len(self.slots) - 1)), len(self.slots) - 1)
         return min(free, key=lambda slot: abs(self.slots.index(slot) - wanted))
@@ -122,11 +122,11 @@ def _distance(a: FloatArray, b: FloatArray) -> float:
     return float(np.linalg.norm(a[both] - b[both], axis=1).mean())
 
 
-def _comes_from(points: FloatArray, direction: FloatArray, diagonal: float) -> float:
+def _comes_from(points: FloatArray, direction: FloatArray, width: int) -> float:
     """Where the instrument comes from: 0 for the left border of the image, 1 for the right one."""
     seen = np.isfinite(points).all(axis=1)
     x = float(points[seen, 0].mean()) if seen.any() else 0.0
     dx = float(direction[0])
     if np.isfinite(dx) and dx != 0.0:
         return 0.0 if dx > 0 else 1.0
-    return min(max(x / diagonal, 0.0), 1.0)
+    return min(max(x / width, 0.0), 1.0)

@@ -128,7 +128,7 @@ class Tracker:
         landmarks = [self._landmarks(group, output.to_source.points, output.to_source.covariances) for group in groups]
         size = (image.shape[0], image.shape[1])
         directions = [self._direction(found) for found in landmarks]
-        identities = self.assigner.update([_seen_points(found) for found in landmarks], directions, math.hypot(*size), stamp)
+        identities = self.assigner.update([_seen_points(found) for found in landmarks], directions, size, stamp)
         instruments = tuple(
             _instrument(found, direction, identity, size)
             for found, direction, identity in zip(landmarks, directions, identities, strict=True)
@@ -136,6 +136,9 @@ class Tracker:
         return TrackingResult(instruments, output.label_map, size, time.perf_counter() - start)
 
     def _landmarks(self, group: Group, to_points, to_covariances) -> tuple[LandmarkEstimate, ...]:  # type: ignore[no-untyped-def]
+        sure = [peak is not None and peak.confidence >= self.confidence_threshold for peak in group]
+        # A best guess that the working tracker would not report as an instrument counts as unseen when it is measured, too.
+        is_instrument = sum(sure) >= self.grouper.min_landmarks
         estimates = []
         for name, peak in zip(self.model.instruments.landmarks, group, strict=True):
             if peak is None:
@@ -143,7 +146,7 @@ class Tracker:
                 continue
             x, y = to_points((peak.x, peak.y))
             covariance = to_covariances(peak.covariance)
-            visible = peak.confidence >= self.confidence_threshold
+            visible = is_instrument and peak.confidence >= self.confidence_threshold
             estimates.append(LandmarkEstimate(name, float(x), float(y), covariance, peak.confidence, visible))
         return tuple(estimates)
 

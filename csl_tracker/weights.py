@@ -80,7 +80,7 @@ class ModelDescription:
         instruments: What its channels mean.
         heatmap: Shape of the Gaussians that it draws.
         preprocessing: What it wants as input.
-        confidence_threshold: Working threshold that was chosen on validation data.
+        confidence_threshold: Working threshold: confidence from which a landmark counts as seen.
         provenance: Data, command, seed, initialisation, time, metrics: whatever the training wrote down.
     """
 
@@ -290,8 +290,11 @@ def _sha256(data: bytes) -> str:
 
 
 def _found(path: Path) -> str:
-    with path.open("rb") as file:
-        start = file.read(8)
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+    except OSError as error:
+        return str(error.strerror)
     size = path.stat().st_size
     if size == 0:
         return "it is empty"

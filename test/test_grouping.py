@@ -92,6 +92,16 @@ def test_no_more_than_asked_for_and_no_landmark_twice() -> None:
     assert len(used) == len(set(used))
 
 
+def test_the_tip_of_another_instrument_is_not_taken_from_afar() -> None:
+    """A sure peak that did not fit when peaks were joined does not come in as a guess, where it would count as seen."""
+    tip = peak(150, 110, 0.9)
+    peaks = [[LEFT[0]], [LEFT[1]], [LEFT[2]], [tip], []]
+    (group,) = Grouper(ENDOVIS, 2, 0.3).group(peaks, TOOLS)
+    assert group == [*LEFT[:3], None, None]
+    (measured, *_) = Grouper(ENDOVIS, 2, 0.3).group(peaks, TOOLS, always_report=True)
+    assert measured[:3] == LEFT[:3]
+
+
 def test_a_set_of_one_landmark_needs_no_skeleton() -> None:
     single = InstrumentSet(("tip",), ("background", "tool"))
     groups = Grouper(single, 2, 0.3).group([[peak(1, 1), peak(50, 50, 0.8)]], TOOLS)

@@ -3,7 +3,7 @@ import pytest
 
 from csl_tracker.identity import TrackAssigner
 
-DIAGONAL = 922.0
+SIZE = (576, 720)
 RIGHTWARDS, LEFTWARDS, UNKNOWN = np.array([1.0, 0.0]), np.array([-1.0, 0.0]), np.full(2, np.nan)
 
 
@@ -23,45 +23,47 @@ def at(x: float, y: float = 100.0) -> np.ndarray:
     ],
 )
 def test_slots_go_by_where_an_instrument_comes_from(instruments, directions, slots) -> None:  # type: ignore[no-untyped-def]
-    found = TrackAssigner().update(instruments, directions, DIAGONAL, 0.0)
+    found = TrackAssigner().update(instruments, directions, SIZE, 0.0)
     assert [i.slot for i in found] == slots
     assert len({i.track_id for i in found}) == len(found)
 
 
 def test_identities_last_through_crossing_and_change_of_order() -> None:
     assigner = TrackAssigner()
-    first = assigner.update([at(100, 100), at(600, 300)], [RIGHTWARDS, LEFTWARDS], DIAGONAL, 0.0)
+    first = assigner.update([at(100, 100), at(600, 300)], [RIGHTWARDS, LEFTWARDS], SIZE, 0.0)
     for step in range(1, 26):
         a, b = at(100 + 20 * step, 100), at(600 - 20 * step, 300)
-        found = assigner.update([b, a], [LEFTWARDS, RIGHTWARDS], DIAGONAL, 0.04 * step)
+        found = assigner.update([b, a], [LEFTWARDS, RIGHTWARDS], SIZE, 0.04 * step)
         assert [found[1], found[0]] == first
 
 
 def test_a_short_gap_keeps_and_a_long_gap_ends_a_track() -> None:
     assigner = TrackAssigner(max_age_s=1.0)
-    (first,) = assigner.update([at(100)], [RIGHTWARDS], DIAGONAL, 0.0)
-    assigner.update([], [], DIAGONAL, 0.5)
-    assert assigner.update([at(110)], [RIGHTWARDS], DIAGONAL, 0.9) == [first]
-    (later,) = assigner.update([at(110)], [RIGHTWARDS], DIAGONAL, 3.0)
+    (first,) = assigner.update([at(100)], [RIGHTWARDS], SIZE, 0.0)
+    assigner.update([], [], SIZE, 0.5)
+    assert assigner.update([at(110)], [RIGHTWARDS], SIZE, 0.9) == [first]
+    (later,) = assigner.update([at(110)], [RIGHTWARDS], SIZE, 3.0)
     assert later.track_id == 2
 
 
 def test_a_jump_is_another_instrument_and_time_that_runs_back_starts_anew() -> None:
     assigner = TrackAssigner()
-    assigner.update([at(10)], [RIGHTWARDS], DIAGONAL, 5.0)
-    (other,) = assigner.update([at(650)], [LEFTWARDS], DIAGONAL, 5.04)
+    assigner.update([at(10)], [RIGHTWARDS], SIZE, 5.0)
+    (other,) = assigner.update([at(650)], [LEFTWARDS], SIZE, 5.04)
     assert (other.track_id, other.slot) == (2, "right")
-    (again,) = assigner.update([at(650)], [LEFTWARDS], DIAGONAL, 0.0)
-    assert again.track_id == 1
+    (again,) = assigner.update([at(650)], [LEFTWARDS], SIZE, 0.0)
+    assert again.track_id == 3, "a number is never given again"
+    assigner.reset()
+    assert assigner.update([at(650)], [LEFTWARDS], SIZE, 9.0)[0].track_id == 1
 
 
 def test_no_slot_is_given_twice() -> None:
     rng = np.random.default_rng(0)
     assigner = TrackAssigner()
     for step in range(200):
-        count = int(rng.integers(0, 4))
+        count = int(rng.integers(0, 6))
         instruments = [at(*rng.uniform(0, 700, 2)) for _ in range(count)]
         directions = [RIGHTWARDS if rng.random() < 0.5 else LEFTWARDS for _ in range(count)]
-        found = assigner.update(instruments, directions, DIAGONAL, step * 0.04)
+        found = assigner.update(instruments, directions, SIZE, step * 0.04)
         assert len({i.slot for i in found}) == count
         assert len({i.track_id for i in found}) == count
