@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,8 @@ from csl_tracker.errors import ConfigError
 from csl_tracker.instruments import INSTRUMENT_SETS
 
 T = TypeVar("T")
+
+PRECISIONS = ("auto", "32-true", "16-mixed", "bf16-mixed")
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class TrainConfig:
         seed: Of everything random.
         workers: Processes that make frames.
         threads: Torch threads; 0 leaves them.
-        precision: ``auto`` (mixed on a GPU, 32 bit on a CPU) or a precision of Lightning's.
+        precision: ``auto`` (mixed on a GPU, 32 bit on a CPU), ``32-true``, ``16-mixed`` or ``bf16-mixed``.
         accelerator: ``auto``, ``cpu`` or ``gpu``.
         devices: Number of devices, or ``auto``.
         cache: Folder for decoded frames.
@@ -156,6 +159,17 @@ class TrainConfig:
         for key in ("batch_size", "steps", "steps_per_epoch", "validate_every"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"The training's {key} is {getattr(self, key)}; give at least 1.")
+        for key in ("learning_rate", "heatmap.sigma", "heatmap.peak"):
+            section, _, name = key.rpartition(".")
+            value = getattr(getattr(self, section) if section else self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ConfigError(f"The training's {key} is {value}; give a positive number.")
+        if any(not source.share > 0 for source in self.train):
+            raise ConfigError("The training's sources need a share above 0 each; leave a source out rather than give it none.")
+        if not (self.devices == "auto" or (self.devices.isdigit() and int(self.devices) > 0)):
+            raise ConfigError(f"The training's devices is {self.devices!r}; give a number from 1, or auto.")
+        if self.precision not in PRECISIONS:
+            raise ConfigError(f"The training's precision {self.precision!r} is unknown; choose one of {', '.join(PRECISIONS)}.")
         if any(side < 32 or side % 32 for side in self.crop):
             raise ConfigError(f"The training's crop is {self.crop}; give height and width as multiples of 32.")
         if not self.train or not self.validation:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import time
+from dataclasses import asdict
 from typing import Any
 
 import lightning.pytorch as pl
@@ -16,6 +18,9 @@ from csl_tracker.networks import CslNetwork, NetworkOutput
 from csl_tracker.training.config import TrainConfig
 from csl_tracker.weights import Preprocessing
 
+CHECKPOINT_KEY = "csl_tracker"
+"""Where a checkpoint keeps what is not Lightning's: configuration, seconds so far, figures of the last validation."""
+
 _HIT_PX = 5.0
 """An estimate within this many px of the heatmap counts as a hit while training is watched."""
 
@@ -27,6 +32,8 @@ class CslModule(pl.LightningModule):
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.config = config
+        self.seconds_before = 0.0
+        self.started = time.monotonic()
         self.spec = HeatmapSpec(config.heatmap.sigma, config.heatmap.peak)
         mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
         self.register_buffer("mean", mean.view(1, 3, 1, 1), persistent=False)
@@ -92,6 +99,15 @@ class CslModule(pl.LightningModule):
                     nearest = min((math.hypot(p.x - x, p.y - y) for p in peaks), default=math.hypot(*maps.shape[1:]))
                     errors.append(nearest)
         return errors
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what a resumed run is checked against and what the weights file will tell."""
+        metrics = self.trainer.callback_metrics
+        checkpoint[CHECKPOINT_KEY] = {
+            "configuration": asdict(self.config),
+            "seconds": round(self.seconds_before + time.monotonic() - self.started, 1),
+            "validation": {key: float(value) for key, value in metrics.items() if key.startswith("val")},
+        }
 
     def configure_optimizers(self) -> Any:
         """Optimiser and schedule of the configuration."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import os
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,15 @@ from csl_tracker.networks import CslNetwork, NetworkConfig, build_network
 from csl_tracker.networks.encoders import published_weights
 from csl_tracker.training.config import TrainConfig
 from csl_tracker.training.data import build_loaders
-from csl_tracker.training.module import CslModule, NonFiniteLossError
+from csl_tracker.training.module import CHECKPOINT_KEY, CslModule, NonFiniteLossError
 from csl_tracker.weights import ModelDescription, Preprocessing, load_weights, save_weights
 
 logger = logging.getLogger(__name__)
 
 LAST = "last.ckpt"
 BEST = "best.ckpt"
+MAY_CHANGE = ("name", "output", "workers", "threads", "precision", "accelerator", "devices", "cache", "half")
+"""Settings that may differ when a run is taken up."""
 
 
 def build(config: TrainConfig) -> tuple[CslNetwork, Preprocessing, str]:
@@ -72,13 +73,14 @@ def train(config: TrainConfig, command: str, resume: bool = True) -> Path:
     Args:
         config: What to train.
         command: The command line, for the provenance.
-        resume: Go on from ``last.ckpt`` in the output folder.
+        resume: Go on from ``last.ckpt`` in the output folder; a run that is finished only writes its weights again.
 
     Returns:
         Path of the weights of the last step; those of the best validation lie beside it as ``best.safetensors``.
 
     Raises:
-        ConfigError: The loss became NaN; the last good checkpoint is kept and the sentence says the step.
+        ConfigError: The loss became NaN (the last good checkpoint is kept and the sentence says the step), or the checkpoint
+            is damaged or belongs to another configuration.
         DatasetError, WeightsError: Data or initial weights cannot be had.
     """
     output = Path(config.output)
@@ -102,44 +104,76 @@ def train(config: TrainConfig, command: str, resume: bool = True) -> Path:
     if config.ema_decay:
         callbacks.append(EMAWeightAveraging(decay=config.ema_decay))
     last = output / LAST
-    checkpoint = str(last) if resume and last.is_file() else None
-    if checkpoint:
-        logger.info("Going on from %s.", last)
-    trainer = pl.Trainer(
-        default_root_dir=output,
-        accelerator=config.accelerator,
-        devices=int(config.devices) if config.devices.isdigit() else config.devices,
-        precision=_precision(config),
-        max_steps=config.steps,
-        max_epochs=-1,
-        check_val_every_n_epoch=config.validate_every,
-        num_sanity_val_steps=0,
-        gradient_clip_val=config.clip or None,
-        logger=TensorBoardLogger(output, name="", version="tensorboard"),
-        callbacks=callbacks,
-        use_distributed_sampler=False,
-        log_every_n_steps=10,
-        enable_model_summary=False,
-    )
-    start = time.time()
+    before = _read_checkpoint(last, config) if resume and last.is_file() else None
+    if before is not None:
+        logger.info("Going on from %s, step %d.", last, before["global_step"])
+        module.seconds_before = before[CHECKPOINT_KEY]["seconds"]
+    if before is None or before["global_step"] < config.steps:
+        trainer = pl.Trainer(
+            default_root_dir=output,
+            accelerator=config.accelerator,
+            devices=int(config.devices) if config.devices.isdigit() else config.devices,
+            precision=_precision(config),
+            max_steps=config.steps,
+            max_epochs=-1,
+            check_val_every_n_epoch=config.validate_every,
+            num_sanity_val_steps=0,
+            gradient_clip_val=config.clip or None,
+            logger=TensorBoardLogger(output, name="", version="tensorboard"),
+            callbacks=callbacks,
+            use_distributed_sampler=False,
+            log_every_n_steps=10,
+            enable_model_summary=False,
+        )
+        try:
+            trainer.fit(module, loader, held_out, ckpt_path=str(last) if before else None, weights_only=True)
+        except NonFiniteLossError as error:
+            raise ConfigError(
+                f"The loss became NaN or infinite at step {error.step}; the last good checkpoint is {last}."
+                " Lower learning_rate or raise warmup and start again."
+            ) from error
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        if not trainer.is_global_zero:
+            return output / f"{last.stem}.safetensors"
+    for path in (last, output / BEST):
+        if path.is_file():
+            _export(path, config, network, preprocessing, {"command": command, "initialisation": origin})
+    return output / f"{last.stem}.safetensors"
+
+
+def _read_checkpoint(path: Path, config: TrainConfig) -> dict[str, Any]:
+    """Read a checkpoint that this configuration may go on from.
+
+    Raises:
+        ConfigError: It is damaged, or belongs to another configuration.
+    """
     try:
-        trainer.fit(module, loader, held_out, ckpt_path=checkpoint, weights_only=True)
-    except NonFiniteLossError as error:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        made_with = state[CHECKPOINT_KEY]["configuration"]
+    except Exception as error:
         raise ConfigError(
-            f"The loss became NaN or infinite at step {error.step}; the last good checkpoint is {last}."
-            " Lower learning_rate or raise warmup and start again."
+            f"The checkpoint {path} cannot be read ({type(error).__name__});"
+            " use --fresh to start anew, or another output folder."
         ) from error
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val")}
-    provenance: dict[str, Any] = {
-        "command": command,
-        "configuration": asdict(config),
-        "initialisation": origin,
-        "steps": trainer.global_step,
-        "seconds": round(time.time() - start, 1),
-        "resumed": checkpoint is not None,
-        "validation": metrics,
+    for key, value in asdict(config).items():
+        if key not in MAY_CHANGE and made_with.get(key) != value:
+            raise ConfigError(
+                f"The checkpoint {path} was made with {key}={made_with.get(key)!r} and not with {value!r};"
+                " use --fresh to start anew, or another output folder."
+            )
+    return state
+
+
+def _export(path: Path, config: TrainConfig, network: CslNetwork, preprocessing: Preprocessing, origin: dict[str, Any]) -> None:
+    """Make a weights file of a checkpoint, beside it; its averaged weights, where there are such."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    prefix = "network."
+    network.load_state_dict({k.removeprefix(prefix): v for k, v in state["state_dict"].items() if k.startswith(prefix)})
+    provenance = {
+        **origin,
+        **{key: state[CHECKPOINT_KEY][key] for key in ("configuration", "seconds", "validation")},
+        "steps": state["global_step"],
         "versions": {
             "csl_tracker": __version__,
             "torch": torch.__version__,
@@ -154,15 +188,7 @@ def train(config: TrainConfig, command: str, resume: bool = True) -> Path:
         preprocessing=preprocessing,
         provenance=provenance,
     )
-    path = output / "last.safetensors"
-    if trainer.is_global_zero:
-        save_weights(path, network, description, half=config.half)
-        best = output / BEST
-        if best.is_file():
-            state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
-            network.load_state_dict({k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")})
-            save_weights(output / "best.safetensors", network, description, half=config.half)
-    return path
+    save_weights(path.with_suffix(".safetensors"), network, description, half=config.half)
 
 
 class _LastCheckpoint(Callback):

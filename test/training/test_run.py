@@ -85,7 +85,8 @@ def test_a_killed_run_is_taken_up_and_ends_where_it_would_have(tmp_path: Path) -
     assert expected.keys() == found.keys()
     for key, tensor in expected.items():
         torch.testing.assert_close(found[key], tensor, rtol=0, atol=0, msg=f"{key} differs after resuming")
-    assert load_weights(killed / "last.safetensors").description.provenance["resumed"] is True
+    seconds = [load_weights(path / "last.safetensors").description.provenance["seconds"] for path in (whole, killed)]
+    assert min(seconds) > 0
 
 
 @pytest.mark.slow
@@ -123,6 +124,32 @@ def test_the_weights_say_where_they_come_from(tmp_path: Path) -> None:
     assert provenance["configuration"]["batch_size"] == 2
     assert 0 <= provenance["validation"]["val/dice"] <= 1
     assert any(tmp_path.rglob("events.out.tfevents*"))
+
+
+def test_a_finished_run_only_writes_its_weights_again(tmp_path: Path) -> None:
+    path = train(tiny(tmp_path, steps=3), "first")
+    expected, described = load_file(path), load_weights(path).description.provenance
+    path.unlink()
+    again = train(tiny(tmp_path, steps=3), "first")
+    for key, tensor in load_file(again).items():
+        torch.testing.assert_close(tensor, expected[key], rtol=0, atol=0)
+    assert load_weights(again).description.provenance == described
+    assert described["steps"] == 3
+
+
+@pytest.mark.parametrize(
+    ("damage", "changes", "message"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:5000]), {}, "cannot be read"),
+        (lambda path: None, {"learning_rate": 0.5}, "was made with learning_rate=0.002 and not with 0.5"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_named(tmp_path: Path, damage, changes, message: str) -> None:  # type: ignore[no-untyped-def]
+    train(tiny(tmp_path), "first")
+    damage(tmp_path / "last.ckpt")
+    with pytest.raises(ConfigError, match=message):
+        train(tiny(tmp_path, **changes), "second")
+    train(tiny(tmp_path, **changes), "third", resume=False)
 
 
 def test_training_goes_on_from_weights_and_refuses_those_of_another_network(tmp_path: Path) -> None:
