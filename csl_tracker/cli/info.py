@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
         f" mean {pre['mean']}, std {pre['std']}",
         "threshold": f"{info['confidence_threshold']}",
         "initialised": provenance.get("initialisation", "not stated"),
+        "data": _data(provenance) or "not stated",
+        "seed": provenance.get("configuration", {}).get("seed", "not stated"),
         "command": provenance.get("command", "not stated"),
         "steps": f"{provenance.get('steps', 'not stated')}, {provenance.get('seconds', '?')} s",
         "validation": ", ".join(f"{k} {v:.4g}" for k, v in provenance.get("validation", {}).items()) or "not stated",
@@ -84,3 +87,15 @@ def run(args: argparse.Namespace) -> int:
     for key, value in rows.items():
         print(f"{key:>14}  {value}")
     return 0
+
+
+def _data(provenance: Mapping[str, Any]) -> str:
+    """What the network was trained on: each source's dataset with its sequences; empty if it is not stated."""
+    sources = provenance.get("configuration", {}).get("train", [])
+    return "; ".join(f"{source['dataset']}: {_sequences(source)}" for source in sources)
+
+
+def _sequences(source: Mapping[str, Any]) -> str:
+    if source.get("sequences"):
+        return ", ".join(source["sequences"])
+    return "rendered on the fly" if source["dataset"] == "synthetic" else "all sequences"

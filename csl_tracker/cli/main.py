@@ -7,6 +7,7 @@ they are asked for, so that ``csl-tracker track`` does not need what only traini
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import logging
 import os
@@ -78,6 +79,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if debug:
+            raise
+        print(f"csl-tracker: {_system_sentence(error)}", file=sys.stderr)
+        return EXIT_USER_ERROR
+
+
+def _system_sentence(error: OSError) -> str:
+    """What the system refused, on which file, and what to do about it."""
+    reason = error.strerror or str(error) or type(error).__name__
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        remedy = "make room on the disk, or choose another place"
+    else:
+        remedy = "check that it is what belongs there and that you may read and write it"
+    files = " and ".join(
+        repr(os.fspath(name)) for name in (error.filename, error.filename2) if isinstance(name, str | os.PathLike)
+    )
+    if files:
+        return f"The system refused {files} ({reason}); {remedy}."
+    return f"The system refused a file or device ({reason}); 'csl-tracker --debug COMMAND ...' shows which."
 
 
 if __name__ == "__main__":

@@ -75,13 +75,16 @@ class TorchDeviceEngine:
         output = self.module.network(x)
         scores = output.scores.float()
         foreground = 1.0 - torch.softmax(scores, dim=1)[0, 0]
-        small = torch.cat((output.heatmaps[0].float(), foreground[None]))
-        labels: Tensor | None = None
+        small = torch.cat((output.heatmaps[0].float(), foreground[None])).contiguous()
+        results = small.view(torch.uint8).flatten()
         if segmentation:
             scores = functional.interpolate(scores, source, mode="bilinear", align_corners=False)
-            labels = scores.argmax(dim=1)[0].to(torch.uint8)
-        arrays = small.cpu().numpy()
-        label_map = None if labels is None else labels.cpu().numpy()
+            results = torch.cat((results, scores.argmax(dim=1).to(torch.uint8).flatten()))
+        # One download: every wait for the device costs more than the bytes do.
+        data = results.cpu().numpy()
+        count = small.numel() * small.element_size()
+        arrays = data[:count].view(np.float32).reshape(small.shape)
+        label_map = data[count:].reshape(source) if segmentation else None
         return EngineOutput(arrays[:-1], arrays[-1], label_map, PixelMap(source, working))
 
     def warm_up(self, size: Size) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 
 class NewestItemWorker(Generic[T]):
@@ -21,7 +24,8 @@ class NewestItemWorker(Generic[T]):
 
         Args:
             process: Called with each item, in the thread.
-            on_error: Called with the item and the exception when ``process`` raised one; the thread goes on.
+            on_error: Called with the item and the exception when ``process`` raised one; the thread goes on, also
+                when this call itself raises, which is logged.
             name: Name of the thread.
         """
         self._process = process
@@ -94,6 +98,13 @@ class NewestItemWorker(Generic[T]):
             try:
                 self._process(item)
             except Exception as error:
-                self._on_error(item, error)
+                self._report(item, error)
             finally:
                 self._processed += 1
+
+    def _report(self, item: T, error: Exception) -> None:
+        """Tell the owner of an error; an owner that fails over it must not end the thread, which nobody would notice."""
+        try:
+            self._on_error(item, error)
+        except Exception:
+            logger.exception("The report of %r in the thread %r failed.", error, self._thread.name)

@@ -75,7 +75,7 @@ class TrainConfig:
         instruments: Name of an instrument set.
         heatmap: Shape of the targets.
         encoder_weights: ``imagenet``, a path, or empty for random initialisation.
-        init_weights: Weights file of this package to start from; overrides ``encoder_weights``.
+        init_weights: Weights to start from, a file or the name of a shipped model; overrides ``encoder_weights``.
         input_size: (height, width) that the network is trained for.
         resize: ``keep_aspect`` or ``stretch``.
         crop: (height, width) of the training crops.

@@ -18,6 +18,7 @@ FloatArray = npt.NDArray[np.float64]
 _SHIFT = 6
 _OVERSAMPLING = 4
 _RETREAT_FREQUENCY = 0.55  # rad/s
+_BALANCE_DRIFT = 0.05  # of the colour channels
 _LIGHT_SWAY = 0.05  # of the light's direction, which moves the highlights over the tissue
 LANDMARKS = 5
 
@@ -104,7 +105,7 @@ class Scene:
         seed: Of the scene.
         size: (height, width) at which it is rendered.
         tools: Number of instruments; drawn when None.
-        sides: Sides from which they come; drawn when None.
+        sides: Sides from which they come, ``left``, ``right``, ``bottom`` or ``top``; drawn when None.
         moving: For sequences: highlights wander, fast instruments are blurred, and some leave for a while.
     """
 
@@ -237,7 +238,10 @@ class Scene:
     def _camera(self, image: Field, rng: np.random.Generator, time: float) -> npt.NDArray[np.uint8]:
         h, w = self.size
         breath = 1 + 0.03 * np.sin(0.5 * time + self.seed % 7)
-        image = image * (self.balance * np.float32(self.exposure * breath))
+        balance = self.balance
+        if self.moving:
+            balance = balance * np.exp(_BALANCE_DRIFT * np.sin(0.31 * time + np.array([0.0, 2.1, 4.2]))).astype(np.float32)
+        image = image * (balance * np.float32(self.exposure * breath))
         if self.vignette:
             rows = ((np.arange(h, dtype=np.float32) - h / 2) / w)[:, None]
             columns = ((np.arange(w, dtype=np.float32) - w / 2) / w)[None]

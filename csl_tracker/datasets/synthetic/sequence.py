@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from csl_tracker.datasets.sample import Sample
@@ -9,12 +10,14 @@ from csl_tracker.datasets.synthetic.scene import Scene
 from csl_tracker.instruments import ENDOVIS
 from csl_tracker.pixels import Size
 
+SIDES = ("left", "right", "bottom", "top")
+
 
 class SyntheticSequence:
     """One scene over time; a :class:`~csl_tracker.datasets.sample.Sequence`.
 
     The same seed, size and frame always give the same frame. Landmarks that another instrument covers stay labelled; those
-    outside the image are absent. Slots go by the side from which an instrument enters.
+    outside the image are absent. Two instruments enter from the left and the right, one from any side.
 
     Args:
         seed: Of the scene.
@@ -42,8 +45,9 @@ class SyntheticSequence:
         self.landmarks = ENDOVIS.landmarks
         self.classes = ENDOVIS.classes
         count = 1 + seed % 2 if instruments is None else instruments
-        sides = ("left", "right") if count == 2 else (("left",), ("right",))[seed // 2 % 2]
+        sides = ("left", "right") if count == 2 else (SIDES[seed // 2 % len(SIDES)],)
         self._scene = Scene(seed, size, sides=sides, moving=True)
+        self.slots = ("left", "right") if count == 2 else (self._slot(),)
 
     @property
     def scene(self) -> Scene:
@@ -54,10 +58,10 @@ class SyntheticSequence:
         """Seconds from the start of the sequence to a frame."""
         return frame / self.fps
 
-    @property
-    def slots(self) -> tuple[str, ...]:
-        """Slots by the side from which the instruments enter."""
-        return tuple(tool.side for tool in self._scene.tools)
+    def _slot(self) -> str:
+        """Of a single instrument: the side from which it points into the image, on average."""
+        poses = [self._scene.poses(self.time(frame))[0] for frame in range(self.frames)]
+        return "left" if sum(math.cos(pose.angle) for pose in poses) > 0 else "right"
 
     def __len__(self) -> int:
         """Number of frames."""
