@@ -58,6 +58,30 @@ def test_an_error_is_reported_and_the_thread_lives_on(gate, worker):
     assert gate.seen == [2]
 
 
+def test_a_failing_report_is_logged_and_the_thread_lives_on(caplog):
+    seen = []
+
+    def process(item):
+        if item < 0:
+            raise ValueError(f"negative {item}")
+        seen.append(item)
+
+    def on_error(item, error):
+        raise RuntimeError(f"nobody to tell of {item}")
+
+    worker = NewestItemWorker(process, on_error, "tracker")
+    worker.start()
+    for count, item in enumerate((-1, 2), start=1):
+        worker.submit(item)
+        wait_for(lambda count=count: worker.processed == count)
+    assert worker.stop(TIMEOUT)
+    assert seen == [2]
+    [record] = [record for record in caplog.records if record.name == "csl_tracker.node.worker"]
+    assert "negative -1" in record.getMessage()
+    assert "'tracker'" in record.getMessage()
+    assert "nobody to tell of -1" in caplog.text
+
+
 @pytest.mark.parametrize("waiting", [1, 2, 9])
 def test_only_the_newest_of_the_waiting_items_is_processed(gate, worker, waiting):
     worker.submit(0)
