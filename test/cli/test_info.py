@@ -1,4 +1,7 @@
+from __future__ import annotations
+
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,41 @@ def test_everything_that_is_known_is_printed(random_weights: Path, capsys: pytes
     info = json.loads(capsys.readouterr().out)
     assert info["preprocessing"]["input_size"] == [128, 160]
     assert info["provenance"] == {"initialisation": "random"}
+
+
+@pytest.mark.parametrize(
+    ("configuration", "data", "seed"),
+    [
+        (None, "not stated", "not stated"),
+        ({"seed": 0}, "not stated", "0"),
+        ({"seed": 7, "train": [{"dataset": "synthetic", "sequences": []}]}, "synthetic: rendered on the fly", "7"),
+        (
+            {
+                "seed": 3,
+                "train": [
+                    {"dataset": "endovis2015", "sequences": ["Dataset1", "Dataset4"]},
+                    {"dataset": "endovis2015"},
+                    {"dataset": "synthetic"},
+                ],
+            },
+            "endovis2015: Dataset1, Dataset4; endovis2015: all sequences; synthetic: rendered on the fly",
+            "3",
+        ),
+    ],
+    ids=["no configuration", "no sources", "synthetic", "mixed"],
+)
+def test_the_table_names_the_training_data_and_the_seed(
+    make_weights: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    configuration: dict[str, object] | None,
+    data: str,
+    seed: str,
+) -> None:
+    path = make_weights(provenance={} if configuration is None else {"configuration": configuration})
+    assert main(["info", str(path)]) == 0
+    rows = dict(line.strip().split("  ", 1) for line in capsys.readouterr().out.splitlines())
+    assert rows["data"] == data
+    assert rows["seed"] == seed
 
 
 def test_gflop_grow_with_the_size_and_are_those_of_a_convolution(
