@@ -91,8 +91,10 @@ def _system_sentence(error: OSError) -> str:
     reason = error.strerror or str(error) or type(error).__name__
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         remedy = "make room on the disk, or choose another place"
+    elif error.errno in (errno.EEXIST, errno.ENOTDIR):
+        remedy = "a file lies where a folder belongs, so choose another place"
     else:
-        remedy = "check that it is what belongs there and that you may read and write it"
+        remedy = "check the path and its permissions"
     files = " and ".join(
         repr(os.fspath(name)) for name in (error.filename, error.filename2) if isinstance(name, str | os.PathLike)
     )
