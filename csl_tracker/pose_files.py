@@ -7,7 +7,7 @@ import csv
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -65,33 +65,57 @@ class PoseFiles:
             frame: Its number, from 0.
             stamp_s: Its time, s.
             result: What was found.
+
+        Raises:
+            DatasetError: The disk is full; nothing is left behind.
         """
-        for instrument in result.instruments:
-            self._csv.writerow(_row(frame, stamp_s, instrument))
         entry = {
             "frame": frame,
             "stamp_s": round(stamp_s, 6),
             "processing_time_s": round(result.processing_time_s, 6),
             "instruments": [_as_dict(instrument) for instrument in result.instruments],
         }
-        self._json.write((",\n  " if self._count else "\n  ") + json.dumps(entry, allow_nan=False))
+        with self._leaving_nothing():
+            for instrument in result.instruments:
+                self._csv.writerow(_row(frame, stamp_s, instrument))
+            self._json.write((",\n  " if self._count else "\n  ") + json.dumps(entry, allow_nan=False))
         self._count += 1
 
     def close(self) -> None:
-        """Finish both files and give them their names."""
-        self._json.write("\n ]\n}\n")
-        for stream in self._streams:
-            stream.close()
-        for temporary, target in zip(self._temporaries, self._targets, strict=True):
-            os.replace(temporary, target)
+        """Finish both files and give them their names.
+
+        Raises:
+            DatasetError: The disk is full; nothing is left behind.
+        """
+        with self._leaving_nothing():
+            self._json.write("\n ]\n}\n")
+            for stream in self._streams:
+                stream.close()
+            for temporary, target in zip(self._temporaries, self._targets, strict=True):
+                os.replace(temporary, target)
 
     def abort(self) -> None:
-        """Leave nothing behind."""
+        """Leave nothing behind. May be called twice."""
         for stream in self._streams:
-            stream.close()
+            with contextlib.suppress(OSError):  # closing writes what is still in memory
+                stream.close()
         for temporary in self._temporaries:
             with contextlib.suppress(OSError):
                 temporary.unlink()
+
+    @contextlib.contextmanager
+    def _leaving_nothing(self) -> Iterator[None]:
+        """Remove the files when the block fails; a failure to write is a DatasetError."""
+        try:
+            yield
+        except BaseException as error:
+            self.abort()
+            if isinstance(error, OSError):
+                raise DatasetError(
+                    f"Writing {' and '.join(map(str, self._targets))} failed ({error.strerror}); make room on the disk, or"
+                    " choose another folder."
+                ) from error
+            raise
 
     def __enter__(self) -> PoseFiles:
         return self

@@ -235,6 +235,7 @@ class VideoWriter:
 
         Raises:
             ValueError: The frame's shape or type is not the first one's.
+            DatasetError: The disk is full.
         """
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
             raise ValueError(f"a frame is uint8 (H, W, 3) or (H, W), not {image.dtype} {image.shape}")
@@ -249,26 +250,46 @@ class VideoWriter:
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24" if image.ndim == 3 else "gray")
         frame.pts = self._count
         frame.time_base = 1 / self._rate
-        self._container.mux(self._stream.encode(frame))
+        with self._leaving_nothing():
+            self._container.mux(self._stream.encode(frame))
         self._count += 1
 
     def close(self) -> None:
-        """Finish the file and give it its name; without any frame there is no file."""
+        """Finish the file and give it its name; without any frame there is no file.
+
+        Raises:
+            DatasetError: The disk is full; nothing is left behind.
+        """
         if self._stream is None:
             self.abort()
             return
-        self._container.mux(self._stream.encode())
-        self._container.close()
-        os.replace(self._temporary, self.path)
+        with self._leaving_nothing():
+            self._container.mux(self._stream.encode())
+            self._container.close()
+            os.replace(self._temporary, self.path)
 
     def abort(self) -> None:
-        """Leave nothing behind."""
+        """Leave nothing behind. May be called twice."""
         try:
             self._container.close()
-        except av.FFmpegError:
+        except (av.FFmpegError, OSError):
             pass  # an unfinished container may refuse its trailer; the file goes anyway
         finally:
             self._temporary.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _leaving_nothing(self) -> Iterator[None]:
+        """Remove the file when the block fails; a failure to write is a DatasetError."""
+        try:
+            yield
+        except BaseException as error:
+            self.abort()
+            if isinstance(error, (av.FFmpegError, OSError)):
+                raise DatasetError(
+                    f"Writing the video {self.path} failed ({getattr(error, 'strerror', None) or error}); make room on the"
+                    " disk, or choose another folder."
+                ) from error
+            raise
 
     def __enter__(self) -> VideoWriter:
         return self

@@ -1,8 +1,9 @@
-"""What many tests share: weights of a small random network."""
+"""What many tests share: weights of a small random network, and a disk that is full."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,24 @@ from csl_tracker.heatmaps import HeatmapSpec
 from csl_tracker.instruments import ENDOVIS
 from csl_tracker.networks import NetworkConfig, build_network
 from csl_tracker.weights import ModelDescription, Preprocessing, save_weights
+
+
+@contextlib.contextmanager
+def full_disk(room: int) -> Iterator[None]:
+    """No file grows beyond ``room`` bytes: writes fail with an ``OSError``, as on a full disk, but for its number."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture(name="full_disk")
+def full_disk_fixture() -> Callable[[int], contextlib.AbstractContextManager[None]]:
+    """The function :func:`full_disk`."""
+    return full_disk
 
 
 @pytest.fixture(scope="session")

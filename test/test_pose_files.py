@@ -45,6 +45,19 @@ def test_nothing_is_left_when_the_block_raises(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("room", "count"), [(0, 0), (2000, 100)], ids=["at the end", "on the way"])
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path, full_disk, room: int, count: int) -> None:
+    def fill() -> None:
+        files = open_files(tmp_path)
+        with full_disk(room), files:
+            for index in range(count):
+                files.write(index, 0.04 * index, result())
+
+    with pytest.raises(DatasetError, match=r"poses\.csv and .*poses\.json failed \(File too large\); make room"):
+        fill()
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("visible", [True, False])
 def test_both_files_say_the_same(tmp_path: Path, visible: bool) -> None:
     with open_files(tmp_path) as files:

@@ -121,6 +121,31 @@ def test_writer_leaves_nothing_when_the_block_raises(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".avi"])
+@pytest.mark.parametrize(("room", "count"), [(0, 3), (4_000, 3), (4_000, 200)], ids=["no room", "at the end", "on the way"])
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path, full_disk, suffix: str, room: int, count: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
+
+    def fill() -> None:
+        with full_disk(room), VideoWriter(tmp_path / f"video{suffix}", 25) as writer:
+            for index in range(count):
+                writer.write(np.roll(noise, 7 * index, axis=1))
+
+    with pytest.raises(DatasetError, match=rf"Writing the video .*video\{suffix} failed \(File too large\); make room"):
+        fill()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_close_that_fails_keeps_nothing_and_may_be_followed_by_abort(tmp_path: Path) -> None:
+    (tmp_path / "video.mp4").mkdir()
+    writer = VideoWriter(tmp_path / "video.mp4", 25)
+    writer.write(frame(0))
+    with pytest.raises(DatasetError, match="Is a directory"):
+        writer.close()
+    writer.abort()
+    assert [path.name for path in tmp_path.iterdir()] == ["video.mp4"]
+
+
 def test_writer_keeps_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -> None:
     path = write(tmp_path / "video.mp4", 3)
     before = path.read_bytes()
