@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -97,9 +98,18 @@ def label_map(message: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 def first_answers(recording: Iterator[Replayed]) -> Iterator[Replayed]:
-    """The first publication of each image that was answered; the ones sent in vain, and late second answers, are left out."""
-    done: int | None = None
-    for replayed in recording:
-        if replayed.result is not None and replayed.source_ns != done:
-            done = replayed.source_ns
-            yield replayed
+    """One answered publication of each image; the ones sent in vain, and second answers, are left out.
+
+    It is the first that was answered with a label map, or without any such the first that was answered: a tracker that was
+    asked twice may have sent the label map the second time only.
+    """
+    for _, group in itertools.groupby(recording, key=lambda replayed: replayed.source_ns):
+        best: Replayed | None = None
+        for replayed in group:
+            if replayed.result is None or (best is not None and replayed.result.label_map is None):
+                continue
+            best = replayed
+            if replayed.result.label_map is not None:
+                break
+        if best is not None:
+            yield best

@@ -304,3 +304,31 @@ def test_a_recorded_segmentation_is_put_into_the_result(tmp_path):
     with BagReader(record(tmp_path / "a.mcap", events, segmentation=True)) as bag:
         maps = [item.result.label_map for item in read_recording(bag)]
     np.testing.assert_array_equal(maps, [np.full((2, 3), 3), np.full((2, 3), 4)])
+
+
+@pytest.mark.parametrize(
+    ("answers", "chosen"),
+    [
+        ([("pose",), ("pose", "mask")], 1),
+        ([("pose", "mask"), ("pose", "mask")], 0),
+        ([("pose", "mask"), ("pose",)], 0),
+        ([("pose",), ("pose",)], 0),
+        ([(), ("pose",), ("pose",), ("pose", "mask"), ("pose", "mask")], 3),
+        ([("mask",), ("pose",)], 1),
+        ([("mask",), ()], None),
+    ],
+)
+def test_of_several_answers_the_first_with_a_label_map_is_taken(tmp_path, answers, chosen):
+    events = []
+    for attempt, kinds in enumerate(answers):
+        events.append(("sent", 10 + attempt, 40, 10 * attempt))
+        events += [(kind, 10 + attempt, 0, 10 * attempt + 5) for kind in kinds]
+    events += [("sent", 90, 80, 900), ("pose", 90, 0, 901), ("mask", 90, 0, 902)]
+    with BagReader(record(tmp_path / "a.mcap", events, segmentation=True)) as bag:
+        found = list(first_answers(read_recording(bag)))
+    assert [(item.source_ns, item.published_ns) for item in found] == [
+        *([] if chosen is None else [(40, 10 + chosen)]),
+        (80, 90),
+    ]
+    for item in found[:-1]:
+        assert (item.result.label_map is not None) == ("mask" in answers[chosen])
