@@ -4,7 +4,8 @@
 
 Publishes ``/camera/image_raw`` (or its ``/compressed`` sibling), and the bag's ground truth on ``/ground_truth/...``.
 Subscribes the tracker's ``poses``. In lock-step (``rate`` 0) the next frame is published when the answer to this one has
-come; a frame without an answer is sent again, so that a lost one cannot stall it. With a ``rate`` the frames go out at that
+come; a frame without an answer is sent again, so that a lost one cannot stall it, and passed over after some attempts, so that
+one that the tracker cannot use does not end it. With a ``rate`` the frames go out at that
 multiple of their own pace, whatever the tracker does.
 
 Each publication carries its own time as stamp, so that latency is the time of the answer's reception minus the stamp, on one
@@ -43,6 +44,9 @@ from csl_tracker_msgs.msg import InstrumentPoseArray
 NAME = "replay_node"
 
 IMAGE_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+PATIENCE = 3
+"""Lock-step: so many frames in a row without an answer are the tracker's end, not their own fault."""
+
 ANSWER_QOS = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
 
 PARAMETERS: dict[str, tuple[Any, str]] = {
@@ -57,7 +61,10 @@ PARAMETERS: dict[str, tuple[Any, str]] = {
         2.0,
         "Lock-step: time after which an unanswered frame is sent again, s. With a rate: time to wait for the last answers.",
     ),
-    "attempts": (5, "Lock-step: how often a frame is sent before giving up."),
+    "attempts": (
+        5,
+        f"Lock-step: how often a frame is sent before it is passed over; {PATIENCE} such frames in a row end the replay.",
+    ),
     "wait_s": (60.0, "How long to wait for the tracker to be there, s."),
     "record_segmentation": (False, "Record the tracker's label maps too, and in lock-step wait for them."),
     "progress": (True, "Show a progress bar."),
@@ -97,7 +104,8 @@ class ReplayNode(Node):  # type: ignore[misc]
         """Replay the whole bag.
 
         Raises:
-            BagError: The bag cannot be read, the other not be written, or the tracker does not answer.
+            BagError: The bag cannot be read, the other not be written, or the tracker answers no frame, or several in a
+                row not.
             ConfigError: A parameter is missing or impossible.
         """
         if not self._value("bag"):
@@ -168,6 +176,7 @@ class ReplayNode(Node):  # type: ignore[misc]
 
     def _publish_all(self, bag: BagReader, topic: str, total: int) -> None:
         start: tuple[int, float] | None = None  # the first frame's stamp, and when it was due
+        in_a_row = passed_over = 0
         with tqdm(total=total, desc="replay", unit="frame", disable=not self._value("progress"), leave=False) as bar:
             for index, frame in enumerate(bag.frames(topic)):
                 if index >= total:
@@ -177,17 +186,20 @@ class ReplayNode(Node):  # type: ignore[misc]
                     self._spin_until(start[1] + (frame.stamp_ns - start[0]) / NS / self.rate)
                     self._publish(frame)
                 else:
-                    self._ask(frame, index)
+                    in_a_row = 0 if self._ask(frame) else in_a_row + 1
+                    if in_a_row:
+                        passed_over += 1
+                        if in_a_row == PATIENCE or passed_over == total:
+                            raise self._no_answers(in_a_row, index)
+                        self.get_logger().warning(
+                            f"Frame {index} was sent {self.attempts} times and not answered; it is passed over."
+                        )
                 bar.update()
             if self.rate > 0:
                 self._spin_until(time.monotonic() + self.timeout_s, lambda: not self._unanswered)
 
-    def _ask(self, frame: BagFrame, index: int) -> None:
-        """Publish a frame until it is answered.
-
-        Raises:
-            BagError: It was not, for the given number of attempts.
-        """
+    def _ask(self, frame: BagFrame) -> bool:
+        """Publish a frame until it is answered; whether it was, within the given number of attempts."""
         self._asked.clear()
         for stamps in self._missing.values():
             stamps.clear()
@@ -195,10 +207,14 @@ class ReplayNode(Node):  # type: ignore[misc]
             self.resent += attempt > 0
             self._publish(frame)
             if self._spin_until(time.monotonic() + self.timeout_s, lambda: not any(self._missing.values())):
-                return
-        raise BagError(
-            f"The tracker gave no answer to frame {index} of {self._value('bag')}, which was sent {self.attempts} times with"
-            f" {self.timeout_s:g} s of patience each; look at the tracker's own output, or raise timeout_s."
+                return True
+        return False
+
+    def _no_answers(self, count: int, last: int) -> BagError:
+        frames = f"frame {last}" if count == 1 else f"the frames {last - count + 1} to {last}"
+        return BagError(
+            f"The tracker gave no answer to {frames} of {self._value('bag')}, each sent {self.attempts} times with"
+            f" {self.timeout_s:g} s of patience; look at the tracker's own output, or raise timeout_s."
         )
 
     def _spin_until(self, end: float, done: Any = lambda: False) -> bool:

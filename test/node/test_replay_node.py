@@ -126,15 +126,43 @@ def test_lock_step_sends_a_lost_frame_again(peer, ros_environment, bag):
     assert all(0 < item.latency_ms < 5000 for item in publications if item.result is not None)
 
 
-def test_lock_step_gives_up_with_a_sentence(peer, ros_environment, bag):
-    answerer = Answerer(peer, lambda pixel, attempt: pixel < 1)
-    status, output = replay(peer, ros_environment, bag, attempts=2, timeout_s=0.3)
-    assert status == 2
-    assert "gave no answer to frame 1" in output
-    assert "sent 2 times" in output
+@pytest.mark.parametrize(
+    ("answered", "limit", "seen", "words"),
+    [
+        ({0}, 6, [0, 1, 1, 2, 2, 3, 3], "the frames 1 to 3"),
+        ({0, 3}, 6, [0, 1, 1, 2, 2, 3, 4, 4, 5, 5], None),
+        (set(), 6, [0, 0, 1, 1, 2, 2], "the frames 0 to 2"),
+        (set(), 2, [0, 0, 1, 1], "the frames 0 to 1"),
+        (set(), 1, [0, 0], "frame 0"),
+    ],
+    ids=["tracker gone", "two and two", "never there", "never there, two frames", "never there, one frame"],
+)
+def test_lock_step_gives_up_when_no_frame_or_several_in_a_row_are_not_answered(
+    peer, ros_environment, bag, answered, limit, seen, words
+):
+    answerer = Answerer(peer, lambda pixel, attempt: pixel in answered)
+    status, output = replay(peer, ros_environment, bag, attempts=2, timeout_s=0.6, frames=limit)
+    assert [pixel for pixel, _ in answerer.seen] == seen
     assert "Traceback" not in output
-    assert [pixel for pixel, _ in answerer.seen] == [0, 1, 1]
+    if words is None:
+        assert status == 0, output
+        return
+    assert status == 2
+    assert f"gave no answer to {words} of" in output
+    assert "each sent 2 times with 0.6 s of patience" in output
     assert not (bag.parent / "poses.mcap").exists()
+
+
+def test_lock_step_passes_over_a_frame_that_is_never_answered(peer, ros_environment, bag):
+    answerer = Answerer(peer, lambda pixel, attempt: pixel != 2)
+    status, output = replay(peer, ros_environment, bag, attempts=2, timeout_s=1.0)
+    assert status == 0, output
+    assert [pixel for pixel, _ in answerer.seen] == [0, 1, 2, 2, 3, 4, 5]
+    assert "Frame 2 was sent 2 times and not answered" in output
+    assert "7 frames published (1 of them again), 5 answered" in output
+    with BagReader(bag.parent / "poses.mcap") as recorded:
+        publications = list(read_recording(recorded))
+    assert [(item.source_ns - NS) // STEP_NS for item in publications if item.result is not None] == [0, 1, 3, 4, 5]
 
 
 def test_label_maps_are_recorded_on_request(peer, ros_environment, bag):
