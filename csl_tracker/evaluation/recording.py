@@ -17,6 +17,7 @@ from csl_tracker.bags.recording import Replayed, first_answers, label_map, read_
 from csl_tracker.datasets.registry import select_landmarks
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.drawing import draw_overlay
+from csl_tracker.errors import BagError
 from csl_tracker.evaluation.sequence import SequenceEvaluator
 from csl_tracker.instruments import InstrumentSet
 from csl_tracker.pixels import Size
@@ -154,7 +155,7 @@ def evaluate_recording(
         overlay: Video to write; None writes none.
 
     Raises:
-        BagError: A bag cannot be read.
+        BagError: A bag cannot be read, or its images are to become a video and change their size.
         WeightsError: The model has other landmarks or classes than the annotation.
     """
     evaluator = SequenceEvaluator(sequence, instruments) if sequence.labelled else None
@@ -183,6 +184,12 @@ def evaluate_recording(
                 if answer is None or answer.result is None or answer.latency_ms is None:
                     continue
                 sample = sequence.sample(bag, frame, index)
+                if writer is not None and sample.image.shape[:2] != sequence.size:
+                    raise BagError(
+                        f"Image {index} of the bag {frames_bag} has {sample.image.shape[1]}x{sample.image.shape[0]} px and the"
+                        f" first one {sequence.size[1]}x{sequence.size[0]}, so that they make no video; split the bag where the"
+                        " size changes."
+                    )
                 latencies.append(answer.latency_ms)
                 processing.append(answer.result.processing_time_s * 1e3)
                 found += len(answer.result.instruments)

@@ -6,7 +6,7 @@ from csl_tracker.bags.messages import GroundTruth, bag_types, make_header, make_
 from csl_tracker.bags.types import typestore
 from csl_tracker.bags.writer import BagWriter, RecordedFrame, image_message, write_frames
 from csl_tracker.datasets.sample import Sequence
-from csl_tracker.errors import WeightsError
+from csl_tracker.errors import BagError, WeightsError
 from csl_tracker.evaluation.recording import BagSequence, evaluate_recording
 from csl_tracker.instruments import InstrumentSet
 from csl_tracker.node.image_conversion import to_rgb
@@ -100,6 +100,18 @@ def test_a_bag_is_a_sequence(tmp_path):
     np.testing.assert_array_equal(samples[3].label_map, MASK)
     np.testing.assert_array_equal(samples[1].visible, [[True, False, True]])
     assert samples[1].labelled.all()
+
+
+@pytest.mark.parametrize("changed", [1, 3])
+def test_images_that_change_their_size_are_no_video_and_leave_none(tmp_path, changed):
+    source = tmp_path / "frames.mcap"
+    shapes = [(36, 64, 3) if index >= changed else (*SIZE, 3) for index in range(4)]
+    write_frames(source, [RecordedFrame(np.zeros(shape, np.uint8), SECOND + k * 50_000_000) for k, shape in enumerate(shapes)])
+    recording = record(tmp_path / "poses.mcap", [(frame, (0, 0), 5) for frame in range(4)])
+    with pytest.raises(BagError, match=rf"Image {changed} of the bag .*frames\.mcap has 64x36 px and the first one 64x48"):
+        evaluate_recording(sequence(source), source, recording, MODEL, overlay=tmp_path / "overlay.mp4")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["frames.mcap", "poses.mcap"]
+    assert evaluate_recording(sequence(source), source, recording, MODEL).answered == 4
 
 
 def test_figures_come_from_the_first_answer_to_each_frame(tmp_path):
