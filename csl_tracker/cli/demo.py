@@ -41,6 +41,8 @@ HELP = "run bag, node and evaluation on an embedded synthetic sequence or on you
 DEFAULT_FRAMES = 250
 DEFAULT_SEED = 2015
 SIZE = (576, 720)
+ANSWER_TIMEOUT_S = 5.0
+"""How long the tracker may take for a frame before it is sent again, s."""
 BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 
 
@@ -242,7 +244,7 @@ def _track(args: argparse.Namespace, weights: Path, source: Input, sequence: Bag
                 "image_topic": source.topic or "",
                 "rate": float(args.rate or 0.0),
                 "frames": args.frames or 0,
-                "timeout_s": 5.0,
+                "timeout_s": ANSWER_TIMEOUT_S,
                 "wait_s": 180.0,  # a crowded machine takes its time to load the network
                 "record_segmentation": True,
             },
@@ -267,6 +269,7 @@ def _metrics(args: argparse.Namespace, source: Input, weights: Path, figures: Fi
         "poses": figures.answered,
         "instruments": figures.instruments,
         "landmark_error_px": accuracy.get("landmark_error_px") or nothing,
+        "segmented_frames": accuracy.get("segmented_frames"),
         "dice": accuracy.get("dice"),
         "precision": accuracy.get("precision"),
         "recall": accuracy.get("recall"),

@@ -19,6 +19,7 @@ from csl_tracker.bags.reader import BagReader
 from csl_tracker.bags.recording import read_recording
 from csl_tracker.bags.types import typestore
 from csl_tracker.bags.writer import BagWriter
+from csl_tracker.cli import demo
 from csl_tracker.cli.main import main
 from csl_tracker.instruments import ENDOVIS
 from csl_tracker.video import VideoReader, VideoWriter
@@ -41,11 +42,14 @@ def write_video(path: Path, frames: int) -> Path:
     return path
 
 
-def write_compressed_bag(path: Path, frames: int) -> Path:
+def write_compressed_bag(path: Path, frames: int, broken: int | None = None) -> Path:
+    """Frame ``broken`` is cut off after its first bytes."""
     with BagWriter(path) as bag:
         bag.add_topic("/davinci/left/compressed", topics.COMPRESSED_TYPE)
         for index in range(frames):
             data = cv2.imencode(".png", np.full((96, 128, 3), 10 * index, np.uint8))[1].reshape(-1)
+            if index == broken:
+                data = data[:20]
             header = make_header(bag_types(), 10**9 + index * 40_000_000, "left")
             message = typestore().types[topics.COMPRESSED_TYPE](header=header, format="png", data=data)
             bag.write("/davinci/left/compressed", message, index)
@@ -118,6 +122,7 @@ def test_the_synthetic_sequence_goes_all_the_way(tmp_path, weights, capsys):
     assert metrics["landmark_error_px"]["mean"] > 0
     assert metrics["landmark_error_px"]["median"] > 0
     assert 0 <= metrics["dice"] <= 1
+    assert metrics["segmented_frames"] == 6
     latency = metrics["latency_ms"]
     assert 0 < latency["p50"] <= latency["p95"] <= latency["p99"] <= latency["max"]
     assert latency["p50"] >= metrics["processing_ms"]["p50"]
@@ -165,8 +170,20 @@ def test_input_without_truth_gives_null_figures(tmp_path, weights, make, name):
     assert (metrics["input"], metrics["frames"], metrics["poses"]) == (name, 5, 5)
     assert metrics["landmark_error_px"] == {"mean": None, "median": None}
     assert metrics["dice"] is None
+    assert metrics["segmented_frames"] is None
     assert metrics["latency_ms"]["p99"] > 0
     assert source.exists()
+
+
+def test_an_unusable_image_in_a_bag_is_passed_over(tmp_path, weights, monkeypatch):
+    monkeypatch.setattr(demo, "ANSWER_TIMEOUT_S", 1.0)  # five times, for the frame that is never answered
+    source = write_compressed_bag(tmp_path / "a.mcap", 5, broken=2)
+    out = tmp_path / "out"
+    assert main(["demo", "--input", str(source), "--weights", str(weights), "--engine", "torch", "--output", str(out)]) == 0
+    assert {path.name for path in out.iterdir()} == RESULTS
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert (metrics["frames"], metrics["poses"]) == (5, 4)
+    assert sum(1 for _ in VideoReader(out / "overlay.mp4")) == 4
 
 
 def children(pid: int) -> list[int]:
@@ -190,16 +207,16 @@ def test_stopped_half_way_it_stops_its_nodes_and_leaves_nothing(tmp_path, weight
         "torch",
     ]
     command += ["--output", str(tmp_path / "out"), "--rate", "0.02"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as demo:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         end = time.monotonic() + 60
-        while len(nodes := children(demo.pid)) < 2:
-            assert demo.poll() is None
+        while len(nodes := children(process.pid)) < 2:
+            assert process.poll() is None
             assert time.monotonic() < end
             time.sleep(0.05)
         time.sleep(0.5)
-        demo.send_signal(number)
-        _, error = demo.communicate(timeout=30)
-    assert demo.returncode == 130
+        process.send_signal(number)
+        _, error = process.communicate(timeout=30)
+    assert process.returncode == 130
     assert "stopped" in error
     assert "Traceback" not in error
     for node in nodes:
