@@ -1,4 +1,5 @@
 import array
+import re
 import signal
 import time
 
@@ -142,13 +143,26 @@ def test_the_node_lives_on_after_broken_images_and_says_why(peer, tracker):
     assert poses[0].header.stamp.nanosec == 99
 
 
-def test_a_warning_comes_at_most_every_few_seconds(peer, tracker):
-    publisher, _ = connect(peer, tracker)
-    before = tracker.output().count("Frame not used (encoding")
-    for _ in range(30):
-        publisher.publish(BROKEN["encoding"])
-        peer.spin_for(0.01)
-    assert tracker.output().count("Frame not used (encoding") - before <= 1
+def test_a_warning_comes_at_most_every_few_seconds(peer, tiny_weights, ros_environment, tmp_path):
+    with start(tiny_weights, ros_environment, tmp_path / "log") as process:
+        publisher, _ = connect(peer, process)
+        began = time.monotonic()
+
+        def named():
+            publisher.publish(BROKEN["encoding"])
+            peer.spin_for(0.02)
+            return "Frame not used (encoding" in process.output()
+
+        peer.wait_for(named, what="no warning at all")
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            named()
+        assert process.stop() == 0
+        elapsed_s = time.monotonic() - began
+        unusable = re.search(r"frames received, .*, unusable: (\d+) encoding$", process.complaint())
+        assert unusable, process.complaint()
+        assert int(unusable[1]) >= 10, "broken frames have come, and many more than warnings"
+        assert 1 <= process.output().count("Frame not used (encoding") <= 1 + elapsed_s // tracker_node.WARNING_PERIOD_S
 
 
 @pytest.mark.parametrize(("stamp", "frame_id"), [(1_700_000_000_123_456_789, "endoscope_left"), (5, ""), (0, "Kamera_äöü")])
@@ -205,15 +219,31 @@ def test_pictures_have_the_images_size_and_header(peer, tracker):
 
 def test_of_a_flood_of_frames_the_newest_is_tracked(peer, tracker):
     publisher, poses = connect(peer, tracker)
-    large = cv2.resize(PICTURE, (640, 480))
-    sent = list(range(1000, 1150))
-    for stamp in sent:
-        publisher.publish(image(stamp, large))
+    message = image(0, cv2.resize(PICTURE, (640, 480)))  # made once, so that publishing is much faster than tracking
+    sent = []
+
+    def send():
+        sent.append(1000 + len(sent))
+        message.header.stamp.nanosec = sent[-1]
+        publisher.publish(message)
+
+    flood = 150
+    for _ in range(flood):
+        send()
         peer.executor.spin_once(timeout_sec=0.0)
-    peer.wait_for(lambda: poses and poses[-1].header.stamp.nanosec == sent[-1], what="the last frame")
+    patience = time.monotonic() + 3
+
+    def newest_is_answered():
+        nonlocal patience
+        if time.monotonic() > patience:
+            send()  # best effort may lose any frame, the last one too; then a newer one is the newest
+            patience = time.monotonic() + 3
+        return poses and poses[-1].header.stamp.nanosec == sent[-1]
+
+    peer.wait_for(newest_is_answered, 60.0, "the last frame")
     stamps = [message.header.stamp.nanosec for message in poses]
     assert stamps == sorted(set(stamps)), "in order, none twice"
-    assert len(stamps) < len(sent), "it could not keep up, and dropped"
+    assert len([stamp for stamp in stamps if stamp < 1000 + flood]) < flood, "it could not keep up, and dropped"
 
 
 def compressed(stamp: int, data: bytes | None = None) -> CompressedImage:
