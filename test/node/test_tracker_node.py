@@ -217,33 +217,40 @@ def test_pictures_have_the_images_size_and_header(peer, tracker):
     assert max(received["segmentation"][0].data) < ENDOVIS.num_classes
 
 
-def test_of_a_flood_of_frames_the_newest_is_tracked(peer, tracker):
-    publisher, poses = connect(peer, tracker)
-    message = image(0, cv2.resize(PICTURE, (640, 480)))  # made once, so that publishing is much faster than tracking
-    sent = []
+def test_of_a_flood_of_frames_the_newest_is_tracked(peer, tiny_weights, ros_environment, tmp_path):
+    with start(tiny_weights, ros_environment, tmp_path / "log") as process:
+        publisher, poses = connect(peer, process)
+        message = image(0, cv2.resize(PICTURE, (640, 480)))  # made once, so that publishing is much faster than tracking
+        sent = []
 
-    def send():
-        sent.append(1000 + len(sent))
-        message.header.stamp.nanosec = sent[-1]
-        publisher.publish(message)
+        def send():
+            sent.append(1000 + len(sent))
+            message.header.stamp.nanosec = sent[-1]
+            publisher.publish(message)
 
-    flood = 150
-    for _ in range(flood):
-        send()
-        peer.executor.spin_once(timeout_sec=0.0)
-    patience = time.monotonic() + 3
+        flood = 150
+        for _ in range(flood):
+            send()
+            peer.executor.spin_once(timeout_sec=0.0)
+        patience = time.monotonic() + 3
 
-    def newest_is_answered():
-        nonlocal patience
-        if time.monotonic() > patience:
-            send()  # best effort may lose any frame, the last one too; then a newer one is the newest
-            patience = time.monotonic() + 3
-        return poses and poses[-1].header.stamp.nanosec == sent[-1]
+        def newest_is_answered():
+            nonlocal patience
+            if time.monotonic() > patience:
+                send()  # best effort may lose any frame, the last one too; then a newer one is the newest
+                patience = time.monotonic() + 3
+            return poses and poses[-1].header.stamp.nanosec == sent[-1]
 
-    peer.wait_for(newest_is_answered, 60.0, "the last frame")
-    stamps = [message.header.stamp.nanosec for message in poses]
-    assert stamps == sorted(set(stamps)), "in order, none twice"
-    assert len([stamp for stamp in stamps if stamp < 1000 + flood]) < flood, "it could not keep up, and dropped"
+        peer.wait_for(newest_is_answered, 60.0, "the last frame")
+        stamps = [message.header.stamp.nanosec for message in poses]
+        assert stamps == sorted(set(stamps)), "in order, none twice"
+        assert len([stamp for stamp in stamps if stamp < 1000 + flood]) < flood, "it could not keep up"
+        assert process.stop() == 0
+        counts = re.fullmatch(r"(\d+) frames received, (\d+) processed, (\d+) dropped for a newer one", process.complaint())
+        assert counts, process.complaint()
+        received, processed, dropped = map(int, counts.groups())
+        assert received == processed + dropped
+        assert dropped > 0, "the node itself has dropped, not the transport alone"
 
 
 def compressed(stamp: int, data: bytes | None = None) -> CompressedImage:
