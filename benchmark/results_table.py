@@ -1,6 +1,6 @@
-"""Prints the README's tables of results from the committed JSON files in ``docs/results``; a test holds the README to them.
+"""Prints the tables of results from the committed JSON files in ``docs/results``; a test holds the pages to them.
 
-``python benchmark/results_table.py --write`` puts them between the README's markers.
+``python benchmark/results_table.py --write`` puts them between the markers in README.md and in the model card.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import argparse
 import json
 from pathlib import Path
 from typing import Any
+
+from csl_tracker.weights import MODELS_DIR, default_weights, read_description
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
@@ -53,11 +55,9 @@ _COLUMNS = (
 _HEAD = [f"| {' | '.join(_COLUMNS)} |", "|" + " --- |" * len(_COLUMNS)]
 
 
-def tables() -> str:
-    """All tables, Markdown."""
+def shipped_table() -> str:
+    """The shipped weights on held-out synthetic and on real sequences, Markdown; for the README and the model card."""
     synthetic, zero_shot = _load("csl_lite0_synthetic.json"), _load("csl_lite0_endovis2015.json")
-    real, speed = _load("endovis2015_dataset3_node.json"), _load("synthetic_speed.json")
-    second, latency = real["second_annotation"]["center_vs_tracked_point"], real["latency_ms"]
     lines = [
         f"The shipped weights `{synthetic['weights']['name']}`, trained on synthetic frames alone; the real sequences",
         "are of EndoVis 2015 (720x576):",
@@ -65,6 +65,29 @@ def tables() -> str:
         *_HEAD,
         *(_accuracy_row(f"synthetic, held out: {name}", f) for name, f in synthetic["sequences"].items()),
         *(_accuracy_row(f"real, never trained on: {name}", f) for name, f in zero_shot["sequences"].items()),
+    ]
+    return "\n".join(lines)
+
+
+def model_card() -> str:
+    """The figures of the model card, Markdown."""
+    provenance = read_description(default_weights()).provenance
+    validation = provenance["validation"]
+    training = (
+        f"Training: {provenance['steps']} steps of {provenance['configuration']['batch_size']} crops, seed"
+        f" {provenance['configuration']['seed']}, {provenance['seconds'] / 60:.0f} minutes on two CPU cores that other work"
+        f" shared. On {provenance['configuration']['validation'][0]['frames']} held-out synthetic scenes at its end: DICE"
+        f" {validation['val/dice']:.3f}, loss {validation['val/loss']:.3f}."
+    )
+    return f"{shipped_table()}\n\n{training}"
+
+
+def tables() -> str:
+    """The tables of the README, Markdown."""
+    real, speed = _load("endovis2015_dataset3_node.json"), _load("synthetic_speed.json")
+    second, latency = real["second_annotation"]["center_vs_tracked_point"], real["latency_ms"]
+    lines = [
+        shipped_table(),
         "",
         "The same network trained on the real Dataset1 and Dataset2 (`config/train/endovis2015.yaml`), measured through",
         "the ROS 2 node on a bag of Dataset3, on which nothing was chosen:",
@@ -86,18 +109,18 @@ def tables() -> str:
 
 
 def main() -> None:
-    """Print the tables, or put them into the README."""
+    """Print the tables, or put them into the pages."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="put the tables into README.md")
+    parser.add_argument("--write", action="store_true", help="put the tables into README.md and the model card")
     args = parser.parse_args()
     if not args.write:
         print(tables())
         return
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    readme.write_text(f"{before}{BEGIN}\n\n{tables()}\n\n{END}{after}", encoding="utf-8")
+    for page, content in ((ROOT / "README.md", tables()), (MODELS_DIR / "MODEL_CARD.md", model_card())):
+        text = page.read_text(encoding="utf-8")
+        before, _, rest = text.partition(BEGIN)
+        _, _, after = rest.partition(END)
+        page.write_text(f"{before}{BEGIN}\n\n{content}\n\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
