@@ -24,6 +24,7 @@ from csl_tracker_msgs.msg import InstrumentPose, InstrumentPoseArray
 pytestmark = pytest.mark.ros
 
 TOPIC = "/endoscope/image_raw"
+OTHER_TOPIC = "/endoscope/left/image_raw"  # for a node beside the module's own, which must not answer too
 RNG = np.random.default_rng(5)
 PICTURE = RNG.integers(0, 256, (96, 120, 3), np.uint8)
 
@@ -64,7 +65,7 @@ def test_a_misspelt_parameter_is_named(ros_environment, capfd):
     assert "Unknown parameters are ignored: weight; known are weights, device" in capfd.readouterr().err
 
 
-def start(tiny_weights, environment, log, **parameters):
+def start(tiny_weights, environment, log, topic=TOPIC, **parameters):
     given = {
         "weights": str(tiny_weights),
         "device": "cpu",
@@ -73,7 +74,7 @@ def start(tiny_weights, environment, log, **parameters):
         "warm_up_height": 96,
         **parameters,
     }
-    return NodeProcess("tracker_node", given, {"image": TOPIC}, environment, log)
+    return NodeProcess("tracker_node", given, {"image": topic}, environment, log)
 
 
 @pytest.fixture(scope="module")
@@ -144,8 +145,8 @@ def test_the_node_lives_on_after_broken_images_and_says_why(peer, tracker):
 
 
 def test_a_warning_comes_at_most_every_few_seconds(peer, tiny_weights, ros_environment, tmp_path):
-    with start(tiny_weights, ros_environment, tmp_path / "log") as process:
-        publisher, _ = connect(peer, process)
+    with start(tiny_weights, ros_environment, tmp_path / "log", OTHER_TOPIC) as process:
+        publisher, _ = connect(peer, process, OTHER_TOPIC)
         began = time.monotonic()
 
         def named():
@@ -218,8 +219,8 @@ def test_pictures_have_the_images_size_and_header(peer, tracker):
 
 
 def test_of_a_flood_of_frames_the_newest_is_tracked(peer, tiny_weights, ros_environment, tmp_path):
-    with start(tiny_weights, ros_environment, tmp_path / "log") as process:
-        publisher, poses = connect(peer, process)
+    with start(tiny_weights, ros_environment, tmp_path / "log", OTHER_TOPIC) as process:
+        publisher, poses = connect(peer, process, OTHER_TOPIC)
         message = image(0, cv2.resize(PICTURE, (640, 480)))  # made once, so that publishing is much faster than tracking
         sent = []
 
