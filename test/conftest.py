@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -31,6 +32,11 @@ def full_disk(room: int) -> Iterator[None]:
 def full_disk_fixture() -> Callable[[int], contextlib.AbstractContextManager[None]]:
     """The function :func:`full_disk`."""
     return full_disk
+
+
+# A shell that starts the tests in the background lets them ignore SIGINT, and so would every process that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
