@@ -15,12 +15,27 @@ from csl_tracker.pixels import Size
 FloatArray = npt.NDArray[np.float64]
 
 
+_TURN = 0.2
+_OPPOSITE = -0.3
+"""Cosine of the angle between shafts from which on two instruments cannot be the same."""
+
+
 @dataclass
 class _Track:
     track_id: int
     slot: str
     points: FloatArray
+    direction: FloatArray
     seen_s: float
+
+    def see(self, points: FloatArray, direction: FloatArray, stamp_s: float) -> None:
+        """Take over what was seen; the direction follows slowly, so that one wrongly grouped frame does not turn it."""
+        seen = np.asarray(np.isfinite(points).all(axis=1))
+        self.points = np.where(seen[:, None], points, self.points)
+        if np.isfinite(direction).all():
+            known = bool(np.isfinite(self.direction).all())
+            self.direction = self.direction + _TURN * (direction - self.direction) if known else direction
+        self.seen_s = stamp_s
 
 
 @dataclass(frozen=True)
@@ -34,8 +49,9 @@ class Identity:
 class TrackAssigner:
     """Gives instruments identities that last.
 
-    Instruments are matched to the tracks of the last frames, the nearest pair first, where the distance is the mean over the
-    landmarks that both have. A new instrument gets a new number, which no other gets until :meth:`reset`, and a slot.
+    Instruments are matched to the tracks of the last frames, the nearest pair first, where the distance is the mean over
+    the landmarks that both have, made larger by a turn of the shaft: at a crossing the tips say little and the shafts all.
+    A new instrument gets a new number, which no other gets until :meth:`reset`, and a slot.
 
     Args:
         slots: Names of the slots by where an instrument comes from: leftmost first.
@@ -73,7 +89,7 @@ class TrackAssigner:
             self.tracks = []
         self.last_s = stamp_s
         self.tracks = [t for t in self.tracks if stamp_s - t.seen_s <= self.max_age_s]
-        matches = self._match(instruments, self.gate * math.hypot(*size))
+        matches = self._match(instruments, directions, self.gate * math.hypot(*size))
         taken = {track.slot for track in matches.values()}
         origins = [_comes_from(points, d, size[1]) for points, d in zip(instruments, directions, strict=True)]
         fresh = sorted((k for k in range(len(instruments)) if k not in matches), key=lambda k: origins[k])
@@ -81,27 +97,26 @@ class TrackAssigner:
             slot = self._slot(origins[k], len(instruments), rank, taken)
             # A track that is out of sight gives its slot back to who takes it.
             self.tracks = [t for t in self.tracks if t.slot != slot or any(t is m for m in matches.values())]
-            matches[k] = _Track(self.next_id, slot, instruments[k], stamp_s)
+            matches[k] = _Track(self.next_id, slot, instruments[k], directions[k], stamp_s)
             self.tracks.append(matches[k])
             self.next_id += 1
             taken.add(slot)
         for k, track in matches.items():
-            seen = np.asarray(np.isfinite(instruments[k]).all(axis=1))
-            track.points = np.where(seen[:, None], instruments[k], track.points)
-            track.seen_s = stamp_s
+            track.see(instruments[k], directions[k], stamp_s)
         return [Identity(matches[k].track_id, matches[k].slot) for k in range(len(instruments))]
 
-    def _match(self, instruments: Sequence[FloatArray], gate: float) -> dict[int, _Track]:
-        """Pair instruments and tracks, the nearest first, none farther apart than the gate."""
-        pairs = sorted(
-            (_distance(points, track.points), row, column)
-            for row, points in enumerate(instruments)
-            for column, track in enumerate(self.tracks)
-        )
+    def _match(self, instruments: Sequence[FloatArray], directions: Sequence[FloatArray], gate: float) -> dict[int, _Track]:
+        """Pair instruments and tracks, the nearest first, none farther apart than the gate or turned about."""
+        pairs = []
+        for row, (points, direction) in enumerate(zip(instruments, directions, strict=True)):
+            for column, track in enumerate(self.tracks):
+                distance, cosine = _distance(points, track.points), _cosine(direction, track.direction)
+                if distance <= gate and cosine > _OPPOSITE:
+                    pairs.append((distance + 0.5 * gate * (1.0 - cosine), row, column))
         matches: dict[int, _Track] = {}
         used: set[int] = set()
-        for distance, row, column in pairs:
-            if distance <= gate and row not in matches and column not in used:
+        for _, row, column in sorted(pairs):
+            if row not in matches and column not in used:
                 matches[row] = self.tracks[column]
                 used.add(column)
         return matches
@@ -120,6 +135,12 @@ def _distance(a: FloatArray, b: FloatArray) -> float:
     if not both.any():
         return float("inf")
     return float(np.linalg.norm(a[both] - b[both], axis=1).mean())
+
+
+def _cosine(a: FloatArray, b: FloatArray) -> float:
+    """Of the angle between two directions; 1 where one of them is unknown."""
+    length = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(a @ b) / length if np.isfinite(length) and length > 0 else 1.0
 
 
 def _comes_from(points: FloatArray, direction: FloatArray, width: int) -> float:

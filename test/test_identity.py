@@ -37,6 +37,19 @@ def test_identities_last_through_crossing_and_change_of_order() -> None:
         assert [found[1], found[0]] == first
 
 
+def test_heads_that_meet_keep_their_shafts() -> None:
+    """Two tips cross and one instrument is hidden for a while; what is seen again has the identity of its own shaft."""
+    assigner = TrackAssigner()
+    left, right = assigner.update([at(100), at(600)], [RIGHTWARDS, LEFTWARDS], SIZE, 0.0)
+    for step in range(1, 11):
+        seen = [at(100 + 22 * step), at(600 - 25 * step)]
+        assert assigner.update(seen, [RIGHTWARDS, LEFTWARDS], SIZE, 0.04 * step) == [left, right]
+    assert assigner.update([at(325)], [LEFTWARDS], SIZE, 0.44) == [right]
+    assert assigner.update([at(345), at(330)], [LEFTWARDS, RIGHTWARDS], SIZE, 0.48) == [right, left]
+    (other,) = assigner.update([at(330)], [np.array([0.9, 0.1])], SIZE, 0.52)
+    assert other == left
+
+
 def test_a_short_gap_keeps_and_a_long_gap_ends_a_track() -> None:
     assigner = TrackAssigner(max_age_s=1.0)
     (first,) = assigner.update([at(100)], [RIGHTWARDS], SIZE, 0.0)
