@@ -1,3 +1,8 @@
+import signal
+import subprocess
+import sys
+import time
+
 import pytest
 
 pytest.importorskip("rclpy")
@@ -42,6 +47,33 @@ def test_how_a_process_ends(ros_environment, capsys, work, status, words):
     assert error.startswith(words)
     assert error.count("\n") == (1 if words else 0)
     assert not rclpy.ok()
+
+
+WORK = """
+import sys, time
+from csl_tracker.node.running import run
+
+def work():
+    print("at work", flush=True)
+    try:
+        time.sleep(60)
+    finally:
+        time.sleep(1)
+        print("cleaned up", flush=True)
+
+sys.exit(run("name", work, ["program"]))
+"""
+
+
+def test_a_second_interrupt_does_not_break_the_clean_up(ros_environment):
+    """The terminal and ``ros2 launch`` each send SIGINT to the node."""
+    process = subprocess.Popen([sys.executable, "-c", WORK], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "at work\n"
+    for _ in range(3):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+    output, error = process.communicate(timeout=30)
+    assert (output, error, process.returncode) == ("cleaned up\n", "", 0)
 
 
 def test_malformed_arguments(ros_environment, capsys):
