@@ -17,7 +17,10 @@ FloatArray = npt.NDArray[np.float64]
 
 _TURN = 0.2
 _OPPOSITE = -0.3
-"""Cosine of the angle between shafts from which on two instruments cannot be the same."""
+"""Cosine of the angle between shafts from which on two instruments are hardly the same."""
+
+_PATIENCE = 5
+"""Frames for which an instrument may point the other way: at a crossing peaks are grouped wrongly now and then."""
 
 
 @dataclass
@@ -27,15 +30,20 @@ class _Track:
     points: FloatArray
     direction: FloatArray
     seen_s: float
+    turned: int = 0
 
     def see(self, points: FloatArray, direction: FloatArray, stamp_s: float) -> None:
-        """Take over what was seen; the direction follows slowly, so that one wrongly grouped frame does not turn it."""
+        """Take over what was seen; the direction follows slowly, and not at all where it points the other way."""
         seen = np.asarray(np.isfinite(points).all(axis=1))
         self.points = np.where(seen[:, None], points, self.points)
+        self.seen_s = stamp_s
+        if _cosine(direction, self.direction) < _OPPOSITE:
+            self.turned += 1
+            return
+        self.turned = 0
         if np.isfinite(direction).all():
             known = bool(np.isfinite(self.direction).all())
             self.direction = self.direction + _TURN * (direction - self.direction) if known else direction
-        self.seen_s = stamp_s
 
 
 @dataclass(frozen=True)
@@ -106,12 +114,12 @@ class TrackAssigner:
         return [Identity(matches[k].track_id, matches[k].slot) for k in range(len(instruments))]
 
     def _match(self, instruments: Sequence[FloatArray], directions: Sequence[FloatArray], gate: float) -> dict[int, _Track]:
-        """Pair instruments and tracks, the nearest first, none farther apart than the gate or turned about."""
+        """Pair instruments and tracks, the nearest first, none farther apart than the gate or turned about for long."""
         pairs = []
         for row, (points, direction) in enumerate(zip(instruments, directions, strict=True)):
             for column, track in enumerate(self.tracks):
                 distance, cosine = _distance(points, track.points), _cosine(direction, track.direction)
-                if distance <= gate and cosine > _OPPOSITE:
+                if distance <= gate and (cosine >= _OPPOSITE or track.turned < _PATIENCE):
                     pairs.append((distance + 0.5 * gate * (1.0 - cosine), row, column))
         matches: dict[int, _Track] = {}
         used: set[int] = set()

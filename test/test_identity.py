@@ -50,6 +50,22 @@ def test_heads_that_meet_keep_their_shafts() -> None:
     assert other == left
 
 
+def test_a_wrongly_grouped_frame_changes_nobody_and_a_lasting_turn_does() -> None:
+    assigner = TrackAssigner()
+    left, right = assigner.update([at(300, 100), at(400, 160)], [RIGHTWARDS, LEFTWARDS], SIZE, 0.0)
+    for step in range(1, 4):
+        found = assigner.update([at(310, 100), at(390, 160)], [LEFTWARDS, RIGHTWARDS], SIZE, 0.04 * step)
+        assert {identity.slot for identity in found} == {"left", "right"}
+        assert {identity.track_id for identity in found} == {1, 2}
+    assert assigner.update([at(310, 100), at(390, 160)], [RIGHTWARDS, LEFTWARDS], SIZE, 0.2) == [left, right]
+    # The left one is gone for good, and the right one comes to where it was.
+    (found, *_) = [assigner.update([at(330, 110)], [LEFTWARDS], SIZE, 2.0 + 0.04 * step) for step in range(3)]
+    assert (found[0].slot, found[0].track_id) == ("right", 3)
+    for step in range(20):
+        (turned,) = assigner.update([at(330, 110)], [RIGHTWARDS], SIZE, 2.2 + 0.04 * step)
+    assert (turned.slot, turned.track_id) == ("left", 4)
+
+
 def test_a_short_gap_keeps_and_a_long_gap_ends_a_track() -> None:
     assigner = TrackAssigner(max_age_s=1.0)
     (first,) = assigner.update([at(100)], [RIGHTWARDS], SIZE, 0.0)
