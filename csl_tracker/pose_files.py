@@ -9,18 +9,18 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TextIO
 
 from csl_tracker.errors import DatasetError
 from csl_tracker.instruments import InstrumentSet
+from csl_tracker.output import AtomicOutput
 from csl_tracker.results import InstrumentEstimate, TrackingResult
 
 _CSV_FIELDS = ("frame", "stamp_s", "track_id", "slot", "confidence", "shaft_angle_rad")
 _LANDMARK_FIELDS = ("x", "y", "confidence", "visible")
 
 
-class PoseFiles:
+class PoseFiles(AtomicOutput):
     """Writes a CSV and a JSON side by side, frame by frame, under temporary names until they are closed.
 
     The CSV has a row for every instrument in a frame, and four columns for every landmark; ``x`` and ``y`` are empty where the
@@ -116,15 +116,6 @@ class PoseFiles:
                     " choose another folder."
                 ) from error
             raise
-
-    def __enter__(self) -> PoseFiles:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.abort()
 
 
 def _number(value: float, digits: int = 4) -> float | None:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from csl_tracker.engines import Engine, create_engine
+from csl_tracker.engines.base import PixelMap
 from csl_tracker.errors import ConfigError, ImageError
 from csl_tracker.grouping import Group, Grouper
 from csl_tracker.heatmaps import decode
@@ -125,7 +126,7 @@ class Tracker:
         output = self.engine.run(image, segmentation)
         peaks = decode(output.heatmaps, self.model.description.heatmap, self.max_instruments)
         groups = self.grouper.group(peaks, output.foreground, self.always_report)
-        landmarks = [self._landmarks(group, output.to_source.points, output.to_source.covariances) for group in groups]
+        landmarks = [self._landmarks(group, output.to_source) for group in groups]
         size = (image.shape[0], image.shape[1])
         directions = [self._direction(found) for found in landmarks]
         identities = self.assigner.update([_seen_points(found) for found in landmarks], directions, size, stamp)
@@ -135,7 +136,7 @@ class Tracker:
         )
         return TrackingResult(instruments, output.label_map, size, time.perf_counter() - start)
 
-    def _landmarks(self, group: Group, to_points, to_covariances) -> tuple[LandmarkEstimate, ...]:  # type: ignore[no-untyped-def]
+    def _landmarks(self, group: Group, to_source: PixelMap) -> tuple[LandmarkEstimate, ...]:
         sure = [peak is not None and peak.confidence >= self.confidence_threshold for peak in group]
         # A best guess that the working tracker would not report as an instrument counts as unseen when it is measured, too.
         is_instrument = sum(sure) >= self.grouper.min_landmarks
@@ -144,8 +145,8 @@ class Tracker:
             if peak is None:
                 estimates.append(LandmarkEstimate(name, math.nan, math.nan, np.full((2, 2), math.nan), 0.0, False))
                 continue
-            x, y = to_points((peak.x, peak.y))
-            covariance = to_covariances(peak.covariance)
+            x, y = to_source.points((peak.x, peak.y))
+            covariance = to_source.covariances(peak.covariance)
             visible = is_instrument and peak.confidence >= self.confidence_threshold
             estimates.append(LandmarkEstimate(name, float(x), float(y), covariance, peak.confidence, visible))
         return tuple(estimates)

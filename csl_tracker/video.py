@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import av
@@ -21,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from csl_tracker.errors import DatasetError
+from csl_tracker.output import AtomicOutput
 from csl_tracker.pixels import Size
 
 Image = npt.NDArray[np.uint8]
@@ -185,7 +185,7 @@ class VideoReader:
         return np.asarray(image if self._gray else cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-class VideoWriter:
+class VideoWriter(AtomicOutput):
     """Writes frames as an H.264 video (yuv420p) under a temporary name, which becomes ``path`` when it is closed.
 
     As a context manager it keeps the video when the block ends well and leaves nothing when the block raises. An odd width or
@@ -290,15 +290,6 @@ class VideoWriter:
                     " disk, or choose another folder."
                 ) from error
             raise
-
-    def __enter__(self) -> VideoWriter:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.abort()
 
     def _add_stream(self, size: Size) -> Any:
         name = next(name for name in _ENCODERS if name in av.codec.codecs_available)

@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +23,7 @@ from csl_tracker.bags.messages import GroundTruth, bag_types, make_header, make_
 from csl_tracker.bags.types import typestore
 from csl_tracker.datasets.sample import Sequence
 from csl_tracker.errors import BagError
+from csl_tracker.output import AtomicOutput
 from csl_tracker.video import VideoReader
 
 Image = npt.NDArray[np.uint8]
@@ -51,7 +51,7 @@ def qos(reliable: bool, depth: int) -> Qos:
     )
 
 
-class BagWriter:
+class BagWriter(AtomicOutput):
     """Writes an mcap bag under a temporary name, which becomes ``path`` when it is closed.
 
     A path that ends in ``.mcap`` becomes one file (an older one is replaced); any other becomes a bag folder with
@@ -167,15 +167,6 @@ class BagWriter:
             with contextlib.suppress(Exception):
                 self._writer.abort()
             shutil.rmtree(self._work, ignore_errors=True)
-
-    def __enter__(self) -> BagWriter:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.abort()
 
 
 @dataclass(frozen=True)

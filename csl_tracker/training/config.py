@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -243,8 +242,6 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if len(arguments) != len(value):
             raise ConfigError(f"{where} is {value!r}; give {len(arguments)} values.")
         return tuple(_convert(a, item, where) for a, item in zip(arguments, value, strict=True))
-    if isinstance(hint, types.UnionType):
-        return value
     if hint is bool:
         if not isinstance(value, bool):
             raise ConfigError(f"{where} is {value!r}; give true or false.")

@@ -88,7 +88,7 @@ def train(config: TrainConfig, command: str, resume: bool = True) -> Path:
     # What Lightning says at level INFO is about itself.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    # The tails of the Gaussians and of Adam's moments are denormal numbers, with which a CPU computes many times slower.
+    # The tails of the Gaussians and of Adam's moments are denormal numbers, which some CPUs handle slowly.
     torch.set_flush_denormal(True)
     if config.threads:
         torch.set_num_threads(config.threads)

@@ -1,5 +1,6 @@
 """Real runs of a small network on synthetic frames: to the end, killed and taken up again, and with a loss that explodes."""
 
+import json
 import os
 import signal
 import subprocess
@@ -97,6 +98,27 @@ def test_two_devices_share_a_run(tmp_path: Path) -> None:
     command = [*_train_command(config, tmp_path / "out"), "devices=2", "steps=2", "workers=0"]
     subprocess.run(command, check=True, capture_output=True, timeout=300)
     assert load_weights(tmp_path / "out" / "last.safetensors").description.provenance["steps"] == 2
+
+
+RANK = """
+import sys
+from torch import distributed
+from csl_tracker.training.data import StepSampler
+
+distributed.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=int(sys.argv[2]), world_size=2)
+print([list(StepSampler(2, 3, lambda: done)) for done in (0, 2)])
+"""
+
+
+def test_two_devices_never_read_the_same_sample(tmp_path: Path) -> None:
+    """A real process group: together the two read every sample of both epochs once."""
+    ranks = [
+        subprocess.Popen([sys.executable, "-c", RANK, str(tmp_path / "group"), str(rank)], stdout=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    read = [json.loads(process.communicate(timeout=120)[0]) for process in ranks]
+    for epoch in range(2):
+        assert sorted(read[0][epoch] + read[1][epoch]) == list(range(12 * epoch, 12 * epoch + 12))
 
 
 def test_the_sampler_goes_on_where_the_last_epoch_ended() -> None:
