@@ -39,6 +39,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Every test draws the same random tensors in every run."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def make_weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """A function that writes random weights and returns their path; keywords change the description."""
