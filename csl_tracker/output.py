@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from csl_tracker.errors import DatasetError
+
+JSON_DECIMALS = 6
+_NUMBERS = re.compile(r'\[\n([^\[\]{}"]*)\]')  # a list without text, lists or objects in it
 
 T = TypeVar("T", bound="AtomicOutput")
 
@@ -31,3 +41,52 @@ class AtomicOutput(ABC):
             self.close()
         else:
             self.abort()
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write a report atomically, floats rounded to six decimals, a list of numbers on one line.
+
+    Raises:
+        DatasetError: The file cannot be written.
+        ValueError: A float is NaN or infinite, for which JSON has no words.
+    """
+    text = json.dumps(_rounded(data), indent=2, allow_nan=False)
+    # Strings hold no raw newline, so that a bracket before one is always a list's.
+    write_text(path, _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, and the folders above it.
+
+    Raises:
+        DatasetError: The file cannot be written.
+    """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically, and the folders above it.
+
+    Raises:
+        DatasetError: The file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.part{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise DatasetError(f"The file {path} cannot be written ({error.strerror}); choose a folder that can be.") from error
+    finally:
+        if temporary.parent.is_dir():
+            temporary.unlink(missing_ok=True)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, JSON_DECIMALS)
+    if isinstance(value, Mapping):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    return value

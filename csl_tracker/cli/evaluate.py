@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from csl_tracker.datasets.registry import DATASETS, FileSequence, open_dataset
-from csl_tracker.errors import ConfigError, DatasetError
+from csl_tracker.errors import ConfigError
 from csl_tracker.evaluation.sequence import SequenceEvaluator
+from csl_tracker.output import write_json
 from csl_tracker.provenance import machine, portable_command, sha256_of, versions
 
 if TYPE_CHECKING:
     from csl_tracker.tracker import Tracker
 
 HELP = "measure weights on the labelled sequences of a dataset"
-_DECIMALS = 6
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -138,24 +136,6 @@ def format_table(sequences: dict[str, dict[str, Any]]) -> str:
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
-def write_json(path: Path, data: dict[str, Any]) -> None:
-    """Write a report atomically, floats rounded to six decimals.
-
-    Raises:
-        DatasetError: The file cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.part{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(_rounded(data), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DatasetError(f"The file {path} cannot be written ({error.strerror}); choose a folder that can be.") from error
-    finally:
-        if temporary.parent.is_dir():
-            temporary.unlink(missing_ok=True)
-
-
 def _tracker(tracker: Tracker | None, weights: Path, count: int, args: argparse.Namespace) -> Tracker:
     from csl_tracker.tracker import Tracker
 
@@ -180,13 +160,3 @@ def _localisation(figures: dict[str, Any]) -> Sequence[str]:
 
 def _text(value: float | None, digits: int = 3) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, float):
-        return round(value, _DECIMALS)
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
-    return value

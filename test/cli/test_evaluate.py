@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from csl_tracker.cli.evaluate import format_table, write_json
+from csl_tracker.cli.evaluate import format_table
 from csl_tracker.cli.main import main
-from csl_tracker.errors import DatasetError
 from csl_tracker.instruments import ENDOVIS, InstrumentSet
 from csl_tracker.networks import NetworkConfig
 from csl_tracker.video import VideoWriter
@@ -122,22 +121,6 @@ def test_only_the_named_sequences(dataset: Path, random_weights: Path, tmp_path:
     report = json.loads(out.read_text())
     assert list(report["sequences"]) == ["Dataset5"]
     assert report["sequences"]["Dataset5"]["max_instruments"] == 3
-
-
-def test_json_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DatasetError, match="cannot be written"):
-        write_json(tmp_path / "file" / "figures.json", {})
-
-
-def test_json_rounds_floats_and_keeps_the_old_file_when_it_fails(tmp_path: Path) -> None:
-    path = tmp_path / "figures.json"
-    write_json(path, {"a": [1 / 3, None, 2], "b": {"c": 0.1}})
-    assert json.loads(path.read_text()) == {"a": [0.333333, None, 2], "b": {"c": 0.1}}
-    with pytest.raises(ValueError, match="JSON"):
-        write_json(path, {"a": float("nan")})
-    assert json.loads(path.read_text())["b"] == {"c": 0.1}
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_table_shows_a_dash_for_what_was_not_measured() -> None:
