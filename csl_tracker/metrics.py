@@ -143,21 +143,22 @@ def class_overlap(predicted: LabelMap, truth: LabelMap, label: int) -> Overlap:
 
 
 def summary(values: npt.ArrayLike) -> dict[str, float | None]:
-    """Mean, median, 90th percentile (linear interpolation) and maximum.
+    """Mean, median, 90th and 95th percentile (linear interpolation) and maximum.
 
     Args:
         values: Any shape; NaN is left out.
 
     Returns:
-        ``mean``, ``median``, ``p90``, ``max``; None without any value.
+        ``mean``, ``median``, ``p90``, ``p95``, ``max``; None without any value.
     """
     numbers = np.asarray(values, np.float64).ravel()
     numbers = numbers[np.isfinite(numbers)]
     if not numbers.size:
-        return {"mean": None, "median": None, "p90": None, "max": None}
+        return {"mean": None, "median": None, "p90": None, "p95": None, "max": None}
     return {
         "mean": float(numbers.mean()),
         "median": float(np.median(numbers)),
         "p90": float(np.percentile(numbers, 90)),
+        "p95": float(np.percentile(numbers, 95)),
         "max": float(numbers.max()),
     }

@@ -22,7 +22,7 @@ def test_shares_of_nothing_are_none(function) -> None:
 
 
 def test_summary_of_nothing_is_none() -> None:
-    assert metrics.summary([NAN, NAN]) == {"mean": None, "median": None, "p90": None, "max": None}
+    assert metrics.summary([NAN, NAN]) == {"mean": None, "median": None, "p90": None, "p95": None, "max": None}
 
 
 def test_errors_against_scipy() -> None:
@@ -101,4 +101,5 @@ def test_empty_masks(predicted: int, truth: int, expected: tuple[float, float, f
 
 def test_summary_leaves_out_what_is_not_there() -> None:
     result = metrics.summary([4.0, NAN, 1.0, 2.0, 3.0])
-    assert result == {"mean": 2.5, "median": 2.5, "p90": pytest.approx(stats.scoreatpercentile([1, 2, 3, 4], 90)), "max": 4.0}
+    p90, p95 = (pytest.approx(stats.scoreatpercentile([1, 2, 3, 4], q)) for q in (90, 95))
+    assert result == {"mean": 2.5, "median": 2.5, "p90": p90, "p95": p95, "max": 4.0}

@@ -8,12 +8,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
-from csl_tracker.datasets.registry import DATASETS, FileSequence, open_dataset
+from csl_tracker.datasets.registry import DATASETS, open_dataset
 from csl_tracker.errors import ConfigError
-from csl_tracker.evaluation.sequence import SequenceEvaluator
+from csl_tracker.evaluation.sequence import evaluate_sequence
 from csl_tracker.output import write_json
+from csl_tracker.pixels import Size
 from csl_tracker.provenance import machine, portable_command, sha256_of, versions
 
 if TYPE_CHECKING:
@@ -37,6 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         metavar="N",
         help="instruments looked for in a frame; auto: as many as the sequence has, as in the paper (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--reference-size",
+        type=_size,
+        metavar="HxW",
+        help="state distances in px of an image of this size, such as 480x640 for the paper's (default: the source image's)",
     )
 
 
@@ -63,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         count = len(sequence.slots) if args.max_instruments == "auto" else args.max_instruments
         tracker = _tracker(tracker, weights, count, args)
         report["sequences"][sequence.name] = {
-            **evaluate_sequence(tracker, sequence),
+            **evaluate_sequence(tracker, sequence, reference_size=args.reference_size),
             "max_instruments": count,
             "input_sha256": sha256_of(sequence.files),
         }
@@ -82,25 +87,6 @@ def run(args: argparse.Namespace) -> int:
         write_json(args.json, report)
         print(f"wrote {args.json}")
     return 0
-
-
-def evaluate_sequence(tracker: Tracker, sequence: FileSequence) -> dict[str, Any]:
-    """Track a whole sequence and score it.
-
-    Args:
-        tracker: With ``always_report``, so that no gate hides a miss.
-        sequence: The labelled sequence.
-
-    Raises:
-        WeightsError: The weights are for other landmarks or classes than the sequence's.
-        DatasetError: The sequence cannot be read to its end.
-    """
-    evaluator = SequenceEvaluator(sequence, tracker.model.instruments)
-    tracker.reset()
-    for sample in tqdm(sequence, total=len(sequence), desc=sequence.name, unit="frame", leave=False, disable=None):
-        wants_mask = sample.label_map is not None
-        evaluator.add(sample, tracker.track(sample.image, sample.stamp_ns * 1e-9, segmentation=wants_mask))
-    return evaluator.report()
 
 
 def format_table(sequences: dict[str, dict[str, Any]]) -> str:
@@ -150,6 +136,13 @@ def _instruments(text: str) -> int | str:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is neither 'auto' nor a number from 1 on")
     return int(text)
+
+
+def _size(text: str) -> Size:
+    height, cross, width = text.partition("x")
+    if not (cross and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; give height x width in px, such as 480x640")
+    return int(height), int(width)
 
 
 def _localisation(figures: dict[str, Any]) -> Sequence[str]:

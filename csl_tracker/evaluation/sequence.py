@@ -11,6 +11,9 @@ How the figures are made:
   mean error cannot hold them.
 * Figures at the level of the sequence pool all landmarks of all instruments; ``landmarks.NAME`` has those of one landmark.
 * A landmark with a second annotation (``center`` with ``tracked_point``) is scored against both.
+* A model without segmentation, or a sequence without masks, has no DICE (None); its landmarks are scored all the same.
+* Distances are in px of the source image, or of a reference image to which x and y are scaled before a distance is taken.
+  Instruments are matched in px of the source either way, so that nothing but the distances depends on it.
 """
 
 from __future__ import annotations
@@ -19,36 +22,48 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
 from csl_tracker import metrics
 from csl_tracker.datasets.registry import select_landmarks
 from csl_tracker.datasets.sample import Sample, Sequence
+from csl_tracker.errors import DatasetError
 from csl_tracker.instruments import InstrumentSet
-from csl_tracker.pixels import FloatArray
+from csl_tracker.pixels import FloatArray, Resize, Size
 from csl_tracker.results import TrackingResult
+
+if TYPE_CHECKING:
+    from csl_tracker.tracker import Tracker
 
 THRESHOLD_PX = 20.0
 KBB_ALPHA = 0.15
 CURVE_PX = (5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0)
 SECOND_ANNOTATIONS: Mapping[str, str] = {"center": "tracked_point"}
 """Landmark of a model -> landmark of a dataset that is meant to be the same point, annotated by others."""
+_OVERLAP_KEYS = ("dice", "precision", "recall")
+_PX_DECIMALS = 2
+_SHARE_DECIMALS = 4
 
 
 @dataclass
 class _Tally:
     """What was seen of one landmark, or of all."""
 
-    errors: list[float] = field(default_factory=list)  # px, one a visible truth; NaN without any guess
+    frames: list[int] = field(default_factory=list)  # one a visible truth, as are the next four
+    slots: list[int] = field(default_factory=list)
+    errors: list[float] = field(default_factory=list)  # px; NaN without any guess
     sides: list[float] = field(default_factory=list)  # px, the box of each error's instrument; NaN without a box
-    missed: int = 0
+    missed: list[bool] = field(default_factory=list)
     absent: int = 0
     reported_absent: int = 0
 
     def extend(self, other: _Tally) -> None:
+        self.frames += other.frames
+        self.slots += other.slots
         self.errors += other.errors
         self.sides += other.sides
         self.missed += other.missed
@@ -65,8 +80,17 @@ class _Tally:
             f"threshold_score_{THRESHOLD_PX:g}px": metrics.threshold_score(self.errors, THRESHOLD_PX),
             "threshold_scores_px": {f"{t:g}": score for t, score in zip(CURVE_PX, curve, strict=True)},
             f"kbb_{KBB_ALPHA:g}": metrics.kbb_score(self.errors, self.sides, KBB_ALPHA),
-            "miss_rate": self.missed / len(self.errors) if self.errors else None,
+            "miss_rate": float(np.mean(self.missed)) if self.missed else None,
             "false_positive_rate": self.reported_absent / self.absent if self.absent else None,
+        }
+
+    def details(self) -> dict[str, list[Any]]:
+        return {
+            "frame": list(self.frames),
+            "slot": list(self.slots),
+            "error_px": [_px(error) for error in self.errors],
+            "box_px": [_px(side) for side in self.sides],
+            "missed": [int(missed) for missed in self.missed],
         }
 
 
@@ -76,14 +100,17 @@ class SequenceEvaluator:
     Args:
         sequence: The labelled sequence.
         instruments: The landmarks and classes of the model, in its order.
+        reference_size: (height, width) of the image in whose px distances are stated; the source image's when None. The paper
+            works on 640x480, so that its px are not those of a 720x576 video.
 
     Raises:
         WeightsError: The model has landmarks or classes that the sequence lacks.
     """
 
-    def __init__(self, sequence: Sequence, instruments: InstrumentSet) -> None:
+    def __init__(self, sequence: Sequence, instruments: InstrumentSet, reference_size: Size | None = None) -> None:
         self._selected = select_landmarks(sequence, instruments)
         self._instruments = instruments
+        self._reference_size = reference_size
         self._tallies = {name: _Tally() for name in instruments.landmarks}
         self._second = {
             name: (instruments.landmarks.index(name), sequence.landmarks.index(other))
@@ -92,6 +119,7 @@ class SequenceEvaluator:
         }
         self._second_errors: dict[str, list[float]] = {name: [] for name in self._second}
         self._annotator_distances: dict[str, list[float]] = {name: [] for name in self._second}
+        self._segmented: list[int] = []
         self._tool: list[metrics.Overlap] = []
         self._classes: dict[str, list[metrics.Overlap]] = {name: [] for name in instruments.classes[1:]}
         self._frames = 0
@@ -112,14 +140,17 @@ class SequenceEvaluator:
         truth = self._selected.convert(sample)
         guesses, reported = self._as_arrays(result)
         match = match_instruments(guesses, truth.landmarks)
+        scale = np.ones(2) if self._reference_size is None else Resize(result.size, self._reference_size).scale
         self._frames += 1
         self._extra += sum(bool(reported[p].any()) for p in range(len(reported)) if p not in match)
         for slot, prediction in enumerate(match):
             guess = np.full(truth.landmarks.shape[1:], np.nan) if prediction is None else guesses[prediction]
             seen = np.zeros(len(guess), bool) if prediction is None else reported[prediction]
-            self._add_instrument(guess, seen, truth.landmarks[slot], truth.labelled[slot])
-            self._add_second(guess, sample.landmarks[slot], truth.landmarks[slot])
+            true = truth.landmarks[slot] * scale
+            self._add_instrument((sample.frame, slot), guess * scale, seen, true, truth.labelled[slot])
+            self._add_second(guess * scale, sample.landmarks[slot] * scale, true)
         if truth.label_map is not None and result.label_map is not None:
+            self._segmented.append(sample.frame)
             self._tool.append(metrics.tool_overlap(result.label_map, truth.label_map))
             for label, name in enumerate(self._instruments.classes[1:], start=1):
                 self._classes[name].append(metrics.class_overlap(result.label_map, truth.label_map, label))
@@ -131,6 +162,7 @@ class SequenceEvaluator:
             everything.extend(tally)
         return {
             "frames": self._frames,
+            "reference_size": None if self._reference_size is None else list(self._reference_size),
             "segmented_frames": len(self._tool),
             **_mean_overlap(self._tool),
             "classes": {name: _mean_overlap(overlaps) for name, overlaps in self._classes.items()},
@@ -148,6 +180,21 @@ class SequenceEvaluator:
             },
         }
 
+    def details(self) -> dict[str, Any]:
+        """Raw figures, from which curves and paired comparisons are made.
+
+        Returns:
+            ``dice``, ``precision``, ``recall``: one share for every segmented frame, whose numbers are ``segmented_frame``; all
+            four are None where nothing was segmented. ``landmarks``: name -> ``frame``, ``slot`` (index of the true
+            instrument), ``error_px`` (None: no guess at all), ``box_px`` (longer side of the true landmarks' box; None: no box)
+            and ``missed`` (1: not reported at the working threshold), one entry for every visible truth.
+        """
+        shares: dict[str, Any] = dict.fromkeys(("segmented_frame", *_OVERLAP_KEYS))
+        if self._tool:
+            shares = {key: [round(getattr(o, key), _SHARE_DECIMALS) for o in self._tool] for key in _OVERLAP_KEYS}
+            shares["segmented_frame"] = list(self._segmented)
+        return {**shares, "landmarks": {name: tally.details() for name, tally in self._tallies.items()}}
+
     def _as_arrays(self, result: TrackingResult) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
         names = self._instruments.landmarks
         guesses = np.full((len(result.instruments), len(names), 2), np.nan)
@@ -160,8 +207,14 @@ class SequenceEvaluator:
         return guesses, reported
 
     def _add_instrument(
-        self, guess: FloatArray, reported: npt.NDArray[np.bool_], truth: FloatArray, labelled: npt.NDArray[np.bool_]
+        self,
+        unit: tuple[int, int],
+        guess: FloatArray,
+        reported: npt.NDArray[np.bool_],
+        truth: FloatArray,
+        labelled: npt.NDArray[np.bool_],
     ) -> None:
+        """Tally one true instrument; ``unit`` is its frame and its slot."""
         side = metrics.bounding_box_side(truth)
         errors = metrics.landmark_errors(guess, truth)
         present = np.isfinite(truth[:, 0]) & np.isfinite(truth[:, 1])
@@ -169,9 +222,11 @@ class SequenceEvaluator:
             if not labelled[index]:
                 continue
             if present[index]:
+                tally.frames.append(unit[0])
+                tally.slots.append(unit[1])
                 tally.errors.append(float(errors[index]))
                 tally.sides.append(math.nan if side is None else side)
-                tally.missed += not reported[index]
+                tally.missed.append(not reported[index])
             else:
                 tally.absent += 1
                 tally.reported_absent += bool(reported[index])
@@ -182,6 +237,46 @@ class SequenceEvaluator:
                 self._second_errors[name].append(float(metrics.landmark_errors(guess[index], all_truth[other])))
                 if np.isfinite(truth[index]).all():
                     self._annotator_distances[name].append(float(metrics.landmark_errors(truth[index], all_truth[other])))
+
+
+def evaluate_sequence(
+    tracker: Tracker,
+    sequence: Sequence,
+    frames: range | None = None,
+    reference_size: Size | None = None,
+    details: bool = False,
+) -> dict[str, Any]:
+    """Track a sequence and score it.
+
+    Args:
+        tracker: With ``always_report``, so that no gate hides a miss.
+        sequence: The labelled sequence.
+        frames: The frames to track and to score, such as the second half; all when None.
+        reference_size: (height, width) of the image in whose px distances are stated; the source image's when None.
+        details: Add the raw figures as ``details``.
+
+    Raises:
+        WeightsError: The weights are for other landmarks or classes than the sequence's.
+        DatasetError: The sequence cannot be read to its end, or does not have the frames asked for.
+    """
+    wanted = range(len(sequence)) if frames is None else frames
+    if frames is not None and (not frames or min(frames) < 0 or max(frames) >= len(sequence)):
+        raise DatasetError(
+            f"The frames {frames.start} to {frames.stop - 1} of sequence {sequence.name} were asked for, which has the frames 0"
+            f" to {len(sequence) - 1}; name some of these."
+        )
+    evaluator = SequenceEvaluator(sequence, tracker.model.instruments, reference_size)
+    tracker.reset()
+    with tqdm(total=len(wanted), desc=sequence.name, unit="frame", leave=False, disable=None) as progress:
+        for index, sample in enumerate(sequence):
+            if index not in wanted:
+                continue
+            wants_mask = sample.label_map is not None
+            evaluator.add(sample, tracker.track(sample.image, sample.stamp_ns * 1e-9, segmentation=wants_mask))
+            progress.update()
+            if index == max(wanted):
+                break
+    return {**evaluator.report(), **({"details": evaluator.details()} if details else {})}
 
 
 def match_instruments(guesses: FloatArray, truth: FloatArray) -> list[int | None]:
@@ -214,5 +309,8 @@ def match_instruments(guesses: FloatArray, truth: FloatArray) -> list[int | None
 
 
 def _mean_overlap(overlaps: list[metrics.Overlap]) -> dict[str, float | None]:
-    keys = ("dice", "precision", "recall")
-    return {key: float(np.mean([getattr(o, key) for o in overlaps])) if overlaps else None for key in keys}
+    return {key: float(np.mean([getattr(o, key) for o in overlaps])) if overlaps else None for key in _OVERLAP_KEYS}
+
+
+def _px(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, _PX_DECIMALS)

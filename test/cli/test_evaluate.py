@@ -78,6 +78,27 @@ def test_impossible_number_of_instruments(dataset: Path, random_weights: Path, n
     assert info.value.code == 2
 
 
+@pytest.mark.parametrize("size", ["480", "480x", "x640", "0x640", "480x-640", "480x640x3", "a x b"])
+def test_impossible_reference_size(dataset: Path, random_weights: Path, size: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as info:
+        run(dataset, random_weights, "--reference-size", size)
+    assert info.value.code == 2
+    assert "is no size; give height x width in px, such as 480x640" in capsys.readouterr().err
+
+
+def test_distances_of_a_reference_size_are_stated_with_it(dataset: Path, random_weights: Path, tmp_path: Path) -> None:
+    figures = []
+    for name, more in (("source.json", []), ("twice.json", ["--reference-size", "256x320"])):
+        assert run(dataset, random_weights, "--sequences", "Dataset1", "--json", str(tmp_path / name), *more) == 0
+        figures.append(json.loads((tmp_path / name).read_text())["sequences"]["Dataset1"])
+    source, twice = figures
+    assert (source.pop("reference_size"), twice.pop("reference_size")) == (None, [256, 320])
+    assert twice["landmark_error_px"]["mean"] == pytest.approx(2 * source["landmark_error_px"]["mean"], abs=1e-5)
+    assert {key: twice[key] for key in ("dice", "miss_rate", "visible")} == {
+        key: source[key] for key in ("dice", "miss_rate", "visible")
+    }
+
+
 def test_weights_for_other_landmarks_leave_no_file(
     dataset: Path, make_weights: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -102,7 +123,7 @@ def test_figures_have_what_the_docs_promise(
     for key in ("dice", "precision", "recall", "threshold_score_20px", "miss_rate", "false_positive_rate"):
         assert 0 <= figures[key] <= 1, key
     assert figures["kbb_0.15"] is None  # the pose file's centre alone spans no box
-    assert {"mean", "median", "p90", "max"} == set(figures["landmark_error_px"])
+    assert {"mean", "median", "p90", "p95", "max"} == set(figures["landmark_error_px"])
     assert (figures["landmarks"]["center"]["visible"], figures["landmarks"]["center"]["absent"]) == (2, 1)
     assert figures["landmarks"]["head"]["landmark_error_px"]["mean"] is None
     assert len(report["weights"]["sha256"]) == len(report["input_sha256"]) == len(figures["input_sha256"]) == 64

@@ -3,17 +3,19 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from csl_tracker.datasets.sample import Sample
-from csl_tracker.errors import WeightsError
-from csl_tracker.evaluation.sequence import SequenceEvaluator, match_instruments
-from csl_tracker.instruments import IGNORE_LABEL, InstrumentSet
+from csl_tracker.errors import DatasetError, WeightsError
+from csl_tracker.evaluation.sequence import SequenceEvaluator, evaluate_sequence, match_instruments
+from csl_tracker.instruments import ENDOVIS, IGNORE_LABEL, InstrumentSet
 from csl_tracker.results import InstrumentEstimate, LandmarkEstimate, TrackingResult
+from csl_tracker.tracker import Tracker
 
 NAN = (math.nan, math.nan)
 MODEL = InstrumentSet(landmarks=("center", "head"), classes=("background", "shaft", "manipulator"))
@@ -38,12 +40,12 @@ class Frames:
         return iter(())
 
 
-def sample(*instruments: dict[str, Point | None], label_map: np.ndarray | None = None) -> Sample:
+def sample(*instruments: dict[str, Point | None], label_map: np.ndarray | None = None, frame: int = 0) -> Sample:
     """Instruments as landmark -> point; None is labelled absent, a missing name is not labelled."""
     names = Frames().landmarks
     points = [[item.get(name) or NAN for name in names] for item in instruments]
     labelled = [[name in item for name in names] for item in instruments]
-    return Sample(np.zeros((8, 10, 3), np.uint8), label_map, np.array(points, float), np.array(labelled), "Dataset1", 0, 0)
+    return Sample(np.zeros((8, 10, 3), np.uint8), label_map, np.array(points, float), np.array(labelled), "Dataset1", frame, 0)
 
 
 def result(*instruments: tuple[Point, Point], unsure: frozenset[int] = frozenset(), label_map: np.ndarray | None = None) -> Any:
@@ -57,11 +59,15 @@ def result(*instruments: tuple[Point, Point], unsure: frozenset[int] = frozenset
     return TrackingResult(tuple(estimates), label_map, (8, 10), 0.01)
 
 
-def evaluate(*pairs: tuple[Sample, TrackingResult]) -> dict[str, Any]:
-    evaluator = SequenceEvaluator(Frames(slots=tuple("ab"[: len(pairs[0][0].landmarks)])), MODEL)
+def evaluator_of(*pairs: tuple[Sample, TrackingResult], reference_size: tuple[int, int] | None = None) -> SequenceEvaluator:
+    evaluator = SequenceEvaluator(Frames(slots=tuple("ab"[: len(pairs[0][0].landmarks)])), MODEL, reference_size)
     for truth, said in pairs:
         evaluator.add(truth, said)
-    return evaluator.report()
+    return evaluator
+
+
+def evaluate(*pairs: tuple[Sample, TrackingResult]) -> dict[str, Any]:
+    return evaluator_of(*pairs).report()
 
 
 def test_model_with_other_landmarks() -> None:
@@ -92,7 +98,13 @@ def test_errors_pool_all_landmarks_and_stand_alone() -> None:
         (sample({"center": (0, 0), "head": (100, 0)}), result(((3, 4), (100, 30)))),
         (sample({"center": (0, 0)}), result(((0, 12), (500, 500)))),
     )
-    assert report["landmark_error_px"] == {"mean": (5 + 30 + 12) / 3, "median": 12, "p90": pytest.approx(26.4), "max": 30}
+    assert report["landmark_error_px"] == {
+        "mean": (5 + 30 + 12) / 3,
+        "median": 12,
+        "p90": pytest.approx(26.4),
+        "p95": pytest.approx(28.2),
+        "max": 30,
+    }
     assert report["landmarks"]["center"]["landmark_error_px"]["mean"] == 8.5
     assert report["landmarks"]["head"]["visible"] == 1
     assert report["threshold_score_20px"] == pytest.approx(2 / 3)
@@ -169,7 +181,7 @@ def test_second_annotation_is_scored_beside_the_first() -> None:
     )
     second = report["second_annotation"]["center_vs_tracked_point"]
     assert (second["visible"], second["landmark_error_px"]["mean"], second["landmark_error_px"]["max"]) == (2, 13, 20)
-    assert second["annotators_distance_px"] == {"mean": 10, "median": 10, "p90": 10, "max": 10}
+    assert second["annotators_distance_px"] == {"mean": 10, "median": 10, "p90": 10, "p95": 10, "max": 10}
     assert report["landmarks"]["center"]["visible"] == 2
 
 
@@ -193,3 +205,101 @@ def test_report_is_plain_json() -> None:
     truth = sample({"center": (0, 0), "head": None, "tracked_point": (1, 1)}, label_map=np.ones((8, 10), np.uint8))
     report = evaluate(*itertools.repeat((truth, result(((1, 1), NAN), label_map=np.ones((8, 10), np.uint8))), 3))
     assert json.loads(json.dumps(report, allow_nan=False)) == report
+
+
+def test_details_hold_one_entry_for_every_visible_truth() -> None:
+    mask, none = np.ones((8, 10), np.uint8), np.zeros((8, 10), np.uint8)
+    details = evaluator_of(
+        (sample({"center": (0, 0), "head": (100, 0)}, {"center": None}, frame=4), result(((3, 4), NAN), unsure=frozenset({0}))),
+        (sample({}, {"center": (1, 1)}, frame=7, label_map=mask), result(((1, 1.236), NAN), label_map=none)),
+    ).details()
+    center = {"frame": [4, 7], "slot": [0, 1], "error_px": [5.0, 0.24], "box_px": [100.0, None], "missed": [1, 0]}
+    head = {"frame": [4], "slot": [0], "error_px": [None], "box_px": [100.0], "missed": [1]}
+    assert details["landmarks"] == {"center": center, "head": head}
+    assert {key: details[key] for key in ("segmented_frame", "dice", "precision", "recall")} == {
+        "segmented_frame": [7],
+        "dice": [0.0],
+        "precision": [1.0],
+        "recall": [0.0],
+    }
+
+
+@pytest.mark.parametrize("truth", [None, np.ones((8, 10), np.uint8)])
+def test_without_segmentation_landmarks_are_scored_all_the_same(truth: np.ndarray | None) -> None:
+    evaluator = evaluator_of((sample({"center": (0, 0)}, label_map=truth), result(((3, 4), NAN))))
+    report, details = evaluator.report(), evaluator.details()
+    assert (report["segmented_frames"], report["dice"], report["classes"]["shaft"]["recall"]) == (0, None, None)
+    assert [details[key] for key in ("segmented_frame", "dice", "precision", "recall")] == [None] * 4
+    assert report["landmark_error_px"]["mean"] == 5
+
+
+def test_a_model_without_landmarks_is_scored_by_its_segmentation() -> None:
+    mask = np.ones((8, 10), np.uint8)
+    bare = replace(MODEL, landmarks=())
+    evaluator = SequenceEvaluator(Frames(), bare)
+    evaluator.add(sample({"center": (0, 0)}, label_map=mask), TrackingResult((), mask, (8, 10), 0.0))
+    report = evaluator.report()
+    assert (report["dice"], report["visible"], report["landmark_error_px"]["mean"], report["miss_rate"]) == (1, 0, None, None)
+    assert evaluator.details()["landmarks"] == {}
+
+
+def test_reference_size_scales_x_and_y_before_the_distance_and_changes_nothing_else() -> None:
+    pairs = [
+        (
+            sample({"center": (0, 0), "head": (100, 20), "tracked_point": (3, 0)}, {"center": (300, 0)}),
+            result(((306, 8), NAN), ((6, 8), (106, 20))),
+        ),
+        (sample({"center": (0, 0)}, {"center": None}), result(((90, 0), NAN), ((0, 1), NAN), unsure=frozenset({1}))),
+    ]
+    plain, evaluator = evaluator_of(*pairs), evaluator_of(*pairs, reference_size=(16, 5))  # of 8x10: y doubles, x halves
+    report = evaluator.report()
+    assert (plain.report()["reference_size"], report["reference_size"]) == (None, [16, 5])
+    center = evaluator.details()["landmarks"]["center"]
+    assert center["error_px"] == [round(math.hypot(3, 16), 2)] * 2 + [2.0]
+    assert evaluator.details()["landmarks"]["head"]["error_px"] == [3.0]
+    assert center["box_px"] == [50.0, None, None]
+    second = report["second_annotation"]["center_vs_tracked_point"]
+    assert second["landmark_error_px"]["mean"] == pytest.approx(math.hypot(1.5, 16))
+    assert second["annotators_distance_px"]["mean"] == 1.5
+    for key in ("visible", "absent", "unanswered", "miss_rate", "false_positive_rate", "extra_instruments_per_frame"):
+        assert report[key] == plain.report()[key], key
+    assert plain.details()["landmarks"]["center"]["missed"] == center["missed"]
+
+
+@dataclass
+class Video(Frames):
+    """Six frames of 128x160 px, numbered from 0."""
+
+    landmarks: tuple[str, ...] = ENDOVIS.landmarks
+    size: tuple[int, int] = (128, 160)
+
+    def __len__(self) -> int:
+        return 6
+
+    def __iter__(self) -> Iterator[Sample]:
+        rng = np.random.default_rng(0)
+        image = rng.integers(0, 256, (128, 160, 3), np.uint8)
+        for frame in range(6):
+            points = rng.uniform(10, 100, (1, 5, 2))
+            mask = np.ones((128, 160), np.uint8)
+            yield Sample(image, mask, points, np.ones((1, 5), bool), "Dataset1", frame, frame * 40_000_000)
+
+
+@pytest.mark.parametrize("frames", [range(3, 7), range(-1, 2), range(2, 2)])
+def test_frames_that_a_sequence_does_not_have(random_weights: Path, frames: range) -> None:
+    tracker = Tracker.from_weights(random_weights, "cpu", "torch", 1, always_report=True)
+    with pytest.raises(DatasetError, match="of sequence Dataset1 were asked for, which has the frames 0 to 5"):
+        evaluate_sequence(tracker, Video(), frames)
+
+
+@pytest.mark.parametrize(
+    ("frames", "expected"), [(None, [0, 1, 2, 3, 4, 5]), (range(3, 6), [3, 4, 5]), (range(1, 5, 2), [1, 3])]
+)
+def test_only_the_frames_asked_for_are_tracked_and_scored(
+    random_weights: Path, frames: range | None, expected: list[int]
+) -> None:
+    tracker = Tracker.from_weights(random_weights, "cpu", "torch", 1, always_report=True)
+    report = evaluate_sequence(tracker, Video(), frames, details=True)
+    assert report["frames"] == report["segmented_frames"] == tracker.frames == len(expected)
+    assert report["details"]["segmented_frame"] == report["details"]["landmarks"]["center"]["frame"] == expected
+    assert "details" not in evaluate_sequence(tracker, Video(), range(1))
