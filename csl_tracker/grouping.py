@@ -20,6 +20,8 @@ _OFF_TOOL_COST = 0.3
 _HOP_COST = 0.05
 _MAX_COST = 0.5
 _LINE_SAMPLES = 9
+_REGRESSED_SIGMA_PX = 8.0
+"""Standard deviation stated for a regressed landmark, px of the heatmap: regression itself says nothing of its precision."""
 MIN_LANDMARKS = 2
 """Seen landmarks that make an instrument, where the model has so many."""
 
@@ -103,6 +105,26 @@ class Grouper:
         for cluster in clusters:
             self._fill(cluster, left, foreground, math.inf if always_report else _MAX_COST)
         return [[cluster.members.get(i) for i in range(self.count)] for cluster in clusters]
+
+    def take(self, points: npt.NDArray[np.float32], always_report: bool = False) -> list[Group]:
+        """Instruments that a network regressed one by one.
+
+        Args:
+            points: float32 (slots, landmarks, 3), x and y in heatmap px and the probability of being in view.
+            always_report: Return ``max_instruments`` instruments where there are slots enough, however unsure.
+
+        Returns:
+            Groups, most confident first.
+        """
+        groups: list[Group] = [
+            [Peak(float(x), float(y), _REGRESSED_SIGMA_PX**2 * np.eye(2), float(seen)) for x, y, seen in slot]
+            for slot in points
+        ]
+        order = sorted(groups, key=lambda group: -sum(peak.confidence for peak in group if peak is not None))
+        if not always_report:
+            sure = [sum(peak is not None and peak.confidence >= self.threshold for peak in group) for group in order]
+            order = [group for group, count in zip(order, sure, strict=True) if count >= self.min_landmarks]
+        return order[: self.max_instruments]
 
     @staticmethod
     def _left(candidates: list[tuple[int, Peak]], clusters: list[_Cluster]) -> list[tuple[int, Peak]]:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from csl_tracker.engines import Engine, create_engine
-from csl_tracker.engines.base import PixelMap
+from csl_tracker.engines.base import EngineOutput, PixelMap
 from csl_tracker.errors import ConfigError, ImageError
 from csl_tracker.grouping import Group, Grouper
 from csl_tracker.heatmaps import decode
@@ -124,8 +124,7 @@ class Tracker:
         stamp = self.frames * 0.04 if stamp_s is None else stamp_s
         self.frames += 1
         output = self.engine.run(image, segmentation)
-        peaks = decode(output.heatmaps, self.model.description.heatmap, self.max_instruments)
-        groups = self.grouper.group(peaks, output.foreground, self.always_report)
+        groups = self._groups(output)
         landmarks = [self._landmarks(group, output.to_source) for group in groups]
         size = (image.shape[0], image.shape[1])
         directions = [self._direction(found) for found in landmarks]
@@ -135,6 +134,14 @@ class Tracker:
             for found, direction, identity in zip(landmarks, directions, identities, strict=True)
         )
         return TrackingResult(instruments, output.label_map, size, time.perf_counter() - start)
+
+    def _groups(self, output: EngineOutput) -> list[Group]:
+        if output.points is not None:
+            return self.grouper.take(output.points, self.always_report)
+        assert output.heatmaps is not None
+        assert output.foreground is not None
+        peaks = decode(output.heatmaps, self.model.description.heatmap, self.max_instruments)
+        return self.grouper.group(peaks, output.foreground, self.always_report)
 
     def _landmarks(self, group: Group, to_source: PixelMap) -> tuple[LandmarkEstimate, ...]:
         sure = [peak is not None and peak.confidence >= self.confidence_threshold for peak in group]

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from csl_tracker.errors import ConfigError, WeightsError
 from csl_tracker.heatmaps import HeatmapSpec
 from csl_tracker.instruments import InstrumentSet
-from csl_tracker.networks import CslNetwork, NetworkConfig, build_network
+from csl_tracker.networks import Network, NetworkConfig, build_network
 from csl_tracker.pixels import Size
 
 FORMAT = "csl_tracker/1"
@@ -102,6 +102,12 @@ class ModelDescription:
         named = (self.instruments.num_landmarks, self.instruments.num_classes)
         if heads != named:
             raise ConfigError(f"The network has (landmarks, classes) = {heads}, but {named} are named; make them equal.")
+        fixed, pre = self.network.input_size, self.preprocessing
+        if fixed is not None and (pre.resize != "stretch" or tuple(pre.input_size) != fixed):
+            raise ConfigError(
+                f"The network takes {self.network.valid_input}, but images would be resized by {pre.resize!r} to"
+                f" {pre.input_size[0]}x{pre.input_size[1]}; use resize 'stretch' and that size."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for the JSON header."""
@@ -160,7 +166,7 @@ class Model:
         sha256: Of the file that it was loaded from.
     """
 
-    network: CslNetwork
+    network: Network
     description: ModelDescription
     sha256: str
 
@@ -192,7 +198,7 @@ def default_weights() -> Path:
     return path
 
 
-def save_weights(path: Path, network: CslNetwork, description: ModelDescription, half: bool = False) -> None:
+def save_weights(path: Path, network: Network, description: ModelDescription, half: bool = False) -> None:
     """Write one file, atomically.
 
     Args:

@@ -11,8 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from csl_tracker.networks import CslNetwork
-from csl_tracker.networks.strategies import STRIDE
+from csl_tracker.networks import STRIDE, Network, NetworkOutput
 from csl_tracker.pixels import Resize, Size
 from csl_tracker.weights import Model, Preprocessing
 
@@ -24,16 +23,19 @@ class EngineOutput:
     """What a network said about one image.
 
     Attributes:
-        heatmaps: float32 (landmarks, h, w).
-        foreground: float32 (h, w), probability of any class but the background.
-        label_map: uint8 (H, W) at the source size, or None when it was not asked for.
+        heatmaps: float32 (landmarks, h, w); None where the network regresses points.
+        foreground: float32 (h, w), probability of any class but the background; None where the network does not segment.
+        label_map: uint8 (H, W) at the source size; None when it was not asked for, or where the network does not segment.
         to_source: Map from heatmap px to px of the source image.
+        points: float32 (slots, landmarks, 3), regressed x and y in heatmap px and the probability of being in view; None
+            where the landmarks come from heatmaps.
     """
 
-    heatmaps: Float32Array
-    foreground: Float32Array
+    heatmaps: Float32Array | None
+    foreground: Float32Array | None
     label_map: npt.NDArray[np.uint8] | None
     to_source: PixelMap
+    points: Float32Array | None = None
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,9 @@ class Engine(Protocol):
 
 
 class NormalizedNetwork(nn.Module):
-    """A network with its normalisation: uint8 (N, H, W, 3) in, heatmaps and scores out. What the engines compile."""
+    """A network with its normalisation: uint8 (N, H, W, 3) in, the network's outputs out. What the engines compile."""
 
-    def __init__(self, network: CslNetwork, preprocessing: Preprocessing) -> None:
+    def __init__(self, network: Network, preprocessing: Preprocessing) -> None:
         super().__init__()
         self.network = network
         mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
@@ -80,11 +82,31 @@ class NormalizedNetwork(nn.Module):
         self.scale: Tensor
         self.shift: Tensor
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Map uint8 (N, H, W, 3) RGB to heatmaps (N, landmarks, h, w) and scores (N, classes, h, w)."""
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Map uint8 (N, H, W, 3) RGB to those of heatmaps, scores and points that the network gives, in this order."""
         x = image.permute(0, 3, 1, 2).to(self.scale.dtype) * self.scale + self.shift
-        output = self.network(x)
-        return output.heatmaps, output.scores
+        return tuple(tensor for tensor in self.network(x) if tensor is not None)
+
+    def names(self, example: Tensor) -> tuple[str, ...]:
+        """The names of what :meth:`forward` gives, found out on an example."""
+        with torch.inference_mode():
+            output: NetworkOutput = self.network(example.permute(0, 3, 1, 2).to(self.scale.dtype))
+        return tuple(name for name, tensor in output._asdict().items() if tensor is not None)
+
+
+@dataclass(frozen=True)
+class NetworkArrays:
+    """A network's outputs for one image; see :class:`csl_tracker.networks.NetworkOutput`.
+
+    Attributes:
+        heatmaps: float32 (landmarks, h, w).
+        scores: float32 (classes, h, w).
+        points: float32 (slots, landmarks, 3).
+    """
+
+    heatmaps: Float32Array | None = None
+    scores: Float32Array | None = None
+    points: Float32Array | None = None
 
 
 def resize_image(image: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uint8]:
@@ -110,22 +132,41 @@ class CpuEngine:
     def __init__(self, model: Model) -> None:
         self.preprocessing = model.description.preprocessing
 
-    def infer(self, image: npt.NDArray[np.uint8]) -> tuple[Float32Array, Float32Array]:
-        """Map uint8 (h, w, 3) at the working size to float32 heatmaps (landmarks, ...) and scores (classes, ...)."""
+    def infer(self, image: npt.NDArray[np.uint8]) -> NetworkArrays:
+        """Run the network on uint8 (h, w, 3) at the working size."""
         raise NotImplementedError
 
     def run(self, image: npt.NDArray[np.uint8], segmentation: bool) -> EngineOutput:
         """See :meth:`Engine.run`."""
         source = (image.shape[0], image.shape[1])
         working = self.preprocessing.working_size(source)
-        heatmaps, scores = self.infer(resize_image(image, working))
-        background = np.exp(scores[0] - np.logaddexp.reduce(scores, axis=0))
-        label_map = upsample_labels(scores, source) if segmentation else None
-        return EngineOutput(heatmaps, (1.0 - background).astype(np.float32), label_map, PixelMap(source, working))
+        found = self.infer(resize_image(image, working))
+        foreground, label_map = None, None
+        if found.scores is not None:
+            background = np.exp(found.scores[0] - np.logaddexp.reduce(found.scores, axis=0))
+            foreground = (1.0 - background).astype(np.float32)
+            label_map = upsample_labels(found.scores, source) if segmentation else None
+        points = None if found.points is None else locate_points(found.points, working)
+        return EngineOutput(found.heatmaps, foreground, label_map, PixelMap(source, working), points)
 
     def warm_up(self, size: Size) -> None:
         """See :meth:`Engine.warm_up`."""
         self.run(np.zeros((*size, 3), np.uint8), segmentation=True)
+
+
+def locate_points(points: Float32Array, working: Size) -> Float32Array:
+    """A network's points as px of its output and probabilities.
+
+    Args:
+        points: float32 (slots, landmarks, 3), see :class:`csl_tracker.networks.NetworkOutput`.
+        working: (height, width) of the network's input.
+
+    Returns:
+        float32 (slots, landmarks, 3), x and y in px of the output and the probability of being in view.
+    """
+    output = (working[0] // STRIDE, working[1] // STRIDE)
+    seen = 1.0 / (1.0 + np.exp(-points[..., 2:].astype(np.float64)))
+    return np.concatenate((Resize((1, 1), output).points(points[..., :2]), seen), axis=-1).astype(np.float32)
 
 
 def upsample_labels(scores: Float32Array, size: Size) -> npt.NDArray[np.uint8]:

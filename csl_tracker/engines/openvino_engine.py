@@ -10,7 +10,7 @@ import numpy.typing as npt
 import openvino
 import torch
 
-from csl_tracker.engines.base import CpuEngine, Float32Array, NormalizedNetwork
+from csl_tracker.engines.base import CpuEngine, NetworkArrays, NormalizedNetwork
 from csl_tracker.pixels import Size
 from csl_tracker.weights import Model
 
@@ -25,11 +25,13 @@ class OpenVinoEngine(CpuEngine):
         self.module = NormalizedNetwork(model.network, model.description.preprocessing).eval()
         self.core = openvino.Core()
         self.requests: dict[Size, openvino.InferRequest] = {}
+        self.names: tuple[str, ...] = ()
 
     def _request(self, size: Size) -> openvino.InferRequest:
         if size not in self.requests:
             logging.getLogger("openvino").setLevel(logging.ERROR)
             example = torch.zeros((1, *size, 3), dtype=torch.uint8)
+            self.names = self.module.names(example)
             with warnings.catch_warnings():
                 # OpenVINO traces the network; that the trace holds for this size alone is what is wanted.
                 warnings.simplefilter("ignore")
@@ -38,8 +40,8 @@ class OpenVinoEngine(CpuEngine):
             self.requests[size] = self.core.compile_model(converted, "CPU", options).create_infer_request()
         return self.requests[size]
 
-    def infer(self, image: npt.NDArray[np.uint8]) -> tuple[Float32Array, Float32Array]:
+    def infer(self, image: npt.NDArray[np.uint8]) -> NetworkArrays:
         """See :meth:`CpuEngine.infer`."""
         request = self._request((image.shape[0], image.shape[1]))
         request.infer([image[None]])
-        return request.get_output_tensor(0).data[0].copy(), request.get_output_tensor(1).data[0].copy()
+        return NetworkArrays(**{name: request.get_output_tensor(i).data[0].copy() for i, name in enumerate(self.names)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from csl_tracker.engines.base import CpuEngine, EngineOutput, Float32Array, NormalizedNetwork, PixelMap
+from csl_tracker.engines.base import CpuEngine, EngineOutput, NetworkArrays, NormalizedNetwork, PixelMap, locate_points
+from csl_tracker.networks import NetworkOutput
 from csl_tracker.pixels import Size
 from csl_tracker.weights import Model
 
@@ -28,12 +30,17 @@ class TorchCpuEngine(CpuEngine):
     def __init__(self, model: Model) -> None:
         super().__init__(model)
         self.module = _module(model)
+        self.names: tuple[str, ...] | None = None
 
-    def infer(self, image: npt.NDArray[np.uint8]) -> tuple[Float32Array, Float32Array]:
+    def infer(self, image: npt.NDArray[np.uint8]) -> NetworkArrays:
         """See :meth:`CpuEngine.infer`."""
+        batch = torch.from_numpy(image[None])
         with torch.inference_mode():
-            heatmaps, scores = self.module(torch.from_numpy(image[None]))
-        return np.ascontiguousarray(heatmaps[0].numpy()), np.ascontiguousarray(scores[0].numpy())
+            found = self.module(batch)
+        if self.names is None:
+            self.names = self.module.names(batch)
+        arrays = (np.ascontiguousarray(tensor[0].numpy()) for tensor in found)
+        return NetworkArrays(**dict(zip(self.names, arrays, strict=True)))
 
 
 class TorchDeviceEngine:
@@ -72,21 +79,36 @@ class TorchDeviceEngine:
         if source != working:
             x = functional.interpolate(x, working, mode="bilinear", align_corners=False, antialias=True)
         x = (x * self.module.scale + self.module.shift).to(self.dtype, memory_format=torch.channels_last)
-        output = self.module.network(x)
-        scores = output.scores.float()
-        foreground = 1.0 - torch.softmax(scores, dim=1)[0, 0]
-        small = torch.cat((output.heatmaps[0].float(), foreground[None])).contiguous()
-        results = small.view(torch.uint8).flatten()
-        if segmentation:
-            scores = functional.interpolate(scores, source, mode="bilinear", align_corners=False)
-            results = torch.cat((results, scores.argmax(dim=1).to(torch.uint8).flatten()))
-        # One download: every wait for the device costs more than the bytes do.
-        data = results.cpu().numpy()
-        count = small.numel() * small.element_size()
-        arrays = data[:count].view(np.float32).reshape(small.shape)
-        label_map = data[count:].reshape(source) if segmentation else None
-        return EngineOutput(arrays[:-1], arrays[-1], label_map, PixelMap(source, working))
+        output: NetworkOutput = self.module.network(x)
+        parts: dict[str, Tensor] = {}
+        if output.heatmaps is not None:
+            parts["heatmaps"] = output.heatmaps[0].float()
+        if output.points is not None:
+            parts["points"] = output.points[0].float()
+        if output.scores is not None:
+            scores = output.scores.float()
+            parts["foreground"] = 1.0 - torch.softmax(scores, dim=1)[0, 0]
+            if segmentation:
+                scores = functional.interpolate(scores, source, mode="bilinear", align_corners=False)
+                parts["label_map"] = scores.argmax(dim=1)[0].to(torch.uint8)
+        found = _download(parts)
+        points = locate_points(found["points"], working) if "points" in found else None
+        return EngineOutput(
+            found.get("heatmaps"), found.get("foreground"), found.get("label_map"), PixelMap(source, working), points
+        )
 
     def warm_up(self, size: Size) -> None:
         """See :meth:`Engine.warm_up`."""
         self.run(np.zeros((*size, 3), np.uint8), segmentation=True)
+
+
+def _download(parts: dict[str, Tensor]) -> dict[str, npt.NDArray[Any]]:
+    """Bring tensors of float32 and uint8 to the CPU at once: every wait for the device costs more than the bytes do."""
+    flat = [tensor.contiguous().flatten().view(torch.uint8) for tensor in parts.values()]
+    data, start = torch.cat(flat).cpu().numpy(), 0
+    found: dict[str, npt.NDArray[Any]] = {}
+    for (name, tensor), piece in zip(parts.items(), flat, strict=True):
+        dtype = np.uint8 if tensor.dtype == torch.uint8 else np.float32
+        found[name] = data[start : start + piece.numel()].view(dtype).reshape(tensor.shape)
+        start += piece.numel()
+    return found

@@ -1,5 +1,7 @@
 """The paper's networks: encoders, decoders, and the strategies that join them."""
 
-from csl_tracker.networks.strategies import CslNetwork, NetworkConfig, NetworkOutput, build_network
+from csl_tracker.networks.base import STRATEGIES, STRIDE, Network, NetworkConfig, NetworkOutput
+from csl_tracker.networks.csl import CslNetwork
+from csl_tracker.networks.strategies import build_network
 
-__all__ = ["CslNetwork", "NetworkConfig", "NetworkOutput", "build_network"]
+__all__ = ["STRATEGIES", "STRIDE", "CslNetwork", "Network", "NetworkConfig", "NetworkOutput", "build_network"]

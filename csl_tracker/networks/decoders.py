@@ -117,3 +117,8 @@ class SeparableDecoder(nn.Module):
         for i, up in enumerate(self.ups):
             x = up(x, features[-2 - i])
         return x
+
+
+def build_decoder(name: str, channels: Sequence[int], skips: bool) -> UpProjectionDecoder | SeparableDecoder:
+    """Build a decoder by its name, ``up_projection`` or ``separable``."""
+    return UpProjectionDecoder(channels, skips) if name == "up_projection" else SeparableDecoder(channels, skips)

@@ -203,6 +203,8 @@ class TrackerNode(Node):  # type: ignore[misc]  # rclpy brings no types on some 
         result = self._tracker.track(image, stamp * 1e-9 if stamp else None, segmentation=bool(wanted))
         self._publish_poses(message.header, result)
         for publisher in wanted:
+            if result.label_map is None and publisher is not self._overlay:
+                continue  # a network that only localises
             publisher.publish(fill_image(Image(header=message.header), self._picture(publisher, image, result)))
 
     def _publish_poses(self, header: Header, result: TrackingResult) -> None:
@@ -215,10 +217,9 @@ class TrackerNode(Node):  # type: ignore[misc]  # rclpy brings no types on some 
 
     def _picture(self, publisher: Publisher, image: Rgb, result: TrackingResult) -> Rgb:
         assert self._tracker is not None
-        assert result.label_map is not None
-        if publisher is self._segmentation:
+        if result.label_map is not None and publisher is self._segmentation:
             return result.label_map
-        if publisher is self._segmentation_color:
+        if result.label_map is not None and publisher is self._segmentation_color:
             return colorize(result.label_map, self._tracker.model.instruments)
         return draw_overlay(image, result, self._tracker.model.instruments)
 

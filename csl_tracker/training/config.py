@@ -15,6 +15,8 @@ import yaml
 from csl_tracker.datasets.augment import AUGMENTATIONS
 from csl_tracker.errors import ConfigError
 from csl_tracker.instruments import INSTRUMENT_SETS
+from csl_tracker.networks.base import REGRESSING
+from csl_tracker.training.presets import PRESETS
 
 T = TypeVar("T")
 
@@ -27,7 +29,8 @@ class SourceConfig:
 
     Attributes:
         dataset: ``synthetic`` or ``endovis2015``.
-        root: Folder of a dataset on disk; ``${NAME}`` stands for an environment variable.
+        root: Folder of a dataset on disk; ``${NAME}`` stands for an environment variable. Synthetic frames are drawn on the fly
+            where there is none.
         sequences: Names on disk; empty means all.
         share: Relative share of the training frames that come from here.
         seed: Of synthetic frames.
@@ -53,6 +56,10 @@ class NetworkSection:
     strategy: str = "csl"
     encoder: str = "efficientnet_lite0"
     decoder: str = "separable"
+    slots: int = 2
+    width: int = 64
+    trees: int = 0
+    nodes: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,9 @@ class TrainConfig:
         validation: Sources of held-out frames.
         augmentation: Name of a preset.
         heatmap_weight: ``lambda_H``.
+        regression_weight: ``lambda_L``.
+        new_layers_std: Standard deviation of the normal distribution from which the weights behind the encoder are drawn; 0 for
+            the layers' own initialisation.
         optimizer: ``adamw`` or ``sgd`` (momentum 0.9).
         learning_rate: Highest rate.
         encoder_rate: Factor on the encoder's learning rate.
@@ -118,6 +128,8 @@ class TrainConfig:
     validation: tuple[SourceConfig, ...] = (SourceConfig("synthetic", seed=9_000_000),)
     augmentation: str = "paper"
     heatmap_weight: float = 0.05
+    regression_weight: float = 10.0
+    new_layers_std: float = 0.0
     optimizer: str = "adamw"
     learning_rate: float = 2e-3
     encoder_rate: float = 1.0
@@ -171,6 +183,11 @@ class TrainConfig:
             raise ConfigError(f"The training's precision {self.precision!r} is unknown; choose one of {', '.join(PRECISIONS)}.")
         if any(side < 32 or side % 32 for side in self.crop):
             raise ConfigError(f"The training's crop is {self.crop}; give height and width as multiples of 32.")
+        if self.network.strategy in REGRESSING and (self.resize != "stretch" or self.crop != self.input_size):
+            raise ConfigError(
+                f"The strategy {self.network.strategy!r} regresses coordinates, which hold for one input size alone: set resize"
+                f" to stretch and crop to the input_size {list(self.input_size)}; they are {self.resize} and {list(self.crop)}."
+            )
         if not self.train or not self.validation:
             raise ConfigError("A training needs at least one source under 'train' and one under 'validation'.")
 
@@ -201,7 +218,37 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
             _assign(data, key.split("."), yaml.safe_load(text))
         except (KeyError, IndexError, ValueError, TypeError, yaml.YAMLError) as error:
             raise ConfigError(f"The override {override!r} cannot be applied to {path}: there is no {key!r} in it.") from error
-    return _build(TrainConfig, data, str(path))
+    return parse_config(data, str(path))
+
+
+def parse_config(data: Mapping[str, Any], where: str) -> TrainConfig:
+    """Build a configuration from plain data.
+
+    ``preset`` names one of :data:`csl_tracker.training.presets.PRESETS`, over whose settings the others are laid.
+
+    Args:
+        data: Settings by name, as YAML gives them.
+        where: What to call the data in messages.
+
+    Raises:
+        ConfigError: A key or a value is unknown.
+    """
+    settings = dict(data)
+    preset = settings.pop("preset", None)
+    if preset is not None:
+        if preset not in PRESETS:
+            raise ConfigError(f"{where} names the preset {preset!r}, which is unknown; choose one of {', '.join(PRESETS)}.")
+        settings = layered(PRESETS[preset], settings)
+    return _build(TrainConfig, settings, where)
+
+
+def layered(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings over settings: sections are merged, everything else is replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = layered(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
 
 
 def _assign(data: Any, keys: list[str], value: Any) -> None:

@@ -8,13 +8,15 @@ from dataclasses import asdict
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from torch import Tensor
 
 from csl_tracker.heatmaps import HeatmapSpec, decode, encode
 from csl_tracker.instruments import IGNORE_LABEL
-from csl_tracker.losses import csl_loss
-from csl_tracker.networks import CslNetwork, NetworkOutput
+from csl_tracker.losses import Losses, LossWeights, network_loss
+from csl_tracker.networks import Network, NetworkOutput
+from csl_tracker.pixels import Resize, Size
 from csl_tracker.training.config import TrainConfig
 from csl_tracker.weights import Preprocessing
 
@@ -25,13 +27,14 @@ _HIT_PX = 5.0
 """An estimate within this many px of the heatmap counts as a hit while training is watched."""
 
 
-class CslModule(pl.LightningModule):
-    """Trains a network with the losses of the paper; logs loss, DICE and localisation error on held-out frames."""
+class TrackingModule(pl.LightningModule):
+    """Trains a network of any strategy; logs loss, DICE and localisation error on held-out frames."""
 
-    def __init__(self, network: CslNetwork, config: TrainConfig, preprocessing: Preprocessing) -> None:
+    def __init__(self, network: Network, config: TrainConfig, preprocessing: Preprocessing) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.config = config
+        self.weights = LossWeights(config.heatmap_weight, config.regression_weight)
         self.seconds_before = 0.0
         self.started = time.monotonic()
         self.spec = HeatmapSpec(config.heatmap.sigma, config.heatmap.peak)
@@ -42,25 +45,27 @@ class CslModule(pl.LightningModule):
         self.std: Tensor
 
     def forward(self, image: Tensor) -> NetworkOutput:
-        """Map uint8 (N, h, w, 3) RGB to heatmaps and scores."""
+        """Map uint8 (N, h, w, 3) RGB to the network's outputs."""
         x = (image.permute(0, 3, 1, 2).float() - self.mean) / self.std
         return self.network(x.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]
 
-    def _losses(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, NetworkOutput]:
-        output = self(batch["image"])
-        heatmaps, scores = output.heatmaps.float(), output.scores.float()
-        targets = encode(batch["points"], (heatmaps.shape[-2], heatmaps.shape[-1]), self.spec)
-        losses = csl_loss(heatmaps, scores, targets, batch["labels"], batch["labelled"], self.config.heatmap_weight)
-        return *losses, NetworkOutput(heatmaps, scores)
+    def _losses(self, batch: dict[str, Tensor]) -> tuple[Losses, NetworkOutput]:
+        said = self(batch["image"])
+        output = NetworkOutput(*(None if tensor is None else tensor.float() for tensor in said))
+        height, width = batch["labels"].shape[-2:]
+        targets = None if output.heatmaps is None else encode(batch["points"], (height, width), self.spec)
+        # Px of the map to px of an image of one pixel: csl_tracker.pixels, for tensors.
+        unit = (batch["points"] + 0.5) / batch["points"].new_tensor((width, height)) - 0.5
+        return network_loss(output, targets, unit, batch["labels"], batch["labelled"], self.weights), output
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
         """One step."""
-        total, segmentation, localisation, _output = self._losses(batch)
+        losses, _output = self._losses(batch)
         count = len(batch["image"])
-        self.log("train/loss", total.detach(), prog_bar=True, on_step=True, on_epoch=True, batch_size=count)
-        self.log("train/segmentation", segmentation.detach(), on_step=True, batch_size=count)
-        self.log("train/heatmaps", localisation.detach(), on_step=True, batch_size=count)
-        return total
+        self.log("train/loss", losses.total.detach(), prog_bar=True, on_step=True, on_epoch=True, batch_size=count)
+        for name, part in _parts(losses).items():
+            self.log(f"train/{name}", part.detach(), on_step=True, batch_size=count)
+        return losses.total
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Stop at a loss that is not finite, before it reaches the weights."""
@@ -70,35 +75,44 @@ class CslModule(pl.LightningModule):
 
     def validation_step(self, batch: dict[str, Tensor], _: int, dataloader_idx: int = 0) -> None:
         """Loss, DICE and localisation error of one batch of held-out frames."""
-        total, segmentation, localisation, output = self._losses(batch)
-        values: dict[str, Any] = {"loss": total, "segmentation": segmentation, "heatmaps": localisation}
-        known = batch["labels"] != IGNORE_LABEL
-        found = (output.scores.argmax(dim=1) > 0) & known
-        truth = (batch["labels"] > 0) & known
-        both = (found & truth).sum(dim=(1, 2))
-        values["dice"] = ((2 * both + 1e-6) / (found.sum(dim=(1, 2)) + truth.sum(dim=(1, 2)) + 1e-6)).mean()
-        errors = self._errors(output.heatmaps, batch["points"])
+        losses, output = self._losses(batch)
+        count = len(batch["image"])
+        values: dict[str, Any] = {"loss": losses.total, **_parts(losses)}
+        if output.scores is not None:
+            known = batch["labels"] != IGNORE_LABEL
+            found = (output.scores.argmax(dim=1) > 0) & known
+            truth = (batch["labels"] > 0) & known
+            both = (found & truth).sum(dim=(1, 2))
+            values["dice"] = ((2 * both + 1e-6) / (found.sum(dim=(1, 2)) + truth.sum(dim=(1, 2)) + 1e-6)).mean()
         prefix = f"val{dataloader_idx}" if dataloader_idx else "val"
         for key, value in values.items():
-            self.log(
-                f"{prefix}/{key}", value, batch_size=len(found), add_dataloader_idx=False, prog_bar=key in ("loss", "dice")
-            )
+            self.log(f"{prefix}/{key}", value, batch_size=count, add_dataloader_idx=False, prog_bar=key in ("loss", "dice"))
+        errors = self._errors(output, batch["points"], (batch["labels"].shape[-2], batch["labels"].shape[-1]))
         if errors:
             count = len(errors)
             self.log(f"{prefix}/error_px", sum(errors) / count, batch_size=count, add_dataloader_idx=False, prog_bar=True)
             hits = sum(error < _HIT_PX for error in errors) / count
             self.log(f"{prefix}/hits", hits, batch_size=count, add_dataloader_idx=False)
 
-    def _errors(self, heatmaps: Tensor, points: Tensor) -> list[float]:
-        """Distance of every visible landmark to the nearest of as many peaks as there are instruments, heatmap px."""
+    def _errors(self, output: NetworkOutput, points: Tensor, size: Size) -> list[float]:
+        """Distance of every visible landmark to the nearest of as many guesses as there are instruments, heatmap px."""
         errors = []
-        for maps, instruments in zip(heatmaps.cpu().numpy(), points.cpu().numpy(), strict=True):
-            visible = ~torch.isnan(torch.from_numpy(instruments)).any(dim=-1).numpy()
-            for landmark, peaks in enumerate(decode(maps, self.spec, max(1, int(visible.any(axis=1).sum())))):
+        for frame, instruments in enumerate(points.cpu().numpy()):
+            visible = np.isfinite(instruments).all(axis=-1)
+            for landmark, guesses in enumerate(self._guesses(output, frame, max(1, int(visible.any(axis=1).sum())), size)):
                 for x, y in instruments[visible[:, landmark], landmark]:
-                    nearest = min((math.hypot(p.x - x, p.y - y) for p in peaks), default=math.hypot(*maps.shape[1:]))
-                    errors.append(nearest)
+                    errors.append(min((math.hypot(u - x, v - y) for u, v in guesses), default=math.hypot(*size)))
         return errors
+
+    def _guesses(self, output: NetworkOutput, frame: int, count: int, size: Size) -> list[list[tuple[float, float]]]:
+        """The best guesses of each landmark in one frame, heatmap px."""
+        if output.heatmaps is not None:
+            peaks = decode(output.heatmaps[frame].cpu().numpy(), self.spec, count)
+            return [[(peak.x, peak.y) for peak in found] for found in peaks]
+        assert output.points is not None
+        slots = output.points[frame].cpu().numpy()
+        slots = slots[np.argsort(-slots[..., 2].mean(axis=1), kind="stable")][:count]
+        return [[(x, y) for x, y in column] for column in Resize((1, 1), size).points(slots[..., :2]).swapaxes(0, 1)]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what a resumed run is checked against and what the weights file will tell."""
@@ -112,7 +126,7 @@ class CslModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Optimiser and schedule of the configuration."""
         config = self.config
-        encoder = list(self.network.encoder.parameters())
+        encoder = [] if self.network.encoder is None else list(self.network.encoder.parameters())
         known = {id(p) for p in encoder}
         rest = [p for p in self.network.parameters() if id(p) not in known]
         groups = [
@@ -135,6 +149,11 @@ class CslModule(pl.LightningModule):
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def _parts(losses: Losses) -> dict[str, Tensor]:
+    named = {"segmentation": losses.segmentation, "localisation": losses.localisation}
+    return {name: part for name, part in named.items() if part is not None}
 
 
 class NonFiniteLossError(RuntimeError):

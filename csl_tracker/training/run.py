@@ -13,16 +13,18 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch import nn
 
 from csl_tracker import __version__
 from csl_tracker.errors import ConfigError
 from csl_tracker.heatmaps import HeatmapSpec
 from csl_tracker.instruments import INSTRUMENT_SETS
-from csl_tracker.networks import CslNetwork, NetworkConfig, build_network
+from csl_tracker.networks import Network, NetworkConfig, build_network
+from csl_tracker.networks.base import REGRESSING
 from csl_tracker.networks.encoders import published_weights
 from csl_tracker.training.config import TrainConfig
 from csl_tracker.training.data import build_loaders
-from csl_tracker.training.module import CHECKPOINT_KEY, CslModule, NonFiniteLossError
+from csl_tracker.training.module import CHECKPOINT_KEY, NonFiniteLossError, TrackingModule
 from csl_tracker.weights import MODELS_DIR, ModelDescription, Preprocessing, load_weights, save_weights
 
 logger = logging.getLogger(__name__)
@@ -33,7 +35,7 @@ MAY_CHANGE = ("name", "output", "workers", "threads", "precision", "accelerator"
 """Settings that may differ when a run is taken up."""
 
 
-def build(config: TrainConfig) -> tuple[CslNetwork, Preprocessing, str]:
+def build(config: TrainConfig) -> tuple[Network, Preprocessing, str]:
     """Network, preprocessing, and a sentence on what the network was initialised from.
 
     Raises:
@@ -43,7 +45,14 @@ def build(config: TrainConfig) -> tuple[CslNetwork, Preprocessing, str]:
     instruments = INSTRUMENT_SETS[config.instruments]
     section = config.network
     network_config = NetworkConfig(
-        section.strategy, section.encoder, section.decoder, instruments.num_landmarks, instruments.num_classes
+        section.strategy,
+        section.encoder,
+        section.decoder,
+        instruments.num_landmarks,
+        instruments.num_classes,
+        input_size=config.input_size if section.strategy in REGRESSING else None,
+        slots=section.slots,
+        width=section.width,
     )
     torch.manual_seed(config.seed)
     network = build_network(network_config)
@@ -59,13 +68,25 @@ def build(config: TrainConfig) -> tuple[CslNetwork, Preprocessing, str]:
         origin = (
             f"{model.name} ({model.short_hash}), itself from {model.description.provenance.get('initialisation', 'unknown')}"
         )
-    elif config.encoder_weights:
+    elif config.encoder_weights and network.encoder is not None:
         state, origin = published_weights(section.encoder, config.encoder_weights)
         network.encoder.load_published(state)
     else:
         origin = "random initialisation"
-    normalization = network.encoder.normalization
+    if config.new_layers_std and not config.init_weights:
+        initialise_new_layers(network, config.new_layers_std)
+    normalization = network.normalization
     return network, Preprocessing(normalization.mean, normalization.std, config.input_size, config.resize), origin
+
+
+def initialise_new_layers(network: Network, std: float) -> None:
+    """Draw the weights behind the encoder from a normal distribution around 0 (Laina et al. 2017, section 3)."""
+    encoder = set() if network.encoder is None else {id(module) for module in network.encoder.modules()}
+    for module in network.modules():
+        if id(module) not in encoder and isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            nn.init.normal_(module.weight, std=std)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def train(config: TrainConfig, command: str, resume: bool = True) -> Path:
@@ -85,6 +106,10 @@ def train(config: TrainConfig, command: str, resume: bool = True) -> Path:
         DatasetError, WeightsError: Data or initial weights cannot be had.
     """
     output = Path(config.output)
+    if config.network.strategy == "forest":
+        from csl_tracker.training.forest import train_forest
+
+        return train_forest(config, command)
     # What Lightning says at level INFO is about itself.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     pl.seed_everything(config.seed, workers=True, verbose=False)
@@ -93,7 +118,7 @@ def train(config: TrainConfig, command: str, resume: bool = True) -> Path:
     if config.threads:
         torch.set_num_threads(config.threads)
     network, preprocessing, origin = build(config)
-    module = CslModule(network, config, preprocessing)
+    module = TrackingModule(network, config, preprocessing)
     loader, held_out = build_loaders(config, preprocessing, lambda: module.global_step)
     output.mkdir(parents=True, exist_ok=True)
     callbacks: list[Callback] = [
@@ -166,7 +191,7 @@ def _read_checkpoint(path: Path, config: TrainConfig) -> dict[str, Any]:
     return state
 
 
-def _export(path: Path, config: TrainConfig, network: CslNetwork, preprocessing: Preprocessing, origin: dict[str, Any]) -> None:
+def _export(path: Path, config: TrainConfig, network: Network, preprocessing: Preprocessing, origin: dict[str, Any]) -> None:
     """Make a weights file of a checkpoint, beside it; its averaged weights, where there are such."""
     state = torch.load(path, map_location="cpu", weights_only=True)
     prefix = "network."

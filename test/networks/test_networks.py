@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 from torch import nn
@@ -14,6 +16,13 @@ MODELS = [
     ("csl_no_skip", "efficientnet_lite0", "separable"),
     ("csl", "efficientnet_lite0", "up_projection"),
     ("csl", "resnet50", "separable"),
+    ("unet", "none", "none"),
+]
+REGRESSORS = [
+    ("l", "efficientnet_lite0", "separable"),
+    ("sl", "efficientnet_lite0", "separable"),
+    ("sl", "efficientnet_lite0", "up_projection"),
+    ("l", "resnet50", "up_projection"),
 ]
 
 
@@ -25,6 +34,12 @@ MODELS = [
         ({"decoder": "mlp"}, "decoder 'mlp' is unknown"),
         ({"num_landmarks": 0}, "0 landmarks"),
         ({"num_classes": 1}, "1 classes"),
+        ({"strategy": "unet"}, "encoder 'efficientnet_lite0' is unknown; choose one of none"),
+        ({"strategy": "unet", "encoder": "none", "decoder": "none", "width": 0}, "width is 0"),
+        ({"encoder": "none"}, "encoder 'none' is unknown"),
+        ({"strategy": "l"}, "holds? for one input size alone; its input_size is None"),
+        ({"strategy": "sl", "input_size": [16, 64]}, r"input_size is \(16, 64\)"),
+        ({"strategy": "l", "input_size": [64, 64], "slots": 0}, "slots is 0"),
         ({"depth": 4}, "no setting 'depth'"),
     ],
 )
@@ -36,12 +51,56 @@ def test_impossible_networks_are_refused(settings: dict[str, object], message: s
 @pytest.mark.parametrize(("strategy", "encoder", "decoder"), MODELS)
 @pytest.mark.parametrize("size", [(64, 96), (65, 97), (33, 31), (1, 1)])
 def test_any_input_size_gives_half_the_size(strategy: str, encoder: str, decoder: str, size: tuple[int, int]) -> None:
-    network = build_network(NetworkConfig(strategy, encoder, decoder, 4, 3)).eval()
+    network = build_network(NetworkConfig(strategy, encoder, decoder, 4, 3, width=4)).eval()
     with torch.inference_mode():
         output = network(torch.randn(1, 3, *size))
     half = (-(-size[0] // 2), -(-size[1] // 2))
     assert output.heatmaps.shape == (1, 4, *half)
     assert output.scores.shape == (1, 3, *half)
+
+
+@pytest.mark.parametrize(("strategy", "encoder", "decoder"), REGRESSORS)
+@pytest.mark.parametrize("size", [(96, 128), (65, 97), (480, 480)])
+def test_regression_takes_its_own_size_alone(strategy: str, encoder: str, decoder: str, size: tuple[int, int]) -> None:
+    config = NetworkConfig(strategy, encoder, decoder, 4, 3, input_size=size, slots=3)
+    network = build_network(config).eval()
+    with torch.inference_mode():
+        output = network(torch.randn(1, 3, *size))
+        with pytest.raises(ConfigError, match=f"takes {size[0]}x{size[1]} .* and no other, and was given 64x64"):
+            network(torch.randn(1, 3, 64, 64))
+    assert output.heatmaps is None
+    assert output.points.shape == (1, 3, 4, 3)
+    half = (-(-size[0] // 2), -(-size[1] // 2))
+    assert (output.scores is None) if strategy == "l" else (output.scores.shape == (1, 3, *half))
+    assert config.segments == (output.scores is not None)
+    assert not config.localises_by_heatmaps
+    assert NetworkConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_the_papers_regression_pools_8x8x2048() -> None:
+    network = build_network(NetworkConfig("l", "resnet50", "up_projection", input_size=(480, 480)))
+    seen: list[torch.Size] = []
+    network.regression.pool.register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0].shape))
+    with torch.inference_mode():
+        network.eval()(torch.randn(1, 3, 480, 480))
+    assert seen == [(1, 2048, 8, 8)]
+
+
+def test_the_unet_has_its_published_size() -> None:
+    """Ronneberger et al. 2015 at a width of 64: 31.0 M parameters."""
+    network = build_network(NetworkConfig("unet", "none", "none"))
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(31.0e6, rel=0.005)
+
+
+def test_without_skips_no_early_feature_reaches_the_output() -> None:
+    def early_gradient(strategy: str) -> float:
+        network = build_network(NetworkConfig(strategy)).eval()
+        features = [f.detach().requires_grad_() for f in network.encoder(torch.randn(1, 3, 64, 64))]
+        network.decoder(features).sum().backward()
+        return sum(float(f.grad.abs().sum()) for f in features[:-1] if f.grad is not None)
+
+    assert early_gradient("csl") > 0
+    assert early_gradient("csl_no_skip") == 0
 
 
 def test_padding_inside_is_padding_outside() -> None:

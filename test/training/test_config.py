@@ -1,9 +1,11 @@
+import math
 from pathlib import Path
 
 import pytest
 
 from csl_tracker.errors import ConfigError
-from csl_tracker.training.config import SourceConfig, TrainConfig, load_config
+from csl_tracker.training.config import SourceConfig, TrainConfig, load_config, parse_config
+from csl_tracker.training.presets import PRESETS
 
 SHIPPED = sorted((Path(__file__).parents[2] / "config" / "train").glob("*.yaml"))
 
@@ -43,6 +45,11 @@ def test_there_are_shipped_configurations() -> None:
         ("network: resnet", "where a section with settings belongs"),
         ("network: {layers: 3}", "unknown setting 'layers'"),
         ("train: []", "at least one source"),
+        ("preset: old", "the preset 'old', which is unknown; choose one of paper_literal"),
+        ("preset: modern", None),
+        ("network: {strategy: l}", "set resize to stretch and crop to the input_size"),
+        ("{preset: modern, network: {strategy: sl}, input_size: [64, 96], crop: [64, 64]}", "they are stretch and .64, 64."),
+        ("{preset: modern, network: {strategy: sl}, input_size: [64, 96], crop: [64, 96]}", None),
         ("train: [{root: x}]", "lacks a setting"),
     ],
 )
@@ -82,3 +89,15 @@ def test_bad_overrides_are_named(tmp_path: Path, override: str) -> None:
     path.write_text("steps: 5\ntrain: [{dataset: synthetic}]\n")
     with pytest.raises(ConfigError, match="override"):
         load_config(path, [override])
+
+
+def test_settings_are_laid_over_a_preset_section_by_section() -> None:
+    config = parse_config({"preset": "paper_literal", "heatmap": {"sigma": 2.0}, "learning_rate": 0.5}, "here")
+    assert config.heatmap.sigma == 2.0
+    assert config.heatmap.peak == pytest.approx(1 / math.sqrt(2 * math.pi * 49))
+    assert (config.learning_rate, config.optimizer, config.heatmap_weight) == (0.5, "sgd", 1.0)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_are_configurations(preset: str) -> None:
+    parse_config({"preset": preset}, preset)

@@ -1,0 +1,168 @@
+"""What all networks share: their configuration, their outputs, and the sizes that they take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from csl_tracker.errors import ConfigError
+from csl_tracker.networks.encoders import ENCODERS, Encoder, Normalization
+from csl_tracker.pixels import Size
+
+STRATEGIES: Mapping[str, str] = {
+    "l": "localisation alone: the encoder and a regression of the landmarks' coordinates",
+    "sl": "one encoder for two heads that do not see each other: regressed coordinates, and a segmentation decoder",
+    "csl_no_skip": "concurrent segmentation and heatmaps without the sums of encoder features over long skips",
+    "csl": "concurrent segmentation and heatmaps: the segmentation's scores feed the heatmaps",
+    "unet": "a U-Net of its own architecture, trained with the losses of csl",
+    "forest": "a classical baseline: colour and gradient features and a random forest",
+}
+"""How localisation and segmentation share a network (Laina et al. 2017, section 2), and the two that are compared with it."""
+
+REGRESSING = ("l", "sl")
+"""Strategies that regress coordinates: these hold for one input size only."""
+
+WITHOUT_ENCODER = ("unet", "forest")
+"""Strategies of their own architecture: encoder and decoder are ``none``."""
+
+DECODERS = ("up_projection", "separable")
+STRIDE = 2
+"""Input px per output px."""
+
+
+class NetworkOutput(NamedTuple):
+    """What a network says; None for what its strategy does not say.
+
+    Attributes:
+        heatmaps: (N, landmarks, ceil(H / 2), ceil(W / 2)).
+        scores: (N, classes, ceil(H / 2), ceil(W / 2)), segmentation scores before the softmax.
+        points: (N, slots, landmarks, 3): x and y in px of the input seen as an image of one pixel (-0.5..0.5 from edge to edge,
+            see :mod:`csl_tracker.pixels`), and the logit of being in view.
+    """
+
+    heatmaps: Tensor | None
+    scores: Tensor | None
+    points: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Everything that is needed to build a network again.
+
+    Attributes:
+        strategy: A key of ``STRATEGIES``.
+        encoder: ``resnet50``, ``efficientnet_lite0``, ``efficientnet_lite2``, or ``none`` for unet and forest.
+        decoder: ``up_projection`` (the paper's) or ``separable``, or ``none`` for unet and forest; l has no use for one.
+        num_landmarks: Heatmap channels.
+        num_classes: Segmentation channels, the background's included.
+        input_size: (height, width), px: the only size that l and sl take; None for the others.
+        slots: Instruments whose coordinates l and sl regress.
+        width: Channels of the U-Net's first level; Ronneberger et al. 2015 have 64.
+        trees: Of a forest.
+        nodes: Nodes for which each tree of a forest has room.
+    """
+
+    strategy: str = "csl"
+    encoder: str = "efficientnet_lite0"
+    decoder: str = "separable"
+    num_landmarks: int = 5
+    num_classes: int = 3
+    input_size: Size | None = None
+    slots: int = 2
+    width: int = 64
+    trees: int = 0
+    nodes: int = 0
+
+    def __post_init__(self) -> None:
+        """Reject unknown names and impossible sizes.
+
+        Raises:
+            ConfigError: A name is unknown, a count is too small, or the strategy lacks what it needs.
+        """
+        encoders, decoders = (tuple(ENCODERS), DECODERS) if self.strategy not in WITHOUT_ENCODER else (("none",), ("none",))
+        for key, known in (("strategy", tuple(STRATEGIES)), ("encoder", encoders), ("decoder", decoders)):
+            if getattr(self, key) not in known:
+                raise ConfigError(f"The network's {key} {getattr(self, key)!r} is unknown; choose one of {', '.join(known)}.")
+        if self.num_landmarks < 1 or self.num_classes < 2:
+            raise ConfigError(
+                "A CSL network needs a landmark and two classes,"
+                f" not {self.num_landmarks} landmarks and {self.num_classes} classes."
+            )
+        if self.strategy in REGRESSING and (self.input_size is None or min(self.input_size) < 32):
+            raise ConfigError(
+                f"The strategy {self.strategy!r} regresses coordinates, which hold for one input size alone;"
+                f" its input_size is {self.input_size}, give (height, width) of at least 32 px."
+            )
+        for key in ("slots", "width"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"The network's {key} is {getattr(self, key)}; give at least 1.")
+
+    @property
+    def localises_by_heatmaps(self) -> bool:
+        """Whether landmarks come from heatmaps; regressed otherwise."""
+        return self.strategy not in REGRESSING
+
+    @property
+    def segments(self) -> bool:
+        """Whether the network gives segmentation scores."""
+        return self.strategy != "l"
+
+    @property
+    def valid_input(self) -> str:
+        """The input sizes that the network takes, in words."""
+        if self.strategy in REGRESSING and self.input_size is not None:
+            return f"{self.input_size[0]}x{self.input_size[1]} (height x width) and no other"
+        return "any height and width from 1 px on; multiples of 32 need no padding inside"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> NetworkConfig:
+        """Rebuild from :meth:`to_dict`'s output.
+
+        Raises:
+            ConfigError: A key is unknown or a value impossible.
+        """
+        unknown = set(data) - set(cls.__dataclass_fields__)
+        if unknown:
+            raise ConfigError(
+                f"The network has no setting {sorted(unknown)[0]!r}; known are {', '.join(cls.__dataclass_fields__)}."
+            )
+        size = data.get("input_size")
+        return cls(**{**data, "input_size": None if size is None else (int(size[0]), int(size[1]))})
+
+
+class Network(nn.Module):
+    """Base of all networks.
+
+    Attributes:
+        config: What was built.
+        normalization: The pixels it wants.
+        encoder: The part that has published weights; None where there is no such part.
+    """
+
+    config: NetworkConfig
+    normalization: Normalization
+    encoder: Encoder | None
+
+    def forward(self, image: Tensor) -> NetworkOutput:
+        """Map normalised RGB of shape (N, 3, H, W) to the strategy's outputs."""
+        raise NotImplementedError
+
+
+def pad_to(image: Tensor, multiple: int) -> Tensor:
+    """Pad (N, C, H, W) with zeros on the right and bottom to multiples."""
+    below, right = -image.shape[-2] % multiple, -image.shape[-1] % multiple
+    return functional.pad(image, (0, right, 0, below)) if below or right else image
+
+
+def crop_to_output(maps: Tensor, image: Tensor) -> Tensor:
+    """Cut maps of a padded image to those of the image itself: output px (u, v) covers input px 2u, 2u + 1 and 2v, 2v + 1."""
+    rows, columns = -(-image.shape[-2] // STRIDE), -(-image.shape[-1] // STRIDE)
+    return maps if maps.shape[-2:] == (rows, columns) else maps[..., :rows, :columns]

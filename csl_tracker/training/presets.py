@@ -1,0 +1,54 @@
+"""Presets: how a network is trained, apart from the data and the network itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+_PAPER_SIGMA = 7.0
+"""EndoVis, px of a 320x240 heatmap."""
+
+_LITERAL: Mapping[str, Any] = {
+    "resize": "stretch",
+    "input_size": [480, 640],
+    "crop": [480, 480],
+    "augmentation": "paper",
+    "optimizer": "sgd",
+    "learning_rate": 1e-7,
+    "schedule": "constant",
+    "warmup": 0.0,
+    "encoder_rate": 1.0,
+    "weight_decay": 0.0,
+    "heatmap_weight": 1.0,
+    "regression_weight": 1.0,
+    "heatmap": {"sigma": _PAPER_SIGMA, "peak": 1.0 / math.sqrt(2.0 * math.pi * _PAPER_SIGMA**2)},
+    "new_layers_std": 0.1,
+    "ema_decay": 0.0,
+    "clip": 0.0,
+}
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "paper_literal": _LITERAL,
+    "paper": {**_LITERAL, "learning_rate": 1e-2, "heatmap": {"sigma": _PAPER_SIGMA, "peak": 1.0}, "heatmap_weight": 0.05},
+    "modern": {
+        "resize": "stretch",
+        "augmentation": "strong",
+        "optimizer": "adamw",
+        "learning_rate": 2e-3,
+        "encoder_rate": 0.5,
+        "weight_decay": 0.01,
+        "schedule": "cosine",
+        "warmup": 0.05,
+        "heatmap": {"sigma": 3.5, "peak": 1.0},
+        "heatmap_weight": 0.05,
+        "regression_weight": 10.0,
+        "ema_decay": 0.995,
+        "clip": 5.0,
+    },
+}
+"""Preset name -> settings of :class:`csl_tracker.training.config.TrainConfig`.
+
+``paper_literal`` has the numbers of Laina et al. 2017, section 3, as they are printed; ``paper`` rescales learning rate and
+target height so that it trains; ``modern`` departs where measurements say so (docs/training.md).
+"""
