@@ -31,7 +31,7 @@ setup(
     maintainer_email="maintainers@csl-tracker.example",
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={NAME: ["py.typed", "models/*.safetensors", "models/*.md"]},
+    package_data={NAME: ["py.typed", "models/*.safetensors", "models/*.md", "evaluation/*.yaml"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml", "LICENSE"]),

@@ -83,6 +83,25 @@ def kbb_score(errors: npt.ArrayLike, sides: npt.ArrayLike, alpha: float) -> floa
     return float(np.mean(error[boxed] < alpha * side[boxed])) if boxed.any() else None
 
 
+def kbb_curve(errors: npt.ArrayLike, sides: npt.ArrayLike, alphas: Iterable[float]) -> list[float | None]:
+    """The KBB score at each of the factors."""
+    error, side = np.asarray(errors, np.float64), np.asarray(sides, np.float64)
+    return [kbb_score(error, side, alpha) for alpha in alphas]
+
+
+def survival(errors: npt.ArrayLike, at_px: Iterable[float]) -> list[float | None]:
+    """Share of errors that are not below each of some distances: the tail that a robot feels.
+
+    Args:
+        errors: Any shape, px; NaN (there was no guess) is beyond every distance.
+        at_px: The distances, px.
+
+    Returns:
+        0..1 each, one minus :func:`threshold_score`; None without any error.
+    """
+    return [None if score is None else 1.0 - score for score in threshold_curve(errors, at_px)]
+
+
 @dataclass(frozen=True)
 class Overlap:
     """Agreement of two binary masks of one image.

@@ -21,6 +21,11 @@ def test_shares_of_nothing_are_none(function) -> None:
     assert function([], 20) is None
 
 
+def test_curves_of_nothing_are_none() -> None:
+    assert metrics.threshold_curve([], [5, 10]) == metrics.survival([], [5, 10]) == [None, None]
+    assert metrics.kbb_curve([3.0], [NAN], [0.1, 0.2]) == [None, None], "a single landmark spans no box"
+
+
 def test_summary_of_nothing_is_none() -> None:
     assert metrics.summary([NAN, NAN]) == {"mean": None, "median": None, "p90": None, "p95": None, "max": None}
 
@@ -37,6 +42,24 @@ def test_threshold_score_is_the_empirical_distribution() -> None:
     thresholds = [0.0, 5.0, 20.0, 1000.0]
     expected = stats.ecdf(errors).cdf.evaluate(thresholds)
     np.testing.assert_allclose(np.array(metrics.threshold_curve(errors, thresholds), float), expected)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+def test_kbb_curve_is_the_empirical_distribution_of_error_over_side(missing: float) -> None:
+    rng = np.random.default_rng(5)
+    errors, sides = rng.gamma(2, 8, 300), rng.uniform(50, 200, 300)
+    errors[rng.random(300) < missing] = 1e12  # what is not there is below nothing
+    expected = stats.ecdf(errors / sides).cdf.evaluate([0.0, 0.05, 0.15, 0.5])
+    errors[errors == 1e12] = NAN
+    np.testing.assert_allclose(np.array(metrics.kbb_curve(errors, sides, [0.0, 0.05, 0.15, 0.5]), float), expected)
+
+
+def test_survival_is_what_the_threshold_score_leaves() -> None:
+    errors = np.random.default_rng(6).gamma(2, 30, 100)
+    errors[::10] = NAN
+    expected = stats.ecdf(np.nan_to_num(errors, nan=1e12)).sf.evaluate([1.0, 20.0, 60.0, 1e6])
+    np.testing.assert_allclose(np.array(metrics.survival(errors, [1.0, 20.0, 60.0, 1e6]), float), expected)
+    assert metrics.survival([60.0], [60.0]) == [1.0], "an error at the limit is not below it"
 
 
 def test_error_at_the_threshold_and_no_guess_are_not_below_it() -> None:
@@ -81,6 +104,17 @@ def test_overlap_against_scikit_learn(share: float, label: int | None) -> None:
     assert result.dice == pytest.approx(sklearn_metrics.f1_score(a, b))
     assert result.precision == pytest.approx(sklearn_metrics.precision_score(a, b))
     assert result.recall == pytest.approx(sklearn_metrics.recall_score(a, b))
+    assert result.dice / (2 - result.dice) == pytest.approx(sklearn_metrics.jaccard_score(a, b))
+
+
+@pytest.mark.parametrize(("predicted", "truth"), [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_masks_of_one_value_against_scikit_learn(predicted: int, truth: int) -> None:
+    """Where a share has no denominator scikit-learn takes what ``zero_division`` says; DICE has one unless both are empty."""
+    a, b = np.full(12, truth, np.uint8), np.full(12, predicted, np.uint8)
+    result = metrics.class_overlap(b.reshape(3, 4), a.reshape(3, 4), 1)
+    precision, recall = (f(a, b, zero_division=1.0) for f in (sklearn_metrics.precision_score, sklearn_metrics.recall_score))
+    assert (result.precision, result.recall) == (precision, recall)
+    assert result.dice == sklearn_metrics.f1_score(a, b, zero_division=1.0)
 
 
 @pytest.mark.parametrize(
