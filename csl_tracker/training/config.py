@@ -37,6 +37,7 @@ class SourceConfig:
         frames: Synthetic validation frames.
         skip_first: Share of each sequence's frames, from its start, that is left out.
         skip_last: The same from its end.
+        clutter: Probability of clutter in synthetic frames that are drawn on the fly: pale bands, gauze, threads, tubes.
     """
 
     dataset: str
@@ -47,6 +48,7 @@ class SourceConfig:
     frames: int = 64
     skip_first: float = 0.0
     skip_last: float = 0.0
+    clutter: float = 0.0
 
 
 @dataclass(frozen=True)

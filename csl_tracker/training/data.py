@@ -68,7 +68,7 @@ def open_source(config: SourceConfig, instruments: InstrumentSet, cache: str, si
         ConfigError: The dataset's name is unknown here.
     """
     if config.dataset == "synthetic" and not config.root:
-        return Source(lambda index: render_frame(config.seed + index, SYNTHETIC_SIZE), None, config.share)
+        return Source(lambda index: render_frame(config.seed + index, SYNTHETIC_SIZE, config.clutter), None, config.share)
     root = os.path.expandvars(config.root)
     if "$" in root or not root:
         raise ConfigError(

@@ -171,3 +171,18 @@ def test_shapes_are_in_proportion() -> None:
     shape = random_shape(np.random.default_rng(0))
     assert isinstance(shape, Shape)
     assert 0.3 < shape.sleeve < 1.3
+
+
+def test_clutter_changes_the_tissue_and_nothing_else() -> None:
+    """Bands, gauze, threads and tubes lie below the instruments: the labels stay what they are."""
+    changed = 0
+    for seed in range(12):
+        plain, cluttered, again = (render_frame(seed, (128, 160), clutter) for clutter in (0.0, 1.0, 1.0))
+        np.testing.assert_array_equal(plain.label_map, cluttered.label_map)
+        np.testing.assert_array_equal(plain.landmarks, cluttered.landmarks)
+        np.testing.assert_array_equal(cluttered.image, again.image)
+        assert plain.label_map is not None
+        different = np.abs(plain.image.astype(int) - cluttered.image).max(axis=-1) > 12
+        changed += different[plain.label_map == 0].mean() > 0.01
+    assert changed >= 10
+    assert 0 < sum((render_frame(s, (64, 80)).image != render_frame(s, (64, 80), 0.5).image).any() for s in range(20)) < 20

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from csl_tracker.datasets.sample import Sample
+from csl_tracker.datasets.synthetic.clutter import add_clutter
 from csl_tracker.datasets.synthetic.instrument import Look, Part, Pose, Shape, parts_and_landmarks, random_look, random_shape
 from csl_tracker.datasets.synthetic.noise import Field, smooth
 from csl_tracker.datasets.synthetic.tissue import light, render_tissue
@@ -107,6 +108,7 @@ class Scene:
         tools: Number of instruments; drawn when None.
         sides: Sides from which they come, ``left``, ``right``, ``bottom`` or ``top``; drawn when None.
         moving: For sequences: highlights wander, fast instruments are blurred, and some leave for a while.
+        clutter: Probability of things on the tissue that look a little like instruments.
     """
 
     def __init__(
@@ -116,6 +118,7 @@ class Scene:
         tools: int | None = None,
         sides: tuple[str, ...] | None = None,
         moving: bool = False,
+        clutter: float = 0.0,
     ) -> None:
         rng = np.random.default_rng((seed, 1))
         self.seed, self.size = seed, size
@@ -128,6 +131,10 @@ class Scene:
             Tool(random_shape(rng), random_look(rng), random_path(rng, aspect, _entry(rng, side)), side) for side in sides
         ]
         self.color, self.height = render_tissue(rng, size)
+        if clutter:
+            clutter_rng = np.random.default_rng((seed, 6))
+            if clutter_rng.random() < clutter:
+                add_clutter(clutter_rng, self.color, self.height)
         self.wetness = rng.uniform(-1.2, 0.6)
         self.exposure = float(np.exp(rng.normal(0.05, 0.22)))
         self.balance = np.exp(rng.normal(0, 0.07, 3)).astype(np.float32)
@@ -285,6 +292,6 @@ def _mask(outline: FloatArray, size: Size) -> npt.NDArray[np.uint8]:
     return mask
 
 
-def render_frame(seed: int, size: Size = (256, 320)) -> Sample:
-    """One frame of a scene of its own."""
-    return Scene(seed, size).render(0.0, seed, "synthetic", 0)
+def render_frame(seed: int, size: Size = (256, 320), clutter: float = 0.0) -> Sample:
+    """One frame of a scene of its own; ``clutter`` as for :class:`Scene`."""
+    return Scene(seed, size, clutter=clutter).render(0.0, seed, "synthetic", 0)
