@@ -67,6 +67,7 @@ class Tracker:
         max_instruments: int = 2,
         confidence_threshold: float | None = None,
         always_report: bool = False,
+        mirror: bool = False,
     ) -> Tracker:
         """Load weights and choose the engine.
 
@@ -77,6 +78,7 @@ class Tracker:
             max_instruments: Largest number of instruments in view, 1 to 8.
             confidence_threshold: 0..1; the model's own when None.
             always_report: Report ``max_instruments`` best guesses, however unsure: for measuring, not for control.
+            mirror: Average the network's outputs with those of the mirrored image, at twice the time.
 
         Raises:
             WeightsError: The file cannot be used.
@@ -84,7 +86,7 @@ class Tracker:
             ConfigError: A number is out of range.
         """
         model = load_weights(path)
-        return cls(model, create_engine(model, device, engine), max_instruments, confidence_threshold, always_report)
+        return cls(model, create_engine(model, device, engine, mirror), max_instruments, confidence_threshold, always_report)
 
     @property
     def engine_name(self) -> str:

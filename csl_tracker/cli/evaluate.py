@@ -38,6 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="instruments looked for in a frame; auto: as many as the sequence has, as in the paper (default: %(default)s)",
     )
     parser.add_argument(
+        "--mirror",
+        action="store_true",
+        help="average the network's outputs with those of the mirrored image, at twice the time",
+    )
+    parser.add_argument(
         "--reference-size",
         type=_size,
         metavar="HxW",
@@ -80,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
         "confidence_threshold": tracker.confidence_threshold,
         "engine": tracker.engine_name,
         "device": tracker.device,
+        "mirror": args.mirror,
     }
     report["input_sha256"] = sha256_of(path for sequence in sequences for path in sequence.files)
     print(format_table(report["sequences"]))
@@ -127,7 +133,9 @@ def _tracker(tracker: Tracker | None, weights: Path, count: int, args: argparse.
 
     if tracker is not None and tracker.max_instruments == count:
         return tracker
-    return Tracker.from_weights(weights, args.device, args.engine, max_instruments=count, always_report=True)
+    return Tracker.from_weights(
+        weights, args.device, args.engine, max_instruments=count, always_report=True, mirror=args.mirror
+    )
 
 
 def _instruments(text: str) -> int | str:

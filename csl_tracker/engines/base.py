@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from csl_tracker.errors import EngineError
 from csl_tracker.networks import STRIDE, Network, NetworkOutput
 from csl_tracker.pixels import Resize, Size
 from csl_tracker.weights import Model, Preprocessing
@@ -121,6 +122,10 @@ def resize_image(image: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uin
 class CpuEngine:
     """Pre- and post-processing with OpenCV around ``infer``, which the concrete engines bring.
 
+    Args:
+        model: What to run.
+        mirror: Average heatmaps and scores with those of the mirrored image, at twice the time.
+
     Attributes:
         name: Engine name.
         device: ``cpu``.
@@ -129,8 +134,9 @@ class CpuEngine:
     name = "cpu"
     device = "cpu"
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, mirror: bool = False) -> None:
         self.preprocessing = model.description.preprocessing
+        self.mirror_order = mirror_order(model) if mirror else None
 
     def infer(self, image: npt.NDArray[np.uint8]) -> NetworkArrays:
         """Run the network on uint8 (h, w, 3) at the working size."""
@@ -140,7 +146,10 @@ class CpuEngine:
         """See :meth:`Engine.run`."""
         source = (image.shape[0], image.shape[1])
         working = self.preprocessing.working_size(source)
-        found = self.infer(resize_image(image, working))
+        small = resize_image(image, working)
+        found = self.infer(small)
+        if self.mirror_order is not None:
+            found = _mean_with_mirror(found, self.infer(np.ascontiguousarray(small[:, ::-1])), self.mirror_order)
         foreground, label_map = None, None
         if found.scores is not None:
             background = np.exp(found.scores[0] - np.logaddexp.reduce(found.scores, axis=0))
@@ -152,6 +161,31 @@ class CpuEngine:
     def warm_up(self, size: Size) -> None:
         """See :meth:`Engine.warm_up`."""
         self.run(np.zeros((*size, 3), np.uint8), segmentation=True)
+
+
+def mirror_order(model: Model) -> list[int]:
+    """Landmark order in a mirrored image, for a model whose outputs can be averaged with those of the mirrored image.
+
+    Raises:
+        EngineError: The model regresses coordinates.
+    """
+    config = model.description.network
+    if not config.localises_by_heatmaps:
+        raise EngineError(
+            f"The mean with the mirrored image is one of heatmaps, and the strategy {config.strategy!r} has none;"
+            " track without the mirrored image."
+        )
+    return model.instruments.flip_permutation()
+
+
+def _mean_with_mirror(found: NetworkArrays, mirrored: NetworkArrays, order: list[int]) -> NetworkArrays:
+    assert found.heatmaps is not None
+    assert found.scores is not None
+    assert mirrored.heatmaps is not None
+    assert mirrored.scores is not None
+    # The working width is even: the mirrored image's output px lie where the image's own do.
+    heatmaps = 0.5 * (found.heatmaps + mirrored.heatmaps[order, :, ::-1])
+    return NetworkArrays(heatmaps, 0.5 * (found.scores + mirrored.scores[:, :, ::-1]))
 
 
 def locate_points(points: Float32Array, working: Size) -> Float32Array:

@@ -40,7 +40,7 @@ def resolve_device(device: str) -> str:
     return f"cuda:{index}"
 
 
-def create_engine(model: Model, device: str = "auto", engine: str = "auto") -> Engine:
+def create_engine(model: Model, device: str = "auto", engine: str = "auto", mirror: bool = False) -> Engine:
     """Build the engine for a model.
 
     Args:
@@ -48,9 +48,11 @@ def create_engine(model: Model, device: str = "auto", engine: str = "auto") -> E
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         engine: ``auto``, ``torch`` or ``openvino``. ``auto`` takes half-precision torch on CUDA; on the CPU OpenVINO where it
             is installed, else torch.
+        mirror: Average heatmaps and scores with those of the mirrored image, at twice the time.
 
     Raises:
-        EngineError: Engine or device is unknown, not installed, or they do not go together.
+        EngineError: Engine or device is unknown, not installed, or they do not go together, or the model has no heatmaps to
+            average.
     """
     if engine not in ENGINES:
         raise EngineError(f"The engine {engine!r} is unknown; choose one of {', '.join(ENGINES)}.")
@@ -60,13 +62,13 @@ def create_engine(model: Model, device: str = "auto", engine: str = "auto") -> E
             raise EngineError(
                 f"The engine 'openvino' runs on the CPU and not on {place!r}; use device 'cpu' or engine 'torch'."
             )
-        return TorchDeviceEngine(model, place)
+        return TorchDeviceEngine(model, place, mirror=mirror)
     has_openvino = importlib.util.find_spec("openvino") is not None
     if engine == "openvino" and not has_openvino:
         raise EngineError("The engine 'openvino' is not installed; run 'pip install openvino' or use engine 'torch'.")
     if engine == "torch" or not has_openvino:
-        return TorchCpuEngine(model)
+        return TorchCpuEngine(model, mirror)
     # Importing OpenVINO takes a second that torch users should not pay.
     from csl_tracker.engines.openvino_engine import OpenVinoEngine
 
-    return OpenVinoEngine(model)
+    return OpenVinoEngine(model, mirror)

@@ -20,8 +20,8 @@ class OpenVinoEngine(CpuEngine):
 
     name = "openvino"
 
-    def __init__(self, model: Model) -> None:
-        super().__init__(model)
+    def __init__(self, model: Model, mirror: bool = False) -> None:
+        super().__init__(model, mirror)
         self.module = NormalizedNetwork(model.network, model.description.preprocessing).eval()
         self.core = openvino.Core()
         self.requests: dict[Size, openvino.InferRequest] = {}

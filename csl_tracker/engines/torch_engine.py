@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from csl_tracker.engines.base import CpuEngine, EngineOutput, NetworkArrays, NormalizedNetwork, PixelMap, locate_points
+from csl_tracker.engines.base import (
+    CpuEngine,
+    EngineOutput,
+    NetworkArrays,
+    NormalizedNetwork,
+    PixelMap,
+    locate_points,
+    mirror_order,
+)
 from csl_tracker.networks import NetworkOutput
 from csl_tracker.pixels import Size
 from csl_tracker.weights import Model
@@ -27,8 +35,8 @@ class TorchCpuEngine(CpuEngine):
 
     name = "torch"
 
-    def __init__(self, model: Model) -> None:
-        super().__init__(model)
+    def __init__(self, model: Model, mirror: bool = False) -> None:
+        super().__init__(model, mirror)
         self.module = _module(model)
         self.names: tuple[str, ...] | None = None
 
@@ -53,8 +61,9 @@ class TorchDeviceEngine:
 
     name = "torch"
 
-    def __init__(self, model: Model, device: str, half: bool = True) -> None:
+    def __init__(self, model: Model, device: str, half: bool = True, mirror: bool = False) -> None:
         self.device = device
+        self.mirror_order = mirror_order(model) if mirror else None
         self.preprocessing = model.description.preprocessing
         self.dtype = torch.float16 if half else torch.float32
         self.module = _module(model).to(device)
@@ -79,7 +88,9 @@ class TorchDeviceEngine:
         if source != working:
             x = functional.interpolate(x, working, mode="bilinear", align_corners=False, antialias=True)
         x = (x * self.module.scale + self.module.shift).to(self.dtype, memory_format=torch.channels_last)
-        output: NetworkOutput = self.module.network(x)
+        output: NetworkOutput = self.module.network(x if self.mirror_order is None else torch.cat((x, x.flip(-1))))
+        if self.mirror_order is not None:
+            output = _mean_with_mirror(output, self.mirror_order)
         parts: dict[str, Tensor] = {}
         if output.heatmaps is not None:
             parts["heatmaps"] = output.heatmaps[0].float()
@@ -100,6 +111,14 @@ class TorchDeviceEngine:
     def warm_up(self, size: Size) -> None:
         """See :meth:`Engine.warm_up`."""
         self.run(np.zeros((*size, 3), np.uint8), segmentation=True)
+
+
+def _mean_with_mirror(output: NetworkOutput, order: list[int]) -> NetworkOutput:
+    """The mean of an image's outputs and its mirrored image's, from a batch of both."""
+    assert output.heatmaps is not None
+    assert output.scores is not None
+    heatmaps = 0.5 * (output.heatmaps[:1] + output.heatmaps[1:, order].flip(-1))
+    return NetworkOutput(heatmaps, 0.5 * (output.scores[:1] + output.scores[1:].flip(-1)))
 
 
 def _download(parts: dict[str, Tensor]) -> dict[str, npt.NDArray[Any]]:

@@ -13,19 +13,24 @@ from csl_tracker.engines.base import Engine, upsample_labels
 from csl_tracker.engines.torch_engine import TorchCpuEngine, TorchDeviceEngine
 from csl_tracker.errors import EngineError
 from csl_tracker.heatmaps import HeatmapSpec, decode
-from csl_tracker.instruments import InstrumentSet
-from csl_tracker.networks import NetworkConfig, NetworkOutput
+from csl_tracker.instruments import ENDOVIS, InstrumentSet
+from csl_tracker.networks import NetworkConfig, NetworkOutput, build_network
 from csl_tracker.weights import Model, ModelDescription, Preprocessing, load_weights
 
 needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
 
 
-def _openvino(model: Model) -> Engine:
+def _openvino(model: Model, mirror: bool = False) -> Engine:
     from csl_tracker.engines.openvino_engine import OpenVinoEngine
 
-    return OpenVinoEngine(model)
+    return OpenVinoEngine(model, mirror)
 
 
+MIRRORING = [
+    pytest.param(lambda model: TorchCpuEngine(model, mirror=True), id="torch"),
+    pytest.param(lambda model: TorchDeviceEngine(model, "cpu", half=False, mirror=True), id="torch-device-path"),
+    pytest.param(lambda model: _openvino(model, mirror=True), id="openvino", marks=needs_openvino),
+]
 BUILDERS = [
     pytest.param(TorchCpuEngine, id="torch"),
     pytest.param(lambda model: TorchDeviceEngine(model, "cpu", half=False), id="torch-device-path"),
@@ -139,3 +144,35 @@ def test_cuda_in_half_precision_says_what_the_cpu_says(random_weights) -> None: 
     image = np.random.default_rng(0).integers(0, 256, (128, 160, 3), dtype=np.uint8)
     expected, found = TorchCpuEngine(model).run(image, True), create_engine(model, "cuda").run(image, True)
     np.testing.assert_allclose(found.heatmaps, expected.heatmaps, atol=0.02 * float(np.abs(expected.heatmaps).max()))
+
+
+@pytest.mark.parametrize("build", MIRRORING)
+@pytest.mark.parametrize("size", [(128, 160), (129, 203)])
+def test_the_mirrored_image_says_the_same_mirrored(random_weights, build, size: tuple[int, int]) -> None:  # type: ignore[no-untyped-def]
+    """The mean with the mirrored image is, for the mirrored image, the mirrored mean, left and right landmarks swapped."""
+    model = load_weights(random_weights)
+    engine = build(model)
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    one, other = engine.run(image, True), engine.run(np.ascontiguousarray(image[:, ::-1]), True)
+    order = model.instruments.flip_permutation()
+    assert order != sorted(order)
+    assert one.heatmaps is not None
+    tolerance = 2e-3 * float(np.abs(one.heatmaps).max())
+    np.testing.assert_allclose(other.heatmaps[order, :, ::-1], one.heatmaps, atol=tolerance)
+    np.testing.assert_allclose(other.foreground[:, ::-1], one.foreground, atol=2e-3)
+    assert (other.label_map[:, ::-1] != one.label_map).mean() < 0.01
+    if size != (128, 160):
+        return  # the engines' ways to resize differ a little
+    plain = TorchCpuEngine(model)
+    straight, turned = plain.run(image, False), plain.run(np.ascontiguousarray(image[:, ::-1]), False)
+    mean = 0.5 * (straight.heatmaps + turned.heatmaps[order, :, ::-1])
+    np.testing.assert_allclose(one.heatmaps, mean, atol=tolerance)
+
+
+def test_regressed_coordinates_are_not_averaged_with_the_mirrored() -> None:
+    config = NetworkConfig("l", input_size=(96, 128))
+    description = ModelDescription(
+        "l", config, ENDOVIS, HeatmapSpec(3.0), Preprocessing((0.0,) * 3, (255.0,) * 3, (96, 128), "stretch")
+    )
+    with pytest.raises(EngineError, match="the strategy 'l' has none; track without the mirrored image"):
+        create_engine(Model(build_network(config), description, ""), "cpu", "torch", mirror=True)
