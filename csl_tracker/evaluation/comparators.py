@@ -1,7 +1,7 @@
 """Published figures to draw and to print beside ours: curves from a CSV file, and the numbers of the paper.
 
 A curve that somebody published (FPBC, POSE, Online Adaptation, ...) is read off its figure into a CSV file with the header
-``name,kind,x,y`` and a line for every point: ``kind`` is ``threshold`` (x a distance in px) or ``kbb`` (x the factor alpha), y is
+``name,kind,x,y`` and a line for every point: ``kind`` is ``threshold`` (x a distance in px) or ``kbb`` (x the factor alpha), y
 the share of landmarks below, 0 to 1. This package brings no such file along: whoever reads off a figure knows how well.
 """
 

@@ -19,6 +19,8 @@ from csl_tracker.pixels import FloatArray
 
 FORMAT = "csl_tracker/run/1"
 IntArray = npt.NDArray[np.int64]
+MODELS = ("l", "sl", "csl_no_skip", "csl", "unet", "forest")
+"""Order of the models in tables and legends: the paper's, and those that it is compared with."""
 OVERLAPS = ("dice", "precision", "recall")
 
 
@@ -89,7 +91,7 @@ def parse_runs(results: Iterable[Mapping[str, Any]]) -> list[Run]:
     """Check and convert the data of ``result.json`` files.
 
     Returns:
-        In the order of model (as first met), fold and seed.
+        In the order of model (``MODELS``, each followed by its variants, then others as first met), fold and seed.
 
     Raises:
         DatasetError: Something is not the result of a run, two are of the same run, or they are of different protocols, or
@@ -114,8 +116,13 @@ def parse_runs(results: Iterable[Mapping[str, Any]]) -> list[Run]:
             raise DatasetError(
                 f"The results differ in their {what} ({listed}) and cannot stand in one table; summarise them apart."
             )
-    models = list(dict.fromkeys(model for model, _, _ in runs))
-    return sorted(runs.values(), key=lambda run: (models.index(run.model), run.fold, run.seed))
+    met = list(dict.fromkeys(model for model, _, _ in runs))
+
+    def order(run: Run) -> tuple[int, bool, int, str, int]:
+        base, at, _ = run.model.partition("@")
+        return MODELS.index(base) if base in MODELS else len(MODELS), bool(at), met.index(run.model), run.fold, run.seed
+
+    return sorted(runs.values(), key=order)
 
 
 def parse_run(data: Mapping[str, Any]) -> Run:

@@ -1,0 +1,155 @@
+"""The tables and figures of an experiment, from the results of its runs, and a page that shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from csl_tracker.errors import DatasetError
+from csl_tracker.evaluation import figures, tables
+from csl_tracker.evaluation.comparators import Comparator, paper, read_comparators
+from csl_tracker.evaluation.runs import Run, full_seeds, models_of, parse_runs
+from csl_tracker.evaluation.tables import Table
+from csl_tracker.output import write_text
+
+PAGE = "README.md"
+_SOURCE_PX = "px of the source image"
+
+
+def write_summary(results: Sequence[Mapping[str, Any]], out: Path, comparators: Path | None = None) -> list[Path]:
+    """Write tables (Markdown and CSV), figures (PNG and SVG), and a README.md that shows them.
+
+    Runs that are not there yet are left out, and the page says so. The same results give the same files.
+
+    Args:
+        results: Data of the runs' ``result.json``, of one experiment.
+        out: Folder to write into; made when it is not there.
+        comparators: A CSV file of published curves to draw beside ours, see :mod:`csl_tracker.evaluation.comparators`.
+
+    Returns:
+        Paths of all files written.
+
+    Raises:
+        DatasetError: There is no result, a result is damaged, results do not belong together, the curves cannot be read, or a
+            file cannot be written.
+    """
+    runs = parse_runs(results)
+    if not runs:
+        raise DatasetError(f"There is no finished run to summarise into {out}; run the experiment first.")
+    published = [] if comparators is None else read_comparators(comparators)
+    written: list[Path] = []
+    made: dict[str, Table] = {}
+    makers: tuple[Callable[[Sequence[Run]], Table], ...] = (
+        tables.overview,
+        tables.comparisons,
+        tables.per_landmark,
+        tables.table1,
+        tables.tail,
+        tables.training,
+        tables.provenance,
+    )
+    for maker in makers:
+        table = maker(runs)
+        made[table.name] = table
+        for suffix, text in (("md", table.markdown() + "\n"), ("csv", table.csv())):
+            path = out / f"{table.name}.{suffix}"
+            write_text(path, text)
+            written.append(path)
+    unit = _unit(runs)
+    short = "px" if unit == _SOURCE_PX else unit  # room on an axis is scarce
+    drawn = [
+        *figures.draw_threshold_curves(runs, out, published, short),
+        *figures.draw_kbb_curves(runs, out, published),
+        *figures.draw_tail(runs, out, short),
+        *figures.draw_losses(runs, out),
+    ]
+    page = out / PAGE
+    write_text(page, _page(runs, made, {path.stem for path in drawn}, published, unit))
+    return [*written, *drawn, page]
+
+
+_FIGURES: Mapping[str, tuple[str, str]] = {
+    "threshold_curves": (
+        "Threshold score",
+        "Share of the visible landmarks whose error is below a threshold, like Fig. 3 of the paper; the grey line is at 20 px."
+        " Lines are means over the seeds, bands their range; the last panel is the mean of the landmarks' curves.",
+    ),
+    "kbb_curves": (
+        "KBB score",
+        "Share of the visible landmarks whose error is below alpha times the longer side of the box around the instrument's"
+        " true landmarks, like Fig. 4 of the paper; the grey line is at 0.15.",
+    ),
+    "error_tail": (
+        "Tail of the errors",
+        "Share of the visible landmarks that are x px off or more, all landmarks pooled; both axes are logarithmic. A landmark"
+        " without any guess is beyond every x.",
+    ),
+    "loss_curves": (
+        "Losses",
+        "Every run's training and validation loss. Losses of different strategies do not compare.",
+    ),
+}
+
+
+def _page(runs: Sequence[Run], made: Mapping[str, Table], drawn: set[str], published: Sequence[Comparator], unit: str) -> str:
+    parts = [
+        f"# Experiment `{runs[0].protocol}`",
+        _state(runs),
+        f"Shares are fractions of 1, distances are in {unit}. `docs/evaluation.md` says how each figure is made.",
+        _section(made["overview"]),
+        _section(made["comparisons"]),
+        *(_figure(name, published) for name in ("threshold_curves", "kbb_curves", "error_tail") if name in drawn),
+        _section(made["table1"]),
+        _section(made["per_landmark"]),
+        _section(made["error_tail"]),
+        _section(made["training"]),
+        *(_figure(name, ()) for name in ("loss_curves",) if name in drawn),
+        _section(made["runs"]),
+        _commands(runs),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _state(runs: Sequence[Run]) -> str:
+    folds, seeds, models = {run.fold for run in runs}, {run.seed for run in runs}, models_of(runs)
+    expected = len(folds) * len(seeds) * len(models)
+    text = f"{len(models)} models, {_count(len(folds), 'fold')}, {_count(len(seeds), 'seed')}: "
+    if len(runs) == expected:
+        return f"{text}all {expected} runs are there."
+    missing = []
+    for model in models:
+        whole, _ = full_seeds(runs, model)
+        if len(whole) < len(seeds):
+            missing.append(f"{model} has {len(whole)} of {_count(len(seeds), 'seed')} whole")
+    return f"{text}{len(runs)} of {expected} runs are there; {', '.join(missing)}. **The experiment is not finished.**"
+
+
+def _section(table: Table) -> str:
+    return f"## {table.title}\n\n{table.caption}\n\n{table.markdown()}\n\n([{table.name}.csv]({table.name}.csv))"
+
+
+def _figure(name: str, published: Sequence[Comparator]) -> str:
+    title, caption = _FIGURES[name]
+    kind = {"threshold_curves": "threshold", "kbb_curves": "kbb"}.get(name)
+    names = [other.name for other in published if other.kind == kind]
+    beside = f" Published curves beside ours: {', '.join(names)}." if names else ""
+    return f"## {title}\n\n![{title}]({name}.png)\n\n{caption}{beside} ([{name}.svg]({name}.svg))"
+
+
+def _commands(runs: Sequence[Run]) -> str:
+    commands = "\n".join(dict.fromkeys(str(run.data.get("command", "")) for run in runs))
+    return (
+        f"## Commands\n\n```\n{commands}\n```\n\nEvery run's `result.json` has its own figures, curve, machine and versions."
+        f" The paper's figures are from {paper()['source']}."
+    )
+
+
+def _unit(runs: Sequence[Run]) -> str:
+    part = next(part for run in runs for part in run.sequences.values())
+    size = part.report.get("reference_size")
+    return _SOURCE_PX if size is None else f"px of {size[1]}x{size[0]}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
