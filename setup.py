@@ -31,13 +31,16 @@ setup(
     maintainer_email="maintainers@csl-tracker.example",
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={NAME: ["py.typed", "models/*.safetensors", "models/*.md", "evaluation/*.yaml"]},
+    package_data={
+        NAME: ["py.typed", "models/*.safetensors", "models/*.md", "evaluation/*.yaml", "evaluation/protocols/*.yaml"]
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml", "LICENSE"]),
         (f"share/{NAME}/launch", files("launch", "*.launch.py")),
         (f"share/{NAME}/config", files("config", "*.yaml", "*.xml")),
         (f"share/{NAME}/config/train", files("config/train", "*.yaml")),
+        (f"share/{NAME}/config/experiment", files("config/experiment", "*.yaml")),
     ],
     zip_safe=False,
     install_requires=[

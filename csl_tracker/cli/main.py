@@ -21,6 +21,7 @@ COMMANDS = {
     "track": "track instruments in a video, a folder of frames or a dataset sequence",
     "info": "describe a weights file",
     "train": "train a network from a YAML configuration",
+    "experiment": "train and compare models by a protocol, with tables and figures",
     "evaluate": "measure weights on the labelled sequences of a dataset",
     "synthesize": "write synthetic endoscopic sequences in the EndoVis 2015 layout",
     "demo": "run bag, node and evaluation on an embedded synthetic sequence or on your own input",

@@ -76,3 +76,15 @@ class Sequence(Protocol):
 
     def __iter__(self) -> Iterator[Sample]:
         """Yield the samples in the order of time."""
+
+
+def share_of_frames(count: int, first: float, last: float) -> range:
+    """The frames from one share of a sequence to another; parts that meet in a share neither overlap nor leave a gap.
+
+    Args:
+        count: Number of frames.
+        first: 0..1.
+        last: 0..1.
+    """
+    # 1 - (1 - 0.3) is not 0.3: without the inner rounding a half would fall to either side.
+    return range(round(round(count * first, 6)), round(round(count * last, 6)))

@@ -28,7 +28,7 @@ from csl_tracker.datasets.augment import (
 )
 from csl_tracker.datasets.cache import FrameCache
 from csl_tracker.datasets.registry import open_dataset, select_landmarks
-from csl_tracker.datasets.sample import Sample
+from csl_tracker.datasets.sample import Sample, share_of_frames
 from csl_tracker.datasets.synthetic import render_frame
 from csl_tracker.errors import ConfigError
 from csl_tracker.instruments import INSTRUMENT_SETS, InstrumentSet
@@ -80,8 +80,7 @@ def open_source(config: SourceConfig, instruments: InstrumentSet, cache: str, si
         scale = 1.5 * np.sqrt(size[0] * size[1] / (chosen.size[0] * chosen.size[1]))
         kept = chosen.size if scale >= 1 else (round(chosen.size[0] * scale), round(chosen.size[1] * scale))
         frames = FrameCache(chosen, Path(cache), kept)
-        first, last = round(len(frames) * config.skip_first), round(len(frames) * (1 - config.skip_last))
-        samples += [(frames, index) for index in range(first, last)]
+        samples += [(frames, index) for index in share_of_frames(len(frames), config.skip_first, 1 - config.skip_last)]
     if not samples:
         raise ConfigError(
             f"The source {config.dataset!r} at {root} leaves no frames; check sequences, skip_first and skip_last."

@@ -1,0 +1,165 @@
+"""``csl-tracker experiment``: train and compare models by a protocol."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from csl_tracker.errors import ConfigError
+from csl_tracker.provenance import portable_command
+
+EXIT_FAILED = 2
+_WIDTH = 110
+_SETTING = re.compile(r"[A-Za-z_][\w.]*=")  # of a model's variant there is an @ before the =
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("protocol", nargs="?", metavar="NAME", help="a shipped protocol (see --list), or a protocol file")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="settings of every training, such as steps=500; anywhere on the line",
+    )
+    parser.add_argument("--list", action="store_true", help="explain the protocols, models and presets, and end")
+    parser.add_argument("--root", type=Path, metavar="DIR", help="folder of the dataset; synthetic: default OUT/data")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the experiment; the same one again goes on")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N-1 (default: %(default)s)")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        metavar="MODEL",
+        help="strategies, or variants STRATEGY@key=value,key=value such as csl@encoder_weights= (random initialisation)"
+        " (default: all strategies)",
+    )
+    parser.add_argument("--preset", default="modern", metavar="NAME", help="training preset (default: %(default)s)")
+    parser.add_argument("--config", type=Path, metavar="FILE.yaml", help="settings laid over preset and protocol")
+    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="restrict a leave-one-out protocol to these sequences")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N; a run takes one (default: %(default)s)")
+    parser.add_argument("--reference-size", metavar="HxW", help="state distances in px of an image of this size")
+    parser.add_argument("--comparators", type=Path, metavar="CSV", help="published curves to draw beside ours")
+    parser.add_argument("--summary-only", action="store_true", help="only tables and figures of the runs finished so far")
+    _take_settings_anywhere(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the runs that are missing, then tables and figures."""
+    if args.list:
+        print(explain())
+        return 0
+    from csl_tracker.evaluation.protocols import load_protocol
+    from csl_tracker.training import experiment
+
+    if args.protocol is None:
+        raise ConfigError("No protocol was named; 'csl-tracker experiment --list' explains those that there are.")
+    if args.out is None:
+        raise ConfigError("An experiment needs --out, the folder of its runs.")
+    protocol = load_protocol(args.protocol)
+    if args.summary_only:
+        return summarise(args.out, args.comparators)
+    root = args.root or (args.out / "data" if protocol.synthesis is not None else None)
+    if args.sequences:
+        protocol = protocol.restricted(args.sequences)
+    if args.seeds < 1:
+        raise ConfigError(f"--seeds is {args.seeds}; give at least 1.")
+    settings = experiment.Settings(
+        args.preset,
+        experiment.read_settings(args.config) if args.config else None,
+        experiment.parse_overrides(args.overrides),
+    )
+    rank = experiment.take_local_rank()
+    plan = experiment.make_plan(
+        protocol,
+        args.out,
+        args.models or experiment.MODELS,
+        range(args.seeds),
+        settings,
+        _size(args.reference_size),
+        experiment.choose_device(args.device, rank),
+    )
+    if root is None:
+        raise ConfigError(f"The protocol {protocol.name} needs --root, the folder of the dataset {protocol.dataset}.")
+    device = "cpu" if args.device == "cpu" else "auto"  # the chosen GPU is the only one that is left to see
+    outcome = experiment.run_plan(plan, root, portable_command(), _say(rank), device)
+    count = len(outcome.made) + len(outcome.kept)
+    print(f"{count} of {len(plan.runs)} runs are finished.", flush=True)
+    for run, sentence in outcome.failed:
+        print(f"failed: {run.title}: {sentence}")
+    if outcome.elsewhere:
+        print(f"{len(outcome.elsewhere)} runs are under way in other processes.")
+    if count:
+        summarise(args.out, args.comparators)
+    return EXIT_FAILED if outcome.failed else 0
+
+
+def summarise(out: Path, comparators: Path | None) -> int:
+    """Write tables and figures of the finished runs."""
+    from csl_tracker.evaluation.summary import write_summary
+    from csl_tracker.training.experiment import find_results
+
+    write_summary(find_results(out), out, comparators)
+    print(f"Tables and figures: {out}")
+    return 0
+
+
+def explain() -> str:
+    """The protocols, models and presets in plain words."""
+    from csl_tracker.evaluation.protocols import load_protocol, shipped_protocols
+    from csl_tracker.networks.base import STRATEGIES
+    from csl_tracker.training.presets import PRESETS
+
+    lines = ["Protocols:"]
+    for name in shipped_protocols():
+        protocol = load_protocol(name)
+        folds = f"{len(protocol.folds)} fold{'s' if len(protocol.folds) > 1 else ''}, dataset {protocol.dataset}"
+        lines += [f"  {name} ({folds})", *_wrapped(protocol.description)]
+    lines += ["", "Models:"]
+    for name, text in STRATEGIES.items():
+        lines += [f"  {name}", *_wrapped(text)]
+    lines += ["  STRATEGY@key=value,key=value"]
+    lines += _wrapped("a variant with settings of its own, such as csl@encoder_weights= (random initialisation)")
+    lines += ["", f"Presets: {', '.join(PRESETS)} (docs/training.md)"]
+    return "\n".join(lines)
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, _WIDTH, initial_indent="      ", subsequent_indent="      ")
+
+
+def _say(rank: int | None) -> Callable[[str], None]:
+    prefix = "" if rank is None else f"[{rank}] "
+    return lambda text: print(prefix + text, flush=True)
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    height, cross, width = text.lower().partition("x")
+    if not (cross and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise ConfigError(f"--reference-size {text!r} is no size; give height x width in px, such as 480x640.")
+    return int(height), int(width)
+
+
+def _take_settings_anywhere(parser: argparse.ArgumentParser) -> None:
+    """Let key=value stand behind options, too.
+
+    argparse gives a list of positionals its words only where the first positional stands, and an option that takes several
+    words would swallow those behind it.
+    """
+    parse = parser.parse_known_args
+    single = {option for action in parser._actions if action.nargs is None for option in action.option_strings}
+
+    def parse_known_args(args: Any = None, namespace: Any = None) -> Any:
+        words, settings = [], []
+        for before, word in zip([None, *args], args, strict=False):
+            (settings if _SETTING.match(word) and before not in single else words).append(word)
+        found, rest = parse(words, namespace)
+        found.overrides = [*found.overrides, *settings]
+        return found, rest
+
+    parser.parse_known_args = parse_known_args  # type: ignore[method-assign]
