@@ -47,7 +47,7 @@ def create_engine(model: Model, device: str = "auto", engine: str = "auto", mirr
         model: What to run.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         engine: ``auto``, ``torch`` or ``openvino``. ``auto`` takes half-precision torch on CUDA; on the CPU OpenVINO where it
-            is installed, else torch.
+            is installed, else torch. A forest runs on the CPU, by torch's engine.
         mirror: Average heatmaps and scores with those of the mirrored image, at twice the time.
 
     Raises:
@@ -57,6 +57,11 @@ def create_engine(model: Model, device: str = "auto", engine: str = "auto", mirr
     if engine not in ENGINES:
         raise EngineError(f"The engine {engine!r} is unknown; choose one of {', '.join(ENGINES)}.")
     place = resolve_device(device)
+    if model.description.network.strategy == "forest":
+        if engine == "openvino" or (place != "cpu" and device != "auto"):
+            wanted = f"the engine {engine!r}" if engine == "openvino" else f"the device {device!r}"
+            raise EngineError(f"A forest runs on the CPU with the engine 'torch' and not on {wanted}; use 'auto' for both.")
+        return TorchCpuEngine(model, mirror)
     if place != "cpu":
         if engine == "openvino":
             raise EngineError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from csl_tracker.networks.base import REGRESSING, Network, NetworkConfig
 from csl_tracker.networks.csl import CslNetwork
+from csl_tracker.networks.forest import ForestNetwork
 from csl_tracker.networks.regression import RegressionNetwork
 from csl_tracker.networks.unet import UNet
 
@@ -14,4 +15,6 @@ def build_network(config: NetworkConfig) -> Network:
         return RegressionNetwork(config)
     if config.strategy == "unet":
         return UNet(config)
+    if config.strategy == "forest":
+        return ForestNetwork(config)
     return CslNetwork(config)
