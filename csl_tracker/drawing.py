@@ -7,6 +7,7 @@ reads the same on 320x256 as on 1920x1080.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -73,7 +74,7 @@ def draw_overlay(
     if image.shape[:2] != tuple(result.size):
         raise ValueError(f"the result is for an image of (height, width) {result.size}, not {image.shape[:2]}")
     canvas = np.array(image)
-    pen = _Pen(canvas, max(0.5, math.sqrt(image.shape[0] * image.shape[1]) / _REFERENCE_SIDE))
+    pen = _Pen.on(canvas)
     if result.label_map is not None:
         _blend(canvas, result.label_map, instruments)
     colors = _landmark_colors(instruments)
@@ -89,12 +90,74 @@ def draw_overlay(
     return canvas
 
 
+def draw_outlines(image: Image, label_map: Image, instruments: InstrumentSet, weight: float = 1.0) -> Image:
+    """Draw the outline of every class, so that what lies below stays in sight.
+
+    Args:
+        image: uint8 (H, W, 3), RGB; it stays as it is.
+        label_map: uint8 (H, W).
+        instruments: Names and colours of the classes.
+        weight: Makes the lines this much wider, for a picture that is shown small.
+
+    Returns:
+        uint8 (H, W, 3), RGB.
+    """
+    canvas = np.array(image)
+    pen = _Pen.on(canvas, weight)
+    colors = colorize(np.arange(instruments.num_classes, dtype=np.uint8)[None], instruments)[0]
+    for label in range(1, instruments.num_classes):
+        contours, _ = cv2.findContours((label_map == label).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        pen.contours(contours, (int(colors[label, 0]), int(colors[label, 1]), int(colors[label, 2])))
+    return canvas
+
+
+def draw_landmarks(
+    image: Image,
+    points: npt.ArrayLike,
+    instruments: InstrumentSet,
+    sure: npt.NDArray[np.bool_] | None = None,
+    weight: float = 1.0,
+) -> Image:
+    """Draw landmarks as discs, joined by the skeleton.
+
+    Args:
+        image: uint8 (H, W, 3), RGB; it stays as it is.
+        points: (instruments, landmarks, 2), px; NaN where there is nothing to draw.
+        instruments: Names, skeleton and colours of the landmarks.
+        sure: bool (instruments, landmarks); the others are drawn as rings and joined to nothing. None means all.
+        weight: Makes discs and lines this much larger, for a picture that is shown small.
+
+    Returns:
+        uint8 (H, W, 3), RGB.
+    """
+    canvas = np.array(image)
+    pen = _Pen.on(canvas, weight)
+    places = np.asarray(points, np.float64)
+    drawn = np.asarray(np.isfinite(places).all(axis=-1))
+    filled = drawn if sure is None else np.asarray(drawn & sure)
+    colors = _landmark_colors(instruments)
+    for index in range(len(places)):
+        for pair in instruments.skeleton:
+            start, end = (instruments.landmarks.index(name) for name in pair)
+            if filled[index, start] and filled[index, end]:
+                pen.line(places[index, start], places[index, end], _LIGHT)
+        for mark in np.flatnonzero(drawn[index]):
+            draw = pen.disc if filled[index, mark] else pen.ring
+            draw(places[index, mark], colors[mark])
+    return canvas
+
+
 @dataclass(frozen=True)
 class _Pen:
     """Draws on a canvas at a scale; every line has a dark rim, so that it shows on tissue and on metal."""
 
     canvas: Image
     scale: float
+
+    @classmethod
+    def on(cls, canvas: Image, weight: float = 1.0) -> _Pen:
+        """A pen whose strokes suit the size of the canvas."""
+        return cls(canvas, weight * max(0.5, math.sqrt(canvas.shape[0] * canvas.shape[1]) / _REFERENCE_SIDE))
 
     def _width(self, px: float) -> int:
         return max(1, round(px * self.scale))
@@ -106,6 +169,15 @@ class _Pen:
     def disc(self, center: FloatArray, color: Color) -> None:
         for radius, tint in ((4 * self.scale + 1, _DARK), (4 * self.scale, color)):
             cv2.circle(self.canvas, _fixed(center), round(radius * (1 << _SHIFT)), tint, cv2.FILLED, cv2.LINE_AA, _SHIFT)
+
+    def ring(self, center: FloatArray, color: Color) -> None:
+        for width, tint in ((self._width(2) + 2, _DARK), (self._width(2), color)):
+            radius = round(4 * self.scale * (1 << _SHIFT))
+            cv2.circle(self.canvas, _fixed(center), radius, tint, width, cv2.LINE_AA, _SHIFT)
+
+    def contours(self, contours: Sequence[cv2.typing.MatLike], color: Color) -> None:
+        for width, tint in ((self._width(1.5) + 2, _DARK), (self._width(1.5), color)):
+            cv2.drawContours(self.canvas, contours, -1, tint, width, cv2.LINE_AA)
 
     def cross(self, center: FloatArray, color: Color) -> None:
         arm = 7 * self.scale

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from csl_tracker.drawing import colorize, draw_overlay
+from csl_tracker.drawing import colorize, draw_landmarks, draw_outlines, draw_overlay
 from csl_tracker.instruments import ENDOVIS, IGNORE_LABEL, InstrumentSet
 from csl_tracker.results import InstrumentEstimate, LandmarkEstimate, TrackingResult
 
@@ -131,3 +131,38 @@ def test_colorize(instruments: InstrumentSet) -> None:
     assert len(colors) == instruments.num_classes
     if instruments.class_colors:
         assert picture[: instruments.num_classes].tolist() == [list(c) for c in instruments.class_colors]
+
+
+def test_outlines_leave_what_lies_below_in_sight() -> None:
+    labels = np.zeros((60, 80), np.uint8)
+    labels[20:40, 20:50], labels[0, 0] = 1, IGNORE_LABEL
+    image = np.full((60, 80, 3), 90, np.uint8)
+    drawn = draw_outlines(image, labels, ENDOVIS, weight=4.0)
+    assert (image == 90).all()
+    assert (drawn[30, 35] == 90).all()
+    assert (drawn[0, 0] == 90).all()
+    assert tuple(drawn[20, 35]) == ENDOVIS.class_colors[1]
+    assert (draw_outlines(image, np.zeros((60, 80), np.uint8), ENDOVIS) == image).all()
+
+
+def test_landmarks_are_discs_where_sure_and_rings_where_not() -> None:
+    image = np.full((640, 640, 3), 90, np.uint8)
+    points = np.full((2, 5, 2), math.nan)
+    points[0, :2], points[1, 0] = [(100, 100), (200, 100)], (400, 400)
+    sure = np.ones((2, 5), bool)
+    sure[1] = False
+    drawn = draw_landmarks(image, points, ENDOVIS, sure)
+    assert tuple(drawn[100, 100]) == ENDOVIS.landmark_colors[0]
+    assert tuple(drawn[100, 150]) == (255, 255, 255), "center and shaft are joined"
+    assert (drawn[400, 400] == 90).all(), "a ring is hollow"
+    assert tuple(drawn[400, 404]) == ENDOVIS.landmark_colors[0]
+    wide = draw_landmarks(image, points, ENDOVIS, weight=3.0)
+    assert tuple(wide[400, 400]) == ENDOVIS.landmark_colors[0], "everything is sure when nothing is said"
+    assert (wide != 90).any(axis=-1).sum() > 2 * (drawn != 90).any(axis=-1).sum()
+
+
+def test_landmarks_far_away_or_unknown_draw_nothing() -> None:
+    image = np.full((50, 50, 3), 90, np.uint8)
+    points = np.array([[(math.nan, math.nan), (-1e4, 3), (3, math.nan), (1e4, 1e4), (1e4, -1e4)]])
+    assert (draw_landmarks(image, points, ENDOVIS, np.zeros((1, 5), bool)) == image).all()
+    assert (draw_landmarks(image, np.empty((0, 5, 2)), ENDOVIS) == image).all()

@@ -14,6 +14,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from csl_tracker.output import write_bytes
 
@@ -74,6 +75,7 @@ _MODELS: dict[str, Line] = {
     "unet": Line("U-Net", "#009E73", (0, (4.0, 1.2, 1.0, 1.2)), 1.5, 3.4),
     "forest": Line("random forest", "#666666", (0, (1.0, 1.2)), 1.5, 3.2),
 }
+_TIGHT = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
 _VARIANT_COLORS = ("#CC79A7", "#000000", "#8C564B", "#999933", "#332288", "#882255")
 _COMPARATOR_COLORS = ("#000000", "#777777", "#AAAAAA")
 _COMPARATOR_MARKERS = "os^Dv<>"
@@ -130,6 +132,25 @@ def panels(count: int, height_in: float = 2.1, columns: int = 3) -> tuple[Figure
     FigureCanvasAgg(figure)
     axes = [figure.add_subplot(rows, columns, index + 1) for index in range(count)]
     return figure, axes
+
+
+def pictures(rows: int, columns: int, width_in: float, height_in: float) -> tuple[Figure, list[list[Axes]]]:
+    """A figure with a table of pictures.
+
+    Args:
+        rows: Rows.
+        columns: Columns.
+        width_in: Width of a picture, inches.
+        height_in: Its height, inches.
+    """
+    figure = Figure(figsize=(columns * width_in + 0.4, rows * (height_in + 0.22) + 0.25), layout=_TIGHT)
+    FigureCanvasAgg(figure)
+    grid = [[figure.add_subplot(rows, columns, row * columns + column + 1) for column in range(columns)] for row in range(rows)]
+    for axes in (axes for line in grid for axes in line):
+        axes.grid(visible=False)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+    return figure, grid
 
 
 def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:

@@ -1,0 +1,174 @@
+"""Qualitative panels, like Fig. 5 of the paper: frames in rows, the truth and every model in columns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from csl_tracker.datasets.registry import FileSequence, select_landmarks
+from csl_tracker.datasets.sample import Sample
+from csl_tracker.drawing import draw_landmarks, draw_outlines
+from csl_tracker.errors import DatasetError
+from csl_tracker.evaluation import style
+from csl_tracker.evaluation.runs import SequenceResult
+from csl_tracker.evaluation.sequence import SequenceEvaluator
+from csl_tracker.instruments import InstrumentSet
+from csl_tracker.pixels import FloatArray, Resize
+from csl_tracker.tracker import Tracker
+
+Image = npt.NDArray[np.uint8]
+COLUMN_IN = 1.75
+"""Width of a picture, inches."""
+_DRAWN_WIDTH = 720  # px that a picture has at least, so that lines and discs are smooth
+_OUTLINE_WEIGHT, _LANDMARK_WEIGHT = 1.4, 2.2  # the pictures are shown smaller than they are drawn
+_SVG_DPI = 110.0
+
+
+@dataclass(frozen=True)
+class _Cell:
+    picture: Image
+    caption: str
+
+
+def choose_frames(part: SequenceResult) -> dict[str, int]:
+    """Frames for a panel, by rule and not by taste.
+
+    Args:
+        part: What the reference model measured on the sequence.
+
+    Returns:
+        ``best``, ``median`` and ``worst`` -> number of the frame, by the mean error over the frame's visible landmarks (a
+        landmark without a guess is the worst there can be; equal ones by their number). Fewer where there are fewer frames.
+
+    Raises:
+        DatasetError: No frame of the sequence has a visible landmark.
+    """
+    errors = part.pooled()
+    sizes = np.where(np.isnan(errors.error), math.inf, errors.error)
+    means = sorted((float(sizes[errors.frame == frame].mean()), int(frame)) for frame in np.unique(errors.frame))
+    if not means:
+        raise DatasetError(f"No frame of sequence {part.name} has a visible landmark; choose another sequence for the panels.")
+    chosen = {"best": means[0][1], "worst": means[-1][1], "median": means[(len(means) - 1) // 2][1]}
+    unique = {frame: rule for rule, frame in reversed(chosen.items())}
+    return {rule: chosen[rule] for rule in ("best", "median", "worst") if unique[chosen[rule]] == rule}
+
+
+def write_panels(
+    models: Sequence[tuple[str, Path]],
+    sequence: FileSequence,
+    out: Path,
+    frames: Sequence[int],
+    labels: Sequence[str] = (),
+    device: str = "auto",
+    engine: str = "auto",
+) -> list[Path]:
+    """Draw chosen frames with the truth and with what every model says.
+
+    Landmarks are the best guesses however unsure, discs where they are above the working threshold and rings below it; masks
+    are outlines. Under every picture stand the frame's DICE, its mean landmark error, and how many landmarks have no guess.
+
+    Args:
+        models: Names and weights.
+        sequence: The sequence.
+        out: Path of the pictures; its suffix, if any, is replaced by ``.png`` and ``.svg``.
+        frames: Numbers of the frames, one a row.
+        labels: Why each frame was chosen, such as ``worst``; none when empty.
+        device: Where the models run.
+        engine: What runs them.
+
+    Returns:
+        Paths of the PNG and of the SVG.
+
+    Raises:
+        DatasetError: The sequence has no such frame, or a file cannot be written.
+        WeightsError: Weights cannot be used, or are for other landmarks or classes.
+    """
+    if labels and len(labels) != len(frames):
+        raise ValueError(f"{len(labels)} labels for {len(frames)} frames")
+    samples = _samples(sequence, frames)
+    columns: list[list[_Cell]] = []
+    for index, (_, weights) in enumerate(models):
+        tracker = Tracker.from_weights(weights, device, engine, max_instruments=len(sequence.slots), always_report=True)
+        if index == 0:
+            columns.append([_truth(sample, sequence, tracker.model.instruments) for sample in samples])
+        columns.append([_said(sample, sequence, tracker) for sample in samples])
+    looks = style.lines([name for name, _ in models])
+    titles = ["truth", *(looks[name].label for name, _ in models)]
+    rows = [f"frame {frame}" for frame in frames]
+    if labels:
+        rows = [f"{label}\n{row}" for label, row in zip(labels, rows, strict=True)]
+    height, width = sequence.size
+    with style.styled():
+        picture_height = COLUMN_IN * height / width
+        figure, grid = style.pictures(len(frames), len(columns), COLUMN_IN, picture_height)
+        for column, (title, cells) in enumerate(zip(titles, columns, strict=True)):
+            for row, cell in enumerate(cells):
+                axes = grid[row][column]
+                axes.imshow(cell.picture)
+                axes.set_xticks([])
+                axes.set_yticks([])
+                axes.set_xlabel(cell.caption, fontsize=8, labelpad=2)
+                if row == 0:
+                    axes.set_title(title)
+                if column == 0:
+                    axes.set_ylabel(rows[row])
+        stem = out.with_suffix("") if out.suffix in (".png", ".svg") else out
+        return style.save(figure, stem, svg_dpi=_SVG_DPI)
+
+
+def _samples(sequence: FileSequence, frames: Sequence[int]) -> list[Sample]:
+    unknown = [frame for frame in frames if not 0 <= frame < len(sequence)]
+    if unknown or not frames:
+        asked = f"frame {unknown[0]} was" if unknown else "no frame was"
+        raise DatasetError(f"For the panels of {sequence.name} {asked} asked for; it has the frames 0 to {len(sequence) - 1}.")
+    found: dict[int, Sample] = {}
+    for index, sample in enumerate(sequence):
+        if index in frames:
+            found[index] = sample
+        if index == max(frames):
+            break
+    return [found[frame] for frame in frames]
+
+
+def _truth(sample: Sample, sequence: FileSequence, instruments: InstrumentSet) -> _Cell:
+    converted = select_landmarks(sequence, instruments).convert(sample)
+    return _Cell(_picture(converted.image, converted.label_map, converted.landmarks, None, instruments), "")
+
+
+def _said(sample: Sample, sequence: FileSequence, tracker: Tracker) -> _Cell:
+    instruments = tracker.model.instruments
+    tracker.reset()
+    result = tracker.track(sample.image)
+    evaluator = SequenceEvaluator(sequence, instruments)
+    evaluator.add(sample, result)
+    figures = evaluator.report()
+    points = np.full((len(result.instruments), instruments.num_landmarks, 2), math.nan)
+    sure = np.zeros(points.shape[:2], bool)
+    for row, instrument in enumerate(result.instruments):
+        points[row] = [(landmark.x, landmark.y) for landmark in instrument.landmarks]
+        sure[row] = [landmark.visible for landmark in instrument.landmarks]
+    picture = _picture(sample.image, result.label_map, points, sure, instruments)
+    shares = "" if figures["dice"] is None else f"DICE {figures['dice']:.2f}"
+    error = figures["landmark_error_px"]["mean"]
+    distance = "" if error is None else f"{error:.1f} px"
+    absent = f"{figures['unanswered']} without a guess" if figures["unanswered"] else ""
+    return _Cell(picture, ", ".join(text for text in (shares, distance, absent) if text))
+
+
+def _picture(
+    image: Image, label_map: Image | None, points: FloatArray, sure: npt.NDArray[np.bool_] | None, instruments: InstrumentSet
+) -> Image:
+    height, width = image.shape[:2]
+    factor = max(1, math.ceil(_DRAWN_WIDTH / width))
+    resize = Resize((height, width), (height * factor, width * factor))
+    canvas = np.asarray(cv2.resize(image, (width * factor, height * factor), interpolation=cv2.INTER_CUBIC), np.uint8)
+    if label_map is not None:
+        labels = cv2.resize(label_map, (width * factor, height * factor), interpolation=cv2.INTER_NEAREST)
+        canvas = draw_outlines(canvas, np.asarray(labels, np.uint8), instruments, _OUTLINE_WEIGHT)
+    return draw_landmarks(canvas, resize.points(points), instruments, sure, _LANDMARK_WEIGHT)

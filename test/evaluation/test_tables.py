@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from csl_tracker.evaluation import tables
+from csl_tracker.evaluation.runs import parse_runs
+from csl_tracker.evaluation.tables import Column, Spread, Table
+
+Make = Callable[..., Any]
+
+
+def cells(table: Table, **where: Any) -> dict[str, Any]:
+    """The one row whose cells are as named, as column -> cell."""
+    rows = [dict(zip((column.key for column in table.columns), row, strict=True)) for row in table.rows]
+    (found,) = [row for row in rows if all(row[key] == value for key, value in where.items())]
+    return found
+
+
+def over(*values: float) -> Any:
+    """Mean and deviation over the values of seeds, up to rounding."""
+    spread = Spread.of(values)
+    return Spread(pytest.approx(spread.mean), pytest.approx(spread.deviation))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([], Spread(None)),
+        ([None, None], Spread(None)),
+        ([2.0, None], Spread(2.0)),
+        ([1.0, 3.0], Spread(2.0, 2.0**0.5)),
+    ],
+)
+def test_spread_over_seeds(values: list[float | None], expected: Spread) -> None:
+    assert Spread.of(values) == expected
+
+
+def test_markdown_and_csv_of_every_kind_of_cell() -> None:
+    table = Table(
+        "t",
+        "T",
+        "",
+        (Column("a", "A"), Column("b", "B", 1, True), Column("c", "C", 2)),
+        (("x|y", Spread(1.25, 0.5), None), (3, Spread(2.0), 0.123456789), ("-", Spread(None), 1)),
+    )
+    assert table.markdown().splitlines() == [
+        "| A | B | C |",
+        "| --- | --- | --- |",
+        r"| x\|y | 1.2 ± 0.5 | - |",
+        "| 3 | 2.0 | 0.12 |",
+        "| - | - | 1 |",
+    ]
+    assert list(csv.reader(io.StringIO(table.csv()))) == [
+        ["a", "b", "b_sd", "c"],
+        ["x|y", "1.25", "0.5", ""],
+        ["3", "2.0", "", "0.123457"],
+        ["-", "", "", "1"],
+    ]
+
+
+@pytest.fixture
+def runs(make_run: Make, sequence: Make, landmark: Make) -> list[Any]:
+    """``csl`` with two seeds on two folds, ``l`` with one seed on one fold."""
+
+    def parts(center: list[float | None], head: list[float | None], **more: Any) -> dict[str, Any]:
+        marks = {"center": landmark(center, 100.0, missed=[0] * (len(center) - 1) + [1]), "head": landmark(head, None)}
+        return sequence(marks, **more)
+
+    absent = {"absent": 10, "false_positive_rate": 0.2}
+    return parse_runs(
+        [
+            make_run("csl", {"Dataset2": parts([10, 30], [70], dice=[0.9, 0.7])}, 0, "a", "endovis_loso"),
+            make_run("csl", {"Dataset1": parts([5], [None], dice=[0.5])}, 0, "b", "endovis_loso"),
+            make_run("csl", {"Dataset2": parts([20, 20], [60], dice=[0.9, 0.9])}, 1, "a", "endovis_loso"),
+            make_run("csl", {"Dataset1": parts([1], [3], dice=[0.6])}, 1, "b", "endovis_loso", steps=200),
+            make_run("l", {"Dataset2": parts([40, 40], [80], dice=None, **absent)}, 0, "a", "endovis_loso"),
+        ]
+    )
+
+
+def test_overview_pools_folds_and_averages_seeds(runs: list[Any]) -> None:
+    row = cells(tables.overview(runs), model="csl")
+    assert (row["runs"], row["seeds"]) == ("4 of 4", "2")
+    assert row["dice"] == over(0.7, 0.8), "of three images each"
+    assert row["error_px_mean"] == over((10 + 30 + 70 + 5) / 4, (20 + 20 + 60 + 1 + 3) / 5)
+    assert row["error_px_median"] == over(20.0, 20.0)
+    assert row["threshold_score_20px"] == over(2 / 5, 2 / 5), "20 px is not below 20 px"
+    assert row["kbb_0.15"] == over(2 / 3, 1 / 3)
+    assert row["gross_miss_rate_60px"] == over(2 / 5, 1 / 5), "no guess is gross, and so is 60 px"
+    assert row["miss_rate"] == over(2 / 5, 2 / 5)
+    assert row["false_positive_rate"] == Spread(None)
+    assert row["initialisation"] == "ImageNet"
+    assert row["parameters"] == "3.09 M"
+
+
+def test_a_model_that_lacks_a_fold_says_so(runs: list[Any]) -> None:
+    row = cells(tables.overview(runs), model="l")
+    assert (row["runs"], row["seeds"]) == ("1 of 4", "1, folds missing")
+    assert (row["dice"], row["false_positive_rate"]) == (Spread(None), Spread(0.2))
+    assert row["error_px_mean"] == Spread(pytest.approx(160 / 3))
+
+
+def test_per_landmark(runs: list[Any]) -> None:
+    table = tables.per_landmark(runs)
+    assert [row[:2] for row in table.rows] == [("center", "l"), ("center", "csl"), ("head", "l"), ("head", "csl")]
+    head = cells(table, landmark="head", model="csl")
+    assert head["visible"] == "2"
+    assert head["error_px_mean"] == over(70.0, 31.5)
+    assert head["kbb_0.15"] == Spread(None)
+    assert cells(table, landmark="center", model="l")["false_positive_rate"] == Spread(0.2)
+
+
+def test_table1_has_the_papers_figures_beside_csl_and_nowhere_else(runs: list[Any]) -> None:
+    table = tables.table1(runs)
+    assert [row[:3] for row in table.rows] == [("Dataset1", "csl", 2), ("Dataset2", "l", 1), ("Dataset2", "csl", 2)]
+    row = cells(table, sequence="Dataset2", model="csl")
+    assert row["center_error_px"] == over(20.0, 20.0)
+    assert row["dice"] == over(0.8, 0.9)
+    assert (row["paper_center_error_px"], row["paper_dice"], row["paper_recall"]) == ("9.7", 0.930, 0.898)
+    assert cells(table, sequence="Dataset2", model="l")["paper_dice"] is None
+    assert cells(table, sequence="Dataset1")["paper_dice"] is None, "the paper has no set 1"
+
+
+def test_table1_of_other_data_has_no_columns_of_the_paper(make_run: Make, sequence: Make, landmark: Make) -> None:
+    parts = {"tip": landmark([3.0, 5.0, 9.0], slots=[0, 1, 1])}
+    runs = parse_runs([make_run("csl", {f"Dataset{i}": sequence(parts) for i in (10, 2)})])
+    table = tables.table1(runs)
+    assert [row[0] for row in table.rows] == ["Dataset2", "Dataset10"]
+    assert not [column for column in table.columns if column.key.startswith("paper")]
+    row = cells(table, sequence="Dataset10")
+    assert row["landmark_error_px"] == Spread(pytest.approx(17 / 3))
+    assert row["by_instrument"] == "3.0 / 7.0"
+
+
+def test_pairs_of_the_paper_and_of_variants(make_run: Make) -> None:
+    names = ("l", "sl", "csl", "csl@init=none", "sl@init=none", "alien", "unet@width=8")
+    runs = parse_runs(make_run(name, {}) for name in names)
+    assert tables.pairs(runs) == [
+        ("csl", "sl"),
+        ("sl", "l"),
+        ("csl@init=none", "sl@init=none"),
+        ("sl@init=none", "sl"),
+        ("csl@init=none", "csl"),
+    ]
+
+
+def test_comparisons_say_what_was_not_equal(runs: list[Any], make_run: Make, sequence: Make, landmark: Make) -> None:
+    clear = [float(x) for x in range(40)]
+    parts = {f"Dataset{i}": sequence({"center": landmark([x + i for x in clear])}, dice=[0.9] * 40) for i in range(6)}
+    worse = {f"Dataset{i}": sequence({"center": landmark([x + i + 9 for x in clear])}, dice=None) for i in range(6)}
+    made = [make_run("sl", parts), make_run("l", worse, steps=800, initialisation="random initialisation")]
+    table = tables.comparisons(parse_runs(made), resamples=200)
+    assert [row[1] for row in table.rows] == ["landmark_error_px", "threshold_score_20px", "gross_miss_rate_60px"]
+    row = cells(table, quantity="landmark_error_px")
+    assert (row["comparison"], row["verdict"], row["sequences"], row["units"]) == ("sl vs l", "A better", 6, 240)
+    assert row["difference"] == pytest.approx(-9.0)
+    assert row["remarks"] == "not equal: initialisation ImageNet / random initialisation; steps 400 / 800"
+
+
+def test_tail_has_the_worst_frames_once_each(runs: list[Any]) -> None:
+    table = tables.tail(runs)
+    of_csl = [row[1:] for row in table.rows if row[0] == "csl"]
+    assert of_csl == [
+        ("Dataset1", 0, 0, "head", "no guess", 0),
+        ("Dataset2", 0, 0, "head", 70.0, 0),
+        ("Dataset2", 1, 0, "center", 30.0, 0),
+    ]
+    assert [row[5] for row in table.rows if row[0] == "l"] == [80.0, 40.0]
+
+
+@pytest.mark.parametrize(
+    ("losses", "change"),
+    [
+        ([4.0, 2.0, 1.0, 0.9], -0.1),
+        ([9.0, 9.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0], 0.0),
+        ([1.0, 2.0, 3.0], None),
+        ([], None),
+        ([0.0] * 4, None),
+    ],
+)
+def test_change_in_the_last_quarter(make_run: Make, losses: list[float], change: float | None) -> None:
+    runs = parse_runs([make_run("csl", {}, curve={"validation": {"val/loss": losses}})])
+    expected = Spread(None) if change is None else Spread(pytest.approx(change))
+    assert cells(tables.training(runs), model="csl")["change"] == expected
+
+
+def test_training_and_provenance(runs: list[Any]) -> None:
+    row = cells(tables.training(runs), model="csl")
+    assert (row["steps"], row["input_size"], row["minutes"]) == ("200, 400", "64x96", Spread(pytest.approx(12.5 / 60), 0.0))
+    made = tables.provenance(runs)
+    assert len(made.rows) == len(runs)
+    assert cells(made, model="l")["weights"] == "cdcdcdcd"
+
+
+@pytest.mark.parametrize("network", [{}, {"strategy": "forest"}, {"strategy": "csl", "wings": 2}, {"strategy": "hydra"}])
+def test_networks_without_a_count_of_parameters(make_run: Make, network: dict[str, Any]) -> None:
+    assert cells(tables.overview(parse_runs([make_run("csl", {}, network=network)])), model="csl")["parameters"] is None
+
+
+def test_results_without_provenance_are_dashes(make_run: Make) -> None:
+    bare = dict.fromkeys(("machine", "versions", "weights", "curve", "network", "seconds", "date", "input_sha256"))
+    runs = parse_runs([{**make_run("csl", {}), **bare}])
+    for maker in (tables.overview, tables.table1, tables.comparisons, tables.tail, tables.training, tables.provenance):
+        assert maker(runs).markdown()
