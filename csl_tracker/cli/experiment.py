@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from csl_tracker.errors import ConfigError
+from csl_tracker.pixels import Size
 from csl_tracker.provenance import portable_command
+
+if TYPE_CHECKING:
+    from csl_tracker.evaluation.protocols import Protocol
 
 EXIT_FAILED = 2
 _WIDTH = 110
@@ -41,70 +45,75 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE.yaml", help="settings laid over preset and protocol")
     parser.add_argument("--sequences", nargs="+", metavar="NAME", help="restrict a leave-one-out protocol to these sequences")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N; a run takes one (default: %(default)s)")
-    parser.add_argument("--reference-size", metavar="HxW", help="state distances in px of an image of this size")
+    parser.add_argument("--reference-size", type=_size, metavar="HxW", help="state distances in px of an image of this size")
     parser.add_argument("--comparators", type=Path, metavar="CSV", help="published curves to draw beside ours")
     parser.add_argument("--summary-only", action="store_true", help="only tables and figures of the runs finished so far")
     _take_settings_anywhere(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make the runs that are missing, then tables and figures."""
+    """Make the runs that are missing, then tables, figures and panels."""
     if args.list:
         print(explain())
         return 0
+    from csl_tracker.evaluation.protocol_data import match_names
     from csl_tracker.evaluation.protocols import load_protocol
-    from csl_tracker.training import experiment
+    from csl_tracker.training.experiment import run_plan
+    from csl_tracker.training.plan import MODELS, Settings, make_plan, parse_overrides, read_settings
+    from csl_tracker.training.processes import choose_device, take_local_rank
+    from csl_tracker.training.result import find_results
 
     if args.protocol is None:
         raise ConfigError("No protocol was named; 'csl-tracker experiment --list' explains those that there are.")
     if args.out is None:
         raise ConfigError("An experiment needs --out, the folder of its runs.")
-    protocol = load_protocol(args.protocol)
-    if args.summary_only:
-        return summarise(args.out, args.comparators)
-    root = args.root or (args.out / "data" if protocol.synthesis is not None else None)
-    if args.sequences:
-        protocol = protocol.restricted(args.sequences)
     if args.seeds < 1:
         raise ConfigError(f"--seeds is {args.seeds}; give at least 1.")
-    settings = experiment.Settings(
-        args.preset,
-        experiment.read_settings(args.config) if args.config else None,
-        experiment.parse_overrides(args.overrides),
-    )
-    rank = experiment.take_local_rank()
-    plan = experiment.make_plan(
+    protocol = load_protocol(args.protocol)
+    if args.sequences:
+        protocol = protocol.restricted(args.sequences)
+    root = args.root or (args.out / "data" if protocol.synthesis is not None else None)
+    if root is not None:
+        protocol = match_names(protocol, root)
+    if args.summary_only:
+        summarise(protocol, args.out, root, args.comparators, args.device)
+        return 0
+    find_results(args.out, protocol.name)  # before hours of work: none of another protocol, none damaged
+    rank = take_local_rank()
+    plan = make_plan(
         protocol,
         args.out,
-        args.models or experiment.MODELS,
+        args.models or MODELS,
         range(args.seeds),
-        settings,
-        _size(args.reference_size),
-        experiment.choose_device(args.device, rank),
+        Settings(args.preset, read_settings(args.config) if args.config else {}, parse_overrides(args.overrides)),
+        args.reference_size,
+        choose_device(args.device, rank),
     )
-    if root is None:
-        raise ConfigError(f"The protocol {protocol.name} needs --root, the folder of the dataset {protocol.dataset}.")
-    device = "cpu" if args.device == "cpu" else "auto"  # the chosen GPU is the only one that is left to see
-    outcome = experiment.run_plan(plan, root, portable_command(), _say(rank), device)
-    count = len(outcome.made) + len(outcome.kept)
-    print(f"{count} of {len(plan.runs)} runs are finished.", flush=True)
-    for run, sentence in outcome.failed:
-        print(f"failed: {run.title}: {sentence}")
+    device = "cpu" if args.device == "cpu" else "auto"  # any other GPU than the chosen one is out of sight
+    prefix = "" if rank is None else f"[{rank}] "
+    outcome = run_plan(plan, root, portable_command(), lambda text: print(f"{prefix}{text}", flush=True), device)
+    finished = len(outcome.made) + len(outcome.kept)
+    print(f"{prefix}{finished} of {len(plan.runs)} runs are finished.", flush=True)
     if outcome.elsewhere:
-        print(f"{len(outcome.elsewhere)} runs are under way in other processes.")
-    if count:
-        summarise(args.out, args.comparators)
+        print(f"{prefix}{len(outcome.elsewhere)} more are under way in other processes.", flush=True)
+    if finished:
+        summarise(protocol, args.out, root, args.comparators, device)
+    for failed, sentence in outcome.failed:
+        print(f"csl-tracker: {failed.title}: {sentence}", file=sys.stderr)
     return EXIT_FAILED if outcome.failed else 0
 
 
-def summarise(out: Path, comparators: Path | None) -> int:
-    """Write tables and figures of the finished runs."""
+def summarise(protocol: Protocol, out: Path, root: Path | None, comparators: Path | None, device: str) -> None:
+    """Write tables and figures of the runs finished so far, and panels where data and weights are at hand."""
     from csl_tracker.evaluation.summary import write_summary
-    from csl_tracker.training.experiment import find_results
+    from csl_tracker.training.panels import write_experiment_panels
+    from csl_tracker.training.result import find_results
 
-    write_summary(find_results(out), out, comparators)
-    print(f"Tables and figures: {out}")
-    return 0
+    results = find_results(out, protocol.name)
+    write_summary(results, out, comparators)
+    if root is not None and root.is_dir():
+        write_experiment_panels(results, out, root, protocol.dataset, device)
+    print(f"Tables and figures of {len(results)} runs: {out}")
 
 
 def explain() -> str:
@@ -131,17 +140,10 @@ def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, _WIDTH, initial_indent="      ", subsequent_indent="      ")
 
 
-def _say(rank: int | None) -> Callable[[str], None]:
-    prefix = "" if rank is None else f"[{rank}] "
-    return lambda text: print(prefix + text, flush=True)
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    height, cross, width = text.lower().partition("x")
+def _size(text: str) -> Size:
+    height, cross, width = text.partition("x")
     if not (cross and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise ConfigError(f"--reference-size {text!r} is no size; give height x width in px, such as 480x640.")
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; give height x width in px, such as 480x640")
     return int(height), int(width)
 
 
@@ -155,7 +157,8 @@ def _take_settings_anywhere(parser: argparse.ArgumentParser) -> None:
     single = {option for action in parser._actions if action.nargs is None for option in action.option_strings}
 
     def parse_known_args(args: Any = None, namespace: Any = None) -> Any:
-        words, settings = [], []
+        words: list[str] = []
+        settings: list[str] = []
         for before, word in zip([None, *args], args, strict=False):
             (settings if _SETTING.match(word) and before not in single else words).append(word)
         found, rest = parse(words, namespace)

@@ -146,8 +146,20 @@ class Protocol:
 
     @property
     def sequences(self) -> tuple[str, ...]:
-        """Names of all sequences, in the order of their first mention."""
-        return tuple(dict.fromkeys(name for fold in self.folds for part in fold.parts for name in part.sequences))
+        """Names of all sequences: those that are tested, then the others."""
+        parts = [*(part for fold in self.folds for part in fold.test), *(part for fold in self.folds for part in fold.parts)]
+        return tuple(dict.fromkeys(name for part in parts for name in part.sequences))
+
+    def renamed(self, names: Mapping[str, str]) -> Protocol:
+        """The protocol with other names for some of its sequences; the folds keep theirs."""
+
+        def parts(of: tuple[Part, ...]) -> tuple[Part, ...]:
+            return tuple(replace(part, sequences=tuple(names.get(name, name) for name in part.sequences)) for part in of)
+
+        return replace(
+            self,
+            folds=tuple(Fold(fold.name, parts(fold.train), parts(fold.validation), parts(fold.test)) for fold in self.folds),
+        )
 
     def restricted(self, names: Sequence[str]) -> Protocol:
         """The protocol over fewer sequences; for those that leave sequences out in turn.
@@ -166,9 +178,9 @@ class Protocol:
         kept = set(names)
         folds = []
         for fold in self.folds:
-            less = replace(fold, **{key: _restricted(getattr(fold, key), kept) for key in ("train", "validation", "test")})
-            if less.test and less.train:
-                folds.append(less)
+            train, validation, test = (_restricted(parts, kept) for parts in (fold.train, fold.validation, fold.test))
+            if train and test:
+                folds.append(Fold(fold.name, train, validation, test))
         if len(folds) < 2:
             raise ConfigError(
                 f"The protocol {self.name} needs at least two sequences of different folds, one to train on and one to test"

@@ -1,0 +1,253 @@
+"""The plan of an experiment: every model of a comparison, on every fold of a protocol, with every seed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import yaml
+
+from csl_tracker.errors import ConfigError
+from csl_tracker.evaluation.protocols import Fold, Part, Protocol
+from csl_tracker.networks.base import REGRESSING, STRATEGIES, WITHOUT_ENCODER
+from csl_tracker.pixels import Size
+from csl_tracker.training.config import TrainConfig, layered, parse_config
+from csl_tracker.training.presets import PRESETS
+
+MODELS = ("l", "sl", "csl_no_skip", "csl", "unet", "forest")
+ROOT_VARIABLE = "CSL_TRACKER_EXPERIMENT_ROOT"
+"""Environment variable that stands for the data's folder in the configurations of runs, so that these hold on every machine."""
+
+_FIXED = ("name", "output", "validation", "seed", "devices", "accelerator")
+_SAFE = " @=,+[]"
+"""What the name of a folder may hold besides letters, digits and ``_.-~``; everything else stands there as ``%XX``."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A contender.
+
+    Attributes:
+        name: As it was asked for: a strategy, or ``STRATEGY@key=value,key=value``.
+        strategy: Its strategy.
+        settings: What its training has of its own, as plain data.
+    """
+
+    name: str
+    strategy: str
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an experiment lays over the preset, from the bottom to the top.
+
+    Attributes:
+        preset: Name of a training preset; one that the settings below name goes before.
+        file: Settings of ``--config``.
+        overrides: Settings of ``key=value``.
+    """
+
+    preset: str = "modern"
+    file: Mapping[str, Any] | None = None
+    overrides: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run to be made.
+
+    Attributes:
+        fold: Its split.
+        model: The contender.
+        seed: Of everything random.
+        preset: Name of the training preset.
+        folder: Where it lies.
+        config: Its training.
+    """
+
+    fold: Fold
+    model: Model
+    seed: int
+    preset: str
+    folder: Path
+    config: TrainConfig
+
+    @property
+    def title(self) -> str:
+        """For messages."""
+        return f"{self.model.name}, {self.fold.name}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All runs of an experiment, in the order in which they are made.
+
+    Attributes:
+        protocol: The splits.
+        out: Folder of the experiment.
+        runs: Seeds outermost, then folds, then models: an experiment under way is already a fair comparison.
+        reference_size: (height, width) of the image in whose px distances are stated; the source image's when None.
+    """
+
+    protocol: Protocol
+    out: Path
+    runs: tuple[PlannedRun, ...]
+    reference_size: Size | None = None
+
+
+def parse_model(name: str) -> Model:
+    """Read the name of a model.
+
+    Raises:
+        ConfigError: The strategy is unknown or a setting is no ``key=value``.
+    """
+    strategy, at, rest = name.partition("@")
+    if strategy not in STRATEGIES:
+        raise ConfigError(f"The model {name!r} is of no known strategy; choose one of {', '.join(STRATEGIES)}.")
+    if at and not rest:
+        raise ConfigError(f"The model {name!r} has nothing behind the @; write for example {strategy}@encoder_weights=.")
+    words = re.split(r",(?![^\[{]*[\]}])", rest) if rest else []
+    return Model(name, strategy, parse_overrides(words))
+
+
+def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
+    """Turn ``a.b=value`` into nested settings; values are YAML.
+
+    Raises:
+        ConfigError: A word is no ``key=value``.
+    """
+    settings: dict[str, Any] = {}
+    for word in words:
+        key, sign, text = word.partition("=")
+        if not sign or not key or any(not step for step in key.split(".")):
+            raise ConfigError(f"The setting {word!r} is no key=value; write for example steps=500 or network.encoder=resnet50.")
+        try:
+            value = yaml.safe_load(text) if text else ""
+        except yaml.YAMLError as error:
+            raise ConfigError(f"The value of the setting {word!r} is no readable YAML; quote it or correct it.") from error
+        *sections, last = key.split(".")
+        branch: dict[str, Any] = {last: value}
+        for section in reversed(sections):
+            branch = {section: branch}
+        settings = layered(settings, branch)
+    return settings
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Read a file of settings that are laid over preset and protocol.
+
+    Raises:
+        ConfigError: The file is missing or no YAML mapping.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"The settings file {path} cannot be read ({error.strerror}); check the path.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no readable YAML: {' '.join(str(error).split())}.") from error
+    if data is not None and not isinstance(data, dict):
+        raise ConfigError(f"{path} holds a {type(data).__name__} and no mapping of settings.")
+    return data or {}
+
+
+def make_plan(
+    protocol: Protocol,
+    out: Path,
+    models: Sequence[str] = MODELS,
+    seeds: Sequence[int] = (0,),
+    settings: Settings | None = None,
+    reference_size: Size | None = None,
+    accelerator: str = "auto",
+) -> Plan:
+    """Plan all runs; nothing is read but the arguments, nothing is written.
+
+    Args:
+        protocol: The splits.
+        out: Folder of the experiment.
+        models: Names of the models.
+        seeds: Every model meets every fold with each of these.
+        settings: Of every training.
+        reference_size: (height, width) of the image in whose px distances are stated; the source image's when None.
+        accelerator: ``auto``, ``cpu`` or ``gpu``; every run takes one device.
+
+    Raises:
+        ConfigError: A model or a setting is unknown or impossible.
+    """
+    layers = settings or Settings()
+    if not models or len(set(models)) != len(models):
+        raise ConfigError(f"The models {', '.join(models)} name one twice; name each once.")
+    contenders = [parse_model(name) for name in models]
+    runs = []
+    for seed in seeds:
+        for fold in protocol.folds:
+            for model in contenders:
+                folder = run_folder(out, fold.name, model.name, seed)
+                preset, data = _layers(protocol, model, layers)
+                data |= {
+                    "name": f"{protocol.name}/{fold.name}/{model.name}/seed{seed}",
+                    "output": str(folder),
+                    "cache": data.get("cache", str(out / "cache")),
+                    "train": [*_sources(protocol, fold.train), *data.get("train", ())],
+                    "validation": _sources(protocol, fold.validation),
+                    "seed": seed,
+                    "devices": "1",
+                    "accelerator": accelerator,
+                }
+                config = parse_config(data, f"The configuration of {model.name}, fold {fold.name},")
+                runs.append(PlannedRun(fold, model, seed, preset, folder, config))
+    return Plan(protocol, out, tuple(runs), reference_size)
+
+
+def run_folder(out: Path, fold: str, model: str, seed: int) -> Path:
+    """Where a run lies."""
+    return out / "runs" / quote(fold, safe=_SAFE) / quote(model, safe=_SAFE) / f"seed{seed}"
+
+
+def _layers(protocol: Protocol, model: Model, settings: Settings) -> tuple[str, dict[str, Any]]:
+    """Name of the preset, and everything that is laid over it but what a single run fixes."""
+    above = [settings.file or {}, settings.overrides or {}, model.settings]
+    preset = next((layer["preset"] for layer in reversed(above) if "preset" in layer), settings.preset)
+    if preset not in PRESETS:
+        raise ConfigError(f"There is no preset {preset!r}; choose one of {', '.join(PRESETS)}.")
+    data: dict[str, Any] = {}
+    for layer in (protocol.settings, protocol.preset_settings.get(preset, {}), *above):
+        fixed = [key for key in layer if key in _FIXED]
+        if fixed:
+            raise ConfigError(f"An experiment sets {fixed[0]!r} itself, for every run; leave it out of the settings.")
+        data = layered(data, layer)
+    added = data.get("train", [])
+    if not isinstance(added, list) or any(not isinstance(item, Mapping) or item.get("root") for item in added):
+        raise ConfigError(
+            "Only synthetic frames that are drawn on the fly can be added to the training sequences of a fold; write under"
+            " 'train' for example [{dataset: synthetic, seed: 1, share: 0.25}]."
+        )
+    data["preset"] = preset
+    data["network"] = {**data.get("network", {}), "strategy": model.strategy}
+    if model.strategy in WITHOUT_ENCODER:
+        data["network"] |= {"encoder": "none", "decoder": "none"}
+    if model.strategy in REGRESSING:
+        # Coordinates hold for one input size: such a network gets frames of the size that the others are trained on.
+        crop = layered(PRESETS[preset], data).get("crop", TrainConfig.crop)
+        data |= {"input_size": list(crop), "crop": list(crop)}
+    return str(preset), data
+
+
+def _sources(protocol: Protocol, parts: Sequence[Part]) -> list[dict[str, Any]]:
+    """Sources of parts; every frame of every sequence has about the same chance."""
+    weights = [len(part.sequences) * (part.last - part.first) for part in parts]
+    return [
+        {
+            "dataset": protocol.dataset,
+            "root": f"${{{ROOT_VARIABLE}}}",
+            "sequences": list(part.sequences),
+            "share": weight / sum(weights),
+            "skip_first": part.first,
+            "skip_last": round(1 - part.last, 9),
+        }
+        for part, weight in zip(parts, weights, strict=True)
+    ]
