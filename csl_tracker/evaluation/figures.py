@@ -16,8 +16,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 from csl_tracker.evaluation import style
 from csl_tracker.evaluation.comparators import Comparator
 from csl_tracker.evaluation.curves import MEAN, Curve, kbb_curves, tail_curves, threshold_curves
+from csl_tracker.evaluation.run_tables import VALIDATION_LOSS
 from csl_tracker.evaluation.runs import Run, models_of
-from csl_tracker.evaluation.tables import GROSS_PX, KBB_ALPHA, NEAR_PX, VALIDATION_LOSS
+from csl_tracker.evaluation.tables import GROSS_PX, KBB_ALPHA, NEAR_PX
 
 _SMOOTHING = 9  # points of a training loss that are averaged
 
@@ -109,7 +110,8 @@ def draw_losses(runs: Sequence[Run], out: Path) -> list[Path]:
                     alpha=0.8,
                 )
             values = np.concatenate([np.r_[curve["loss"], curve["validation"]] for curve in found])
-            if (values > 0).all() and values.max() > 3 * values.min():
+            values = values[np.isfinite(values)]
+            if len(values) and values.min() > 0 and values.max() > 3 * values.min():
                 axes.set_yscale("log")
                 axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
                 axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

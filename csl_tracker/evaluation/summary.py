@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from csl_tracker.errors import DatasetError
-from csl_tracker.evaluation import figures, tables
+from csl_tracker.evaluation import figures, run_tables, tables
 from csl_tracker.evaluation.comparators import Comparator, paper, read_comparators
+from csl_tracker.evaluation.comparisons import comparisons
 from csl_tracker.evaluation.runs import Run, full_seeds, models_of, parse_runs
-from csl_tracker.evaluation.tables import Table
+from csl_tracker.evaluation.table import Table
 from csl_tracker.output import write_text
 
 PAGE = "README.md"
@@ -42,15 +43,18 @@ def write_summary(results: Sequence[Mapping[str, Any]], out: Path, comparators: 
     made: dict[str, Table] = {}
     makers: tuple[Callable[[Sequence[Run]], Table], ...] = (
         tables.overview,
-        tables.comparisons,
+        comparisons,
         tables.per_landmark,
+        tables.per_class,
         tables.table1,
         tables.tail,
-        tables.training,
-        tables.provenance,
+        run_tables.training,
+        run_tables.provenance,
     )
     for maker in makers:
         table = maker(runs)
+        if not table.rows:
+            continue
         made[table.name] = table
         for suffix, text in (("md", table.markdown() + "\n"), ("csv", table.csv())):
             path = out / f"{table.name}.{suffix}"
@@ -93,19 +97,21 @@ _FIGURES: Mapping[str, tuple[str, str]] = {
 
 
 def _page(runs: Sequence[Run], made: Mapping[str, Table], drawn: set[str], published: Sequence[Comparator], unit: str) -> str:
+    def tables_of(*names: str) -> list[str]:
+        return [_section(made[name]) for name in names if name in made]
+
+    def figures_of(*names: str) -> list[str]:
+        return [_figure(name, published) for name in names if name in drawn]
+
     parts = [
         f"# Experiment `{runs[0].protocol}`",
         _state(runs),
         f"Shares are fractions of 1, distances are in {unit}. `docs/evaluation.md` says how each figure is made.",
-        _section(made["overview"]),
-        _section(made["comparisons"]),
-        *(_figure(name, published) for name in ("threshold_curves", "kbb_curves", "error_tail") if name in drawn),
-        _section(made["table1"]),
-        _section(made["per_landmark"]),
-        _section(made["error_tail"]),
-        _section(made["training"]),
-        *(_figure(name, ()) for name in ("loss_curves",) if name in drawn),
-        _section(made["runs"]),
+        *tables_of("overview", "comparisons"),
+        *figures_of("threshold_curves", "kbb_curves", "error_tail"),
+        *tables_of("table1", "per_landmark", "per_class", "error_tail", "training"),
+        *figures_of("loss_curves"),
+        *tables_of("runs"),
         _commands(runs),
     ]
     return "\n\n".join(parts) + "\n"

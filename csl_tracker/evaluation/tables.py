@@ -1,19 +1,16 @@
-"""Tables of an experiment, as data that can be written as Markdown for eyes and as CSV for programs."""
+"""Tables of an experiment's figures: over all test sequences, by landmark, class and sequence, and the tail of the errors."""
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from csl_tracker import metrics
-from csl_tracker.errors import CslTrackerError
 from csl_tracker.evaluation.comparators import paper
+from csl_tracker.evaluation.run_tables import parameters
 from csl_tracker.evaluation.runs import (
     OVERLAPS,
     LandmarkErrors,
@@ -25,92 +22,23 @@ from csl_tracker.evaluation.runs import (
     models_of,
     pool,
 )
-from csl_tracker.evaluation.statistics import CONFIDENCE, QUANTITIES, RESAMPLES, Comparison, compare
+from csl_tracker.evaluation.table import Cell, Column, Spread, Table, cell_text, natural_order
 
 NEAR_PX, GROSS_PX, KBB_ALPHA = 20.0, 60.0, 0.15
-PAIRS = (("csl", "sl"), ("sl", "l"), ("csl", "csl_no_skip"), ("csl", "unet"), ("csl", "forest"))
-"""What the paper claims: the first is better than the second."""
-CONDITIONS = ("initialisation", "steps", "batch_size", "input_size", "preset")
-"""What has to be equal for a comparison of two models to be one of their strategies."""
 WORST = 5
 """Frames of a model in the table of the error's tail."""
-VALIDATION_LOSS = "val/loss"
 _TABLE1_LANDMARK = "center"
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean over the seeds, and their standard deviation; None with one seed, or where nothing was measured."""
-
-    mean: float | None
-    deviation: float | None = None
-
-    @classmethod
-    def of(cls, values: Iterable[float | None]) -> Spread:
-        """Of the values of the seeds; those without a value are left out."""
-        numbers = [value for value in values if value is not None]
-        if not numbers:
-            return cls(None)
-        return cls(float(np.mean(numbers)), float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None)
-
-
-Cell = str | int | float | Spread | None
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column.
-
-    Attributes:
-        key: Its name in CSV.
-        title: Its name in Markdown.
-        digits: After the decimal point, in Markdown.
-        spread: Its cells are ``Spread``: CSV has a second column ``KEY_sd``.
-    """
-
-    key: str
-    title: str
-    digits: int = 3
-    spread: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table.
-
-    Attributes:
-        name: Stem of its files.
-        title: Heading.
-        caption: What it shows, in sentences.
-        columns: Its columns.
-        rows: Cells in the columns' order.
-    """
-
-    name: str
-    title: str
-    caption: str
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-
-    def markdown(self) -> str:
-        """A Markdown table; what was not measured is a dash."""
-        lines = [
-            f"| {' | '.join(column.title for column in self.columns)} |",
-            f"|{'|'.join(' --- ' for _ in self.columns)}|",
-        ]
-        for row in self.rows:
-            cells = (_text(cell, column.digits) for cell, column in zip(row, self.columns, strict=True))
-            lines.append(f"| {' | '.join(cells)} |")
-        return "\n".join(lines)
-
-    def csv(self) -> str:
-        """Comma-separated values with a header; what was not measured is empty."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([key for column in self.columns for key in _keys(column)])
-        for row in self.rows:
-            writer.writerow([value for cell, column in zip(row, self.columns, strict=True) for value in _values(cell, column)])
-        return text.getvalue()
+_OVERLAP_TITLES = ("DICE", "precision", "recall")
+_ERROR_COLUMNS: Mapping[str, tuple[str, int]] = {
+    "error_px_mean": ("error, px", 1),
+    "error_px_median": ("median", 1),
+    "error_px_p90": ("p90", 1),
+    "error_px_p95": ("p95", 1),
+    "threshold_score_20px": ("within 20 px", 3),
+    "kbb_0.15": ("KBB 0.15", 3),
+    "gross_miss_rate_60px": ("gross", 4),
+    "miss_rate": ("missed", 3),
+}
 
 
 def overview(runs: Sequence[Run]) -> Table:
@@ -119,7 +47,7 @@ def overview(runs: Sequence[Run]) -> Table:
         Column("model", "model"),
         Column("runs", "runs"),
         Column("seeds", "seeds counted"),
-        *(Column(key, title, 3, True) for key, title in (("dice", "DICE"), ("precision", "precision"), ("recall", "recall"))),
+        *(Column(key, title, 3, True) for key, title in zip(OVERLAPS, _OVERLAP_TITLES, strict=True)),
         *_error_columns(),
         Column("false_positive_rate", "false positives", 3, True),
         Column("initialisation", "initialisation"),
@@ -139,7 +67,7 @@ def overview(runs: Sequence[Run]) -> Table:
                 *_error_cells(pooled),
                 Spread.of(_false_positives(part.report for part in parts) for parts in seeds.values()),
                 ", ".join(sorted({str(run.data.get("initialisation", "-")) for run in runs if run.model == model})),
-                _millions(_parameters(first)),
+                _millions(parameters(first)),
                 *((_paper_dice(runs).get(model),) if _paper_dice(runs) else ()),
             )
         )
@@ -172,6 +100,28 @@ def per_landmark(runs: Sequence[Run]) -> Table:
     return Table("per_landmark", "By landmark", caption, columns, tuple(rows))
 
 
+def per_class(runs: Sequence[Run]) -> Table:
+    """Segmentation by model and class."""
+    columns = (
+        Column("class", "class"),
+        Column("model", "model"),
+        *(Column(key, title, 3, True) for key, title in zip(OVERLAPS, _OVERLAP_TITLES, strict=True)),
+    )
+    parts = [part for run in runs for part in run.sequences.values()]
+    rows: list[tuple[Cell, ...]] = []
+    for name in dict.fromkeys(name for part in parts for name in part.report.get("classes", {})):
+        for model in models_of(runs):
+            seeds = [[part for run in of for part in run.sequences.values()] for of in counted(runs, model).values()]
+            shares = [Spread.of(_class_overlap(parts, name, key) for parts in seeds) for key in OVERLAPS]
+            if shares[0].mean is not None:
+                rows.append((name, model, *shares))
+    caption = (
+        "One class against all others, averaged over the segmented images of all test sequences; mean over the seeds and their"
+        " standard deviation. The tables above are of any tool class against the background."
+    )
+    return Table("per_class", "By class", caption, columns, tuple(rows))
+
+
 def table1(runs: Sequence[Run]) -> Table:
     """Every test sequence by itself, in the form of the paper's Table 1, with its figures where it has that sequence."""
     landmark = _TABLE1_LANDMARK if _TABLE1_LANDMARK in landmarks_of(runs) else None
@@ -179,6 +129,10 @@ def table1(runs: Sequence[Run]) -> Table:
     published = paper()["table1"]
     known = published["sets"] if runs and runs[0].protocol in published["protocols"] else {}
     error = f"{landmark}_error_px" if landmark else "landmark_error_px"
+    # Where a second annotator marked the same point, the error against both is told, and how far apart the two are.
+    second = sorted(
+        {key for run in runs for part in run.sequences.values() for key in part.report.get("second_annotation") or ()}
+    )
     columns = (
         Column("sequence", "test sequence"),
         Column("model", "model"),
@@ -186,7 +140,15 @@ def table1(runs: Sequence[Run]) -> Table:
         Column(error, f"{named} error, px", 1, True),
         Column(f"{error}_median", "median, px", 1, True),
         Column("by_instrument", "by instrument, px"),
-        *(Column(key, title, 3, True) for key, title in (("dice", "DICE"), ("precision", "precision"), ("recall", "recall"))),
+        *(
+            (
+                Column("second_annotation_px", f"against {second[0].partition('_vs_')[2]}, px", 1, True),
+                Column("annotators_distance_px", "annotators apart, px", 1),
+            )
+            if second
+            else ()
+        ),
+        *(Column(key, title, 3, True) for key, title in zip(OVERLAPS, _OVERLAP_TITLES, strict=True)),
         *(
             (
                 Column("paper_center_error_px", "paper: error, px"),
@@ -197,7 +159,7 @@ def table1(runs: Sequence[Run]) -> Table:
         ),
     )
     rows: list[tuple[Cell, ...]] = []
-    for name in sorted({name for run in runs for name in run.sequences}, key=_natural):
+    for name in sorted({name for run in runs for name in run.sequences}, key=natural_order):
         for model in models_of(runs):
             parts = [run.sequences[name] for run in runs if run.model == model and name in run.sequences]
             if not parts:
@@ -213,6 +175,7 @@ def table1(runs: Sequence[Run]) -> Table:
                     Spread.of(summary["mean"] for summary in summaries),
                     Spread.of(summary["median"] for summary in summaries),
                     _by_instrument(pooled),
+                    *(_second_cells(parts, second[0]) if second else ()),
                     *(Spread.of(_overlap([part], key) for part in parts) for key in OVERLAPS),
                     *(_paper_cells(theirs) if known else ()),
                 )
@@ -223,40 +186,6 @@ def table1(runs: Sequence[Run]) -> Table:
         + " `by instrument`: the mean error of the left and of the right instrument where a sequence has two."
     )
     return Table("table1", "By test sequence (Table 1 of the paper)", caption, columns, tuple(rows))
-
-
-def comparisons(runs: Sequence[Run], resamples: int = RESAMPLES) -> Table:
-    """The paper's claims as paired comparisons, with an interval and a verdict."""
-    percent = f"{CONFIDENCE:.0%}".replace("%", " %")
-    columns = (
-        Column("comparison", "A vs B"),
-        Column("quantity", "quantity"),
-        Column("mean_a", "A"),
-        Column("mean_b", "B"),
-        Column("difference", "A - B"),
-        Column("low", f"{percent} from", 3),
-        Column("high", f"{percent} to", 3),
-        Column("verdict", "verdict"),
-        Column("sequences", "sequences"),
-        Column("seeds", "seeds"),
-        Column("units", "units"),
-        Column("remarks", "remarks"),
-    )
-    rows = [_comparison_row(compare(runs, a, b, quantity, resamples), runs) for a, b in pairs(runs) for quantity in QUANTITIES]
-    caption = (
-        "Paired over fold, sequence, seed, frame and landmark. The interval draws test sequences, seeds, and blocks of"
-        f" consecutive frames again ({resamples} times; docs/evaluation.md says how). `units` are the pairs behind a mean."
-    )
-    return Table("comparisons", "Paired comparisons", caption, columns, tuple(row for row in rows if row is not None))
-
-
-def pairs(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """The pairs of ``PAIRS`` that are there, those of equal variants too, and each variant against its own model."""
-    names = models_of(runs)
-    suffixes = list(dict.fromkeys(suffix for _, _, suffix in (name.partition("@") for name in names)))
-    marked = [f"@{suffix}" if suffix else "" for suffix in suffixes]
-    found = [(a + mark, b + mark) for mark in marked for a, b in PAIRS if a + mark in names and b + mark in names]
-    return found + [(name, name.partition("@")[0]) for name in names if "@" in name and name.partition("@")[0] in names]
 
 
 def tail(runs: Sequence[Run]) -> Table:
@@ -288,63 +217,6 @@ def tail(runs: Sequence[Run]) -> Table:
     return Table("error_tail", "The tail of the errors", caption, columns, tuple(rows))
 
 
-def training(runs: Sequence[Run]) -> Table:
-    """How the models were trained, and whether the loss had flattened."""
-    columns = (
-        Column("model", "model"),
-        Column("preset", "preset"),
-        Column("steps", "steps"),
-        Column("batch_size", "batch"),
-        Column("input_size", "input, px"),
-        Column("minutes", "minutes", 1, True),
-        Column("validation_loss", "validation loss", 4, True),
-        Column("change", "change in the last quarter", 3, True),
-    )
-    rows: list[tuple[Cell, ...]] = []
-    for model in models_of(runs):
-        of_model = [run for run in runs if run.model == model]
-        seconds = (run.data.get("seconds") for run in of_model)
-        losses = [_validation_loss(run) for run in of_model]
-        settings = ("preset", "steps", "batch_size", "input_size")
-        rows.append(
-            (
-                model,
-                *(_joined(_size_text(run.data.get(key)) for run in of_model) for key in settings),
-                Spread.of(None if value is None else value / 60.0 for value in seconds),
-                Spread.of(values[-1] if len(values) else None for values in losses),
-                Spread.of(_last_quarter(values) for values in losses),
-            )
-        )
-    caption = (
-        "Mean over all runs and their standard deviation. `change in the last quarter`: the mean validation loss of the last"
-        " quarter of the training against that of the quarter before; -0.01 is one per cent lower. Losses of different"
-        " strategies do not compare."
-    )
-    return Table("training", "Training", caption, columns, tuple(rows))
-
-
-def provenance(runs: Sequence[Run]) -> Table:
-    """Where every run comes from."""
-    columns = tuple(Column(key, key.replace("_", " ")) for key in _PROVENANCE)
-    rows = []
-    for run in runs:
-        machine, weights = run.data.get("machine") or {}, run.data.get("weights") or {}
-        rows.append(
-            (
-                run.model,
-                run.fold,
-                run.seed,
-                run.data.get("date"),
-                machine.get("gpu") or machine.get("cpu"),
-                (run.data.get("versions") or {}).get("torch"),
-                str(weights.get("sha256") or "")[:8] or None,
-                str(run.data.get("input_sha256") or "")[:8] or None,
-            )
-        )
-    caption = "One row a run; hashes are the first eight digits of the SHA-256 of the weights and of the test frames."
-    return Table("runs", "Runs", caption, columns, tuple(rows))
-
-
 def landmark_figures(errors: LandmarkErrors) -> dict[str, float | None]:
     """Figures of one seed's pooled errors, by the keys of the tables."""
     summary = metrics.summary(errors.error)
@@ -357,20 +229,6 @@ def landmark_figures(errors: LandmarkErrors) -> dict[str, float | None]:
         "gross_miss_rate_60px": gross,
         "miss_rate": float(np.mean(errors.missed)) if len(errors.missed) else None,
     }
-
-
-_OVERLAP_TITLES = ("DICE", "precision", "recall")
-_PROVENANCE = ("model", "fold", "seed", "date", "machine", "torch", "weights", "input")
-_ERROR_COLUMNS: Mapping[str, tuple[str, int]] = {
-    "error_px_mean": ("error, px", 1),
-    "error_px_median": ("median", 1),
-    "error_px_p90": ("p90", 1),
-    "error_px_p95": ("p95", 1),
-    "threshold_score_20px": ("within 20 px", 3),
-    "kbb_0.15": ("KBB 0.15", 3),
-    "gross_miss_rate_60px": ("gross", 4),
-    "miss_rate": ("missed", 3),
-}
 
 
 def _error_columns() -> Iterable[Column]:
@@ -406,7 +264,21 @@ def _by_instrument(pooled: Sequence[LandmarkErrors]) -> str | None:
     if len(slots) < 2:
         return None
     means = (Spread.of(metrics.summary(item.error[item.slot == slot])["mean"] for item in pooled) for slot in slots)
-    return " / ".join(_text(mean, 1) for mean in means)
+    return " / ".join(cell_text(mean, 1) for mean in means)
+
+
+def _class_overlap(parts: Sequence[SequenceResult], name: str, key: str) -> float | None:
+    """Mean over the segmented images of several sequences, from the means of each."""
+    found = [(part.report.get("classes", {}).get(name, {}).get(key), len(part.segmented)) for part in parts]
+    known = [(value, count) for value, count in found if value is not None and count]
+    return sum(value * count for value, count in known) / sum(count for _, count in known) if known else None
+
+
+def _second_cells(parts: Sequence[SequenceResult], key: str) -> tuple[Cell, ...]:
+    found = [(part.report.get("second_annotation") or {}).get(key) for part in parts]
+    errors = (None if item is None else item["landmark_error_px"]["mean"] for item in found)
+    apart = Spread.of(None if item is None else item["annotators_distance_px"]["mean"] for item in found)
+    return Spread.of(errors), apart.mean
 
 
 def _paper_cells(theirs: Mapping[str, Any] | None) -> tuple[Cell, ...]:
@@ -420,112 +292,10 @@ def _paper_dice(runs: Sequence[Run]) -> dict[str, float]:
     return dict(published.get("dice", {}))
 
 
-def _comparison_row(result: Comparison, runs: Sequence[Run]) -> tuple[Cell, ...] | None:
-    if result.difference is None or result.mean_a is None or result.mean_b is None:
-        return None
-    remarks = []
-    unequal = _unequal_conditions(runs, result.a, result.b)
-    if unequal:
-        remarks.append("not equal: " + "; ".join(unequal))
-    if result.left_out:
-        remarks.append(f"{result.left_out} units of one model alone left out")
-    if result.sequences == 1:
-        remarks.append("one test sequence: nothing said of other videos")
-    return (
-        f"{result.a} vs {result.b}",
-        result.quantity.key,
-        result.mean_a,
-        result.mean_b,
-        result.difference.estimate,
-        result.difference.low,
-        result.difference.high,
-        result.verdict,
-        result.sequences,
-        result.seeds,
-        result.units,
-        "; ".join(remarks) or None,
-    )
-
-
-def _unequal_conditions(runs: Sequence[Run], a: str, b: str) -> list[str]:
-    def values(model: str, key: str) -> str:
-        return _joined(_size_text(run.data.get(key)) for run in runs if run.model == model)
-
-    return [
-        f"{key.replace('_', ' ')} {values(a, key)} / {values(b, key)}" for key in CONDITIONS if values(a, key) != values(b, key)
-    ]
-
-
-def _validation_loss(run: Run) -> Sequence[float]:
-    curve = run.data.get("curve") or {}
-    values = (curve.get("validation") or {}).get(VALIDATION_LOSS) or []
-    return [float(value) for value in values if value is not None]
-
-
-def _last_quarter(losses: Sequence[float]) -> float | None:
-    quarter = len(losses) // 4
-    if not quarter:
-        return None
-    before = float(np.mean(losses[-2 * quarter : -quarter]))
-    return float(np.mean(losses[-quarter:])) / before - 1.0 if before > 0 else None
-
-
-def _parameters(run: Run) -> int | None:
-    """Number of trained parameters, from the description of the network; None for a forest, which has none."""
-    from csl_tracker.networks import NetworkConfig, build_network
-
-    network = run.data.get("network") or {}
-    if network.get("strategy") in (None, "forest"):
-        return None
-    try:
-        return sum(parameter.numel() for parameter in build_network(NetworkConfig.from_dict(network)).parameters())
-    except (CslTrackerError, TypeError, ValueError):
-        return None  # described by another version of this package
-
-
 def _millions(count: int | None) -> str | None:
     return None if count is None else f"{count / 1e6:.2f} M"
-
-
-def _joined(values: Iterable[str]) -> str:
-    return ", ".join(sorted(set(values), key=_natural))
-
-
-def _size_text(value: Any) -> str:
-    return "x".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def _natural(text: str) -> list[tuple[int, str]]:
-    """Sort key: numbers inside a name count as numbers."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
 
 
 def _number(name: str) -> str:
     found = re.search(r"(\d+)$", name)
     return found[1] if found else ""
-
-
-def _text(cell: Cell, digits: int) -> str:
-    if isinstance(cell, Spread):
-        if cell.mean is None:
-            return "-"
-        return f"{cell.mean:.{digits}f}" + ("" if cell.deviation is None else f" ± {cell.deviation:.{digits}f}")
-    if isinstance(cell, float):
-        return f"{cell:.{digits}f}"
-    return "-" if cell is None else str(cell).replace("|", "\\|")
-
-
-def _keys(column: Column) -> tuple[str, ...]:
-    return (column.key, f"{column.key}_sd") if column.spread else (column.key,)
-
-
-def _values(cell: Cell, column: Column) -> tuple[Any, ...]:
-    if not column.spread:
-        return (_plain(cell),)
-    return (_plain(cell.mean), _plain(cell.deviation)) if isinstance(cell, Spread) else (_plain(cell), "")
-
-
-def _plain(value: Any) -> Any:
-    if value is None:
-        return ""
-    return round(value, 6) if isinstance(value, float) else value

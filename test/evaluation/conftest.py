@@ -40,9 +40,11 @@ def sequence(
     """One sequence of a result: its details, and the figures of its report that are not in them."""
     errors = [e for part in landmarks.values() for e in part["error_px"]]
     shares = None if dice is None else list(dice)
+    of_class = dict.fromkeys(("dice", "precision", "recall"), shares and shares[0])
     return {
         "frames": max((max(part["frame"], default=0) for part in landmarks.values()), default=0) + 1,
         "reference_size": reference_size,
+        "classes": {"shaft": of_class, "manipulator": of_class},
         "landmark_error_px": metrics.summary([e for e in errors if e is not None]),
         "absent": absent,
         "false_positive_rate": false_positive_rate,
@@ -78,7 +80,7 @@ def make(
             "step": [100, 200, 300, 400],
             "loss": [1.0, 0.5, 0.3, 0.29],
             "validation_step": [100, 200, 300, 400],
-            "validation": {"val/loss": [1.1, 0.6, 0.4, 0.4]},
+            "validation": {"loss": [1.1, 0.6, 0.4, 0.4]},
         },
         "sequences": dict(sequences),
         **more,

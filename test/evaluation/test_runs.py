@@ -68,6 +68,13 @@ def test_results_that_cannot_stand_together(result: dict[str, Any]) -> None:
         parse_runs([result, other])
 
 
+def test_models_stand_in_the_papers_order_with_their_variants_behind_them(result: dict[str, Any]) -> None:
+    names = ["own", "unet", "csl@a=1", "forest", "csl", "l", "csl_no_skip", "sl", "alien@b", "csl@a=0"]
+    runs = parse_runs({**result, "model": name} for name in names)
+    ours = ["l", "sl", "csl_no_skip", "csl", "csl@a=1", "csl@a=0", "unet", "forest"]
+    assert models_of(runs) == [*ours, "own", "alien@b"]
+
+
 def test_nulls_become_nan_and_lists_become_arrays(result: dict[str, Any]) -> None:
     run = parse_run(result)
     center = run.sequences["Dataset1"].landmarks["center"]
@@ -95,7 +102,7 @@ def test_seeds_that_lack_a_fold_are_left_out_while_others_are_whole(result: dict
         {**result, "model": model, "fold": fold, "seed": seed}
         for model, fold, seed in [("csl", "a", 0), ("csl", "b", 0), ("csl", "a", 1), ("sl", "a", 0), ("sl", "a", 2)]
     )
-    assert models_of(runs) == ["csl", "sl"]
+    assert models_of(runs) == ["sl", "csl"]
     assert landmarks_of(runs) == ["center", "head"]
     assert full_seeds(runs, "csl") == ([0], [1])
     assert {seed: len(of_seed) for seed, of_seed in counted(runs, "csl").items()} == {0: 2}

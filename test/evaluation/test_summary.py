@@ -12,7 +12,7 @@ from csl_tracker.evaluation import style
 from csl_tracker.evaluation.summary import write_summary
 
 Make = Callable[..., Any]
-TABLES = ("overview", "comparisons", "per_landmark", "table1", "error_tail", "training", "runs")
+TABLES = ("overview", "comparisons", "per_landmark", "per_class", "table1", "error_tail", "training", "runs")
 FIGURES = ("threshold_curves", "kbb_curves", "error_tail", "loss_curves")
 
 
@@ -105,6 +105,7 @@ def test_run_without_any_curve_or_landmark(tmp_path: Path, make_run: Make, seque
     written = {path.name for path in write_summary([make_run("csl", parts, curve={})], tmp_path)}
     assert not [name for name in written if name.endswith((".png", ".svg"))]
     assert "README.md" in written
+    assert "comparisons.csv" not in written, "one model has nothing to be compared with"
 
 
 def test_looks_of_models_differ_and_hold() -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from csl_tracker.evaluation import tables
+from csl_tracker.evaluation import run_tables, tables
+from csl_tracker.evaluation.comparisons import comparisons, pairs
 from csl_tracker.evaluation.runs import parse_runs
-from csl_tracker.evaluation.tables import Column, Spread, Table
+from csl_tracker.evaluation.table import Column, Spread, Table
 
 Make = Callable[..., Any]
 
@@ -115,6 +116,25 @@ def test_per_landmark(runs: list[Any]) -> None:
     assert cells(table, landmark="center", model="l")["false_positive_rate"] == Spread(0.2)
 
 
+def test_per_class_weighs_sequences_by_their_images(runs: list[Any]) -> None:
+    table = tables.per_class(runs)
+    assert [row[:2] for row in table.rows] == [("shaft", "csl"), ("manipulator", "csl")], "l segments nothing"
+    # two images of 0.9 and one of 0.5; two of 0.9 and one of 0.6
+    assert cells(table, **{"class": "shaft"})["dice"] == over(2.3 / 3, 0.8)
+
+
+def test_table1_tells_the_error_against_a_second_annotation(make_run: Make, sequence: Make, landmark: Make) -> None:
+    part = sequence({"center": landmark([3.0])})
+    second = {"landmark_error_px": {"mean": 11.0}, "annotators_distance_px": {"mean": 9.5}}
+    twice = {**part, "second_annotation": {"center_vs_tracked_point": second}}
+    table = tables.table1(parse_runs([make_run("csl", {"Dataset1": part, "Dataset2": twice})]))
+    row = cells(table, sequence="Dataset2")
+    assert (row["second_annotation_px"], row["annotators_distance_px"]) == (Spread(11.0), 9.5)
+    row = cells(table, sequence="Dataset1")
+    assert (row["second_annotation_px"], row["annotators_distance_px"]) == (Spread(None), None)
+    assert "| against tracked_point, px |" in table.markdown()
+
+
 def test_table1_has_the_papers_figures_beside_csl_and_nowhere_else(runs: list[Any]) -> None:
     table = tables.table1(runs)
     assert [row[:3] for row in table.rows] == [("Dataset1", "csl", 2), ("Dataset2", "l", 1), ("Dataset2", "csl", 2)]
@@ -140,7 +160,7 @@ def test_table1_of_other_data_has_no_columns_of_the_paper(make_run: Make, sequen
 def test_pairs_of_the_paper_and_of_variants(make_run: Make) -> None:
     names = ("l", "sl", "csl", "csl@init=none", "sl@init=none", "alien", "unet@width=8")
     runs = parse_runs(make_run(name, {}) for name in names)
-    assert tables.pairs(runs) == [
+    assert pairs(runs) == [
         ("csl", "sl"),
         ("sl", "l"),
         ("csl@init=none", "sl@init=none"),
@@ -154,12 +174,12 @@ def test_comparisons_say_what_was_not_equal(runs: list[Any], make_run: Make, seq
     parts = {f"Dataset{i}": sequence({"center": landmark([x + i for x in clear])}, dice=[0.9] * 40) for i in range(6)}
     worse = {f"Dataset{i}": sequence({"center": landmark([x + i + 9 for x in clear])}, dice=None) for i in range(6)}
     made = [make_run("sl", parts), make_run("l", worse, steps=800, initialisation="random initialisation")]
-    table = tables.comparisons(parse_runs(made), resamples=200)
+    table = comparisons(parse_runs(made), resamples=200)
     assert [row[1] for row in table.rows] == ["landmark_error_px", "threshold_score_20px", "gross_miss_rate_60px"]
     row = cells(table, quantity="landmark_error_px")
     assert (row["comparison"], row["verdict"], row["sequences"], row["units"]) == ("sl vs l", "A better", 6, 240)
     assert row["difference"] == pytest.approx(-9.0)
-    assert row["remarks"] == "not equal: initialisation ImageNet / random initialisation; steps 400 / 800"
+    assert row["remarks"] == "not equal: initialisation, steps; one seed: nothing said of other trainings"
 
 
 def test_tail_has_the_worst_frames_once_each(runs: list[Any]) -> None:
@@ -181,18 +201,19 @@ def test_tail_has_the_worst_frames_once_each(runs: list[Any]) -> None:
         ([1.0, 2.0, 3.0], None),
         ([], None),
         ([0.0] * 4, None),
+        ([None, None, 1.0, 2.0], None),  # what was not finite
     ],
 )
 def test_change_in_the_last_quarter(make_run: Make, losses: list[float], change: float | None) -> None:
-    runs = parse_runs([make_run("csl", {}, curve={"validation": {"val/loss": losses}})])
+    runs = parse_runs([make_run("csl", {}, curve={"validation": {"loss": losses}})])
     expected = Spread(None) if change is None else Spread(pytest.approx(change))
-    assert cells(tables.training(runs), model="csl")["change"] == expected
+    assert cells(run_tables.training(runs), model="csl")["change"] == expected
 
 
 def test_training_and_provenance(runs: list[Any]) -> None:
-    row = cells(tables.training(runs), model="csl")
+    row = cells(run_tables.training(runs), model="csl")
     assert (row["steps"], row["input_size"], row["minutes"]) == ("200, 400", "64x96", Spread(pytest.approx(12.5 / 60), 0.0))
-    made = tables.provenance(runs)
+    made = run_tables.provenance(runs)
     assert len(made.rows) == len(runs)
     assert cells(made, model="l")["weights"] == "cdcdcdcd"
 
@@ -205,5 +226,5 @@ def test_networks_without_a_count_of_parameters(make_run: Make, network: dict[st
 def test_results_without_provenance_are_dashes(make_run: Make) -> None:
     bare = dict.fromkeys(("machine", "versions", "weights", "curve", "network", "seconds", "date", "input_sha256"))
     runs = parse_runs([{**make_run("csl", {}), **bare}])
-    for maker in (tables.overview, tables.table1, tables.comparisons, tables.tail, tables.training, tables.provenance):
+    for maker in (tables.overview, tables.table1, comparisons, tables.tail, run_tables.training, run_tables.provenance):
         assert maker(runs).markdown()
