@@ -69,7 +69,7 @@ def write_summary(results: Sequence[Mapping[str, Any]], out: Path, comparators: 
         *figures.draw_losses(runs, out),
     ]
     page = out / PAGE
-    write_text(page, _page(runs, made, {path.stem for path in drawn}, published, unit))
+    write_text(page, _page(runs, made, {path.stem for path in drawn}, published, unit, out))
     return [*written, *drawn, page]
 
 
@@ -96,7 +96,9 @@ _FIGURES: Mapping[str, tuple[str, str]] = {
 }
 
 
-def _page(runs: Sequence[Run], made: Mapping[str, Table], drawn: set[str], published: Sequence[Comparator], unit: str) -> str:
+def _page(
+    runs: Sequence[Run], made: Mapping[str, Table], drawn: set[str], published: Sequence[Comparator], unit: str, out: Path
+) -> str:
     def tables_of(*names: str) -> list[str]:
         return [_section(made[name]) for name in names if name in made]
 
@@ -109,6 +111,7 @@ def _page(runs: Sequence[Run], made: Mapping[str, Table], drawn: set[str], publi
         f"Shares are fractions of 1, distances are in {unit}. `docs/evaluation.md` says how each figure is made.",
         *tables_of("overview", "comparisons"),
         *figures_of("threshold_curves", "kbb_curves", "error_tail"),
+        *_panels(out),
         *tables_of("table1", "per_landmark", "per_class", "error_tail", "training"),
         *figures_of("loss_curves"),
         *tables_of("runs"),
@@ -141,6 +144,19 @@ def _figure(name: str, published: Sequence[Comparator]) -> str:
     names = [other.name for other in published if other.kind == kind]
     beside = f" Published curves beside ours: {', '.join(names)}." if names else ""
     return f"## {title}\n\n![{title}]({name}.png)\n\n{caption}{beside} ([{name}.svg]({name}.svg))"
+
+
+def _panels(out: Path) -> list[str]:
+    """What :func:`csl_tracker.evaluation.panels.write_experiment_panels` has left in the folder."""
+    pictures = sorted(path.stem for path in out.glob("panels_*.png"))
+    if not pictures:
+        return []
+    shown = "\n\n".join(f"![{stem.replace('_', ' ')}]({stem}.png)" for stem in pictures)
+    return [
+        f"## Examples\n\n{shown}\n\nOf each fold the test sequence whose mean error is the median, and of it the frames with"
+        " the best, the median and the worst mean error, all by the model CSL in its first seed: chosen by rule. Discs are"
+        " landmarks above the working threshold, rings guesses below it, outlines the classes."
+    ]
 
 
 def _commands(runs: Sequence[Run]) -> str:
