@@ -1,0 +1,179 @@
+"""Protocols: the shipped ones, the shorthands, and files that are wrong."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from csl_tracker.datasets.sample import share_of_frames
+from csl_tracker.errors import ConfigError
+from csl_tracker.evaluation.protocols import Part, load_protocol, parse_protocol, shipped_protocols
+
+GOOD: dict[str, Any] = {
+    "name": "mine",
+    "description": "two\nlines",
+    "dataset": "endovis2015",
+    "folds": [
+        {
+            "name": "only",
+            "train": [{"sequences": ["A"], "last": 0.9}],
+            "validation": [{"sequences": ["A"], "first": 0.9}],
+            "test": [{"sequences": ["B"]}],
+        }
+    ],
+}
+ROTATED = {"name": "mine", "dataset": "endovis2015", "held_back": 0.2}
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """GOOD with another value at a dotted path; ``...`` removes it."""
+    data = copy.deepcopy(GOOD)
+    *steps, last = path.split(".")
+    where: Any = data
+    for step in steps:
+        where = where[int(step)] if isinstance(where, list) else where[step]
+    if value is ...:
+        del where[last]
+    else:
+        where[last] = value
+    return data
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (["a"], "give a mapping"),
+        (changed("name", ""), "as name"),
+        (changed("dataset", ...), "as dataset"),
+        (changed("fold", []), "unknown key 'fold'"),
+        (changed("folds", []), "list that is not empty"),
+        (changed("folds", ...), "no folds"),
+        (changed("leave_one_out", ["A", "B"]), "exactly one of"),
+        (changed("held_back", 0.1), "held_back beside folds"),
+        (changed("folds.0.validation", ...), "only.validation"),
+        (changed("folds.0.tests", []), "unknown key 'tests'"),
+        (changed("folds.0.train.0.sequences", ["A", "A"]), "twice"),
+        (changed("folds.0.train.0.sequences", "A"), "give a list"),
+        (changed("folds.0.train.0.last", 1.5), "share from 0 to 1"),
+        (changed("folds.0.train.0.last", "half"), "share from 0 to 1"),
+        (changed("folds.0.train.0.last", 0), "first be less than last"),
+        (changed("folds.0.train.0.last", 1.0), "both in train and in validation"),
+        (changed("folds.0.test.0.sequences", ["B", "A"]), "frames of A both in train and in test"),
+        (changed("folds", GOOD["folds"] * 2), "two folds of one name"),
+        (changed("settings", [1]), "as settings"),
+        (changed("preset_settings", {"modern": 3}), "preset_settings.modern"),
+        (changed("synthesis", {"size": [96, 127], "groups": [{"sequences": ["A"], "frames": 1, "seed": 1}]}), "give height"),
+        (changed("synthesis", {"size": [96], "groups": []}), "give height"),
+        (changed("synthesis", {"size": [96, 96], "groups": [{"sequences": ["A"], "frames": 0, "seed": 1}]}), "from 1 on"),
+        (changed("synthesis", {"size": [96, 96], "fps": 0, "groups": []}), "positive number"),
+        ({**ROTATED, "leave_one_out": ["A"]}, "at least two"),
+        ({**ROTATED, "leave_one_out": ["A", "B"], "held_back": 1}, "between 0 and 1"),
+        ({**ROTATED, "leave_group_out": {"x": ["A"], "y": ["A", "B"]}}, "two groups"),
+        ({**ROTATED, "leave_group_out": ["A", "B"]}, "mapping"),
+    ],
+)
+def test_wrong_protocols_are_named(data: Any, said: str) -> None:
+    with pytest.raises(ConfigError, match="The protocol FILE ") as caught:
+        parse_protocol(data, "FILE")
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("nonsense", None, "choose one of endovis_loso"),
+        ("missing.yaml", None, "cannot be read"),
+        ("broken.yaml", "name: [", "no readable YAML"),
+    ],
+)
+def test_a_protocol_that_is_not_there(tmp_path: Path, name: str, text: str | None, said: str) -> None:
+    path = tmp_path / name
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        load_protocol(str(path) if path.suffix else name)
+
+
+@pytest.mark.parametrize(
+    ("name", "folds", "sequences", "rotates"),
+    [
+        ("endovis_loso", 4, 4, True),
+        ("endovis_test", 1, 10, False),
+        ("rm_9_9", 1, 18, False),
+        ("rm_cross_validation", 4, 18, True),
+        ("rm_half_split", 1, 18, False),
+        ("synthetic", 1, 36, False),
+    ],
+)
+def test_shipped_protocols(name: str, folds: int, sequences: int, rotates: bool) -> None:
+    protocol = load_protocol(name)
+    assert protocol.name == name
+    assert (len(protocol.folds), len(protocol.sequences), protocol.rotates) == (folds, sequences, rotates)
+    assert "\n" not in protocol.description
+    assert len(protocol.description) > 100
+    for fold in protocol.folds:
+        trained = {name for part in fold.train for name in part.sequences}
+        assert {name for part in fold.validation for name in part.sequences} <= trained or name == "synthetic"
+
+
+def test_every_shipped_protocol_is_tested() -> None:
+    tested = next(mark for mark in test_shipped_protocols.pytestmark if mark.name == "parametrize")  # type: ignore[attr-defined]
+    assert set(shipped_protocols()) == {case[0] for case in tested.args[1]}
+
+
+def test_halves_of_200_frames() -> None:
+    (fold,) = load_protocol("rm_half_split").folds
+    assert [fold.train[0].frames(200), fold.validation[0].frames(200), fold.test[0].frames(200)] == [
+        range(0, 90),
+        range(90, 100),
+        range(100, 200),
+    ]
+
+
+def test_seeds_of_the_synthetic_sequences_are_their_own() -> None:
+    synthesis = load_protocol("synthetic").synthesis
+    assert synthesis is not None
+    seeds = [group.seed + index for group in synthesis.groups for index in range(len(group.sequences))]
+    assert len(set(seeds)) == 36
+    assert not set(seeds) & {*range(1_000_000, 10_000_000), *range(7001, 7100)}
+    assert max(seeds) < 300_000_000
+
+
+def test_leave_one_out_by_hand() -> None:
+    protocol = parse_protocol({**ROTATED, "leave_one_out": ["A", "B", "C"]}, "FILE")
+    assert [(f.name, f.test, f.train, f.validation) for f in protocol.folds] == [
+        ("A", (Part(("A",)),), (Part(("B", "C"), 0.0, 0.8),), (Part(("B", "C"), 0.8, 1.0),)),
+        ("B", (Part(("B",)),), (Part(("A", "C"), 0.0, 0.8),), (Part(("A", "C"), 0.8, 1.0),)),
+        ("C", (Part(("C",)),), (Part(("A", "B"), 0.0, 0.8),), (Part(("A", "B"), 0.8, 1.0),)),
+    ]
+
+
+def test_restricted_is_what_fewer_sequences_would_give() -> None:
+    names = ["A", "C", "D"]
+    whole = parse_protocol({**ROTATED, "leave_one_out": ["A", "B", "C", "D"]}, "FILE")
+    assert whole.restricted(names).folds == parse_protocol({**ROTATED, "leave_one_out": names}, "FILE").folds
+
+
+@pytest.mark.parametrize(
+    ("name", "kept", "said"),
+    [
+        ("endovis_loso", ["Dataset9"], "no sequence 'Dataset9'"),
+        ("endovis_loso", ["Dataset1"], "at least two"),
+        ("rm_cross_validation", ["Seq01", "Seq02"], "leaves 0 fold"),
+        ("rm_9_9", ["Seq01", "Seq10"], "fixed folds"),
+    ],
+)
+def test_restrictions_that_cannot_be(name: str, kept: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load_protocol(name).restricted(kept)
+
+
+def test_parts_that_meet_neither_overlap_nor_leave_a_gap() -> None:
+    for count in range(0, 200):
+        for tenths in range(0, 21):
+            cut = tenths / 20
+            frames = [*share_of_frames(count, 0.0, 1 - (1 - cut)), *share_of_frames(count, cut, 1.0)]
+            assert frames == list(range(count))
