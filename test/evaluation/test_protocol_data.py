@@ -96,5 +96,5 @@ def test_synthetic_sequences_are_made_once(tmp_path: Path) -> None:
 
 def test_synthetic_sequences_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DatasetError, match="cannot be written below .*file"):
+    with pytest.raises(DatasetError, match=r"cannot be written below .*file"):
         prepare_data(synthetic(2), tmp_path / "file", ENDOVIS)

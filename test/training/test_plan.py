@@ -1,0 +1,153 @@
+"""Plans of experiments: names of models, layers of settings, the order of the runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from csl_tracker.errors import ConfigError
+from csl_tracker.evaluation.protocols import Protocol, load_protocol, parse_protocol
+from csl_tracker.training.plan import MODELS, Plan, Settings, make_plan, parse_model, parse_overrides, read_settings
+
+PROTOCOL = {
+    "name": "mine",
+    "dataset": "endovis2015",
+    "settings": {"steps": 10, "heatmap": {"sigma": 4.0}},
+    "preset_settings": {"paper": {"heatmap": {"sigma": 6.0}}},
+    "held_back": 0.2,
+    "leave_one_out": ["A", "B", "C"],
+}
+
+
+def protocol() -> Protocol:
+    return parse_protocol(PROTOCOL, "FILE")
+
+
+def plan(models: list[str], **settings: Any) -> Plan:
+    return make_plan(protocol(), Path("out"), models, (0,), Settings(**settings))
+
+
+@pytest.mark.parametrize(
+    ("name", "strategy", "settings"),
+    [
+        ("csl", "csl", {}),
+        ("csl@encoder_weights=", "csl", {"encoder_weights": ""}),
+        (
+            "sl@crop=[64,96],network.encoder=resnet50,network.decoder=up_projection,clip=1.5",
+            "sl",
+            {"crop": [64, 96], "network": {"encoder": "resnet50", "decoder": "up_projection"}, "clip": 1.5},
+        ),
+    ],
+)
+def test_names_of_models(name: str, strategy: str, settings: dict[str, Any]) -> None:
+    model = parse_model(name)
+    assert (model.name, model.strategy, model.settings) == (name, strategy, settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("csi", "no known strategy; choose one of l, sl"),
+        ("csl@", "nothing behind the @"),
+        ("csl@random", "'random' is no key=value"),
+        ("csl@=1", "no key=value"),
+        ("csl@a..b=1", "no key=value"),
+        ("csl@a={", "no readable YAML"),
+    ],
+)
+def test_names_that_are_none(name: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        parse_model(name)
+
+
+@pytest.mark.parametrize(
+    ("models", "settings", "said"),
+    [
+        (["csl", "csl"], {}, "name one twice"),
+        (["csl"], {"preset": "best"}, "no preset 'best'"),
+        (["csl"], {"overrides": {"preset": "best"}}, "no preset 'best'"),
+        (["csl"], {"overrides": {"seed": 3}}, "sets 'seed' itself"),
+        (["csl@output=x"], {}, "sets 'output' itself"),
+        (["csl"], {"file": {"stebs": 3}}, "unknown setting 'stebs'"),
+        (["csl"], {"file": {"train": [{"dataset": "endovis2015", "root": "x"}]}}, "Only synthetic frames"),
+        (["csl@network.encoder=vgg", "csl@steps=0"], {}, "steps is 0"),
+    ],
+)
+def test_impossible_settings(models: list[str], settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        plan(models, **settings)
+
+
+@pytest.mark.parametrize(("text", "said"), [(None, "cannot be read"), ("[1]", "holds a list"), ("a: [", "no readable YAML")])
+def test_settings_files_that_are_none(tmp_path: Path, text: str | None, said: str) -> None:
+    path = tmp_path / "settings.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        read_settings(path)
+
+
+def test_seeds_are_outermost_then_folds_then_models() -> None:
+    runs = make_plan(protocol(), Path("out"), ["l", "csl@clip=1"], (0, 1)).runs
+    assert [str(run.folder) for run in runs] == [
+        f"out/runs/{fold}/{model}/seed{seed}" for seed in (0, 1) for fold in "ABC" for model in ("l", "csl@clip=1")
+    ]
+    assert [run.config.seed for run in runs] == [0] * 6 + [1] * 6
+
+
+def test_names_with_slashes_make_no_folders() -> None:
+    (run, *_) = make_plan(load_protocol("endovis_test"), Path("out"), ["csl@encoder_weights=/a/b.pth"]).runs
+    assert run.folder.parts == ("out", "runs", "official", "csl@encoder_weights=%2Fa%2Fb.pth", "seed0")
+
+
+def test_layers_go_over_each_other() -> None:
+    runs = plan(
+        ["csl", "csl@steps=40", "csl@preset=paper"],
+        file={"steps": 20, "batch_size": 2},
+        overrides=parse_overrides(["steps=30", "network.width=8"]),
+    ).runs[:3]
+    assert [run.config.steps for run in runs] == [30, 40, 30]
+    assert [run.config.heatmap.sigma for run in runs] == [4.0, 4.0, 6.0]
+    assert [run.preset for run in runs] == ["modern", "modern", "paper"]
+    assert {run.config.batch_size for run in runs} == {2}
+    assert {run.config.network.width for run in runs} == {8}
+
+
+def test_every_model_gets_the_network_that_it_can_have() -> None:
+    runs = plan(
+        list(MODELS), overrides={"crop": [64, 96], "input_size": [96, 128], "network": {"decoder": "up_projection"}}
+    ).runs
+    for run in runs:
+        network = run.config.network
+        assert network.strategy == run.model.name
+        none = run.model.name in ("unet", "forest")
+        assert (network.encoder, network.decoder) == (("none",) * 2 if none else ("efficientnet_lite0", "up_projection"))
+        assert run.config.input_size == ((64, 96) if run.model.name in ("l", "sl") else (96, 128))
+
+
+def test_sources_are_the_parts_of_the_fold_and_synthetic_frames_can_be_added() -> None:
+    run = plan(["csl"], file={"train": [{"dataset": "synthetic", "seed": 3, "share": 0.25}]}).runs[1]
+    real, added = run.config.train
+    (held_out,) = run.config.validation
+    assert (real.sequences, real.skip_first, real.skip_last, real.share) == (("A", "C"), 0.0, 0.2, 1.0)
+    assert (held_out.sequences, held_out.skip_first, held_out.skip_last) == (("A", "C"), 0.8, 0.0)
+    assert (added.dataset, added.seed, added.share) == ("synthetic", 3, 0.25)
+
+
+def test_shares_of_several_parts_are_those_of_their_frames() -> None:
+    data = {
+        "name": "mine",
+        "dataset": "endovis2015",
+        "folds": [
+            {
+                "name": "only",
+                "train": [{"sequences": ["A", "B", "C"]}, {"sequences": ["D"], "last": 0.5}],
+                "validation": [{"sequences": ["D"], "first": 0.5, "last": 0.6}],
+                "test": [{"sequences": ["D"], "first": 0.6}],
+            }
+        ],
+    }
+    (run,) = make_plan(parse_protocol(data, "FILE"), Path("out"), ["csl"]).runs
+    assert [source.share for source in run.config.train] == pytest.approx([3 / 3.5, 0.5 / 3.5])
