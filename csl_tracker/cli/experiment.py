@@ -110,9 +110,9 @@ def summarise(protocol: Protocol, out: Path, root: Path | None, comparators: Pat
     from csl_tracker.training.result import find_results
 
     results = find_results(out, protocol.name)
-    write_summary(results, out, comparators)
     if root is not None and root.is_dir():
         write_experiment_panels(results, out, root, protocol.dataset, device)
+    write_summary(results, out, comparators)  # its page shows the panels that it finds
     print(f"Tables and figures of {len(results)} runs: {out}")
 
 

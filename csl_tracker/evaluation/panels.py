@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -18,37 +16,18 @@ from csl_tracker.datasets.sample import Sample
 from csl_tracker.drawing import draw_landmarks, draw_outlines
 from csl_tracker.errors import DatasetError
 from csl_tracker.evaluation import style
-from csl_tracker.evaluation.runs import Run, SequenceResult, parse_runs
+from csl_tracker.evaluation.runs import SequenceResult
 from csl_tracker.evaluation.sequence import SequenceEvaluator
 from csl_tracker.instruments import InstrumentSet
 from csl_tracker.pixels import FloatArray, Resize
 from csl_tracker.tracker import Tracker
 
 Image = npt.NDArray[np.uint8]
-PANELS = "panels"
-"""First part of the names of the files."""
 COLUMN_IN = 1.75
 """Width of a picture, inches."""
 _DRAWN_WIDTH = 720  # px that a picture has at least, so that lines and discs are smooth
 _OUTLINE_WEIGHT, _LANDMARK_WEIGHT = 1.4, 2.2  # the pictures are shown smaller than they are drawn
 _SVG_DPI = 110.0
-
-
-@dataclass(frozen=True)
-class PanelChoice:
-    """What a figure of panels shows.
-
-    Attributes:
-        fold: The fold.
-        sequence: One of its test sequences.
-        frames: Rule -> number of the frame, see :func:`choose_frames`.
-        runs: One of every model, all of one seed.
-    """
-
-    fold: str
-    sequence: str
-    frames: Mapping[str, int]
-    runs: tuple[Run, ...]
 
 
 @dataclass(frozen=True)
@@ -78,70 +57,6 @@ def choose_frames(part: SequenceResult) -> dict[str, int]:
     chosen = {"best": means[0][1], "worst": means[-1][1], "median": means[(len(means) - 1) // 2][1]}
     unique = {frame: rule for rule, frame in reversed(chosen.items())}
     return {rule: chosen[rule] for rule in ("best", "median", "worst") if unique[chosen[rule]] == rule}
-
-
-def choose_panels(runs: Sequence[Run], reference: str = "csl") -> list[PanelChoice]:
-    """What the panels of an experiment show, by rule: one figure for every fold.
-
-    Args:
-        runs: Of one experiment.
-        reference: The model that the choice is made by, in its first seed. Folds that lack it have no figure.
-
-    Returns:
-        For every fold the test sequence whose mean error is the median of the reference's (the lower one of two), and of this
-        sequence its best, median and worst frame.
-    """
-    choices = []
-    for fold in dict.fromkeys(run.fold for run in runs):
-        of_fold = [run for run in runs if run.fold == fold]
-        chosen = min((run for run in of_fold if run.model == reference), key=lambda run: run.seed, default=None)
-        if chosen is None:
-            continue
-        means = sorted(
-            (float(np.nanmean(errors)), part.name)
-            for part in chosen.sequences.values()
-            if np.isfinite(errors := part.pooled().error).any()
-        )
-        if means:
-            name = means[(len(means) - 1) // 2][1]
-            of_seed = tuple(run for run in of_fold if run.seed == chosen.seed)
-            choices.append(PanelChoice(fold, name, choose_frames(chosen.sequences[name]), of_seed))
-    return choices
-
-
-def write_experiment_panels(
-    results: Sequence[tuple[Mapping[str, Any], Path]],
-    sequences: Mapping[str, FileSequence],
-    out: Path,
-    device: str = "auto",
-    engine: str = "auto",
-) -> list[Path]:
-    """Draw the panels of an experiment, see :func:`choose_panels`, as ``panels_FOLD.png`` and ``.svg``.
-
-    Args:
-        results: Data of every run's ``result.json``, and the run's weights; models whose weights are not there are left out.
-        sequences: The test sequences by name.
-        out: Folder; :func:`csl_tracker.evaluation.summary.write_summary` shows what it finds there.
-        device: Where the models run.
-        engine: What runs them.
-
-    Returns:
-        Paths of the pictures.
-
-    Raises:
-        DatasetError: A result is damaged, or a file cannot be written.
-        WeightsError: Weights cannot be used.
-    """
-    weights = {(data.get("model"), data.get("fold"), data.get("seed")): path for data, path in results}
-    written: list[Path] = []
-    for choice in choose_panels(parse_runs(data for data, _ in results)):
-        models = [(run.model, weights[run.model, run.fold, run.seed]) for run in choice.runs]
-        there = [(model, path) for model, path in models if path.is_file()]
-        if there:
-            stem = out / f"{PANELS}_{re.sub(r'[^A-Za-z0-9_-]+', '_', choice.fold)}"
-            frames, rules = list(choice.frames.values()), list(choice.frames)
-            written += write_panels(there, sequences[choice.sequence], stem, frames, rules, device, engine)
-    return written
 
 
 def write_panels(

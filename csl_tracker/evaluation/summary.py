@@ -147,15 +147,15 @@ def _figure(name: str, published: Sequence[Comparator]) -> str:
 
 
 def _panels(out: Path) -> list[str]:
-    """What :func:`csl_tracker.evaluation.panels.write_experiment_panels` has left in the folder."""
+    """The panels that lie in the folder: they need data and weights, and are drawn apart."""
     pictures = sorted(path.stem for path in out.glob("panels_*.png"))
     if not pictures:
         return []
     shown = "\n\n".join(f"![{stem.replace('_', ' ')}]({stem}.png)" for stem in pictures)
     return [
-        f"## Examples\n\n{shown}\n\nOf each fold the test sequence whose mean error is the median, and of it the frames with"
-        " the best, the median and the worst mean error, all by the model CSL in its first seed: chosen by rule. Discs are"
-        " landmarks above the working threshold, rings guesses below it, outlines the classes."
+        f"## Examples\n\n{shown}\n\nOf the first test sequence of each fold the frames with the best, the median and the worst"
+        " mean error of CSL in its first seed: chosen by rule. Discs are landmarks above the working threshold, rings guesses"
+        " below it, outlines the classes."
     ]
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.errors import DatasetError, WeightsError
-from csl_tracker.evaluation.panels import choose_frames, choose_panels, write_experiment_panels, write_panels
-from csl_tracker.evaluation.runs import parse_run, parse_runs
+from csl_tracker.evaluation.panels import choose_frames, write_panels
+from csl_tracker.evaluation.runs import parse_run
 from csl_tracker.instruments import ENDOVIS, InstrumentSet
 from csl_tracker.networks import NetworkConfig
 
@@ -109,41 +109,3 @@ def test_rows_are_frames_and_columns_are_models(tmp_path: Path, random_weights: 
     for column in (0.25, 0.55, 0.85):
         above, below = (picture[int(height * row) - 20 : int(height * row) + 20, int(width * column)] for row in (0.3, 0.8))
         assert np.median(above) > np.median(below) + 100, "frame 3 is bright and above, frame 0 dark and below"
-
-
-def test_panels_of_an_experiment_show_the_median_sequence_of_every_fold(make_run: Make, sequence: Make, landmark: Make) -> None:
-    def parts(**means: float | None) -> dict[str, Any]:
-        return {name: sequence({"center": landmark([mean, mean])}) for name, mean in means.items()}
-
-    runs = parse_runs(
-        [
-            make_run("csl", parts(A=9.0, B=1.0, C=5.0, D=None), 1, "x"),
-            make_run("csl", parts(A=0.0, B=0.0, C=0.0), 2, "x"),
-            make_run("sl", parts(A=0.0, B=5.0, C=9.0), 1, "x"),
-            make_run("sl", parts(A=0.0), 2, "x"),
-            make_run("sl", parts(E=0.0), 1, "y"),
-            make_run("csl", parts(F=None), 1, "z"),
-        ]
-    )
-    (choice,) = choose_panels(runs)
-    assert (choice.fold, choice.sequence, choice.frames) == ("x", "C", {"best": 0, "worst": 1})
-    assert [(run.model, run.seed) for run in choice.runs] == [("sl", 1), ("csl", 1)]
-
-
-def test_panels_of_an_experiment_leave_out_models_without_weights(
-    tmp_path: Path, random_weights: Path, make_run: Make, sequence: Make, landmark: Make
-) -> None:
-    from csl_tracker.evaluation.summary import write_summary
-
-    parts = {"Dataset1": sequence({"center": landmark([3.0, 1.0, 2.0])})}
-    found = [
-        (make_run("csl", parts, fold="Dataset1/a b"), random_weights),
-        (make_run("sl", parts, fold="Dataset1/a b"), tmp_path / "gone"),
-    ]
-    written = write_experiment_panels(found, {"Dataset1": Video()}, tmp_path, "cpu", "torch")  # type: ignore[dict-item]
-    assert [path.name for path in written] == ["panels_Dataset1_a_b.png", "panels_Dataset1_a_b.svg"]
-    texts = written[1].read_text()
-    assert "<!-- CSL -->" in texts
-    assert "<!-- SL -->" not in texts
-    write_summary([data for data, _ in found], tmp_path)
-    assert "](panels_Dataset1_a_b.png)" in (tmp_path / "README.md").read_text()

@@ -100,6 +100,12 @@ def test_distances_of_a_reference_size_are_named(tmp_path: Path, make_run: Make,
     assert "KBB score" not in (tmp_path / "README.md").read_text()
 
 
+def test_panels_in_the_folder_are_shown(tmp_path: Path, results: list[dict[str, Any]]) -> None:
+    (tmp_path / "panels_all_Dataset1.png").touch()
+    write_summary(results[:1], tmp_path)
+    assert "## Examples\n\n![panels all Dataset1](panels_all_Dataset1.png)" in (tmp_path / "README.md").read_text()
+
+
 def test_run_without_any_curve_or_landmark(tmp_path: Path, make_run: Make, sequence: Make, landmark: Make) -> None:
     parts = {"Dataset1": sequence({"center": landmark([])})}
     written = {path.name for path in write_summary([make_run("csl", parts, curve={})], tmp_path)}
