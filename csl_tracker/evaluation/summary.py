@@ -168,8 +168,8 @@ def _commands(runs: Sequence[Run]) -> str:
 
 
 def _unit(runs: Sequence[Run]) -> str:
-    part = next(part for run in runs for part in run.sequences.values())
-    size = part.report.get("reference_size")
+    part = next((part for run in runs for part in run.sequences.values()), None)
+    size = None if part is None else part.report.get("reference_size")
     return _SOURCE_PX if size is None else f"px of {size[1]}x{size[0]}"
 
 

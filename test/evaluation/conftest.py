@@ -87,17 +87,17 @@ def make(
     }
 
 
-@pytest.fixture(name="landmark")
+@pytest.fixture(name="landmark", scope="session")
 def landmark_fixture() -> Callable[..., dict[str, list[Any]]]:
     return landmark
 
 
-@pytest.fixture(name="sequence")
+@pytest.fixture(name="sequence", scope="session")
 def sequence_fixture() -> Callable[..., dict[str, Any]]:
     return sequence
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_run() -> Callable[..., Result]:
     """The function :func:`make`."""
     return make

@@ -13,10 +13,11 @@ from csl_tracker.evaluation.summary import write_summary
 
 Make = Callable[..., Any]
 TABLES = ("overview", "comparisons", "per_landmark", "per_class", "table1", "error_tail", "training", "runs")
+PUBLISHED = "name,kind,x,y\nFPBC,kbb,0.1,0.5\nFPBC,kbb,0.2,0.6\nPOSE,threshold,20,0.7\n"
 FIGURES = ("threshold_curves", "kbb_curves", "error_tail", "loss_curves")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def results(make_run: Make, sequence: Make, landmark: Make) -> list[dict[str, Any]]:
     rng = np.random.default_rng(0)
     made = []
@@ -28,6 +29,16 @@ def results(make_run: Make, sequence: Make, landmark: Make) -> list[dict[str, An
                 parts[name] = sequence(marks, dice=None if model == "l" else rng.uniform(0.8, 1, 12).tolist())
             made.append(make_run(model, parts, seed))
     return made
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, results: list[dict[str, Any]]) -> Path:
+    """A folder with the summary of all the results and of published curves."""
+    out = tmp_path_factory.mktemp("whole")
+    curves = tmp_path_factory.mktemp("published") / "c.csv"
+    curves.write_text(PUBLISHED)
+    write_summary(results, out, curves)
+    return out
 
 
 def test_nothing_to_summarise(tmp_path: Path) -> None:
@@ -49,46 +60,47 @@ def test_folder_that_cannot_be_written(tmp_path: Path, results: list[dict[str, A
         write_summary(results, tmp_path / "file")
 
 
-def test_same_results_same_bytes(tmp_path: Path, results: list[dict[str, Any]]) -> None:
-    first = write_summary(results, tmp_path / "a")
-    write_summary(list(reversed(results)), tmp_path / "b")
-    names = {path.name for path in first}
+def test_same_results_same_bytes(tmp_path: Path, whole: Path, results: list[dict[str, Any]]) -> None:
+    (tmp_path / "c.csv").write_text(PUBLISHED)
+    written = write_summary(list(reversed(results)), tmp_path / "out", tmp_path / "c.csv")
+    names = {path.name for path in written}
     assert names == {
         "README.md",
         *(f"{name}.{suffix}" for name in TABLES for suffix in ("md", "csv")),
         *(f"{name}.{suffix}" for name in FIGURES for suffix in ("png", "svg")),
     }
-    assert {path.name for path in (tmp_path / "a").iterdir()} == names
-    for name in names:
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+    assert {path.name for path in whole.iterdir()} == names
+    for path in written:
+        assert path.read_bytes() == (whole / path.name).read_bytes(), path.name
 
 
-def test_page_shows_every_table_and_figure_and_says_what_is_missing(tmp_path: Path, results: list[dict[str, Any]]) -> None:
-    write_summary(results, tmp_path / "all")
-    page = (tmp_path / "all" / "README.md").read_text()
+def test_page_shows_every_table_and_figure(whole: Path) -> None:
+    page = (whole / "README.md").read_text()
     assert "3 models, 1 fold, 2 seeds: all 6 runs are there." in page
     for name in TABLES:
-        assert (tmp_path / "all" / f"{name}.md").read_text().strip() in page, name
+        assert (whole / f"{name}.md").read_text().strip() in page, name
         assert f"]({name}.csv)" in page
     for name in FIGURES:
         assert f"]({name}.png)" in page
         assert f"]({name}.svg)" in page
     assert "csl-tracker experiment synthetic --root data --out out" in page
     assert "distances are in px of the source image" in page
-    write_summary(results[:-1], tmp_path / "part")
-    page = (tmp_path / "part" / "README.md").read_text()
+
+
+def test_page_says_what_is_missing(tmp_path: Path, results: list[dict[str, Any]]) -> None:
+    bare = {"sequences": {}, "curve": {}}
+    write_summary([{**result, **bare} for result in results[:-1]], tmp_path)
+    page = (tmp_path / "README.md").read_text()
     assert "5 of 6 runs are there; l has 1 of 2 seeds whole. **The experiment is not finished.**" in page
 
 
-def test_models_and_published_curves_are_named_in_the_figures(tmp_path: Path, results: list[dict[str, Any]]) -> None:
-    (tmp_path / "c.csv").write_text("name,kind,x,y\nFPBC,kbb,0.1,0.5\nFPBC,kbb,0.2,0.6\nPOSE,threshold,20,0.7\n")
-    write_summary(results, tmp_path, tmp_path / "c.csv")
-    threshold, kbb = (set(labels(tmp_path / f"{name}_curves.svg")) for name in ("threshold", "kbb"))
+def test_models_and_published_curves_are_named_in_the_figures(whole: Path) -> None:
+    threshold, kbb = (set(labels(whole / f"{name}_curves.svg")) for name in ("threshold", "kbb"))
     assert {"L", "SL", "CSL", "center", "head", "mean of the landmarks"} <= threshold & kbb
     assert "threshold (px)" in threshold
     assert ("POSE (published)" in threshold, "FPBC (published)" in threshold) == (True, False)
     assert ("POSE (published)" in kbb, "FPBC (published)" in kbb) == (False, True)
-    assert "Published curves beside ours: POSE." in (tmp_path / "README.md").read_text()
+    assert "Published curves beside ours: POSE." in (whole / "README.md").read_text()
 
 
 def test_distances_of_a_reference_size_are_named(tmp_path: Path, make_run: Make, sequence: Make, landmark: Make) -> None:
@@ -102,7 +114,7 @@ def test_distances_of_a_reference_size_are_named(tmp_path: Path, make_run: Make,
 
 def test_panels_in_the_folder_are_shown(tmp_path: Path, results: list[dict[str, Any]]) -> None:
     (tmp_path / "panels_all_Dataset1.png").touch()
-    write_summary(results[:1], tmp_path)
+    write_summary([{**results[0], "sequences": {}, "curve": {}}], tmp_path)
     assert "## Examples\n\n![panels all Dataset1](panels_all_Dataset1.png)" in (tmp_path / "README.md").read_text()
 
 
