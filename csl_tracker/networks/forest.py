@@ -2,13 +2,14 @@
 
 The method of the trackers that the paper is compared with (its Fig. 4): no features are learned. Every output pixel is
 described by colour channels, a structure tensor, gradients and differences of Gaussians at four scales, and by some of these
-on four rings around it; a forest of regression trees maps this to class probabilities and heatmap values.
+on four rings around it; a forest of regression trees maps this to class probabilities and heatmap values. A second forest sees
+what the first one said around the pixel (auto-context, Tu and Bai 2010): a highlight far from any shaft is no clasper.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,12 @@ SCALES = (0.0, 1.5, 3.0, 6.0)
 RINGS = ((2, 0), (5, 1), (12, 2), (24, 3))
 """Rings of context: radius in output px, and index of the scale that is read there (about a fifth of the radius)."""
 
+CONTEXT_RADII = (4, 8, 16, 28)
+"""Rings, output px, on which a stage reads the maps of the stage before it."""
+
+STAGES = 2
+"""Forests, one behind the other."""
+
 SPOKES = 8
 """Points of a ring, evenly spaced; every other ring is turned by half a spoke."""
 
@@ -41,8 +48,19 @@ _COLORS = 6
 _TENSOR_SIGMA = 1.0
 _DARK = 0.02
 _FLAT = 1e-5
-_SMOOTHING_SIGMA = 2.0
 _LEAST_PROBABILITY = 1e-4
+
+_SMOOTHING_SIGMA = 2.0
+"""Of a forest's maps, output px: it judges pixels one by one, and what neighbours say takes the speckle off."""
+
+_LOCAL_FEATURES = len(SCALES) * (_COLORS + 6)
+NUM_FEATURES = _LOCAL_FEATURES + len(RINGS) * SPOKES * 7
+"""Features of a pixel for the first stage."""
+
+
+def num_context_features(outputs: int) -> int:
+    """Features of a pixel for a later stage; ``outputs`` are classes and landmarks."""
+    return _LOCAL_FEATURES + outputs * (1 + len(CONTEXT_RADII) * SPOKES)
 
 
 def ring_offsets(radius: int, turned: bool) -> list[tuple[int, int]]:
@@ -81,16 +99,35 @@ def pixel_features(image: npt.NDArray[Any]) -> Float32Array:
         at_scale.append(np.dstack((smooth[scale][..., :4], energy)))
     for turned, (radius, scale) in enumerate(RINGS):
         channels = at_scale[scale]
-        wide = cv2.copyMakeBorder(channels, radius, radius, radius, radius, cv2.BORDER_REPLICATE)
-        for dx, dy in ring_offsets(radius, bool(turned % 2)):
-            top, left = radius + dy, radius + dx
-            moved = wide[top : top + size[1], left : left + size[0]]
+        for moved in _around(channels, radius, bool(turned % 2)):
             found += [moved[..., 0] - channels[..., 0], *_planes(moved)[1:]]
     return np.stack(found).astype(np.float32, copy=False)
 
 
-NUM_FEATURES = len(SCALES) * (_COLORS + 6) + len(RINGS) * SPOKES * 7
-"""Features of a pixel."""
+def context_features(features: Float32Array, maps: Float32Array) -> Float32Array:
+    """Describe every output pixel by itself and by what the stage before said around it.
+
+    Args:
+        features: float32 (features, h, w) of :func:`pixel_features`; those of the pixel itself are taken.
+        maps: float32 (outputs, h, w), what the stage before said; also read on ``CONTEXT_RADII``, smoothed by a fifth of these.
+
+    Returns:
+        float32 (``num_context_features(outputs)``, h, w).
+    """
+    said = np.ascontiguousarray(maps.transpose(1, 2, 0))
+    found = [*features[:_LOCAL_FEATURES], *maps]
+    for turned, radius in enumerate(CONTEXT_RADII):
+        for moved in _around(_blur(said, radius / 5), radius, bool(turned % 2)):
+            found += _planes(moved)
+    return np.stack(found).astype(np.float32, copy=False)
+
+
+def _around(channels: Float32Array, radius: int, turned: bool) -> Iterator[Float32Array]:
+    """The channels (h, w, C) as every pixel sees them at the points of a ring; borders are continued."""
+    height, width = channels.shape[:2]
+    wide = cv2.copyMakeBorder(channels, radius, radius, radius, radius, cv2.BORDER_REPLICATE)
+    for dx, dy in ring_offsets(radius, turned):
+        yield np.asarray(wide[radius + dy : radius + dy + height, radius + dx : radius + dx + width], np.float32)
 
 
 def _planes(channels: npt.NDArray[Any]) -> list[Float32Array]:
@@ -151,15 +188,15 @@ class ForestNodes:
     right: IntArray
     value: Float32Array
 
-    def check(self) -> None:
-        """Make sure that every walk from a root ends at a leaf.
+    def check(self, features: int) -> None:
+        """Make sure that every walk from a root ends at a leaf and asks for one of so many features.
 
         Raises:
             WeightsError: A node asks for a feature that does not exist, or its children do not stand behind it.
         """
         inner = self.feature != LEAF
         own = np.broadcast_to(np.arange(self.feature.shape[1]), self.feature.shape)
-        wrong = inner & ((self.feature < 0) | (self.feature >= NUM_FEATURES))
+        wrong = inner & ((self.feature < 0) | (self.feature >= features))
         for child in (self.left, self.right):
             wrong |= inner & ((child <= own) | (child >= self.feature.shape[1]))
         if wrong.any():
@@ -203,8 +240,45 @@ class ForestNodes:
         return (total / len(self.value)).astype(np.float32)
 
 
+def stack_trees(trees: Sequence[ForestNodes], room: int = 0) -> ForestNodes:
+    """One forest of several, each tree with room for as many nodes as the largest has, or more; no walk gets there."""
+    room = max(room, *(tree.feature.shape[1] for tree in trees))
+
+    def stacked(name: str) -> npt.NDArray[Any]:
+        fill = LEAF if name == "feature" else 0
+        arrays = [getattr(tree, name) for tree in trees]
+        widths = [((0, 0), (0, room - array.shape[1]), *((0, 0),) * (array.ndim - 2)) for array in arrays]
+        return np.concatenate([np.pad(a, width, constant_values=fill) for a, width in zip(arrays, widths, strict=True)])
+
+    return ForestNodes(*(stacked(name) for name in ForestNodes.__dataclass_fields__))
+
+
+def stage_maps(nodes: ForestNodes, features: Float32Array) -> Float32Array:
+    """What one stage says: float32 (features, h, w) to smoothed maps, float32 (outputs, h, w)."""
+    size = features.shape[1:]
+    values = nodes.predict(features.reshape(len(features), -1).T)
+    smooth = _blur(values.reshape(*size, -1), _SMOOTHING_SIGMA)
+    return np.ascontiguousarray(smooth.reshape(*size, -1).transpose(2, 0, 1))
+
+
+def describe(image: npt.NDArray[Any], stages: Sequence[ForestNodes]) -> Float32Array:
+    """The features that the stage behind the given ones reads.
+
+    Args:
+        image: (H, W, 3) RGB on the scale 0..255.
+        stages: Those before; none for the first.
+
+    Returns:
+        float32 (features, ceil(H / 2), ceil(W / 2)).
+    """
+    own = features = pixel_features(image)
+    for nodes in stages:
+        features = context_features(own, stage_maps(nodes, features))
+    return features
+
+
 class ForestNetwork(Network):
-    """A forest behind the interface of the networks. Its buffers are the nodes, so that its weights are plain tensors.
+    """Forests behind the interface of the networks. The buffers are the nodes, so that the weights are plain tensors.
 
     It runs on the CPU wherever its input lies, and nothing is differentiable.
     """
@@ -219,81 +293,56 @@ class ForestNetwork(Network):
         self.config = config
         self.encoder = None
         self.normalization = Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-        shape = (config.trees, config.nodes)
+        shape = (STAGES, config.trees, config.nodes)
         self.register_buffer("feature", torch.full(shape, LEAF, dtype=torch.int32))
         self.register_buffer("threshold", torch.zeros(shape))
         self.register_buffer("left", torch.zeros(shape, dtype=torch.int32))
         self.register_buffer("right", torch.zeros(shape, dtype=torch.int32))
         self.register_buffer("value", torch.zeros(*shape, config.num_classes + config.num_landmarks))
-        self.feature: Tensor
-        self.threshold: Tensor
-        self.left: Tensor
-        self.right: Tensor
-        self.value: Tensor
-        self._nodes: ForestNodes | None = None
+        self._stages: list[ForestNodes] | None = None
         self.register_load_state_dict_post_hook(_check_loaded)  # type: ignore[no-untyped-call]
 
-    def set_nodes(self, nodes: ForestNodes) -> None:
-        """Take over the nodes of a fitted forest; trees and room are those of the configuration.
+    def set_stages(self, stages: Sequence[ForestNodes]) -> None:
+        """Take over the nodes of fitted forests; numbers of trees and nodes are those of the configuration.
 
         Raises:
             WeightsError: They do not make trees.
         """
-        state = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in vars(nodes).items()}
-        self.load_state_dict(state)
+        padded = [stack_trees([nodes], self.config.nodes) for nodes in stages]
+        names = ForestNodes.__dataclass_fields__
+        self.load_state_dict({name: torch.from_numpy(np.stack([getattr(nodes, name) for nodes in padded])) for name in names})
 
-    def nodes(self) -> ForestNodes:
-        """The buffers as arrays.
+    def stages(self) -> list[ForestNodes]:
+        """The buffers as arrays, one forest a stage.
 
         Raises:
             WeightsError: They do not make trees.
         """
-        if self._nodes is None:
-            indices = (tensor.cpu().numpy().astype(np.int64) for tensor in (self.feature, self.left, self.right))
-            feature, left, right = indices
-            threshold, value = (tensor.cpu().numpy().astype(np.float32) for tensor in (self.threshold, self.value))
-            nodes = ForestNodes(feature, threshold, left, right, value)
-            nodes.check()
-            self._nodes = nodes
-        return self._nodes
+        if self._stages is None:
+            arrays = [self.get_buffer(name).cpu().numpy() for name in ForestNodes.__dataclass_fields__]
+            whole = [array.astype(np.int64 if array.dtype.kind == "i" else np.float32) for array in arrays]
+            stages = [ForestNodes(*(array[k] for array in whole)) for k in range(STAGES)]
+            later = num_context_features(self.config.num_classes + self.config.num_landmarks)
+            for k, nodes in enumerate(stages):
+                nodes.check(later if k else NUM_FEATURES)
+            self._stages = stages
+        return self._stages
 
     def forward(self, image: Tensor) -> NetworkOutput:
         """Map RGB on the scale 0..255 of shape (N, 3, H, W), any H and W >= 1, to heatmaps and scores at half the size.
 
         The scores are logarithms of probabilities.
         """
-        maps = np.stack([self._maps(frame) for frame in image.detach().float().cpu().numpy().transpose(0, 2, 3, 1)])
+        *before, last = self.stages()
+        frames = image.detach().float().cpu().numpy().transpose(0, 2, 3, 1)
+        maps = np.stack([stage_maps(last, describe(frame, before)) for frame in frames])
         classes = self.config.num_classes
         scores = np.log(np.maximum(maps[:, :classes], _LEAST_PROBABILITY))
         found = (torch.from_numpy(np.ascontiguousarray(part)).to(image) for part in (maps[:, classes:], scores))
         return NetworkOutput(*found)
 
-    def _maps(self, image: Float32Array) -> Float32Array:
-        features = pixel_features(image)
-        size = features.shape[1:]
-        values = self.nodes().predict(features.reshape(len(features), -1).T)
-        # The pixels are judged one by one; what neighbours say takes the speckle off.
-        smooth = _blur(values.reshape(*size, -1), _SMOOTHING_SIGMA)
-        return np.ascontiguousarray(smooth.reshape(*size, -1).transpose(2, 0, 1))
-
 
 def _check_loaded(module: torch.nn.Module, _incompatible: Any) -> None:
     assert isinstance(module, ForestNetwork)
-    module._nodes = None
-    module.nodes()
-
-
-def stack_trees(trees: Sequence[ForestNodes]) -> ForestNodes:
-    """One forest of trees of different sizes; shorter ones get room that no walk reaches.
-
-    Args:
-        trees: Of one tree each.
-    """
-    room = max(tree.feature.shape[1] for tree in trees)
-
-    def stacked(name: str, fill: int) -> npt.NDArray[Any]:
-        arrays = [getattr(tree, name)[0] for tree in trees]
-        widths = [((0, room - len(array)), *((0, 0),) * (array.ndim - 1)) for array in arrays]
-        return np.stack([np.pad(array, width, constant_values=fill) for array, width in zip(arrays, widths, strict=True)])
-
-    return ForestNodes(stacked("feature", LEAF), *(stacked(name, 0) for name in ("threshold", "left", "right", "value")))
+    module._stages = None
+    module.stages()

@@ -27,7 +27,7 @@ from csl_tracker.errors import ConfigError
 from csl_tracker.heatmaps import HeatmapSpec, decode, encode
 from csl_tracker.instruments import IGNORE_LABEL, INSTRUMENT_SETS
 from csl_tracker.networks import NetworkConfig
-from csl_tracker.networks.forest import LEAF, ForestNetwork, ForestNodes, pixel_features, stack_trees
+from csl_tracker.networks.forest import LEAF, STAGES, ForestNetwork, ForestNodes, describe, stack_trees
 from csl_tracker.training.config import TrainConfig
 from csl_tracker.training.data import HeldOutDataset, MixedDataset, open_source
 from csl_tracker.training.run import MAY_CHANGE
@@ -35,23 +35,27 @@ from csl_tracker.weights import ModelDescription, Preprocessing, read_descriptio
 
 logger = logging.getLogger(__name__)
 
-MAX_SAMPLES = 800
+MAX_SAMPLES = 1200
 """Augmented samples that are drawn at most, however many a network would be shown: more do not fit into the minutes."""
 
-DEFAULT_TREES = 24
-DEFAULT_NODES = 8191
-"""Where the configuration gives none: about 9 MB."""
+DEFAULT_TREES, DEFAULT_NODES = 12, 8191
+"""Trees of a stage and nodes of a tree where the configuration gives none: about 9 MB."""
 
-_BACKGROUND_PIXELS = 60
-_CLASS_PIXELS = 40
-_BORDER_PIXELS = 60
-_LANDMARK_PIXELS = 25
-_BORDER_REACH = 8
-_PER_SPLIT = 64
-_MIN_LEAF = 5
+_BACKGROUND_PIXELS, _BORDER_PIXELS, _CLASS_PIXELS, _LANDMARK_PIXELS = 60, 60, 40, 25
+"""Pixels that a sample gives: of the whole image, of the background beside instruments, of each class, around each landmark."""
+
+_BORDER_REACH_PX = 8
+_FEATURES_PER_SPLIT = 64
+_MIN_LEAF_PIXELS = 5
 _PRIOR_PIXELS = 4.0
+
 _HEATMAP_SCALE = 2.0
+"""A heatmap's peak beside the 1 of a class, when splits are chosen: 1 loses landmarks, 4 loses the segmentation."""
+
 _CLASS_POWER, _HEATMAP_POWER = 0.0, 1.0
+"""Exponents of the pixels' weights, see :func:`estimate_values`: classes do best (DICE) with the balanced shares of the draw,
+landmarks (errors far away) with those of the images."""
+
 _THRESHOLD_FRAMES = 48
 _HIT_PX = 5.0
 """A peak within this many px of the heatmap is a hit when the working threshold is chosen."""
@@ -72,7 +76,13 @@ class Pixels:
     weight: npt.NDArray[np.float32]
 
 
-def draw_pixels(sample: dict[str, Tensor], classes: int, spec: HeatmapSpec, rng: np.random.Generator) -> Pixels:
+def draw_pixels(
+    sample: dict[str, Tensor],
+    classes: int,
+    spec: HeatmapSpec,
+    rng: np.random.Generator,
+    stages: Sequence[ForestNodes] = (),
+) -> Pixels:
     """Draw pixels of one sample, more of what is rare.
 
     An even share comes from the whole image, one from each class, one from the background beside instruments, and one from the
@@ -84,12 +94,13 @@ def draw_pixels(sample: dict[str, Tensor], classes: int, spec: HeatmapSpec, rng:
         classes: Number of classes.
         spec: Shape of the landmarks' Gaussians.
         rng: Source of randomness.
+        stages: Those before the one that is to learn.
     """
     labels = sample["labels"].numpy()
     heatmaps = encode(sample["points"], (labels.shape[0], labels.shape[1]), spec).numpy()
     heatmaps[~sample["labelled"].numpy()] = np.nan
     tool = (labels > 0) & (labels != IGNORE_LABEL)
-    beside = cv2.dilate(tool.astype(np.uint8), np.ones((2 * _BORDER_REACH + 1,) * 2, np.uint8)) > 0
+    beside = cv2.dilate(tool.astype(np.uint8), np.ones((2 * _BORDER_REACH_PX + 1,) * 2, np.uint8)) > 0
     shares = [(np.ones_like(tool), _BACKGROUND_PIXELS), (beside & (labels == 0), _BORDER_PIXELS)]
     shares += [(labels == label, _CLASS_PIXELS) for label in range(1, classes)]
     near = spec.peak * np.exp(-2.0)
@@ -99,7 +110,7 @@ def draw_pixels(sample: dict[str, Tensor], classes: int, spec: HeatmapSpec, rng:
         expected += mask * (count / max(1.0, float(mask.sum())))
     chance = np.asarray(np.minimum(expected, 1.0), np.float64)
     rows, columns = np.nonzero(rng.random(labels.shape) < chance)
-    features = pixel_features(sample["image"].numpy())[:, rows, columns].T
+    features = describe(sample["image"].numpy(), stages)[:, rows, columns].T
     drawn = labels[rows, columns]
     one_hot = np.where(drawn[:, None] == IGNORE_LABEL, np.nan, drawn[:, None] == np.arange(classes))
     targets = np.concatenate((one_hot, heatmaps[:, rows, columns].T), axis=1)
@@ -111,18 +122,28 @@ def draw_pixels(sample: dict[str, Tensor], classes: int, spec: HeatmapSpec, rng:
 class _PixelDataset(Dataset[Pixels]):
     """Pixels of the samples of a mix; item ``i`` depends on the seed and ``i`` alone."""
 
-    def __init__(self, samples: MixedDataset, classes: int, spec: HeatmapSpec) -> None:
+    def __init__(self, samples: MixedDataset, classes: int, spec: HeatmapSpec, stages: Sequence[ForestNodes]) -> None:
         self.samples = samples
         self.classes = classes
         self.spec = spec
+        self.stages = stages
 
     def __getitem__(self, index: int) -> Pixels:
         rng = np.random.default_rng((self.samples.seed, index, 1))
-        return draw_pixels(self.samples[index], self.classes, self.spec, rng)
+        return draw_pixels(self.samples[index], self.classes, self.spec, rng, self.stages)
 
 
-def gather(config: TrainConfig, preprocessing: Preprocessing, count: int) -> Pixels:
-    """Pixels of the first ``count`` samples of a configuration, drawn by its number of workers.
+def gather(
+    config: TrainConfig, preprocessing: Preprocessing, numbers: range, stages: Sequence[ForestNodes], description: str
+) -> Pixels:
+    """Pixels of the samples with these numbers, drawn by the configuration's number of workers.
+
+    Args:
+        config: What to train.
+        preprocessing: How the tracker would resize frames.
+        numbers: Of the samples.
+        stages: Those before the one that is to learn.
+        description: Of the progress bar.
 
     Raises:
         DatasetError, ConfigError: A source cannot be opened.
@@ -131,9 +152,10 @@ def gather(config: TrainConfig, preprocessing: Preprocessing, count: int) -> Pix
     sources = [open_source(source, instruments, config.cache, config.input_size) for source in config.train]
     augmentation = AUGMENTATIONS[config.augmentation]
     samples = MixedDataset(sources, augmentation, instruments, preprocessing, config.crop, config.seed)
-    pixels = _PixelDataset(samples, instruments.num_classes, HeatmapSpec(config.heatmap.sigma, config.heatmap.peak))
-    loader: DataLoader[Any] = DataLoader(pixels, batch_size=None, sampler=range(count), num_workers=config.workers)
-    drawn: list[Pixels] = list(tqdm(loader, desc="Samples", unit="sample", total=count))
+    spec = HeatmapSpec(config.heatmap.sigma, config.heatmap.peak)
+    pixels = _PixelDataset(samples, instruments.num_classes, spec, stages)
+    loader: DataLoader[Any] = DataLoader(pixels, batch_size=None, sampler=numbers, num_workers=config.workers)
+    drawn: list[Pixels] = list(tqdm(loader, desc=description, unit="sample", total=len(numbers)))
     return Pixels(*(np.concatenate([getattr(item, name) for item in drawn]) for name in ("features", "targets", "weight")))
 
 
@@ -158,9 +180,9 @@ def fit(pixels: Pixels, classes: int, trees: int, nodes: int, seed: int, jobs: i
     targets[:, classes:] *= _HEATMAP_SCALE / peak
     forest = ExtraTreesRegressor(
         n_estimators=0,
-        max_features=_PER_SPLIT,
+        max_features=_FEATURES_PER_SPLIT,
         max_leaf_nodes=max(2, (nodes + 1) // 2),
-        min_samples_leaf=_MIN_LEAF,
+        min_samples_leaf=_MIN_LEAF_PIXELS,
         warm_start=True,
         random_state=seed,
         n_jobs=jobs,
@@ -287,7 +309,8 @@ def choose_threshold(network: ForestNetwork, config: TrainConfig, preprocessing:
     found = np.cumsum(np.array(hits)[order])
     f1 = 2 * found / (np.arange(1, len(order) + 1) + truths)
     best = int(f1.argmax())
-    return float(confidences[order[best]]), float(f1[best])
+    # Rounded down, so that the peak that it was read from still passes.
+    return math.floor(confidences[order[best]] * 1e4) / 1e4, float(f1[best])
 
 
 def train_forest(config: TrainConfig, command: str, resume: bool = True) -> Path:
@@ -321,9 +344,16 @@ def train_forest(config: TrainConfig, command: str, resume: bool = True) -> Path
     instruments = INSTRUMENT_SETS[config.instruments]
     trees, nodes = config.network.trees or DEFAULT_TREES, config.network.nodes or DEFAULT_NODES
     preprocessing = Preprocessing((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), config.input_size, config.resize)
-    count = min(config.steps * config.batch_size, MAX_SAMPLES)
-    pixels = gather(config, preprocessing, count)
-    fitted = fit(pixels, instruments.num_classes, trees, nodes, config.seed, max(1, config.threads or config.workers))
+    count = max(STAGES, min(config.steps * config.batch_size, MAX_SAMPLES))
+    stages: list[ForestNodes] = []
+    drawn = 0
+    for stage in range(STAGES):
+        # Every stage has samples of its own: of what it was grown on, a forest knows too much to be an example.
+        numbers = range(count * stage // STAGES, count * (stage + 1) // STAGES)
+        pixels = gather(config, preprocessing, numbers, stages, f"Samples {stage + 1}/{STAGES}")
+        jobs = max(1, config.threads or config.workers)
+        stages.append(fit(pixels, instruments.num_classes, trees, nodes, config.seed + stage, jobs))
+        drawn += len(pixels.features)
     network_config = NetworkConfig(
         "forest",
         "none",
@@ -331,10 +361,10 @@ def train_forest(config: TrainConfig, command: str, resume: bool = True) -> Path
         instruments.num_landmarks,
         instruments.num_classes,
         trees=trees,
-        nodes=fitted.feature.shape[1],
+        nodes=max(forest.feature.shape[1] for forest in stages),
     )
     network = ForestNetwork(network_config)
-    network.set_nodes(fitted)
+    network.set_stages(stages)
     threshold, f1 = choose_threshold(network, config, preprocessing)
     provenance = {
         "command": command,
@@ -344,7 +374,7 @@ def train_forest(config: TrainConfig, command: str, resume: bool = True) -> Path
         "validation": {"val/f1": f1},
         "steps": 0,
         "samples": count,
-        "pixels": len(pixels.features),
+        "pixels": drawn,
         "versions": {"csl_tracker": __version__, "torch": torch.__version__, "scikit-learn": version},
     }
     description = ModelDescription(

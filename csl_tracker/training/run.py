@@ -109,7 +109,7 @@ def train(config: TrainConfig, command: str, resume: bool = True) -> Path:
     if config.network.strategy == "forest":
         from csl_tracker.training.forest import train_forest
 
-        return train_forest(config, command)
+        return train_forest(config, command, resume)
     # What Lightning says at level INFO is about itself.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     pl.seed_everything(config.seed, workers=True, verbose=False)

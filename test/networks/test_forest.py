@@ -1,5 +1,6 @@
 import copy
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,15 @@ from csl_tracker.heatmaps import HeatmapSpec
 from csl_tracker.instruments import ENDOVIS
 from csl_tracker.networks import NetworkConfig, build_network
 from csl_tracker.networks.forest import (
+    CONTEXT_RADII,
     LEAF,
     NUM_FEATURES,
     RINGS,
     SPOKES,
     ForestNetwork,
     ForestNodes,
+    context_features,
+    num_context_features,
     pixel_features,
     ring_offsets,
 )
@@ -40,12 +44,13 @@ def stump(outputs: int = 8) -> ForestNodes:
     )
 
 
-def forest(nodes: ForestNodes, classes: int = 3) -> ForestNetwork:
+def forest(nodes: ForestNodes, later: ForestNodes | None = None, classes: int = 3) -> ForestNetwork:
+    """A network of two stages, by default the same one twice."""
     trees, room, outputs = nodes.value.shape
     config = NetworkConfig("forest", "none", "none", outputs - classes, classes, trees=trees, nodes=room)
     network = build_network(config)
     assert isinstance(network, ForestNetwork)
-    network.set_nodes(nodes)
+    network.set_stages([nodes, nodes if later is None else later])
     return network
 
 
@@ -125,6 +130,36 @@ def test_rings_look_where_they_say() -> None:
         assert divmod(int(seen.argmax()), 80) == (40 - dy, 40 - dx)
 
 
+def test_a_later_stage_reads_the_maps_around() -> None:
+    """A single marked pixel is seen by the pixels whose rings meet it, in the channel that was marked."""
+    maps = np.zeros((4, 70, 90), np.float32)
+    maps[2, 35, 45] = 1
+    features = context_features(np.full((NUM_FEATURES, 70, 90), 7, np.float32), maps)
+    assert len(features) == num_context_features(4)
+    local = len(features) - 4 * (1 + len(CONTEXT_RADII) * SPOKES)
+    assert (features[:local] == 7).all()
+    np.testing.assert_array_equal(features[local : local + 4], maps)
+    around = features[local + 4 :].reshape(len(CONTEXT_RADII), SPOKES, 4, 70, 90)
+    for ring, radius in enumerate(CONTEXT_RADII):
+        for spoke, (dx, dy) in enumerate(ring_offsets(radius, turned=bool(ring % 2))):
+            assert math.hypot(dx, dy) == pytest.approx(radius, abs=1)
+            assert divmod(int(around[ring, spoke, 2].argmax()), 90) == (35 - dy, 45 - dx)
+            assert not around[ring, spoke, [0, 1, 3]].any()
+
+
+def test_the_last_stage_speaks_and_hears_the_first() -> None:
+    """The second forest asks for the first map of the first, which says bright or dark, and turns it round."""
+    later = stump()
+    later.feature[0, 0] = num_context_features(8) - 8 * (1 + len(CONTEXT_RADII) * SPOKES)
+    later.threshold[0, 0] = 0.5
+    later.value[0, 1] = 1
+    later.value[0, 2] = 0
+    network = forest(stump(), later)
+    for level, expected in ((0.0, 1.0), (255.0, 0.0)):
+        heatmaps = network(torch.full((1, 3, 24, 24), level)).heatmaps
+        torch.testing.assert_close(heatmaps, torch.full_like(heatmaps, expected))
+
+
 def test_a_frame_is_judged_alike_at_any_place_of_a_batch() -> None:
     frames = torch.from_numpy(noise(1, 3, 3, 48, 64)).float()
     network = forest(stump())
@@ -165,7 +200,7 @@ def test_the_walk_is_scikit_learns() -> None:
     rng = np.random.default_rng(4)
     unseen = rng.normal(size=(500, NUM_FEATURES)).astype(np.float32)
     unseen[:, :20] = rng.integers(0, 5, (500, 20)) * np.float32(0.1)
-    nodes.check()
+    nodes.check(NUM_FEATURES)
     # The padding of the shorter trees is numbered like scikit-learn's nodes and never reached.
     np.testing.assert_array_equal(nodes.leaves(unseen), fitted.apply(unseen).T)
     np.testing.assert_allclose(nodes.predict(unseen), fitted.predict(unseen), rtol=1e-5, atol=1e-6)

@@ -83,6 +83,13 @@ def test_a_finished_forest_is_not_grown_again(wood: Path) -> None:
     assert wood.stat().st_mtime_ns == before
 
 
+def test_a_fresh_run_grows_it_again(tmp_path: Path) -> None:
+    config = tiny(tmp_path, steps=1, network=NetworkSection("forest", "none", "none", trees=1, nodes=7))
+    for command in ("first", "second"):
+        path = train(config, command, resume=False)
+        assert load_weights(path).description.provenance["command"] == command
+
+
 def test_the_seed_decides_and_the_number_of_jobs_does_not(wood: Path, tmp_path: Path) -> None:
     again = load_weights(train_forest(tiny(tmp_path / "again", threads=3), ""))
     other = load_weights(train_forest(tiny(tmp_path / "other", seed=1), ""))
@@ -134,7 +141,7 @@ def test_an_interrupted_fit_leaves_no_weights(tmp_path: Path) -> None:
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     seen = ""
-    while "Samples:" not in seen:
+    while "Samples 1" not in seen:
         assert process.poll() is None, seen
         seen += process.stderr.read(1)
     os.kill(process.pid, signal.SIGINT)
