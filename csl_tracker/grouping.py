@@ -20,8 +20,11 @@ _OFF_TOOL_COST = 0.3
 _HOP_COST = 0.05
 _MAX_COST = 0.5
 _LINE_SAMPLES = 9
+_BEND_COST = 0.1
 _REGRESSED_SIGMA_PX = 8.0
 """Standard deviation stated for a regressed landmark, px of the heatmap: regression itself says nothing of its precision."""
+_MOST_EXCHANGED = 8
+"""Landmarks, beyond which two instruments have too many ways to share them."""
 MIN_LANDMARKS = 2
 """Seen landmarks that make an instrument, where the model has so many."""
 
@@ -51,12 +54,34 @@ def _hops(instruments: InstrumentSet) -> npt.NDArray[np.float64]:
     return hops
 
 
+def _chains(instruments: InstrumentSet) -> list[tuple[int, int, int]]:
+    """Three landmarks in a row, from the first one of the skeleton outwards: where an instrument runs straight on."""
+    if not instruments.skeleton:
+        return []
+    pairs = [(instruments.landmarks.index(a), instruments.landmarks.index(b)) for a, b in instruments.skeleton]
+    near: dict[int, list[int]] = {}
+    for a, b in pairs:
+        near.setdefault(a, []).append(b)
+        near.setdefault(b, []).append(a)
+    found, ways = [], [(pairs[0][0], -1)]
+    while ways:
+        at, before = ways.pop()
+        for after in near[at]:
+            if after != before:
+                ways.append((after, at))
+                if before >= 0:
+                    found.append((before, at, after))
+    return found
+
+
 class Grouper:
     """Joins peaks along the skeleton.
 
     Two peaks belong together when they are near each other (relative to the image's diagonal) and the straight line between
     them stays on what the network segmented as instrument. The cheapest pairs are joined first, as in Kruskal's algorithm; an
-    instrument never gets the same landmark twice. A landmark that is missing is bridged, at a cost per hop.
+    instrument never gets the same landmark twice. A landmark that is missing is bridged, at a cost per hop. At last instruments
+    exchange landmarks where both become shorter, straighter, or better covered by the segmentation: where tips cross, the
+    nearest tip is often the other's.
 
     Args:
         instruments: Landmarks and skeleton.
@@ -73,6 +98,7 @@ class Grouper:
         self.threshold = threshold
         self.min_landmarks = min(min_landmarks, self.count)
         self.hops = _hops(instruments)
+        self.chains = _chains(instruments)
 
     def group(
         self, peaks: Sequence[Sequence[Peak]], foreground: npt.NDArray[np.float32], always_report: bool = False
@@ -104,7 +130,10 @@ class Grouper:
             left = self._left(candidates, clusters)
         for cluster in clusters:
             self._fill(cluster, left, foreground, math.inf if always_report else _MAX_COST)
-        return [[cluster.members.get(i) for i in range(self.count)] for cluster in clusters]
+        groups: list[Group] = [[cluster.members.get(i) for i in range(self.count)] for cluster in clusters]
+        for one, other in itertools.combinations(groups, 2):
+            self._exchange(one, other, foreground)
+        return groups
 
     def take(self, points: npt.NDArray[np.float32], always_report: bool = False) -> list[Group]:
         """Instruments that a network regressed one by one.
@@ -125,6 +154,42 @@ class Grouper:
             sure = [sum(peak is not None and peak.confidence >= self.threshold for peak in group) for group in order]
             order = [group for group, count in zip(order, sure, strict=True) if count >= self.min_landmarks]
         return order[: self.max_instruments]
+
+    def _exchange(self, one: Group, other: Group, foreground: npt.NDArray[np.float32]) -> None:
+        """Swap landmarks between two instruments, in place, for the cheapest of all ways to share what both have."""
+        both = [i for i in range(self.count) if one[i] is not None and other[i] is not None]
+        if len(both) < 2 or len(both) > _MOST_EXCHANGED:
+            return
+        pairs = {i: (one[i], other[i]) for i in range(self.count)}
+        edges = [(i, j) for i, j in itertools.combinations(range(self.count), 2) if self.hops[i, j] == 1]
+        lines = {
+            (i, a, j, b): self._cost(i, p, j, q, foreground)
+            for i, j in edges
+            for (a, p), (b, q) in itertools.product(enumerate(pairs[i]), enumerate(pairs[j]))
+            if p is not None and q is not None
+        }
+        bends = {
+            (i, a, j, b, k, c): _bend(p, q, r)
+            for i, j, k in self.chains
+            for (a, p), (b, q), (c, r) in itertools.product(*(enumerate(pairs[n]) for n in (i, j, k)))
+            if p is not None and q is not None and r is not None
+        }
+
+        def cost(swapped: tuple[int, ...]) -> float:
+            side = [0] * self.count
+            for i, value in zip(both, (0, *swapped), strict=True):
+                side[i] = value
+            total = 0.0
+            for mine in (0, 1):
+                a = [value ^ mine for value in side]
+                total += sum(lines.get((i, a[i], j, a[j]), 0.0) for i, j in edges)
+                total += _BEND_COST * sum(bends.get((i, a[i], j, a[j], k, a[k]), 0.0) for i, j, k in self.chains)
+            return total
+
+        best = min(itertools.product((0, 1), repeat=len(both) - 1), key=cost)  # the first is none: it stays in a draw
+        for i, value in zip(both, (0, *best), strict=True):
+            if value:
+                one[i], other[i] = other[i], one[i]
 
     @staticmethod
     def _left(candidates: list[tuple[int, Peak]], clusters: list[_Cluster]) -> list[tuple[int, Peak]]:
@@ -173,3 +238,10 @@ class Grouper:
             if fitting:
                 _, k = min(fitting)
                 cluster.members[landmark] = left.pop(k)[1]
+
+
+def _bend(a: Peak, b: Peak, c: Peak) -> float:
+    """How far the way from a over b to c is from straight: 0 straight on, 2 straight back; 0 where two of them are one."""
+    ux, uy, vx, vy = b.x - a.x, b.y - a.y, c.x - b.x, c.y - b.y
+    length = math.hypot(ux, uy) * math.hypot(vx, vy)
+    return 1.0 - (ux * vx + uy * vy) / length if length > 1.0 else 0.0

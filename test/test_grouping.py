@@ -106,3 +106,24 @@ def test_a_set_of_one_landmark_needs_no_skeleton() -> None:
     single = InstrumentSet(("tip",), ("background", "tool"))
     groups = Grouper(single, 2, 0.3).group([[peak(1, 1), peak(50, 50, 0.8)]], TOOLS)
     assert [g[0].x for g in groups] == [1, 50]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_where_tips_cross_each_instrument_runs_straight_on(order: int) -> None:
+    """Two instruments face each other and their tips have passed: each head's nearest tips are the other's."""
+    right, left = instrument(20, 60, 1.0), instrument(84, 60, -1.0, 0.8)
+    # Tips at x = 60 and 44, heads at 46 and 58: from the head at 46 the tips at 44 are nearer, but lie behind it.
+    everywhere = np.ones(SIZE, np.float32)
+    peaks = by_landmark(*[right, left][::order])
+    groups = Grouper(ENDOVIS, 2, 0.3).group(peaks, everywhere)
+    assert groups == [right, left]
+
+
+def test_bends_are_measured_from_the_first_landmark_outwards() -> None:
+    names = ENDOVIS.landmarks
+    assert {tuple(names[i] for i in chain) for chain in Grouper(ENDOVIS, 2, 0.3).chains} == {
+        ("center", "shaft", "head"),
+        ("shaft", "head", "left_clasper"),
+        ("shaft", "head", "right_clasper"),
+    }
+    assert Grouper(InstrumentSet(("a", "b"), ("background",)), 2, 0.3).chains == []
