@@ -62,7 +62,7 @@ class NetworkConfig:
         input_size: (height, width), px: the only size that l and sl take; None for the others.
         slots: Instruments whose coordinates l and sl regress.
         width: Channels of the U-Net's first level; Ronneberger et al. 2015 have 64.
-        trees: Of a forest.
+        trees: Of each stage of a forest.
         nodes: Nodes for which each tree of a forest has room.
     """
 

@@ -331,15 +331,16 @@ class ForestNetwork(Network):
     def forward(self, image: Tensor) -> NetworkOutput:
         """Map RGB on the scale 0..255 of shape (N, 3, H, W), any H and W >= 1, to heatmaps and scores at half the size.
 
-        The scores are logarithms of probabilities.
+        The scores are logarithms of probabilities. A landmark lies on an instrument: the heatmaps are those of the last stage
+        times its probability of not being background.
         """
         *before, last = self.stages()
         frames = image.detach().float().cpu().numpy().transpose(0, 2, 3, 1)
         maps = np.stack([stage_maps(last, describe(frame, before)) for frame in frames])
         classes = self.config.num_classes
         scores = np.log(np.maximum(maps[:, :classes], _LEAST_PROBABILITY))
-        found = (torch.from_numpy(np.ascontiguousarray(part)).to(image) for part in (maps[:, classes:], scores))
-        return NetworkOutput(*found)
+        heatmaps = maps[:, classes:] * (1 - maps[:, :1])
+        return NetworkOutput(torch.from_numpy(heatmaps).to(image), torch.from_numpy(scores).to(image))
 
 
 def _check_loaded(module: torch.nn.Module, _incompatible: Any) -> None:

@@ -32,9 +32,10 @@ REACH_PX = 60
 
 
 def stump(outputs: int = 8) -> ForestNodes:
-    """Lightness without smoothing, at most 50: every output is 0, above: 1."""
+    """Lightness without smoothing, at most 50: background, above: everything else."""
     value = np.zeros((1, 3, outputs), np.float32)
-    value[0, 2] = 1
+    value[0, 1, 0] = 1
+    value[0, 2, 1:] = 1
     return ForestNodes(
         np.array([[0, LEAF, LEAF]]),
         np.array([[50, 0, 0]], np.float32),
@@ -103,8 +104,8 @@ def test_an_output_pixel_covers_two_by_two_input_pixels(size: tuple[int, int]) -
 def test_a_bright_block_lights_its_own_output_pixels() -> None:
     image = torch.zeros(1, 3, 128, 128)
     image[..., 20:60, 30:80] = 255
-    heatmap = forest(stump())(image).heatmaps[0, 0]
-    rows, columns = torch.nonzero(heatmap > 0.5, as_tuple=True)
+    scores = forest(stump())(image).scores[0]
+    rows, columns = torch.nonzero(scores[1] > scores[0], as_tuple=True)
     assert (int(rows.min()), int(rows.max()), int(columns.min()), int(columns.max())) == (10, 29, 15, 39)
 
 
@@ -130,6 +131,15 @@ def test_rings_look_where_they_say() -> None:
         assert divmod(int(seen.argmax()), 80) == (40 - dy, 40 - dx)
 
 
+def test_landmarks_lie_on_instruments() -> None:
+    """A heatmap is the forest's times the probability of anything but background."""
+    nodes = stump()
+    nodes.value[0, 2] = (0.75, 0.25, 0, 0.8, 0.4, 0.2, 0.1, 0)
+    output = forest(nodes)(torch.full((1, 3, 8, 8), 255.0))
+    torch.testing.assert_close(output.heatmaps[0, :, 2, 2], torch.tensor([0.2, 0.1, 0.05, 0.025, 0]))
+    torch.testing.assert_close(output.scores[0, :2, 2, 2], torch.log(torch.tensor([0.75, 0.25])))
+
+
 def test_a_later_stage_reads_the_maps_around() -> None:
     """A single marked pixel is seen by the pixels whose rings meet it, in the channel that was marked."""
     maps = np.zeros((4, 70, 90), np.float32)
@@ -148,12 +158,10 @@ def test_a_later_stage_reads_the_maps_around() -> None:
 
 
 def test_the_last_stage_speaks_and_hears_the_first() -> None:
-    """The second forest asks for the first map of the first, which says bright or dark, and turns it round."""
+    """The second forest asks for the first map of the first, which is the background's, and turns it round."""
     later = stump()
     later.feature[0, 0] = num_context_features(8) - 8 * (1 + len(CONTEXT_RADII) * SPOKES)
     later.threshold[0, 0] = 0.5
-    later.value[0, 1] = 1
-    later.value[0, 2] = 0
     network = forest(stump(), later)
     for level, expected in ((0.0, 1.0), (255.0, 0.0)):
         heatmaps = network(torch.full((1, 3, 24, 24), level)).heatmaps
@@ -191,7 +199,7 @@ def random_forest(outputs: int = 8, trees: int = 5) -> tuple[ForestNodes, object
     features = rng.normal(size=(600, NUM_FEATURES)).astype(np.float32)
     # Few different values: thresholds then lie on midpoints that 32 bits do not hold.
     features[:, :20] = rng.integers(0, 5, (600, 20)) * np.float32(0.1)
-    fitted = ensemble.RandomForestRegressor(trees, random_state=0).fit(features, rng.random((600, outputs)))
+    fitted = ensemble.RandomForestRegressor(trees, max_features=8, random_state=0).fit(features, rng.random((600, outputs)))
     return export(fitted), fitted
 
 
