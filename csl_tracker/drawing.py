@@ -77,7 +77,7 @@ def draw_overlay(
     pen = _Pen.on(canvas)
     if result.label_map is not None:
         _blend(canvas, result.label_map, instruments)
-    colors = _landmark_colors(instruments)
+    colors = landmark_colors(instruments)
     for instrument in result.instruments:
         _draw_instrument(pen, instrument, instruments, colors)
     if ground_truth is not None:
@@ -135,7 +135,7 @@ def draw_landmarks(
     places = np.asarray(points, np.float64)
     drawn = np.asarray(np.isfinite(places).all(axis=-1))
     filled = drawn if sure is None else np.asarray(drawn & sure)
-    colors = _landmark_colors(instruments)
+    colors = landmark_colors(instruments)
     for index in range(len(places)):
         for pair in instruments.skeleton:
             start, end = (instruments.landmarks.index(name) for name in pair)
@@ -225,7 +225,8 @@ def _blend(canvas: Image, label_map: Image, instruments: InstrumentSet) -> None:
     cv2.copyTo(mixed, tool[box], canvas[box])
 
 
-def _landmark_colors(instruments: InstrumentSet) -> tuple[Color, ...]:
+def landmark_colors(instruments: InstrumentSet) -> tuple[Color, ...]:
+    """One RGB colour per landmark: the set's own, or some of this module's."""
     if instruments.landmark_colors:
         return instruments.landmark_colors
     return tuple(_FALLBACK_COLORS[index % len(_FALLBACK_COLORS)] for index in range(instruments.num_landmarks))

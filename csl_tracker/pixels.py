@@ -19,6 +19,21 @@ Size = tuple[int, int]
 FloatArray = npt.NDArray[np.float64]
 
 
+def from_corner(points: npt.ArrayLike) -> FloatArray:
+    """Points as a program counts them that has its origin at the top-left *corner* of the top-left pixel.
+
+    Foxglove's annotations and the boxes of ``vision_msgs`` do: there the image covers [0, width] and the first pixel's centre
+    is (0.5, 0.5).
+
+    Args:
+        points: (..., 2), px, integer coordinates being pixel centres; NaN stays NaN.
+
+    Returns:
+        float64 (..., 2), px from the corner.
+    """
+    return np.asarray(points, np.float64) + 0.5
+
+
 @dataclass(frozen=True)
 class Resize:
     """The map of pixel coordinates that a resize of an image makes; x and y have scales of their own.

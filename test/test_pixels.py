@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from csl_tracker.pixels import Resize
+from csl_tracker.pixels import Resize, from_corner
 
 SIZES = [
     ((576, 720), (256, 320)),
@@ -56,3 +56,17 @@ def test_covariances_follow_samples() -> None:
 
 def test_nan_stays_nan() -> None:
     assert np.isnan(Resize((2, 2), (4, 4)).points([np.nan, np.nan])).all()
+
+
+@pytest.mark.parametrize(
+    ("point", "from_the_corner"),
+    [
+        ((0.0, 0.0), (0.5, 0.5)),  # the first pixel's centre
+        ((-0.5, -0.5), (0.0, 0.0)),  # the image's own corner
+        ((719.5, 575.5), (720.0, 576.0)),  # and the opposite one of 720x576
+        ((12.25, 7.0), (12.75, 7.5)),
+    ],
+)
+def test_seen_from_the_corner_of_the_image(point: tuple[float, float], from_the_corner: tuple[float, float]) -> None:
+    np.testing.assert_array_equal(from_corner(point), from_the_corner)
+    np.testing.assert_array_equal(from_corner([point, (np.nan, 0)])[1], [np.nan, 0.5])

@@ -1,0 +1,80 @@
+"""Outputs of the tracker for neighbours, each there only where the neighbour's messages are installed.
+
+- ``~/detections`` (``vision_msgs/Detection2DArray``): boxes, for programs that know no landmarks;
+- ``~/annotations`` (``foxglove_msgs/ImageAnnotations``): landmarks that Foxglove draws over the camera's image.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+
+from csl_tracker.instruments import InstrumentSet
+from csl_tracker.node.annotations import PACKAGE as FOXGLOVE_MSGS
+from csl_tracker.node.annotations import annotation_types, make_annotations
+from csl_tracker.node.detections import PACKAGE as VISION_MSGS
+from csl_tracker.node.detections import detection_types, make_detections
+
+QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+
+DETECTIONS = "~/detections"
+ANNOTATIONS = "~/annotations"
+
+
+@dataclass(frozen=True)
+class OptionalPublisher:
+    """A publisher of something that is made from a pose array while someone subscribes.
+
+    Attributes:
+        publisher: To be destroyed with the node's other ones.
+        make: The message that an ``InstrumentPoseArray`` becomes.
+    """
+
+    publisher: Publisher
+    make: Callable[[Any], Any]
+
+    def publish(self, poses: Any) -> None:
+        """Publish what an ``InstrumentPoseArray`` becomes, or do nothing while nobody subscribes."""
+        if self.publisher.get_subscription_count() > 0:
+            self.publisher.publish(self.make(poses))
+
+
+def optional_publishers(node: Node, instruments: InstrumentSet) -> tuple[OptionalPublisher, ...]:
+    """Make a publisher for each neighbour whose messages can be imported; say once at level debug which ones are left out.
+
+    Args:
+        node: The tracker node.
+        instruments: What its model knows.
+    """
+    made = []
+    for package, (topic, build) in _OUTPUTS.items():
+        try:
+            messages = importlib.import_module(f"{package}.msg")
+        except ImportError as error:  # not installed, or built for another ROS
+            node.get_logger().debug(f"No {topic}: {package} cannot be imported ({error}).")
+            continue
+        made.append(build(node, topic, messages, instruments))
+    return tuple(made)
+
+
+def _detections(node: Node, topic: str, messages: Any, instruments: InstrumentSet) -> OptionalPublisher:
+    make = partial(make_detections, detection_types(messages))
+    return OptionalPublisher(node.create_publisher(messages.Detection2DArray, topic, QOS), make)
+
+
+def _annotations(node: Node, topic: str, messages: Any, instruments: InstrumentSet) -> OptionalPublisher:
+    make = partial(make_annotations, annotation_types(messages), instruments=instruments)
+    return OptionalPublisher(node.create_publisher(messages.ImageAnnotations, topic, QOS), make)
+
+
+_OUTPUTS: dict[str, tuple[str, Callable[[Node, str, Any, InstrumentSet], OptionalPublisher]]] = {
+    VISION_MSGS: (DETECTIONS, _detections),
+    FOXGLOVE_MSGS: (ANNOTATIONS, _annotations),
+}
