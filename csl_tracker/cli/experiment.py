@@ -91,7 +91,11 @@ def run(args: argparse.Namespace) -> int:
     )
     device = "cpu" if args.device == "cpu" else "auto"  # any other GPU than the chosen one is out of sight
     prefix = "" if rank is None else f"[{rank}] "
-    outcome = run_plan(plan, root, portable_command(), lambda text: print(f"{prefix}{text}", flush=True), device)
+    try:
+        outcome = run_plan(plan, root, portable_command(), lambda text: print(f"{prefix}{text}", flush=True), device)
+    except KeyboardInterrupt:
+        print(f"\n{prefix}Stopped; the same command goes on from the last checkpoint.", flush=True)
+        raise
     finished = len(outcome.made) + len(outcome.kept)
     print(f"{prefix}{finished} of {len(plan.runs)} runs are finished.", flush=True)
     if outcome.elsewhere:

@@ -158,8 +158,10 @@ def train(config: TrainConfig, command: str, resume: bool = True) -> Path:
                 f"The loss became NaN or infinite at step {error.step}; the last good checkpoint is {last}."
                 " Lower learning_rate or raise warmup and start again."
             ) from error
-        if trainer.interrupted:
-            raise KeyboardInterrupt
+        except SystemExit as stop:  # what Lightning makes of Ctrl-C
+            if trainer.interrupted:
+                raise KeyboardInterrupt from stop
+            raise
         if not trainer.is_global_zero:
             return output / f"{last.stem}.safetensors"
     for path in (last, output / BEST):
