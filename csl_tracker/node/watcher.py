@@ -1,0 +1,232 @@
+"""A node that listens to a tracker and finds out why it hears nothing."""
+
+from __future__ import annotations
+
+import os
+import time
+from types import TracebackType
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.srv import GetState
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import (
+    DurabilityPolicy,
+    LivelinessPolicy,
+    QoSCompatibility,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_check_compatible,
+)
+from rclpy.signals import SignalHandlerOptions
+from rclpy.validate_full_topic_name import validate_full_topic_name
+
+from csl_tracker.bags import topics
+from csl_tracker.bags.messages import NS, read_pose_array, stamp_ns
+from csl_tracker.errors import ConfigError
+from csl_tracker.watch import STALE_S, Diagnosis, View, Watch
+from csl_tracker_msgs.msg import InstrumentPoseArray
+
+NAME = "csl_tracker_watch"
+DIAGNOSTICS = "/diagnostics"
+IMAGE_TYPES = (topics.IMAGE_TYPE, topics.COMPRESSED_TYPE)
+
+# The least that a subscriber can ask for: any publisher of poses fits, and none is slowed down.
+_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
+_ASK_STATE_EVERY_S = 1.0
+_LOOK_AROUND_EVERY_S = 0.5
+
+
+class Watcher:
+    """Watches one tracker node through a ROS context of its own; use it as a context manager.
+
+    Attributes:
+        watch: What was collected.
+    """
+
+    def __init__(self, node: str) -> None:
+        """Subscribe.
+
+        Args:
+            node: Name of the tracker node; a leading slash may be left out.
+
+        Raises:
+            ConfigError: That is no name of a node.
+        """
+        self.watch = Watch(full_name(node))
+        self.poses_topic = f"{self.watch.node}/poses"
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context, args=[], signal_handler_options=SignalHandlerOptions.NO)
+        self._node = rclpy.create_node(NAME, context=self._context, start_parameter_services=False, enable_rosout=False)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._node)
+        self._began_s = time.time()
+        self._node.create_subscription(InstrumentPoseArray, self.poses_topic, self._receive, _QOS)
+        self._node.create_subscription(DiagnosticArray, DIAGNOSTICS, self._diagnose, _QOS)
+        self._get_state = self._node.create_client(GetState, f"{self.watch.node}/get_state")
+        self._asked_s = 0.0
+        self._answer: Any | None = None
+        self._looked_s = 0.0
+        self._problems: list[str] = []
+
+    def spin(self, duration_s: float) -> None:
+        """Receive for some time, s."""
+        end = time.monotonic() + duration_s
+        while (remaining := end - time.monotonic()) > 0:
+            self._executor.spin_once(timeout_sec=remaining)
+        self._ask_state()
+
+    def view(self) -> View:
+        """What was received and, when that is not what one would wish for, why."""
+        now = time.time()
+        age = self.watch.age_s(now)
+        if age is not None and age <= STALE_S:
+            self._problems = []
+        elif now - self._looked_s > _LOOK_AROUND_EVERY_S:
+            self._looked_s = now
+            self._problems = self._find_problems(now - self._began_s if age is None else age)
+        return self.watch.view(now, self._problems)
+
+    def close(self) -> None:
+        """Leave ROS."""
+        self._executor.shutdown()
+        self._node.destroy_node()
+        self._context.try_shutdown()
+
+    def __enter__(self) -> Watcher:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _receive(self, message: Any) -> None:
+        self.watch.receive(read_pose_array(message), str(message.model), stamp_ns(message.header.stamp) / NS, time.time())
+
+    def _diagnose(self, message: Any) -> None:
+        for status in message.status:
+            # As diagnostic_updater writes it: the node's name, a colon, and what it is about.
+            if str(status.name).partition(":")[0].strip().strip("/") == self.watch.node.strip("/"):
+                values = {str(value.key): str(value.value) for value in status.values}
+                level = status.level[0] if isinstance(status.level, bytes) else int(status.level)
+                self.watch.diagnose(Diagnosis(level, str(status.message), values, time.time()))
+
+    def _ask_state(self) -> None:
+        """Ask a managed node for its state now and then, without waiting."""
+        now = time.monotonic()
+        if self._answer is not None and self._answer.done():
+            result = self._answer.result()
+            self.watch.state = "" if result is None else str(result.current_state.label)
+            self._answer = None
+        if now - self._asked_s < _ASK_STATE_EVERY_S:
+            return
+        self._asked_s = now
+        if self._answer is not None:
+            self._get_state.remove_pending_request(self._answer)
+            self._answer, self.watch.state = None, ""
+        if self._get_state.service_is_ready():
+            self._answer = self._get_state.call_async(GetState.Request())
+
+    def _find_problems(self, silence_s: float) -> list[str]:
+        publishers = self._node.get_publishers_info_by_topic(self.poses_topic)
+        if not publishers:
+            return [self._nobody()]
+        for publisher in publishers:
+            if publisher.topic_type != topics.POSES_TYPE:
+                return [
+                    f"{self.poses_topic} carries {publisher.topic_type} of {_full(publisher)}, not {topics.POSES_TYPE};"
+                    " give the tracker's own name with --node."
+                ]
+            verdict, reason = qos_check_compatible(publisher.qos_profile, _QOS)
+            if verdict == QoSCompatibility.ERROR:
+                return [f"The QoS of {self.poses_topic} does not fit: {reason}"]
+        problems = []
+        if self.watch.state not in ("", "active"):
+            problems.append(
+                f"The node is {self.watch.state}, not active: 'ros2 lifecycle set {self.watch.node}"
+                f" {'activate' if self.watch.state == 'inactive' else 'configure'}' brings it on."
+            )
+        return problems + (self._find_input_problems() or [_silence(silence_s)])
+
+    def _nobody(self) -> str:
+        named = {_join(space, name) for name, space in self._node.get_node_names_and_namespaces()}
+        if self.watch.node in named:
+            state = f" ({self.watch.state})" if self.watch.state else ""
+            return f"The node {self.watch.node} is there{state}, but has no {self.poses_topic}: configure and activate it."
+        others = sorted(
+            topic.rpartition("/")[0]
+            for topic, types in self._node.get_topic_names_and_types()
+            if topics.POSES_TYPE in types and topic.endswith("/poses") and self._node.count_publishers(topic)
+        )
+        where = f"ROS_DOMAIN_ID {os.environ.get('ROS_DOMAIN_ID', '0')}"
+        remedy = (
+            f"publishing poses there: {', '.join(others)} (give one with --node)" if others else "start it, or check the domain"
+        )
+        return f"No node {self.watch.node} was found in {where}; {remedy}."
+
+    def _find_input_problems(self) -> list[str]:
+        """Why the tracker may have no images: nobody sends them, or what is offered is less than what it asks for."""
+        space, _, name = self.watch.node.rpartition("/")
+        try:
+            subscribed = self._node.get_subscriber_names_and_types_by_node(name, space or "/")
+        except RuntimeError:  # it has just gone; rclpy's class for it is private
+            return []
+        found = []
+        for topic in (topic for topic, types in subscribed if set(types) & set(IMAGE_TYPES)):
+            publishers = self._node.get_publishers_info_by_topic(topic)
+            if not publishers:
+                found.append(f"Nobody publishes images on {topic}, where the tracker waits for them.")
+                continue
+            asking = [end for end in self._node.get_subscriptions_info_by_topic(topic) if _full(end) == self.watch.node]
+            for publisher in publishers:
+                for subscriber in asking:
+                    verdict, _ = qos_check_compatible(publisher.qos_profile, subscriber.qos_profile)
+                    if verdict == QoSCompatibility.ERROR:
+                        found.append(
+                            f"The QoS of {topic} does not fit: {_full(publisher)} offers {_describe(publisher.qos_profile)},"
+                            f" {self.watch.node} asks for {_describe(subscriber.qos_profile)}; change one of the two."
+                        )
+        return found
+
+
+def full_name(node: str) -> str:
+    """A node's name with its namespace.
+
+    Raises:
+        ConfigError: It is no name of a node.
+    """
+    name = "/" + node.strip("/")
+    try:
+        validate_full_topic_name(name)
+    except ValueError as error:
+        raise ConfigError(
+            f"--node {node!r} is no name of a node ({str(error).splitlines()[0]}); write /tracker_node."
+        ) from None
+    return name
+
+
+def _silence(seconds: float) -> str:
+    if seconds < STALE_S:
+        return "No poses yet."
+    return f"No poses for {seconds:.0f} s, though the publisher is there: the camera has stopped, or the tracker is stuck."
+
+
+def _join(space: str, name: str) -> str:
+    return f"{space.rstrip('/')}/{name}"
+
+
+def _full(endpoint: Any) -> str:
+    return _join(endpoint.node_namespace, endpoint.node_name)
+
+
+def _describe(qos: QoSProfile) -> str:
+    """The policies that can keep two ends apart, where they are not the defaults that fit all."""
+    parts = ["reliable" if qos.reliability == ReliabilityPolicy.RELIABLE else "best effort"]
+    if qos.durability == DurabilityPolicy.TRANSIENT_LOCAL:
+        parts.append("transient local")
+    if qos.liveliness == LivelinessPolicy.MANUAL_BY_TOPIC:
+        parts.append("liveliness by topic")
+    seconds = qos.deadline.nanoseconds / NS
+    if 0 < seconds < 1e6:
+        parts.append(f"a deadline of {seconds:g} s")
+    return ", ".join(parts)
