@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     prefix = "" if rank is None else f"[{rank}] "
     try:
         outcome = run_plan(plan, root, portable_command(), lambda text: print(f"{prefix}{text}", flush=True), device)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, OSError):
         print(f"\n{prefix}Stopped; the same command goes on from the last checkpoint.", flush=True)
         raise
     finished = len(outcome.made) + len(outcome.kept)

@@ -1,4 +1,4 @@
-"""A full disk, or a folder that cannot be written, in one sentence."""
+"""What a full disk leaves of a training: an error of the system that names a place, and no half-written checkpoint."""
 
 from __future__ import annotations
 
@@ -12,56 +12,45 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from csl_tracker.errors import CslTrackerError
-
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
-_WRAPPED = re.compile(r"PytorchStreamWriter failed|inline_container\.cc|iostream error|os error (?:28|27|122)\b")
-
-
-class DiskError(CslTrackerError):
-    """A file cannot be written; whatever is tried next will not be, either."""
+_TORCH = re.compile(r"PytorchStreamWriter failed|inline_container\.cc|iostream error")
+_SAFETENSORS = re.compile(r"\(os error (\d+)\)")
 
 
 @contextlib.contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Say in one sentence that files could not be written, and remove checkpoints that were cut off.
+    """Make the error of the system what it was before torch and safetensors wrapped it, and remove what was cut off.
 
     Args:
-        folder: Where a training writes.
+        folder: Where a training writes; named where the system names no file.
 
     Raises:
-        DiskError: A file could not be written.
+        OSError: A file could not be written.
     """
     try:
         yield
     except OSError as error:
-        if error.errno not in (*_FULL, *_FORBIDDEN):
+        if error.errno not in _FULL:
             raise
         _remove_broken(folder)
-        raise write_error(error, folder) from error
-    except (RuntimeError, SafetensorError) as error:
-        # torch.save and safetensors wrap what the system said.
-        if not _WRAPPED.search(str(error)):
+        if error.filename is None:
+            raise _named(error.errno, folder) from error
+        raise
+    except SafetensorError as error:
+        number = _SAFETENSORS.search(str(error))
+        if number is None:
             raise
         _remove_broken(folder)
-        raise write_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), folder) from error
+        raise _named(int(number[1]), folder) from error
+    except RuntimeError as error:
+        if not _TORCH.search(str(error)):
+            raise
+        _remove_broken(folder)
+        raise _named(errno.ENOSPC, folder) from error
 
 
-def write_error(error: OSError, folder: Path) -> DiskError:
-    """The sentence.
-
-    Args:
-        error: What the system said.
-        folder: What was written to, where the error names no file.
-    """
-    named = next((name for name in (error.filename2, error.filename) if isinstance(name, str)), None)
-    what = f"The file {named}" if named and not Path(named).is_dir() else f"The folder {named or folder}"
-    remedy = "make room on the disk" if error.errno in _FULL else "check its permissions, or choose another place"
-    return DiskError(
-        f"{what} cannot be written to ({error.strerror or error}); {remedy}, and give the same command again: what is finished"
-        " and the last checkpoints are kept."
-    )
+def _named(number: int, folder: Path) -> OSError:
+    return OSError(number, os.strerror(number), str(folder))
 
 
 def _remove_broken(folder: Path) -> None:

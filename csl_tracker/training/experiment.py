@@ -19,7 +19,7 @@ from csl_tracker.datasets.registry import FileSequence
 from csl_tracker.errors import CslTrackerError
 from csl_tracker.evaluation.protocol_data import prepare_data
 from csl_tracker.instruments import INSTRUMENT_SETS
-from csl_tracker.training.disk import DiskError, disk_errors
+from csl_tracker.training.disk import disk_errors
 from csl_tracker.training.plan import ROOT_VARIABLE, Plan, PlannedRun
 from csl_tracker.training.processes import claim
 from csl_tracker.training.result import is_finished, make_run
@@ -53,7 +53,7 @@ def run_plan(plan: Plan, root: Path | None, command: str, say: Callable[[str], N
         device: Where the trained networks are measured.
 
     Raises:
-        DiskError: The disk is full, or the folder of the experiment cannot be written.
+        OSError: The disk is full, or the folder of the experiment cannot be written; the other runs would fail, too.
         DatasetError, ConfigError: Data is missing, or a finished run is of another configuration.
     """
     outcome = Outcome()
@@ -98,8 +98,6 @@ def _attempt(plan: Plan, run: PlannedRun, sequences: Mapping[str, FileSequence],
     try:
         with disk_errors(run.folder):
             make_run(plan, run, sequences, command, device)
-    except DiskError:
-        raise
     except CslTrackerError as error:
         return str(error)
     except torch.cuda.OutOfMemoryError:

@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 
 from csl_tracker.errors import EngineError
-from csl_tracker.training.disk import write_error
 
 LOCK = "run.lock"
 
@@ -37,14 +36,10 @@ def claim(folder: Path) -> Iterator[bool]:
         folder: Of the run; it is made.
 
     Raises:
-        DiskError: The folder cannot be made or written.
+        OSError: The folder cannot be made or written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / LOCK).open("a")
-    except OSError as error:
-        raise write_error(error, folder) from error
-    with lock:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

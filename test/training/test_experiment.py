@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,28 @@ def test_a_run_that_fails_does_not_stop_the_others(
     assert said.out.count(", failed: ") == 2
     assert set(results(out)) == {"A/unet/seed0", "B/unet/seed0"}
     assert main(arguments(protocol, root, out, "--summary-only")) == 0
+
+
+@pytest.mark.slow
+def test_a_full_disk_stops_the_experiment_in_one_sentence_and_it_can_go_on(
+    protocol: Path,
+    root: Path,
+    tmp_path: Path,
+    full_disk: Callable[[int], contextlib.AbstractContextManager[None]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    command = arguments(protocol, root, out, "--models", "unet")
+    with full_disk(150_000):  # room for decoded frames, not for a checkpoint
+        assert main(command) == 2
+    said = capsys.readouterr()
+    (line,) = [line for line in said.err.splitlines() if line.startswith("csl-tracker: ")]
+    assert "make room on the disk" in line
+    assert str(out / "runs/A/unet/seed0") in line
+    assert "the same command goes on" in said.out
+    assert not [path for path in out.rglob("*") if path.suffix in (".ckpt", ".partial", ".safetensors")]
+    assert main(command) == 0
+    assert set(results(out)) == {"A/unet/seed0", "B/unet/seed0"}
 
 
 @pytest.mark.slow

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from csl_tracker.errors import EngineError
-from csl_tracker.training.disk import DiskError
 from csl_tracker.training.processes import choose_device, claim, take_local_rank
 
 HOLD = """
@@ -44,10 +43,7 @@ def test_a_claim_keeps_others_out_until_its_process_is_killed(tmp_path: Path) ->
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with (
-        pytest.raises(DiskError, match=r"The file .*file.* cannot be written to \(.*\); check its permissions"),
-        claim(tmp_path / "file" / "run"),
-    ):
+    with pytest.raises(OSError, match="file"), claim(tmp_path / "file" / "run"):
         pass
 
 
