@@ -11,6 +11,7 @@ from csl_tracker.errors import ConfigError
 from csl_tracker.evaluation.protocols import Protocol, load_protocol, parse_protocol
 from csl_tracker.training.plan import MODELS, Plan, Settings, make_plan, parse_model, parse_overrides, read_settings
 
+CONFIGS = Path(__file__).parents[2] / "config" / "experiment"
 PROTOCOL = {
     "name": "mine",
     "dataset": "endovis2015",
@@ -151,3 +152,10 @@ def test_shares_of_several_parts_are_those_of_their_frames() -> None:
     }
     (run,) = make_plan(parse_protocol(data, "FILE"), Path("out"), ["csl"]).runs
     assert [source.share for source in run.config.train] == pytest.approx([3 / 3.5, 0.5 / 3.5])
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("name", ["synthetic", "endovis_loso", "endovis_test"])
+def test_shipped_settings_fit_every_model(path: Path, name: str) -> None:
+    runs = make_plan(load_protocol(name), Path("out"), MODELS, (0,), Settings(file=read_settings(path))).runs
+    assert len(runs) == len(MODELS) * len(load_protocol(name).folds)
