@@ -10,6 +10,7 @@ from typing import Any
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import GetState
+from rclpy.exceptions import NameValidationException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import (
     DurabilityPolicy,
@@ -36,6 +37,9 @@ IMAGE_TYPES = (topics.IMAGE_TYPE, topics.COMPRESSED_TYPE)
 _QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
 _ASK_STATE_EVERY_S = 1.0
 _LOOK_AROUND_EVERY_S = 0.5
+
+DISCOVERY_S = 5.0
+"""So long it may take on a busy machine until all of the graph is known; before that nothing is said to be missing."""
 
 
 class Watcher:
@@ -130,7 +134,8 @@ class Watcher:
     def _find_problems(self, silence_s: float) -> list[str]:
         publishers = self._node.get_publishers_info_by_topic(self.poses_topic)
         if not publishers:
-            return [self._nobody()]
+            searching = time.time() - self._began_s < DISCOVERY_S
+            return [f"Looking for {self.watch.node} ..." if searching else self._nobody()]
         for publisher in publishers:
             if publisher.topic_type != topics.POSES_TYPE:
                 return [
@@ -198,10 +203,8 @@ def full_name(node: str) -> str:
     name = "/" + node.strip("/")
     try:
         validate_full_topic_name(name)
-    except ValueError as error:
-        raise ConfigError(
-            f"--node {node!r} is no name of a node ({str(error).splitlines()[0]}); write /tracker_node."
-        ) from None
+    except NameValidationException:
+        raise ConfigError(f"--node {node!r} is no name of a node; write one as /{topics.TRACKER_NODE}.") from None
     return name
 
 
