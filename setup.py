@@ -38,7 +38,7 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml", "LICENSE"]),
         (f"share/{NAME}/launch", files("launch", "*.launch.py")),
-        (f"share/{NAME}/config", files("config", "*.yaml", "*.xml")),
+        (f"share/{NAME}/config", files("config", "*.yaml", "*.xml", "*.rviz", "*.json")),
         (f"share/{NAME}/config/train", files("config/train", "*.yaml")),
         (f"share/{NAME}/config/experiment", files("config/experiment", "*.yaml")),
     ],

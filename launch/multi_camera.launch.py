@@ -1,0 +1,72 @@
+"""Several cameras, each with a tracker of its own: ``ros2 launch csl_tracker multi_camera.launch.py cameras:=left,right``.
+
+A camera is a namespace: the tracker of ``left`` is ``/left/tracker_node``, and takes ``/left/image_raw``. All other arguments
+are those of tracker.launch.py and go to every tracker; what differs from camera to camera stands in params_file, below the
+tracker's full name.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription, OpaqueFunction
+from launch.launch_description_sources import PythonLaunchDescriptionSource, get_launch_description_from_python_launch_file
+from launch.substitutions import LaunchConfiguration
+
+TRACKER = str(Path(__file__).with_name("tracker.launch.py"))
+OWN = ("image", "camera_info", "namespace", "rviz")
+"""Arguments of tracker.launch.py that are not passed on as they are."""
+
+
+def split_cameras(text: str) -> list[str]:
+    """The cameras' names, each usable as a namespace."""
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z_]\w*(/[A-Za-z_]\w*)*", name):
+            raise RuntimeError(
+                f"cameras is {text!r}, and {name!r} is no name of a camera: write for example cameras:=left,right."
+            )
+    if len(set(names)) != len(names):
+        raise RuntimeError(f"cameras is {text!r} and names a camera twice: give each one once.")
+    return names
+
+
+def start_trackers(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    def value(name: str) -> str:
+        return LaunchConfiguration(name).perform(context)
+
+    rig = value("namespace").strip("/")
+    trackers: list[LaunchDescriptionEntity] = []
+    for camera in split_cameras(value("cameras")):
+        given = {
+            "namespace": f"{rig}/{camera}" if rig else camera,
+            "image": value("image").replace("{camera}", camera),
+            "camera_info": value("camera_info").replace("{camera}", camera),
+        }
+        source = PythonLaunchDescriptionSource(TRACKER)
+        trackers.append(GroupAction([IncludeLaunchDescription(source, launch_arguments=list(given.items()))]))
+    return trackers
+
+
+def generate_launch_description() -> LaunchDescription:
+    tracker = get_launch_description_from_python_launch_file(TRACKER)
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument("cameras", default_value="left,right", description="names of the cameras, each a namespace"),
+            DeclareLaunchArgument(
+                "namespace", default_value="", description="namespace around the cameras', such as the rig's"
+            ),
+            DeclareLaunchArgument(
+                "image",
+                default_value="image_raw",
+                description="topic of the images: relative to the camera's namespace, or with {camera} for its name",
+            ),
+            DeclareLaunchArgument(
+                "camera_info", default_value="", description="topic of the calibration, likewise (default: the image's sibling)"
+            ),
+            *(argument for argument in tracker.get_launch_arguments() if argument.name not in OWN),
+            OpaqueFunction(function=start_trackers),
+        ]
+    )
