@@ -9,7 +9,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from csl_tracker.errors import ConfigError
+from csl_tracker.errors import ConfigError, CslTrackerError
 from csl_tracker.pixels import Size
 from csl_tracker.provenance import portable_command
 
@@ -115,7 +115,10 @@ def summarise(protocol: Protocol, out: Path, root: Path | None, comparators: Pat
 
     results = find_results(out, protocol.name)
     if root is not None and root.is_dir():
-        write_experiment_panels(results, out, root, protocol.dataset, device)
+        try:
+            write_experiment_panels(results, out, root, protocol.dataset, device)
+        except CslTrackerError as error:  # tables and figures need neither data nor weights
+            print(f"csl-tracker: no panels: {error}", file=sys.stderr)
     write_summary(results, out, comparators)  # its page shows the panels that it finds
     print(f"Tables and figures of {len(results)} runs: {out}")
 

@@ -145,7 +145,12 @@ def test_a_run_that_fails_does_not_stop_the_others(
     assert "loss became NaN or infinite at step" in said.err
     assert said.out.count(", failed: ") == 2
     assert set(results(out)) == {"A/unet/seed0", "B/unet/seed0"}
-    assert main(arguments(protocol, root, out, "--summary-only")) == 0
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (out / "README.md").unlink()
+    assert main(arguments(protocol, empty, out, "--summary-only")) == 0
+    assert "no panels: The folder" in capsys.readouterr().err
+    assert (out / "README.md").is_file()
 
 
 @pytest.mark.slow
