@@ -1,0 +1,251 @@
+"""Which instrument of the left image is which of the right one, and which of their landmarks may be believed."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from csl_tracker.results import InstrumentEstimate
+from csl_tracker.stereo.geometry import StereoGeometry, Triangulation, triangulate
+
+FloatArray = npt.NDArray[np.float64]
+
+REASONS = ("not_visible", "no_covariance", "disparity", "epipolar", "apart")
+"""Why a landmark of a pair of instruments was not triangulated."""
+
+
+@dataclass(frozen=True)
+class MatchLimits:
+    """What a pair must obey.
+
+    Attributes:
+        min_depth: Nearest depth that is believed, m.
+        max_depth: Farthest, m; a disparity that is not positive is farther than everything.
+        epipolar_gate: Largest difference of the rows of a landmark, in standard deviations of it.
+        max_extent: Largest distance of a landmark from the median landmark of its instrument, m.
+        min_landmarks: Landmarks that must fit before two instruments are one.
+        pixel_noise: Standard deviation that is added (in squares) to every coordinate, px: what calibration and the cameras'
+            timing add to what the tracker states.
+        ambiguity: Two ways to pair the instruments whose evidence differs by less are not told apart; in units of
+            chi-squared, twice the logarithm of the likelihoods' ratio.
+    """
+
+    min_depth: float = 0.02
+    max_depth: float = 0.3
+    epipolar_gate: float = 4.0
+    max_extent: float = 0.08
+    min_landmarks: int = 2
+    pixel_noise: float = 0.5
+    ambiguity: float = 6.0
+
+
+@dataclass(frozen=True)
+class View:
+    """One instrument in one rectified image.
+
+    Attributes:
+        slot: Name of the instrument in its image.
+        confidence: 0..1.
+        names: Landmarks.
+        points: float64 (n, 2), rectified px.
+        covariances: float64 (n, 2, 2), px^2.
+        visible: bool (n,).
+    """
+
+    slot: str
+    confidence: float
+    names: tuple[str, ...]
+    points: FloatArray
+    covariances: FloatArray
+    visible: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, instrument: InstrumentEstimate) -> View:
+        """An instrument as the tracker tells of it, in that image's px."""
+        marks = instrument.landmarks
+        return cls(
+            slot=instrument.slot,
+            confidence=instrument.confidence,
+            names=tuple(mark.name for mark in marks),
+            points=np.array([(mark.x, mark.y) for mark in marks], np.float64).reshape(-1, 2),
+            covariances=np.array([mark.covariance for mark in marks], np.float64).reshape(-1, 2, 2),
+            visible=np.array([mark.visible for mark in marks], np.bool_),
+        )
+
+
+@dataclass(frozen=True)
+class StereoInstrument:
+    """One instrument in space.
+
+    Attributes:
+        slot: Its name in the left image.
+        confidence: The lesser of both images'.
+        names: Landmarks that were triangulated.
+        positions: float64 (n, 3), m, in the left camera's rectified frame.
+        covariances: float64 (n, 3, 3), m^2.
+    """
+
+    slot: str
+    confidence: float
+    names: tuple[str, ...]
+    positions: FloatArray
+    covariances: FloatArray
+
+    def select(self, names: Sequence[str]) -> tuple[FloatArray, FloatArray]:
+        """Positions (k, 3) and covariances (k, 3, 3) of those of the names that are there, in the order of the names."""
+        indices = [self.names.index(name) for name in names if name in self.names]
+        return self.positions[indices], self.covariances[indices]
+
+
+@dataclass(frozen=True)
+class Matches:
+    """The outcome for one pair of images.
+
+    Attributes:
+        instruments: What was matched.
+        rejected: Counts by reason: those of :data:`REASONS` count landmarks of matched instruments, ``unmatched`` and
+            ``ambiguous`` count instruments of the left image.
+    """
+
+    instruments: tuple[StereoInstrument, ...]
+    rejected: Counter[str]
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A left and a right instrument, taken for one."""
+
+    names: tuple[str, ...]
+    triangulation: Triangulation
+    good: npt.NDArray[np.bool_]
+    evidence: float
+    rejected: Counter[str]
+
+
+def match(geometry: StereoGeometry, left: Sequence[View], right: Sequence[View], limits: MatchLimits) -> Matches:
+    """Pair the instruments of two rectified images, and triangulate their landmarks.
+
+    The evidence for two instruments being one is the sum, over the landmarks that both show at a believable depth, of how much
+    better than the gate their rows agree. The pairing with the largest sum wins. Slots and track numbers of the two images
+    are not compared: each tracker gives its own. A pair without which the second best pairing would be nearly as good is
+    given up: silence is better than the wrong instrument.
+
+    Args:
+        geometry: Of the cameras.
+        left: Instruments of the left image.
+        right: Of the right image.
+        limits: What to believe.
+
+    Returns:
+        The instruments in space, in the order of the left ones, and what was rejected.
+    """
+    candidates = [[_compare(geometry, a, b, limits) for b in right] for a in left]
+    evidence = np.array([[c.evidence if c else 0.0 for c in row] for row in candidates]).reshape(len(left), len(right))
+    best, partners = _assign(evidence)
+    instruments = []
+    rejected: Counter[str] = Counter()
+    for row, column in enumerate(partners):
+        candidate = None if column is None else candidates[row][column]
+        if column is None or candidate is None:
+            rejected["unmatched"] += 1
+            continue
+        without = evidence.copy()
+        without[row, column] = 0.0
+        if best - _assign(without)[0] < limits.ambiguity:
+            rejected["ambiguous"] += 1
+            continue
+        rejected += candidate.rejected
+        good = candidate.good
+        instruments.append(
+            StereoInstrument(
+                slot=left[row].slot,
+                confidence=min(left[row].confidence, right[column].confidence),
+                names=tuple(name for name, fits in zip(candidate.names, good, strict=True) if fits),
+                positions=candidate.triangulation.positions[good],
+                covariances=candidate.triangulation.covariances[good],
+            )
+        )
+    return Matches(tuple(instruments), rejected)
+
+
+def _compare(geometry: StereoGeometry, left: View, right: View, limits: MatchLimits) -> _Candidate | None:
+    """Two instruments as if they were one; None where they cannot be."""
+    rejected: Counter[str] = Counter()
+    columns: list[tuple[int, int]] = []
+    for i, name in enumerate(left.names):
+        j = right.names.index(name) if name in right.names else -1
+        seen = j >= 0 and left.visible[i] and right.visible[j]
+        if not seen or not (np.isfinite(left.points[i]).all() and np.isfinite(right.points[j]).all()):
+            rejected["not_visible"] += 1
+        elif not (_is_covariance(left.covariances[i]) and _is_covariance(right.covariances[j])):
+            rejected["no_covariance"] += 1
+        else:
+            columns.append((i, j))
+    if len(columns) < limits.min_landmarks:
+        return None
+    in_left, in_right = (list(indices) for indices in zip(*columns, strict=True))
+    noise = limits.pixel_noise**2 * np.eye(2)
+    found = triangulate(
+        geometry,
+        left.points[in_left],
+        right.points[in_right],
+        left.covariances[in_left] + noise,
+        right.covariances[in_right] + noise,
+    )
+    nearest, farthest = geometry.disparity_px(limits.min_depth), geometry.disparity_px(limits.max_depth)
+    believable = (found.disparities >= farthest) & (found.disparities <= nearest)
+    on_one_row = found.epipolar_chi2 <= limits.epipolar_gate**2
+    good = believable & on_one_row
+    together = good.copy()
+    if good.any():
+        middle = np.median(found.positions[good], axis=0)
+        together &= np.linalg.norm(found.positions - middle, axis=1) <= limits.max_extent
+    rejected["disparity"] += int((~believable).sum())
+    rejected["epipolar"] += int((believable & ~on_one_row).sum())
+    rejected["apart"] += int((good & ~together).sum())
+    # Most of what both images show has to fit: chance lets one or two landmarks of different instruments agree.
+    if together.sum() < max(limits.min_landmarks, (len(columns) + 1) // 2):
+        return None
+    evidence = float((limits.epipolar_gate**2 - found.epipolar_chi2[together]).sum())
+    return _Candidate(tuple(left.names[i] for i in in_left), found, together, evidence, +rejected)
+
+
+def _is_covariance(matrix: FloatArray) -> bool:
+    """Finite, symmetric up to rounding, and not negative; zero means exact."""
+    if not np.isfinite(matrix).all() or abs(matrix[0, 1] - matrix[1, 0]) > 1e-6 * (1.0 + abs(matrix[0, 1])):
+        return False
+    trace, determinant = float(np.trace(matrix)), float(np.linalg.det(matrix))
+    return matrix[0, 0] >= 0 and matrix[1, 1] >= 0 and determinant >= -1e-9 * (1.0 + trace**2)
+
+
+def _assign(evidence: FloatArray) -> tuple[float, list[int | None]]:
+    """The pairing with the largest sum: exact, over all subsets of the columns, of which there are few.
+
+    Args:
+        evidence: (rows, columns); only positive entries are paired.
+
+    Returns:
+        The sum, and for each row its column, or None.
+    """
+    rows, columns = evidence.shape
+
+    @functools.cache
+    def best(row: int, taken: int) -> tuple[float, tuple[int | None, ...]]:
+        if row == rows:
+            return 0.0, ()
+        total, chosen = best(row + 1, taken)
+        found: tuple[float, tuple[int | None, ...]] = (total, (None, *chosen))
+        for column in range(columns):
+            if evidence[row, column] > 0 and not taken >> column & 1:
+                total, chosen = best(row + 1, taken | 1 << column)
+                if total + evidence[row, column] > found[0]:
+                    found = (total + float(evidence[row, column]), (column, *chosen))
+        return found
+
+    total, chosen = best(0, 0)
+    return total, list(chosen)
