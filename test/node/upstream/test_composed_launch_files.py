@@ -1,0 +1,183 @@
+"""The launch files that include tracker.launch.py, under the real ``launch`` and ``launch_ros``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("launch", reason="launch cannot be imported: source a ROS 2")
+pytest.importorskip("launch_ros", reason="launch_ros cannot be imported: source a ROS 2")
+pytest.importorskip("ros2launch", reason="ros2launch cannot be imported: source a ROS 2")
+pytest.importorskip("rclpy", reason="rclpy cannot be imported: source a ROS 2")
+
+from launch import LaunchContext, LaunchDescriptionEntity
+from launch.launch_description_sources import get_launch_description_from_python_launch_file
+from launch_ros.actions import ComposableNodeContainer, LoadComposableNodes, Node
+from launch_ros.utilities import evaluate_parameters
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from csl_tracker_msgs.msg import InstrumentPoseArray
+
+pytestmark = pytest.mark.upstream
+
+LAUNCH = Path(__file__).resolve().parents[3] / "launch"
+ACTIONS = (Node, LoadComposableNodes)
+
+
+def visit(entity: LaunchDescriptionEntity, context: LaunchContext) -> Iterator[LaunchDescriptionEntity]:
+    """All that starts a process or loads a component, in the order in which ``launch`` comes to it, without starting it."""
+    if isinstance(entity, ACTIONS):
+        if isinstance(entity, Node):
+            entity._perform_substitutions(context)
+        yield entity
+        return
+    for inner in entity.visit(context) or []:
+        yield from visit(inner, context)
+
+
+def started(file: str, **arguments: str) -> list[Any]:
+    context = LaunchContext()
+    context.launch_configurations.update(arguments)
+    return list(visit(get_launch_description_from_python_launch_file(str(LAUNCH / file)), context))
+
+
+def names(nodes: list[Node]) -> list[str]:
+    return [node.node_name for node in nodes]
+
+
+def remappings(node: Node) -> dict[str, str]:
+    return dict(node.expanded_remapping_rules or [])
+
+
+@pytest.mark.parametrize(
+    ("file", "own"),
+    [("multi_camera.launch.py", {"cameras"}), ("rectified.launch.py", {"container"})],
+)
+def test_every_argument_has_a_description_and_a_default(file: str, own: set[str]) -> None:
+    arguments = get_launch_description_from_python_launch_file(str(LAUNCH / file)).get_launch_arguments()
+    assert own | {"weights", "device", "image", "namespace", "params_file", "log_level"} <= {one.name for one in arguments}
+    assert all(one.description and one.default_value is not None for one in arguments)
+
+
+@pytest.mark.parametrize(
+    ("cameras", "words"),
+    [
+        ("left,left", "names a camera twice"),
+        ("left,", "'' is no name of a camera"),
+        ("left right", "'left right' is no name"),
+        ("1,2", "'1' is no name"),
+    ],
+)
+def test_names_that_cannot_be_namespaces_are_refused(cameras: str, words: str) -> None:
+    with pytest.raises(RuntimeError, match=words):
+        started("multi_camera.launch.py", cameras=cameras)
+
+
+@pytest.mark.parametrize(
+    ("given", "nodes"),
+    [
+        ({}, {"/left/tracker_node": "image_raw", "/right/tracker_node": "image_raw"}),
+        ({"cameras": "scope"}, {"/scope/tracker_node": "image_raw"}),
+        (
+            {"cameras": "left, right", "namespace": "davinci"},
+            {"/davinci/left/tracker_node": "image_raw", "/davinci/right/tracker_node": "image_raw"},
+        ),
+        (
+            {"cameras": "a,b,c", "image": "/rig/{camera}/image"},
+            {f"/{name}/tracker_node": f"/rig/{name}/image" for name in "abc"},
+        ),
+    ],
+)
+def test_each_camera_has_a_tracker_in_its_namespace(given: dict[str, str], nodes: dict[str, str]) -> None:
+    trackers = [one for one in started("multi_camera.launch.py", **given) if one.node_executable == "tracker_node"]
+    assert {name: remappings(node)["image"] for name, node in zip(names(trackers), trackers, strict=True)} == nodes
+    for node in trackers:
+        image = remappings(node)["image"]
+        assert remappings(node)["camera_info"] == image.rpartition("/")[0] + "/" * ("/" in image) + "camera_info"
+
+
+def test_what_is_given_goes_to_every_tracker() -> None:
+    context = LaunchContext()
+    context.launch_configurations.update({"weights": "/a/b.safetensors", "device": "cpu"})
+    nodes = started("multi_camera.launch.py", weights="/a/b.safetensors", device="cpu")
+    assert len(nodes) == 2
+    for node in nodes:
+        given = evaluate_parameters(context, node._Node__parameters or [])
+        assert any(
+            one.get("weights") == "/a/b.safetensors" and one.get("device") == "cpu" for one in given if isinstance(one, dict)
+        )
+
+
+@pytest.fixture
+def image_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A place where ament finds a package of this name; what the launch file says of it is all that is looked at."""
+    marker = tmp_path / "share" / "ament_index" / "resource_index" / "packages" / "image_proc"
+    marker.parent.mkdir(parents=True)
+    marker.touch()
+    monkeypatch.setenv("AMENT_PREFIX_PATH", f"{tmp_path}{os.pathsep}{os.environ['AMENT_PREFIX_PATH']}")
+
+
+def test_without_image_proc_the_remedy_is_named() -> None:
+    from ament_index_python.packages import get_packages_with_prefixes
+
+    if "image_proc" in get_packages_with_prefixes():
+        pytest.skip("image_proc is installed here")
+    with pytest.raises(RuntimeError, match="needs image_proc, which is not installed: 'sudo apt install"):
+        started("rectified.launch.py")
+
+
+@pytest.mark.parametrize(
+    ("given", "raw", "info", "rectified"),
+    [
+        ({}, "image", "camera_info", "image_rect"),
+        ({"image": "/scope/image_raw"}, "/scope/image_raw", "/scope/camera_info", "/scope/image_rect"),
+        ({"image": "left/image_raw", "container": "/driver"}, "left/image_raw", "left/camera_info", "left/image_rect"),
+    ],
+)
+@pytest.mark.usefixtures("image_proc")
+def test_the_tracker_takes_what_the_rectifier_makes(given: dict[str, str], raw: str, info: str, rectified: str) -> None:
+    loaded, tracker = started("rectified.launch.py", **given)
+    if "container" in given:
+        assert isinstance(loaded, LoadComposableNodes)
+        (component,) = loaded._LoadComposableNodes__composable_node_descriptions
+    else:
+        assert isinstance(loaded, ComposableNodeContainer)
+        (component,) = loaded._ComposableNodeContainer__composable_node_descriptions
+    context = LaunchContext()
+
+    def text(parts: Any) -> str:
+        return "".join(part.perform(context) for part in parts)
+
+    assert (text(component.package), text(component.node_plugin)) == ("image_proc", "image_proc::RectifyNode")
+    assert {text(name): text(value) for name, value in component.remappings} == {
+        "image": raw,
+        "camera_info": info,
+        "image_rect": rectified,
+    }
+    assert remappings(tracker)["image"] == rectified
+    assert remappings(tracker)["camera_info"] == info
+
+
+def test_two_cameras_are_tracked_side_by_side(ros2: Any, peer: Any, tiny_weights: Path) -> None:
+    publishers = {side: peer.publisher(Image, f"/{side}/image_raw") for side in ("left", "right")}
+    poses = {side: peer.listen(InstrumentPoseArray, f"/{side}/tracker_node/poses") for side in publishers}
+
+    def answered() -> bool:
+        for side, publisher in publishers.items():
+            image = Image(header=Header(frame_id=side), height=48, width=64, encoding="bgr8", step=192, data=bytes(48 * 192))
+            publisher.publish(image)
+        peer.spin_for(0.2)
+        return all(poses.values())
+
+    with ros2.running("launch", "csl_tracker", "multi_camera.launch.py", f"weights:={tiny_weights}", "device:=cpu") as log:
+        try:
+            peer.wait_for(answered, 150.0, "no poses")
+        except AssertionError as error:
+            raise AssertionError(log.read_text()) from error
+    for side, received in poses.items():
+        assert {message.header.frame_id for message in received} == {side}
