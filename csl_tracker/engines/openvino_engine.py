@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 
 import numpy as np
 import numpy.typing as npt
-import openvino
 import torch
 
 from csl_tracker.engines.base import CpuEngine, NetworkArrays, NormalizedNetwork
 from csl_tracker.pixels import Size
 from csl_tracker.weights import Model
+
+# Where this package can be imported, OpenVINO's converter reports each use to Google Analytics and leaves an identity in the
+# home folder. A robot talks to nobody: OpenVINO then takes its own stub.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+import openvino  # noqa: E402
 
 
 class OpenVinoEngine(CpuEngine):
