@@ -39,6 +39,7 @@ setup(
         (f"share/{NAME}", ["package.xml", "LICENSE"]),
         (f"share/{NAME}/launch", files("launch", "*.launch.py")),
         (f"share/{NAME}/config", files("config", "*.yaml", "*.xml", "*.rviz", "*.json")),
+        (f"share/{NAME}/examples", files("examples", "*.py")),
         (f"share/{NAME}/config/train", files("config/train", "*.yaml")),
         (f"share/{NAME}/config/experiment", files("config/experiment", "*.yaml")),
     ],
@@ -73,6 +74,7 @@ setup(
             f"csl-tracker = {NAME}.cli.main:main",
             f"tracker_node = {NAME}.node.tracker_node:main",
             f"replay_node = {NAME}.node.replay_node:main",
+            f"stereo_node = {NAME}.node.stereo_node:main",
         ],
     },
 )
