@@ -96,10 +96,12 @@ def test_no_module_does_what_none_may_do() -> None:
 
 AUDIT = """
 import atexit, json, os, sys
-seen = {"network": [], "written": []}
+seen = {"network": [], "forked": [], "written": []}
 def hook(event, arguments):
     if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "socket.sendmsg"):
         seen["network"].append([event, repr(arguments)])
+    elif event in ("os.fork", "os.forkpty", "subprocess.Popen"):  # a child's doings would not be seen here
+        seen["forked"].append(repr(arguments))
     elif event == "open" and isinstance(arguments[0], str) and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
         seen["written"].append(os.path.realpath(arguments[0]))
     elif event in ("os.mkdir", "os.rename", "os.link", "os.symlink") and isinstance(arguments[0], str):
@@ -112,6 +114,7 @@ sys.addaudithook(hook)
 
 def audited(code: str, folder: Path) -> dict[str, list[str]]:
     """Run code in a new Python with an empty home, and return what it did to network and disk."""
+    (folder / "home").mkdir()
     environment = {
         **os.environ,
         "HOME": str(folder / "home"),
@@ -132,10 +135,13 @@ def audited(code: str, folder: Path) -> dict[str, list[str]]:
     return seen
 
 
-def test_the_audit_sees_both() -> None:
-    folder = Path(os.path.realpath(os.curdir))
-    seen = audited("import socket; socket.getaddrinfo('127.0.0.1', 9); open(os.devnull, 'w').close()", folder)
+def test_the_audit_sees_network_children_and_files(tmp_path: Path) -> None:
+    code = (
+        "import socket; socket.getaddrinfo('127.0.0.1', 9); open(os.devnull, 'w').close(); os.fork() or os._exit(0); os.wait()"
+    )
+    seen = audited(code, tmp_path)
     assert [event for event, _ in seen["network"]] == ["socket.getaddrinfo"]
+    assert len(seen["forked"]) == 1
     assert seen["written"] == [os.devnull]
 
 
@@ -150,8 +156,9 @@ def test_tracking_needs_no_network_and_writes_its_folder_alone(random_weights: P
         f"from csl_tracker.cli.main import main\nassert main({arguments!r}) == 0\nsys.stdout.flush()",
         tmp_path,
     )
-    assert seen["network"] == []
+    assert (seen["network"], seen["forked"]) == ([], [])
     own = str(tmp_path / "out")
     assert [path for path in seen["written"] if path != own and not path.startswith((own + os.sep, "/dev/"))] == []
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["frames", "out"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["frames", "home", "out"]
+    assert not list((tmp_path / "home").iterdir())
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["overlay.mp4", "poses.csv", "poses.json"]
