@@ -1,0 +1,150 @@
+"""The SROS2 policy against what the running nodes really do in the graph: no right too few, and none too many."""
+
+import time
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+pytest.importorskip("csl_tracker_msgs")
+
+from csl_tracker.bags import topics
+from csl_tracker.bags.messages import GroundTruth
+from csl_tracker.bags.writer import RecordedFrame, write_frames
+from csl_tracker.node import watcher
+from csl_tracker.node.processes import NodeProcess
+
+pytestmark = pytest.mark.ros
+
+POLICY = Path(__file__).parents[2] / "config" / "sros2_policy.xml"
+ROOT = ElementTree.parse(POLICY).getroot()
+PROFILES = {profile.get("node"): profile for profile in ROOT.iter("profile")}
+
+RIGHTS = {"topics": ("subscribe", "publish"), "services": ("reply", "request")}
+
+
+def resolve(profile: ElementTree.Element, name: str) -> str:
+    """A name as sros2 reads it: absolute, private, or relative to the namespace."""
+    space = (profile.get("ns") or "/").rstrip("/")
+    if name.startswith("/"):
+        return name
+    return f"{space}/{profile.get('node')}{name[1:]}" if name.startswith("~") else f"{space}/{name}"
+
+
+def granted(node: str) -> dict[str, set[str]]:
+    """What the policy lets a node do: ``subscribe``, ``publish``, ``reply`` and ``request`` to the names."""
+    profile = PROFILES[node]
+    rights: dict[str, set[str]] = {right: set() for pair in RIGHTS.values() for right in pair}
+    for kind, names in RIGHTS.items():
+        for group in profile.findall(kind):
+            for right in names:
+                if group.get(right) == "ALLOW":
+                    rights[right] |= {resolve(profile, str(entry.text)) for entry in group}
+    return rights
+
+
+def used(node: str, peer) -> dict[str, set[str]]:
+    """What a running node has in the graph."""
+    look = {
+        "subscribe": peer.node.get_subscriber_names_and_types_by_node,
+        "publish": peer.node.get_publisher_names_and_types_by_node,
+        "reply": peer.node.get_service_names_and_types_by_node,
+        "request": peer.node.get_client_names_and_types_by_node,
+    }
+    return {right: {name for name, _ in names(node, "/")} for right, names in look.items()}
+
+
+def watch_graph(node: str, peer, running, enough: dict[str, set[str]]) -> dict[str, set[str]]:
+    """What the node uses, looked at until it uses all that is expected of it and for a while longer."""
+    seen: dict[str, set[str]] = {}
+    end = time.monotonic() + 60
+    settled = None
+    while settled is None or time.monotonic() < settled:
+        running()
+        assert time.monotonic() < end, {right: names - seen.get(right, set()) for right, names in enough.items()}
+        peer.spin_for(0.2)
+        if ("/", node) in {(space, name) for name, space in peer.node.get_node_names_and_namespaces()}:
+            seen = used(node, peer)
+        if settled is None and all(names <= seen.get(right, set()) for right, names in enough.items()):
+            settled = time.monotonic() + 1
+    return seen
+
+
+def test_the_policy_has_the_form_of_sros2():
+    """As ``policy.xsd`` of sros2 has it; the tests in ``upstream`` hold it to the schema itself."""
+    assert (ROOT.tag, ROOT.attrib) == ("policy", {"version": "0.2.0"})
+    assert [child.tag for child in ROOT] == ["enclaves"]
+    enclaves = [enclave.get("path") for enclave in ROOT.iter("enclave")]
+    assert enclaves == [f"/csl_tracker/{name}" for name in ("tracker_node", "replay_node", "stereo_node", "watch")]
+    for profile in PROFILES.values():
+        assert set(profile.attrib) == {"ns", "node"}
+        for group in profile:
+            assert set(group.attrib.values()) == {"ALLOW"}
+            assert {child.tag for child in group} == {group.tag.removesuffix("s")}
+            names = [child.text for child in group]
+            assert len(set(names)) == len(names)
+            assert not any("*" in str(name) for name in names), "a wildcard is no least right"
+
+
+def start(peer, environment, tmp_path, module, parameters, remappings):
+    log = tmp_path / f"{module}.log"
+    process = NodeProcess(module, parameters, remappings, environment, log)
+
+    def running():
+        assert process.poll() is None, process.output()
+
+    return process, running
+
+
+# What the tracker uses in one configuration or the other, never in both, or only beside an installed neighbour.
+COMPRESSED = "/camera/image_raw/compressed"
+OPTIONAL = {"/tracker_node/detections", "/tracker_node/annotations"}
+
+
+@pytest.mark.parametrize("transport", ["raw", "compressed"])
+def test_the_trackers_rights(peer, ros_environment, tiny_weights, tmp_path, transport):
+    given = {"weights": str(tiny_weights), "device": "cpu", "engine": "torch", "image_transport": transport, "warm_up_width": 0}
+    given["use_sim_time"] = True
+    expected = granted("tracker_node")
+    expected["publish"] -= OPTIONAL
+    expected["subscribe"] -= {topics.IMAGE if transport == "compressed" else COMPRESSED}
+    remappings = {"image": topics.IMAGE, "camera_info": "/camera/camera_info"}
+    process, running = start(peer, ros_environment, tmp_path, "tracker_node", given, remappings)
+    with process:
+        seen = watch_graph("tracker_node", peer, running, expected)
+    seen["publish"] -= OPTIONAL
+    assert seen == expected
+
+
+def test_the_replays_rights(peer, ros_environment, tmp_path):
+    bag = tmp_path / "frames.mcap"
+    truth = GroundTruth(("left",), ("center",), np.zeros((1, 1, 2)), np.ones((1, 1), bool), (12, 16))
+    write_frames(bag, [RecordedFrame(np.zeros((12, 16, 3), np.uint8), 10**9, np.zeros((12, 16), np.uint8), truth)])
+    given = {"bag": str(bag), "output": str(tmp_path / "poses.mcap"), "record_segmentation": True, "wait_s": 100.0}
+    expected = granted("replay_node")
+    expected["publish"] -= {COMPRESSED}  # of a bag of compressed images
+    process, running = start(peer, ros_environment, tmp_path, "replay_node", {**given, "use_sim_time": True}, {})
+    with process:
+        seen = watch_graph("replay_node", peer, running, expected)
+    assert seen == expected
+
+
+def test_the_stereo_nodes_rights(peer, ros_environment, tmp_path):
+    remappings = {f"{side}/poses": f"/{side}/tracker_node/poses" for side in ("left", "right")}
+    remappings |= {f"{side}/camera_info": f"/stereo_source/{side}/camera_info" for side in ("left", "right")}
+    expected = granted("stereo_node")
+    process, running = start(
+        peer, ros_environment, tmp_path, "stereo_node", {"discovery_time": 0.0, "use_sim_time": True}, remappings
+    )
+    with process:
+        seen = watch_graph("stereo_node", peer, running, expected)
+    assert seen == expected
+
+
+def test_the_watchs_rights(peer):
+    expected = granted(watcher.NAME)
+    with watcher.Watcher("tracker_node") as watching:
+        seen = watch_graph(watcher.NAME, peer, lambda: watching.spin(0.01), expected)
+    assert seen == expected
