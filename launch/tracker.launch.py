@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
+from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
@@ -38,6 +41,17 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     ]
 
 
+def start_rviz(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """RViz on this tracker's pictures, when it is asked for."""
+    if LaunchConfiguration("rviz").perform(context).lower() not in ("true", "1"):
+        return []
+    namespace = LaunchConfiguration("namespace").perform(context).strip("/")
+    prefix = f"/{namespace}" if namespace else ""
+    given = [(name, f"{prefix}/{name}_node") for name in ("tracker", "stereo")]
+    source = PythonLaunchDescriptionSource(str(Path(__file__).with_name("rviz.launch.py")))
+    return [IncludeLaunchDescription(source, launch_arguments=given)]
+
+
 def generate_launch_description() -> LaunchDescription:
     """Arguments and node."""
     parameters = PathJoinSubstitution([FindPackageShare("csl_tracker"), "config", "tracker.yaml"])
@@ -53,6 +67,8 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument("params_file", default_value=parameters, description="YAML file with the node's parameters"),
             DeclareLaunchArgument("namespace", default_value="", description="namespace of the node"),
             DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error or fatal"),
+            DeclareLaunchArgument("rviz", default_value="false", description="true opens RViz on the tracker's pictures"),
             OpaqueFunction(function=start_node),
+            OpaqueFunction(function=start_rviz),
         ]
     )

@@ -14,7 +14,9 @@ pytest.importorskip("launch_ros", reason="launch_ros cannot be imported: source 
 pytest.importorskip("ros2launch", reason="ros2launch cannot be imported: source a ROS 2")
 pytest.importorskip("rclpy", reason="rclpy cannot be imported: source a ROS 2")
 
+from ament_index_python.packages import get_packages_with_prefixes
 from launch import LaunchContext, LaunchDescriptionEntity
+from launch.actions import LogInfo
 from launch.launch_description_sources import get_launch_description_from_python_launch_file
 from launch_ros.actions import ComposableNodeContainer, LoadComposableNodes, Node
 from launch_ros.utilities import evaluate_parameters
@@ -26,11 +28,11 @@ from csl_tracker_msgs.msg import InstrumentPoseArray
 pytestmark = pytest.mark.upstream
 
 LAUNCH = Path(__file__).resolve().parents[3] / "launch"
-ACTIONS = (Node, LoadComposableNodes)
+ACTIONS = (Node, LoadComposableNodes, LogInfo)
 
 
 def visit(entity: LaunchDescriptionEntity, context: LaunchContext) -> Iterator[LaunchDescriptionEntity]:
-    """All that starts a process or loads a component, in the order in which ``launch`` comes to it, without starting it."""
+    """All that starts a process, loads a component or says something, in the order of ``launch``, without starting it."""
     if isinstance(entity, ACTIONS):
         if isinstance(entity, Node):
             entity._perform_substitutions(context)
@@ -114,17 +116,16 @@ def test_what_is_given_goes_to_every_tracker() -> None:
 
 
 @pytest.fixture
-def image_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A place where ament finds a package of this name; what the launch file says of it is all that is looked at."""
-    marker = tmp_path / "share" / "ament_index" / "resource_index" / "packages" / "image_proc"
-    marker.parent.mkdir(parents=True)
-    marker.touch()
+def neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A place where ament finds packages of these names; what the launch files say of them is all that is looked at."""
+    folder = tmp_path / "share" / "ament_index" / "resource_index" / "packages"
+    folder.mkdir(parents=True)
+    for name in ("image_proc", "rviz2"):
+        (folder / name).touch()
     monkeypatch.setenv("AMENT_PREFIX_PATH", f"{tmp_path}{os.pathsep}{os.environ['AMENT_PREFIX_PATH']}")
 
 
 def test_without_image_proc_the_remedy_is_named() -> None:
-    from ament_index_python.packages import get_packages_with_prefixes
-
     if "image_proc" in get_packages_with_prefixes():
         pytest.skip("image_proc is installed here")
     with pytest.raises(RuntimeError, match="needs image_proc, which is not installed: 'sudo apt install"):
@@ -139,7 +140,7 @@ def test_without_image_proc_the_remedy_is_named() -> None:
         ({"image": "left/image_raw", "container": "/driver"}, "left/image_raw", "left/camera_info", "left/image_rect"),
     ],
 )
-@pytest.mark.usefixtures("image_proc")
+@pytest.mark.usefixtures("neighbours")
 def test_the_tracker_takes_what_the_rectifier_makes(given: dict[str, str], raw: str, info: str, rectified: str) -> None:
     loaded, tracker = started("rectified.launch.py", **given)
     if "container" in given:
@@ -161,6 +162,38 @@ def test_the_tracker_takes_what_the_rectifier_makes(given: dict[str, str], raw: 
     }
     assert remappings(tracker)["image"] == rectified
     assert remappings(tracker)["camera_info"] == info
+
+
+RVIZ_TOPICS = ("tracker_node/overlay", "tracker_node/segmentation/color", "stereo_node/markers")
+
+
+@pytest.mark.parametrize(
+    ("file", "given", "remapped"),
+    [
+        ("rviz.launch.py", {}, {}),
+        ("tracker.launch.py", {"rviz": "true"}, {}),
+        ("tracker.launch.py", {"rviz": "true", "namespace": "scope"}, {f"/{name}": f"/scope/{name}" for name in RVIZ_TOPICS}),
+        (
+            "rviz.launch.py",
+            {"tracker": "/left/tracker_node"},
+            {f"/{name}": f"/left/{name}" for name in RVIZ_TOPICS if name.startswith("tracker")},
+        ),
+    ],
+)
+@pytest.mark.usefixtures("neighbours")
+def test_rviz_is_opened_on_the_trackers_pictures(file: str, given: dict[str, str], remapped: dict[str, str]) -> None:
+    (rviz,) = (node for node in started(file, **given) if node.node_executable == "rviz2")
+    assert remappings(rviz) == remapped
+    config = "".join(part.perform(LaunchContext()) for part in rviz.cmd[2])
+    assert config.endswith("share/csl_tracker/config/tracker.rviz")
+
+
+def test_without_rviz2_the_tracker_runs_and_the_remedy_is_named() -> None:
+    if "rviz2" in get_packages_with_prefixes():
+        pytest.skip("rviz2 is installed here")
+    tracker, said = started("tracker.launch.py", rviz="true")
+    assert tracker.node_executable == "tracker_node"
+    assert "'sudo apt install ros-$ROS_DISTRO-rviz2'" in "".join(part.perform(LaunchContext()) for part in said.msg)
 
 
 def test_two_cameras_are_tracked_side_by_side(ros2: Any, peer: Any, tiny_weights: Path) -> None:

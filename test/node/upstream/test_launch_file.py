@@ -28,7 +28,7 @@ pytestmark = pytest.mark.upstream
 
 ROOT = Path(__file__).resolve().parents[3]
 LAUNCH_FILE = ROOT / "launch" / "tracker.launch.py"
-DOCUMENTED = ("weights", "device", "image", "camera_info", "image_transport", "params_file", "namespace", "log_level")
+DOCUMENTED = ("weights", "device", "image", "camera_info", "image_transport", "params_file", "namespace", "log_level", "rviz")
 
 
 @pytest.fixture
