@@ -54,26 +54,6 @@ def _hops(instruments: InstrumentSet) -> npt.NDArray[np.float64]:
     return hops
 
 
-def _chains(instruments: InstrumentSet) -> list[tuple[int, int, int]]:
-    """Three landmarks in a row, from the first one of the skeleton outwards: where an instrument runs straight on."""
-    if not instruments.skeleton:
-        return []
-    pairs = [(instruments.landmarks.index(a), instruments.landmarks.index(b)) for a, b in instruments.skeleton]
-    near: dict[int, list[int]] = {}
-    for a, b in pairs:
-        near.setdefault(a, []).append(b)
-        near.setdefault(b, []).append(a)
-    found, ways = [], [(pairs[0][0], -1)]
-    while ways:
-        at, before = ways.pop()
-        for after in near[at]:
-            if after != before:
-                ways.append((after, at))
-                if before >= 0:
-                    found.append((before, at, after))
-    return found
-
-
 class Grouper:
     """Joins peaks along the skeleton.
 
@@ -98,7 +78,7 @@ class Grouper:
         self.threshold = threshold
         self.min_landmarks = min(min_landmarks, self.count)
         self.hops = _hops(instruments)
-        self.chains = _chains(instruments)
+        self.chains = instruments.chains()
 
     def group(
         self, peaks: Sequence[Sequence[Peak]], foreground: npt.NDArray[np.float32], always_report: bool = False

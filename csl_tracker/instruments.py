@@ -78,6 +78,24 @@ class InstrumentSet:
             order[i], order[j] = j, i
         return order
 
+    def chains(self) -> list[tuple[int, int, int]]:
+        """Landmark indices of three in a row along the skeleton, from its first landmark outwards."""
+        near: dict[int, list[int]] = {}
+        for a, b in self.skeleton:
+            i, j = self.landmarks.index(a), self.landmarks.index(b)
+            near.setdefault(i, []).append(j)
+            near.setdefault(j, []).append(i)
+        found: list[tuple[int, int, int]] = []
+        ways = [(next(iter(near)), -1)] if near else []
+        while ways:
+            at, before = ways.pop()
+            for after in near[at]:
+                if after != before:
+                    ways.append((after, at))
+                    if before >= 0:
+                        found.append((before, at, after))
+        return found
+
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and strings, for the JSON header of a weights file."""
         return asdict(self)

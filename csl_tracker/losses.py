@@ -106,15 +106,21 @@ class Losses:
     Attributes:
         segmentation: :func:`segmentation_loss`.
         localisation: :func:`heatmap_loss` or :func:`regression_loss`.
+        side: Of the second task in training, :mod:`csl_tracker.training.side`.
     """
 
     segmentation: Tensor | None
     localisation: Tensor
+    side: Tensor | None = None
 
     @property
     def total(self) -> Tensor:
         """Equation (1): the sum."""
-        return self.localisation if self.segmentation is None else self.segmentation + self.localisation
+        total = self.localisation
+        for part in (self.segmentation, self.side):
+            if part is not None:
+                total = total + part
+        return total
 
 
 def network_loss(

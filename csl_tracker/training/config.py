@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,10 +17,15 @@ from csl_tracker.datasets.augment import AUGMENTATIONS
 from csl_tracker.errors import ConfigError
 from csl_tracker.instruments import INSTRUMENT_SETS
 from csl_tracker.networks.base import REGRESSING
+from csl_tracker.output import JSON_DECIMALS
 from csl_tracker.training.presets import PRESETS
 
 T = TypeVar("T")
 
+_WRITTEN = 10.0**-JSON_DECIMALS
+"""Numbers that went through a report differ by this much."""
+MAY_CHANGE = ("name", "output", "workers", "threads", "precision", "accelerator", "devices", "cache", "half")
+"""Settings that may differ when a run is taken up."""
 PRECISIONS = ("auto", "32-true", "16-mixed", "bf16-mixed")
 
 
@@ -92,6 +98,7 @@ class TrainConfig:
         augmentation: Name of a preset.
         heatmap_weight: ``lambda_H``.
         regression_weight: ``lambda_L``.
+        side_weight: Weight of the second task that tells left from right landmarks apart; 0 turns it off. It needs a decoder.
         new_layers_std: Standard deviation of the normal distribution from which the weights behind the encoder are drawn; 0 for
             the layers' own initialisation.
         optimizer: ``adamw`` or ``sgd`` (momentum 0.9).
@@ -131,6 +138,7 @@ class TrainConfig:
     augmentation: str = "paper"
     heatmap_weight: float = 0.05
     regression_weight: float = 10.0
+    side_weight: float = 0.0
     new_layers_std: float = 0.0
     optimizer: str = "adamw"
     learning_rate: float = 2e-3
@@ -251,6 +259,37 @@ def layered(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         below = merged.get(key)
         merged[key] = layered(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
     return merged
+
+
+def differing_setting(before: Any, now: Any, key: str = "") -> tuple[str, Any, Any] | None:
+    """The first setting in which two configurations differ, as plain data: its dotted name and both values.
+
+    A setting that was not yet known when the first one was written is held to have had its default.
+    """
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for name, value in now.items():
+            path = f"{key}.{name}" if key else name
+            known = before[name] if name in before else _default(path)
+            if (found := differing_setting(known, value, path)) is not None:
+                return found
+        return None
+    if isinstance(before, list | tuple) and isinstance(now, list | tuple) and len(before) == len(now):
+        pairs = enumerate(zip(before, now, strict=True))
+        return next((found for i, (a, b) in pairs if (found := differing_setting(a, b, f"{key}.{i}")) is not None), None)
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (before, now))
+    same = abs(before - now) <= _WRITTEN if numbers else before == now
+    return None if same else (key, before, now)
+
+
+def _default(path: str) -> Any:
+    """What a setting has when nobody sets it, by its dotted name; None where there is no default."""
+    section, _, name = path.rpartition(".")
+    if re.fullmatch(r"(train|validation)\.\d+", section):
+        return SourceConfig.__dataclass_fields__[name].default
+    value: Any = dataclasses.asdict(TrainConfig())
+    for step in path.split("."):
+        value = value.get(step) if isinstance(value, Mapping) else None
+    return value
 
 
 def _assign(data: Any, keys: list[str], value: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import itertools
-import json
 import logging
 import math
 import time
@@ -28,9 +27,8 @@ from csl_tracker.heatmaps import HeatmapSpec, decode, encode
 from csl_tracker.instruments import IGNORE_LABEL, INSTRUMENT_SETS
 from csl_tracker.networks import NetworkConfig
 from csl_tracker.networks.forest import LEAF, STAGES, ForestNetwork, ForestNodes, describe, stack_trees
-from csl_tracker.training.config import TrainConfig
+from csl_tracker.training.config import MAY_CHANGE, TrainConfig, differing_setting
 from csl_tracker.training.data import HeldOutDataset, MixedDataset, open_source
-from csl_tracker.training.run import MAY_CHANGE
 from csl_tracker.weights import ModelDescription, Preprocessing, read_description, save_weights
 
 logger = logging.getLogger(__name__)
@@ -397,10 +395,12 @@ def _is_finished(path: Path, config: TrainConfig) -> bool:
         ConfigError: They are those of another.
     """
     made_with = read_description(path).provenance.get("configuration", {})
-    for key, value in json.loads(json.dumps(asdict(config))).items():
-        if key not in MAY_CHANGE and made_with.get(key) != value:
-            raise ConfigError(
-                f"The forest {path} was made with {key}={made_with.get(key)!r} and not with {value!r};"
-                " use --fresh to start anew, or another output folder."
-            )
+    wanted = {key: value for key, value in asdict(config).items() if key not in MAY_CHANGE}
+    differing = differing_setting(made_with, wanted)
+    if differing is not None:
+        key, before, now = differing
+        raise ConfigError(
+            f"The forest {path} was made with {key}={before!r} and not with {now!r};"
+            " use --fresh to start anew, or another output folder."
+        )
     return True

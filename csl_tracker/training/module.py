@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from csl_tracker.heatmaps import HeatmapSpec, decode, encode
-from csl_tracker.instruments import IGNORE_LABEL
+from csl_tracker.instruments import IGNORE_LABEL, INSTRUMENT_SETS
 from csl_tracker.losses import Losses, LossWeights, network_loss
 from csl_tracker.networks import Network, NetworkOutput
 from csl_tracker.pixels import Resize, Size
 from csl_tracker.training.config import TrainConfig
+from csl_tracker.training.side import side_axis, side_loss, side_targets
 from csl_tracker.weights import Preprocessing
 
 CHECKPOINT_KEY = "csl_tracker"
@@ -38,11 +39,22 @@ class TrackingModule(pl.LightningModule):
         self.seconds_before = 0.0
         self.started = time.monotonic()
         self.spec = HeatmapSpec(config.heatmap.sigma, config.heatmap.peak)
+        self.side_axis = side_axis(INSTRUMENT_SETS[config.instruments]) if config.side_weight else None
+        self.side_head: nn.Conv2d | None = None
+        self.features: Tensor | None = None
+        score_head = getattr(network, "score_head", None)
+        if self.side_axis is not None and isinstance(score_head, nn.Conv2d):
+            # The features that the segmentation is made of; what is exported does not know of this head.
+            self.side_head = nn.Conv2d(score_head.in_channels, 1, 1)
+            score_head.register_forward_pre_hook(self._keep_features)
         mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
         self.register_buffer("mean", mean.view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", std.view(1, 3, 1, 1), persistent=False)
         self.mean: Tensor
         self.std: Tensor
+
+    def _keep_features(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self.features = inputs[0]
 
     def forward(self, image: Tensor) -> NetworkOutput:
         """Map uint8 (N, h, w, 3) RGB to the network's outputs."""
@@ -56,7 +68,12 @@ class TrackingModule(pl.LightningModule):
         targets = None if output.heatmaps is None else encode(batch["points"], (height, width), self.spec)
         # Px of the map to px of an image of one pixel: csl_tracker.pixels, for tensors.
         unit = (batch["points"] + 0.5) / batch["points"].new_tensor((width, height)) - 0.5
-        return network_loss(output, targets, unit, batch["labels"], batch["labelled"], self.weights), output
+        losses = network_loss(output, targets, unit, batch["labels"], batch["labelled"], self.weights)
+        if self.side_head is not None and self.side_axis is not None and self.features is not None:
+            sides = self.side_head(self.features)[..., :height, :width].float()
+            sided = side_loss(sides, *side_targets(batch["points"], batch["labels"], self.side_axis))
+            losses = replace(losses, side=self.config.side_weight * sided)
+        return losses, output
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
         """One step."""
@@ -128,7 +145,7 @@ class TrackingModule(pl.LightningModule):
         config = self.config
         encoder = [] if self.network.encoder is None else list(self.network.encoder.parameters())
         known = {id(p) for p in encoder}
-        rest = [p for p in self.network.parameters() if id(p) not in known]
+        rest = [p for p in self.parameters() if id(p) not in known]
         groups = [
             {"params": encoder, "lr": config.learning_rate * config.encoder_rate},
             {"params": rest, "lr": config.learning_rate},
@@ -152,7 +169,7 @@ class TrackingModule(pl.LightningModule):
 
 
 def _parts(losses: Losses) -> dict[str, Tensor]:
-    named = {"segmentation": losses.segmentation, "localisation": losses.localisation}
+    named = {"segmentation": losses.segmentation, "localisation": losses.localisation, "side": losses.side}
     return {name: part for name, part in named.items() if part is not None}
 
 

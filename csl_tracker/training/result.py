@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -13,16 +12,15 @@ from typing import Any
 from csl_tracker.datasets.registry import FileSequence
 from csl_tracker.errors import ConfigError, DatasetError
 from csl_tracker.evaluation.runs import FORMAT
-from csl_tracker.output import JSON_DECIMALS, write_json
+from csl_tracker.output import write_json
 from csl_tracker.provenance import machine, sha256_of, versions
-from csl_tracker.training.config import SourceConfig, TrainConfig
+from csl_tracker.training.config import TrainConfig, differing_setting
 from csl_tracker.training.curve import read_curve
 from csl_tracker.training.plan import Plan, PlannedRun
 
 RESULT = "result.json"
 _OF_THE_MACHINE = ("name", "output", "workers", "threads", "precision", "accelerator", "devices", "cache")
 """Settings that are no part of what a result says."""
-_ROUNDING = 10.0**-JSON_DECIMALS
 _PATHS = ("encoder_weights", "init_weights")
 _TENSORBOARD = "tensorboard"
 
@@ -130,7 +128,7 @@ def is_finished(plan: Plan, run: PlannedRun) -> bool:
             f"The result {path} is damaged ({type(error).__name__}: {error}); delete it and run the experiment again."
         ) from error
     size = None if plan.reference_size is None else list(plan.reference_size)
-    differing = _difference(
+    differing = differing_setting(
         {**made_with, "test": test, "reference_size": reference},
         {**stated(run.config), "test": _parts(run), "reference_size": size},
     )
@@ -141,37 +139,6 @@ def is_finished(plan: Plan, run: PlannedRun) -> bool:
             " --out, or delete the run's folder to make it again."
         )
     return True
-
-
-def _difference(before: Any, now: Any, key: str = "") -> tuple[str, Any, Any] | None:
-    """The first setting in which two plain trees differ: its dotted name and both values.
-
-    A setting that was not yet known when a run was made is held to have had its default.
-    """
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        for name, value in now.items():
-            path = f"{key}.{name}" if key else name
-            known = before[name] if name in before else _default(path)
-            if (found := _difference(known, value, path)) is not None:
-                return found
-        return None
-    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
-        pairs = enumerate(zip(before, now, strict=True))
-        return next((found for i, (a, b) in pairs if (found := _difference(a, b, f"{key}.{i}")) is not None), None)
-    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (before, now))
-    same = abs(before - now) <= _ROUNDING if numbers else before == now
-    return None if same else (key, before, now)
-
-
-def _default(path: str) -> Any:
-    """What a setting has when nobody sets it, by its dotted name; None where there is no default."""
-    section, _, name = path.rpartition(".")
-    if re.fullmatch(r"(train|validation)\.\d+", section):
-        return SourceConfig.__dataclass_fields__[name].default
-    value = stated(TrainConfig())
-    for step in path.split("."):
-        value = value.get(step) if isinstance(value, Mapping) else None  # type: ignore[assignment]
-    return value
 
 
 def find_results(out: Path, protocol: str) -> list[dict[str, Any]]:

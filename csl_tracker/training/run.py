@@ -22,7 +22,7 @@ from csl_tracker.instruments import INSTRUMENT_SETS
 from csl_tracker.networks import Network, NetworkConfig, build_network
 from csl_tracker.networks.base import REGRESSING
 from csl_tracker.networks.encoders import published_weights
-from csl_tracker.training.config import TrainConfig
+from csl_tracker.training.config import MAY_CHANGE, TrainConfig, differing_setting
 from csl_tracker.training.data import build_loaders
 from csl_tracker.training.module import CHECKPOINT_KEY, NonFiniteLossError, TrackingModule
 from csl_tracker.weights import MODELS_DIR, ModelDescription, Preprocessing, load_weights, save_weights
@@ -31,8 +31,6 @@ logger = logging.getLogger(__name__)
 
 LAST = "last.ckpt"
 BEST = "best.ckpt"
-MAY_CHANGE = ("name", "output", "workers", "threads", "precision", "accelerator", "devices", "cache", "half")
-"""Settings that may differ when a run is taken up."""
 
 
 def build(config: TrainConfig) -> tuple[Network, Preprocessing, str]:
@@ -184,12 +182,14 @@ def _read_checkpoint(path: Path, config: TrainConfig) -> dict[str, Any]:
             f"The checkpoint {path} cannot be read ({type(error).__name__});"
             " use --fresh to start anew, or another output folder."
         ) from error
-    for key, value in asdict(config).items():
-        if key not in MAY_CHANGE and made_with.get(key) != value:
-            raise ConfigError(
-                f"The checkpoint {path} was made with {key}={made_with.get(key)!r} and not with {value!r};"
-                " use --fresh to start anew, or another output folder."
-            )
+    wanted = {key: value for key, value in asdict(config).items() if key not in MAY_CHANGE}
+    differing = differing_setting(made_with, wanted)
+    if differing is not None:
+        key, before, now = differing
+        raise ConfigError(
+            f"The checkpoint {path} was made with {key}={before!r} and not with {now!r};"
+            " use --fresh to start anew, or another output folder."
+        )
     return state
 
 
