@@ -1,0 +1,161 @@
+"""Cameras as ``sensor_msgs/CameraInfo`` describes them: from the pixels of the lens to those of a rectified pinhole, and back.
+
+Pixels follow ``csl_tracker.pixels``: integer coordinates are pixel centres, as in OpenCV and in the calibration itself, so that
+nothing is shifted by half a pixel on the way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from csl_tracker.errors import ConfigError
+
+FloatArray = npt.NDArray[np.float64]
+
+_PLUMB_BOB, _RATIONAL, _EQUIDISTANT = "plumb_bob", "rational_polynomial", "equidistant"
+_COEFFICIENTS = {_PLUMB_BOB: (0, 4, 5), _RATIONAL: (8, 12, 14), _EQUIDISTANT: (4,)}
+_ALIASES = {"": _PLUMB_BOB, "fisheye": _EQUIDISTANT}
+
+_CRITERIA = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-12)
+_RESIDUAL_PX = 1e-3
+"""A point that does not come back to itself so closely lies where the model of the lens has no inverse."""
+
+_STEP_PX = 0.05
+
+
+@dataclass(frozen=True)
+class CameraModel:
+    """One calibrated camera, the fields of ``sensor_msgs/CameraInfo``.
+
+    Attributes:
+        width: Of the image, px.
+        height: Of the image, px.
+        k: float64 (3, 3), intrinsics of the raw image.
+        d: float64 (n,), coefficients of the distortion.
+        model: ``plumb_bob``, ``rational_polynomial`` or ``equidistant`` (also called ``fisheye``); empty without distortion.
+        r: float64 (3, 3), rotation from the camera's frame to the rectified one.
+        p: float64 (3, 4), projection from the rectified frame to the rectified image.
+    """
+
+    width: int
+    height: int
+    k: FloatArray
+    d: FloatArray
+    model: str
+    r: FloatArray
+    p: FloatArray
+
+    def __post_init__(self) -> None:
+        """Reject what is no calibration.
+
+        Raises:
+            ConfigError: The model of the lens is unknown, or the numbers are too few, not finite, or those of no camera.
+        """
+        model = _ALIASES.get(self.model, self.model)
+        if model not in _COEFFICIENTS:
+            raise ConfigError(
+                f"The distortion model {self.model!r} of camera_info is not known; known are {', '.join(_COEFFICIENTS)}."
+            )
+        for name, shape in (("k", (3, 3)), ("r", (3, 3)), ("p", (3, 4))):
+            values = np.asarray(getattr(self, name), np.float64)
+            if values.size != shape[0] * shape[1] or not np.isfinite(values).all():
+                raise ConfigError(f"The matrix {name.upper()} of camera_info is {values.tolist()}; calibrate the camera.")
+            object.__setattr__(self, name, values.reshape(shape).copy())
+        coefficients = np.asarray(self.d, np.float64).ravel().copy()
+        if coefficients.size not in _COEFFICIENTS[model] or not np.isfinite(coefficients).all():
+            wanted = " or ".join(str(count) for count in _COEFFICIENTS[model])
+            raise ConfigError(
+                f"camera_info has {coefficients.size} coefficients D for the model {model}: {coefficients.tolist()}; give"
+                f" {wanted} finite numbers."
+            )
+        object.__setattr__(self, "d", coefficients)
+        object.__setattr__(self, "model", model)
+        if min(self.width, self.height) <= 0 or min(self.k[0, 0], self.k[1, 1], self.p[0, 0], self.p[1, 1]) <= 0:
+            raise ConfigError(
+                f"camera_info tells of {self.width}x{self.height} px with focal lengths of {self.k[0, 0]:g} px (K) and"
+                f" {self.p[0, 0]:g} px (P), so that the camera is not calibrated; calibrate it."
+            )
+        if np.abs(self.r @ self.r.T - np.eye(3)).max() > 1e-3:
+            raise ConfigError(f"The matrix R of camera_info is no rotation: {self.r.tolist()}; calibrate the camera again.")
+
+    def rectify_points(self, points: npt.ArrayLike) -> FloatArray:
+        """Pixels of the raw image to pixels of the rectified one, where P projects.
+
+        Args:
+            points: (..., 2), px.
+
+        Returns:
+            float64 (..., 2); NaN for NaN, and where the model of the lens has no inverse.
+        """
+        given = np.asarray(points, np.float64)
+        flat = given.reshape(-1, 2)
+        rectified = np.full(flat.shape, np.nan)
+        finite = np.isfinite(flat).all(axis=1)
+        if finite.any():
+            found = self._rectify(flat[finite])
+            with np.errstate(invalid="ignore", over="ignore"):
+                gone = ~(np.abs(self._unrectify(found) - flat[finite]).max(axis=1) < _RESIDUAL_PX)
+            found[gone] = np.nan
+            rectified[finite] = found
+        return rectified.reshape(given.shape)
+
+    def unrectify_points(self, points: npt.ArrayLike) -> FloatArray:
+        """Pixels of the rectified image to pixels of the raw one: the inverse of :meth:`rectify_points`.
+
+        Args:
+            points: (..., 2), px.
+
+        Returns:
+            float64 (..., 2); NaN for NaN.
+        """
+        given = np.asarray(points, np.float64)
+        flat = given.reshape(-1, 2)
+        raw = np.full(flat.shape, np.nan)
+        finite = np.isfinite(flat).all(axis=1)
+        if finite.any():
+            raw[finite] = self._unrectify(flat[finite])
+        return raw.reshape(given.shape)
+
+    def rectify_covariances(self, points: npt.ArrayLike, covariances: npt.ArrayLike) -> FloatArray:
+        """Covariances of raw pixels to those of rectified ones, to first order: ``J C J^T``.
+
+        Args:
+            points: (..., 2), raw px, where the covariances hold.
+            covariances: (..., 2, 2), px^2.
+
+        Returns:
+            float64 (..., 2, 2); NaN where a point is.
+        """
+        rectified = self.rectify_points(points)
+        # The way to the raw image is a closed formula; its Jacobian by central differences is exact to 1e-7, and inverted.
+        steps = _STEP_PX * np.eye(2)
+        columns = [
+            (self.unrectify_points(rectified + e) - self.unrectify_points(rectified - e)) / (2 * _STEP_PX) for e in steps
+        ]
+        (a, b), (c, d) = np.moveaxis(np.stack(columns, axis=-1), (-2, -1), (0, 1))
+        with np.errstate(divide="ignore", invalid="ignore"):  # a fold of the lens, or NaN
+            jacobian = np.stack((np.stack((d, -b), -1), np.stack((-c, a), -1)), -2) / (a * d - b * c)[..., None, None]
+        carried = jacobian @ np.asarray(covariances, np.float64) @ np.swapaxes(jacobian, -1, -2)
+        return np.asarray(carried, np.float64)
+
+    def _rectify(self, points: FloatArray) -> FloatArray:
+        column = points[:, None, :]
+        if self.model == _EQUIDISTANT:
+            found = cv2.fisheye.undistortPoints(column, self.k, self.d, R=self.r, P=self.p[:, :3], criteria=_CRITERIA)
+        else:
+            found = cv2.undistortPointsIter(column, self.k, self.d, self.r, self.p[:, :3], _CRITERIA)
+        return np.asarray(found, np.float64).reshape(-1, 2)
+
+    def _unrectify(self, points: FloatArray) -> FloatArray:
+        inside = (points - self.p[:2, 2]) / (self.p[0, 0], self.p[1, 1])
+        rays = np.column_stack((inside, np.ones(len(inside)))) @ self.r  # R^T x, row by row
+        none = np.zeros(3)
+        if self.model == _EQUIDISTANT:
+            found, _ = cv2.fisheye.projectPoints(rays[:, None, :], none, none, self.k, self.d)
+        else:
+            found, _ = cv2.projectPoints(rays[:, None, :], none, none, self.k, self.d)
+        return np.asarray(found, np.float64).reshape(-1, 2)
