@@ -199,6 +199,7 @@ def _compare(geometry: StereoGeometry, left: View, right: View, limits: MatchLim
     )
     nearest, farthest = geometry.disparity_px(limits.min_depth), geometry.disparity_px(limits.max_depth)
     believable = (found.disparities >= farthest) & (found.disparities <= nearest)
+    believable &= np.isfinite(found.positions).all(axis=1) & np.isfinite(found.covariances).all(axis=(1, 2))
     on_one_row = found.epipolar_chi2 <= limits.epipolar_gate**2
     good = believable & on_one_row
     together = good.copy()
