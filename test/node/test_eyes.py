@@ -13,7 +13,7 @@ pytest.importorskip("rclpy")
 pytest.importorskip("csl_tracker_msgs")
 
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.qos import DurabilityPolicy, QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
+from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
 from rosidl_parser.definition import BasicType
 
 from csl_tracker.bags import topics
@@ -54,6 +54,7 @@ def rviz_topics() -> list[Wanted]:
             depth=topic["Depth"],
             reliability=ReliabilityPolicy[topic["Reliability Policy"].upper().replace(" ", "_")],
             durability=DurabilityPolicy[topic["Durability Policy"].upper().replace(" ", "_")],
+            liveliness=LivelinessPolicy.AUTOMATIC,
         )
         wanted.append(Wanted(topic["Value"], DISPLAYS[display["Class"]], qos))
     return wanted
@@ -61,7 +62,12 @@ def rviz_topics() -> list[Wanted]:
 
 def foxglove_topics() -> list[Wanted]:
     # foxglove_bridge takes the QoS of the publishers; best effort is the least that it asks for.
-    qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    qos = QoSProfile(
+        depth=1,
+        reliability=ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.VOLATILE,
+        liveliness=LivelinessPolicy.AUTOMATIC,
+    )
     found = {}
     for panel, config in FOXGLOVE["configById"].items():
         kind = panel.partition("!")[0]
@@ -112,7 +118,8 @@ def test_the_topic_is_published_with_that_type_and_a_qos_that_fits(peer, nodes, 
     peer.wait_for(published, 60.0, f"nobody publishes {wanted.topic}")
     for publisher in published():
         assert publisher.topic_type == wanted.type
-        assert qos_check_compatible(publisher.qos_profile, wanted.qos)[0] == QoSCompatibility.OK
+        verdict, reason = qos_check_compatible(publisher.qos_profile, wanted.qos)
+        assert verdict == QoSCompatibility.OK, reason
 
 
 def test_rviz_asks_as_it_does_by_default_and_for_all_its_pictures():

@@ -10,6 +10,9 @@ import pytest
 pytest.importorskip("rclpy")
 pytest.importorskip("csl_tracker_msgs")
 
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
+
 from csl_tracker.bags import topics
 from csl_tracker.bags.messages import GroundTruth
 from csl_tracker.bags.writer import RecordedFrame, write_frames
@@ -148,3 +151,39 @@ def test_the_watchs_rights(peer):
     with watcher.Watcher("tracker_node") as watching:
         seen = watch_graph(watcher.NAME, peer, lambda: watching.spin(0.01), expected)
     assert seen == expected
+
+
+PATHS = {
+    "tracker_node": ["weights"],
+    "replay_node": ["bag", "output"],
+    "stereo_node": ["hand_eye"],
+}
+"""Parameters that name a file."""
+
+
+@pytest.mark.parametrize("module", PATHS)
+def test_nobody_on_the_network_can_point_a_running_node_at_another_file(peer, ros_environment, tiny_weights, tmp_path, module):
+    bag = tmp_path / "frames.mcap"
+    write_frames(bag, [RecordedFrame(np.zeros((12, 16, 3), np.uint8), 10**9, None, None)])
+    given = {
+        "tracker_node": {"weights": str(tiny_weights), "device": "cpu", "engine": "torch", "warm_up_width": 0},
+        "replay_node": {"bag": str(bag), "output": str(tmp_path / "poses.mcap"), "wait_s": 100.0},
+        "stereo_node": {"discovery_time": 0.0},
+    }[module]
+    client = peer.node.create_client(SetParameters, f"/{module}/set_parameters")
+    process, running = start(peer, ros_environment, tmp_path, module, given, {})
+    with process:
+
+        def ready():
+            running()
+            return client.service_is_ready()
+
+        peer.wait_for(ready, 60.0, "no service")
+        value = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=str(tmp_path / "elsewhere"))
+        request = SetParameters.Request(parameters=[Parameter(name=name, value=value) for name in PATHS[module]])
+        future = client.call_async(request)
+        peer.wait_for(future.done, 60.0, "no answer")
+        assert [(result.successful, bool(result.reason)) for result in future.result().results] == [(False, True)] * len(
+            PATHS[module]
+        )
+        running()
