@@ -16,6 +16,7 @@ from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
 TRACKER = str(Path(__file__).with_name("tracker.launch.py"))
+RVIZ = str(Path(__file__).with_name("rviz.launch.py"))
 NEW_STACK = "stereo_source"
 SIDES = ("left", "right")
 OF_THE_TRACKERS = ("weights", "device", "image_transport")
@@ -37,6 +38,7 @@ def start_nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             "namespace": f"{namespace}/{side}" if namespace else side,
             "image": images[side],
             "camera_info": infos[side],
+            "rviz": "false",  # one for all three nodes, below
         }
         source = PythonLaunchDescriptionSource(TRACKER)
         # In a group: what is set for one tracker would hold for the next.
@@ -60,6 +62,10 @@ def start_nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             emulate_tty=True,
         )
     )
+    if value("rviz").lower() in ("true", "1"):
+        prefix = f"/{namespace}" if namespace else ""
+        seen = {"tracker": f"{prefix}/left/tracker_node", "stereo": f"{prefix}/stereo_node", "frame": value("rviz_frame")}
+        nodes.append(IncludeLaunchDescription(PythonLaunchDescriptionSource(RVIZ), launch_arguments=list(seen.items())))
     return nodes
 
 
@@ -89,6 +95,12 @@ def generate_launch_description() -> LaunchDescription:
             ),
             DeclareLaunchArgument("params_file", default_value=parameters, description="YAML file with the nodes' parameters"),
             DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error or fatal"),
+            DeclareLaunchArgument(
+                "rviz", default_value="false", description="true opens RViz on the left camera and the markers"
+            ),
+            DeclareLaunchArgument(
+                "rviz_frame", default_value="", description="frame to draw the markers in, such as the left camera's"
+            ),
             OpaqueFunction(function=start_nodes),
         ]
     )

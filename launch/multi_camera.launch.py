@@ -16,7 +16,7 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource, get
 from launch.substitutions import LaunchConfiguration
 
 TRACKER = str(Path(__file__).with_name("tracker.launch.py"))
-OWN = ("image", "camera_info", "namespace", "rviz")
+OWN = ("image", "camera_info", "namespace")
 """Arguments of tracker.launch.py that are not passed on as they are."""
 
 

@@ -23,12 +23,14 @@ def start_rviz(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         for node, topics in TOPICS.items()
         for topic in topics
     ]
+    frame = LaunchConfiguration("frame").perform(context)
+    config = PathJoinSubstitution([FindPackageShare("csl_tracker"), "config", "tracker.rviz"])
     return [
         Node(
             package="rviz2",
             executable="rviz2",
             name="rviz",
-            arguments=["-d", PathJoinSubstitution([FindPackageShare("csl_tracker"), "config", "tracker.rviz"])],
+            arguments=["-d", config, *(["-f", frame] if frame else [])],
             remappings=[pair for pair in remappings if pair[0] != pair[1]],
         )
     ]
@@ -39,6 +41,11 @@ def generate_launch_description() -> LaunchDescription:
         [
             DeclareLaunchArgument("tracker", default_value="/tracker_node", description="full name of the tracker node"),
             DeclareLaunchArgument("stereo", default_value="/stereo_node", description="full name of the stereo node"),
+            DeclareLaunchArgument(
+                "frame",
+                default_value="",
+                description="frame to draw the markers in, such as the left camera's (default: camera)",
+            ),
             OpaqueFunction(function=start_rviz),
         ]
     )

@@ -178,6 +178,14 @@ RVIZ_TOPICS = ("tracker_node/overlay", "tracker_node/segmentation/color", "stere
             {"tracker": "/left/tracker_node"},
             {f"/{name}": f"/left/{name}" for name in RVIZ_TOPICS if name.startswith("tracker")},
         ),
+        (
+            "dvrk_stereo.launch.py",
+            {"rviz": "true", "namespace": "scope"},
+            {
+                **{f"/{name}": f"/scope/left/{name}" for name in RVIZ_TOPICS if name.startswith("tracker")},
+                "/stereo_node/markers": "/scope/stereo_node/markers",
+            },
+        ),
     ],
 )
 @pytest.mark.usefixtures("neighbours")
@@ -186,6 +194,13 @@ def test_rviz_is_opened_on_the_trackers_pictures(file: str, given: dict[str, str
     assert remappings(rviz) == remapped
     config = "".join(part.perform(LaunchContext()) for part in rviz.cmd[2])
     assert config.endswith("share/csl_tracker/config/tracker.rviz")
+
+
+@pytest.mark.usefixtures("neighbours")
+def test_the_frame_of_the_markers_can_be_chosen() -> None:
+    (rviz,) = started("rviz.launch.py", frame="left_optical")
+    words = ["".join(part.perform(LaunchContext()) for part in word) for word in rviz.cmd[1:5]]  # the first one is the program
+    assert words[words.index("-f") + 1] == "left_optical"
 
 
 def test_without_rviz2_the_tracker_runs_and_the_remedy_is_named() -> None:
