@@ -77,6 +77,15 @@ with NodeProcess("tracker_node", given, environment=environment, log=pathlib.Pat
 rclpy.shutdown()
 """
 
+STEREO = """
+with NodeProcess("stereo_node", {"discovery_time": 0.5}, environment=environment, log=pathlib.Path("log")) as process:
+    end = time.monotonic() + 120
+    while "ready: " not in process.output():
+        assert process.poll() is None and time.monotonic() < end, process.output()
+        time.sleep(0.1)
+    assert process.stop() == 0
+"""
+
 REPLAY = """
 import rclpy
 from sensor_msgs.msg import Image
@@ -140,8 +149,9 @@ def written(folder: Path) -> set[str]:
     return {path for path in files if not path.startswith("home/.ros/log/")}
 
 
-def test_the_tracker_needs_neither_network_nor_disk(confined, tiny_weights):
-    work, done = confined(TRACKER, str(tiny_weights))
+@pytest.mark.parametrize("code", [TRACKER, STEREO], ids=["tracker", "stereo"])
+def test_the_node_needs_neither_network_nor_disk(confined, tiny_weights, code):
+    work, done = confined(code, str(tiny_weights))
     assert done.returncode == 0, done.stdout + done.stderr
     assert written(work) == {"log"}
 
