@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,3 +64,19 @@ def test_sros2_translates_it_into_permissions(name: str) -> None:
         assert f"rq{name}Request" in topics["subscribe"]
         assert f"rr{name}Reply" in topics["publish"]
     assert not any("*" in topic for names in topics.values() for topic in names)
+
+
+def test_the_commands_of_the_how_to_make_a_key_for_each_node(ros2: Any, tmp_path: Path) -> None:
+    pytest.importorskip(
+        "cryptography", reason="cryptography cannot be imported: install ros-jazzy-sros2 beside a sourced ROS 2"
+    )
+    pytest.importorskip("ros2cli", reason="ros2cli cannot be imported: source a ROS 2")
+    pytest.importorskip("rclpy", reason="rclpy cannot be imported: source a ROS 2")
+    keys = tmp_path / "keys"
+    ros2("security", "generate_artifacts", "-k", str(keys), "-p", str(POLICY))
+    assert set(ros2("security", "list_enclaves", str(keys)).split()) == {f"/csl_tracker/{name}" for name in NODES}
+    for name in NODES:
+        folder = keys / "enclaves" / "csl_tracker" / name
+        assert {"cert.pem", "key.pem", "permissions.p7s", "governance.p7s"} <= {path.name for path in folder.iterdir()}
+        permissions = (folder / "permissions.xml").read_text(encoding="utf-8")
+        assert "*" not in permissions, "the rights of sros2's default, which are all"
