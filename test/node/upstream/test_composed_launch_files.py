@@ -224,7 +224,7 @@ def test_two_cameras_are_tracked_side_by_side(ros2: Any, peer: Any, tiny_weights
 
     with ros2.running("launch", "csl_tracker", "multi_camera.launch.py", f"weights:={tiny_weights}", "device:=cpu") as log:
         try:
-            peer.wait_for(answered, 150.0, "no poses")
+            peer.wait_for(answered, 300.0, "no poses")
         except AssertionError as error:
             raise AssertionError(log.read_text()) from error
     for side, received in poses.items():
