@@ -22,6 +22,9 @@ WINDOW_S = 5.0
 STALE_S = 1.0
 """Without a pose array for so long the view says that they are missing."""
 
+SILENT_S = 3.0
+"""A node that says nothing of itself for so long is not heard any more; it does so once a second."""
+
 PLAUSIBLE_LATENCY_S = 60.0
 """An image that seems older than this, or not yet taken, was stamped by another clock (a bag's, a simulation's)."""
 
@@ -85,6 +88,7 @@ class View:
         processing: The tracker's own share of it.
         instruments: What was seen last.
         diagnosis: What the node said last of itself.
+        diagnosis_age_s: Since then; None where it has said nothing yet.
         problems: Full sentences on why something is missing.
     """
 
@@ -99,6 +103,7 @@ class View:
     processing: Spread | None
     instruments: tuple[InstrumentEstimate, ...]
     diagnosis: Diagnosis | None
+    diagnosis_age_s: float | None
     problems: tuple[str, ...] = ()
 
 
@@ -140,6 +145,12 @@ class Watch:
         """Take in what the node says of itself."""
         self._diagnosis = diagnosis
 
+    def heard(self, now_s: float) -> str:
+        """What the node says of itself, where it has said something lately; else empty."""
+        if self._diagnosis is None or now_s - self._diagnosis.received_s > SILENT_S:
+            return ""
+        return self._diagnosis.message
+
     def age_s(self, now_s: float) -> float | None:
         """Time since the last pose array, s; None before the first."""
         return now_s - self._window[-1][0] if self._window else None
@@ -169,6 +180,7 @@ class Watch:
             processing=Spread.of([processing for _, _, processing in fresh]),
             instruments=() if self._last is None or (age is not None and age > STALE_S) else self._last.instruments,
             diagnosis=self._diagnosis,
+            diagnosis_age_s=None if self._diagnosis is None else now_s - self._diagnosis.received_s,
             problems=tuple(problems),
         )
 
@@ -200,10 +212,13 @@ def screen(view: View, width: int = 100, color: bool = False) -> list[str]:
             lines.append(text if mark.visible else paint(text, "2"))
     if not view.instruments and view.received and not view.problems:
         lines += ["", "  no instrument in sight"]
-    if view.diagnosis is not None:
-        level = _LEVELS.get(view.diagnosis.level, "?")
-        said = f"{'says':>11}  {level} {view.diagnosis.message}"
-        lines += ["", _cut(said, width).replace(level, paint(level, _COLORS.get(view.diagnosis.level, "0")), 1)]
+    if view.diagnosis is not None and view.diagnosis_age_s is not None:
+        old = view.diagnosis_age_s > SILENT_S
+        said = f"{f'said {view.diagnosis_age_s:.0f} s ago' if old else 'says':>11}"
+        level = STALE if old else view.diagnosis.level
+        name = _LEVELS.get(level, "?")
+        said = _cut(f"{said}  {name} {view.diagnosis.message}", width)
+        lines += ["", said.replace(name, paint(name, _COLORS.get(level, "0")), 1)]
         values = ", ".join(f"{name} {value}" for name, value in view.diagnosis.values.items())
         lines += _wrap(" " * 13 + _printable(values), width, 13) if values else []
     return lines

@@ -131,6 +131,18 @@ def test_the_nodes_own_words_are_shown() -> None:
     assert "input rate 0.0 Hz, dropped 7" in shown
 
 
+@pytest.mark.parametrize(
+    ("silence_s", "words", "heard"),
+    [(0.5, "says  ERROR no images", "no images"), (7.0, "said 7 s ago  STALE no images", "")],
+)
+def test_what_the_node_said_long_ago_is_called_so(silence_s: float, words: str, heard: str) -> None:
+    watch = watched([1.0])
+    assert watch.heard(1.0) == ""
+    watch.diagnose(Diagnosis(ERROR, "no images", {}, 1.0))
+    assert words in text(watch, 1.0 + silence_s)
+    assert watch.heard(1.0 + silence_s) == heard
+
+
 @pytest.mark.parametrize("width", [20, 40, 80, 200])
 def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     watch = watched([1.0])

@@ -151,7 +151,7 @@ class Watcher:
                 f"The node is {self.watch.state}, not active: 'ros2 lifecycle set {self.watch.node}"
                 f" {'activate' if self.watch.state == 'inactive' else 'configure'}' brings it on."
             )
-        return problems + (self._find_input_problems() or [_silence(silence_s)])
+        return problems + (self._find_input_problems() or [_silence(silence_s, self.watch.heard(time.time()))])
 
     def _nobody(self) -> str:
         named = {_join(space, name) for name, space in self._node.get_node_names_and_namespaces()}
@@ -208,10 +208,13 @@ def full_name(node: str) -> str:
     return name
 
 
-def _silence(seconds: float) -> str:
+def _silence(seconds: float, heard: str) -> str:
     if seconds < STALE_S:
         return "No poses yet."
-    return f"No poses for {seconds:.0f} s, though the publisher is there: the camera has stopped, or the tracker is stuck."
+    silent = f"No poses for {seconds:.0f} s, though the publisher is there"
+    if heard:
+        return f"{silent}; the node lives, and says: {heard}."
+    return f"{silent}, and no diagnostics: the tracker is stuck or stopped, or the camera has stopped."
 
 
 def _join(space: str, name: str) -> str:

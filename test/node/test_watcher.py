@@ -131,7 +131,10 @@ def test_why_the_tracker_has_no_images_is_found_out(peer, patient):
         )
         camera.destroy_publisher(publisher)
         camera.create_publisher(Image, "/endoscope/image_raw", RELIABLE)
-        wait_for_problem(peer, watcher, "the camera has stopped, or the tracker is stuck")
+        wait_for_problem(peer, watcher, "the tracker is stuck or stopped, or the camera has stopped")
+        says = tracker.create_publisher(DiagnosticArray, "/diagnostics", 1)
+        tracker.create_timer(0.2, lambda: says.publish(diagnostics("/tracker_node: tracking")))
+        wait_for_problem(peer, watcher, "though the publisher is there; the node lives, and says: slow.")
 
 
 def pose_array(stamp_ns: int) -> InstrumentPoseArray:
