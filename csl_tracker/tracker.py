@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,17 +45,10 @@ class Tracker:
         confidence_threshold: float | None = None,
         always_report: bool = False,
     ) -> None:
-        threshold = model.description.confidence_threshold if confidence_threshold is None else confidence_threshold
-        if not 1 <= max_instruments <= 8:
-            raise ConfigError(f"max_instruments is {max_instruments}; give a number from 1 to 8.")
-        if not 0.0 <= threshold <= 1.0:
-            raise ConfigError(f"confidence_threshold is {threshold}; give a number from 0 to 1.")
         self.model = model
         self.engine = engine
-        self.max_instruments = max_instruments
-        self.confidence_threshold = threshold
         self.always_report = always_report
-        self.grouper = Grouper(model.instruments, max_instruments, threshold)
+        self.adjust(max_instruments, confidence_threshold)
         self.assigner = TrackAssigner()
         self.frames = 0
 
@@ -102,6 +96,25 @@ class Tracker:
         """Do what is only done for the first image of (height, width), such as compiling."""
         self.engine.warm_up(size)
 
+    def adjust(self, max_instruments: int, confidence_threshold: float | None) -> None:
+        """Take over other limits from the next frame on; identities stay.
+
+        Args:
+            max_instruments: Largest number of instruments in view, 1 to 8.
+            confidence_threshold: 0..1; the model's own when None.
+
+        Raises:
+            ConfigError: A number is out of range; everything stays as it was.
+        """
+        threshold = self.model.description.confidence_threshold if confidence_threshold is None else confidence_threshold
+        if not 1 <= max_instruments <= 8:
+            raise ConfigError(f"max_instruments is {max_instruments}; give a number from 1 to 8.")
+        if not 0.0 <= threshold <= 1.0:
+            raise ConfigError(f"confidence_threshold is {threshold}; give a number from 0 to 1.")
+        self.max_instruments = max_instruments
+        self.confidence_threshold = threshold
+        self.grouper = Grouper(self.model.instruments, max_instruments, threshold)
+
     def reset(self) -> None:
         """Forget the identities."""
         self.assigner.reset()
@@ -129,7 +142,7 @@ class Tracker:
         groups = self._groups(output)
         landmarks = [self._landmarks(group, output.to_source) for group in groups]
         size = (image.shape[0], image.shape[1])
-        directions = [self._direction(found) for found in landmarks]
+        directions = [shaft_direction(found, self.model.instruments.shaft_axis) for found in landmarks]
         identities = self.assigner.update([_seen_points(found) for found in landmarks], directions, size, stamp)
         instruments = tuple(
             _instrument(found, direction, identity, size)
@@ -160,40 +173,58 @@ class Tracker:
             estimates.append(LandmarkEstimate(name, float(x), float(y), covariance, peak.confidence, visible))
         return tuple(estimates)
 
-    def _direction(self, landmarks: tuple[LandmarkEstimate, ...]) -> npt.NDArray[np.float64]:
-        """Unit vector along the shaft to the tip: the model's axis, else from the first seen landmark to the last."""
-        seen = {item.name: item for item in landmarks if item.visible}
-        axis = self.model.instruments.shaft_axis
-        if axis is None or not (axis[0] in seen and axis[1] in seen):
-            names = [name for name in self.model.instruments.landmarks if name in seen]
-            if len(names) < 2 or self.model.instruments.shaft_axis is None:
-                return np.full(2, math.nan)
-            axis = (names[0], names[-1])
-        vector = np.array([seen[axis[1]].x - seen[axis[0]].x, seen[axis[1]].y - seen[axis[0]].y])
-        length = float(np.linalg.norm(vector))
-        return vector / length if length > 0 else np.full(2, math.nan)
+
+def shaft_direction(landmarks: Sequence[LandmarkEstimate], axis: tuple[str, str] | None) -> npt.NDArray[np.float64]:
+    """Direction along an instrument's shaft to its tip, from the landmarks that are visible.
+
+    Args:
+        landmarks: All landmarks, in the model's order.
+        axis: Names of the landmarks that the axis runs through; where one of them is not visible the first and the last
+            visible landmark take their places. None for a model without an axis.
+
+    Returns:
+        float64 (2,), a unit vector; NaN when unknown.
+    """
+    seen = {item.name: item for item in landmarks if item.visible}
+    if axis is None or len(seen) < 2:
+        return np.full(2, math.nan)
+    if not (axis[0] in seen and axis[1] in seen):
+        names = list(seen)
+        axis = (names[0], names[-1])
+    vector = np.array([seen[axis[1]].x - seen[axis[0]].x, seen[axis[1]].y - seen[axis[0]].y])
+    length = float(np.linalg.norm(vector))
+    return vector / length if length > 0 else np.full(2, math.nan)
 
 
-def _seen_points(landmarks: tuple[LandmarkEstimate, ...]) -> npt.NDArray[np.float64]:
+def bounding_box(landmarks: Sequence[LandmarkEstimate], size: Size) -> tuple[int, int, int, int]:
+    """(x, y, width, height) of the box around the visible landmarks, px, clipped to an image of a size; zeros without any."""
+    points = _seen_points(landmarks)
+    points = points[np.isfinite(points).all(axis=1)]
+    if not len(points):
+        return (0, 0, 0, 0)
+    left, top = np.clip(np.floor(points.min(axis=0)), 0, (size[1] - 1, size[0] - 1)).astype(int)
+    right, bottom = np.clip(np.ceil(points.max(axis=0)), 0, (size[1] - 1, size[0] - 1)).astype(int)
+    return (int(left), int(top), int(right - left + 1), int(bottom - top + 1))
+
+
+def shaft_angle(direction: npt.NDArray[np.float64]) -> float:
+    """Angle of a direction from the image's x axis, rad, positive clockwise as seen; NaN for an unknown one."""
+    return float(math.atan2(direction[1], direction[0])) if np.isfinite(direction).all() else math.nan
+
+
+def _seen_points(landmarks: Sequence[LandmarkEstimate]) -> npt.NDArray[np.float64]:
     return np.array([(item.x, item.y) if item.visible else (math.nan, math.nan) for item in landmarks])
 
 
 def _instrument(
     landmarks: tuple[LandmarkEstimate, ...], direction: npt.NDArray[np.float64], identity: Identity, size: Size
 ) -> InstrumentEstimate:
-    points = _seen_points(landmarks)
-    points = points[np.isfinite(points).all(axis=1)]
-    roi = (0, 0, 0, 0)
-    if len(points):
-        left, top = np.clip(np.floor(points.min(axis=0)), 0, (size[1] - 1, size[0] - 1)).astype(int)
-        right, bottom = np.clip(np.ceil(points.max(axis=0)), 0, (size[1] - 1, size[0] - 1)).astype(int)
-        roi = (int(left), int(top), int(right - left + 1), int(bottom - top + 1))
     seen = [item.confidence for item in landmarks if item.visible]
     return InstrumentEstimate(
         track_id=identity.track_id,
         slot=identity.slot,
         landmarks=landmarks,
         confidence=float(np.mean(seen)) if seen else 0.0,
-        shaft_angle=float(math.atan2(direction[1], direction[0])) if np.isfinite(direction).all() else math.nan,
-        roi=roi,
+        shaft_angle=shaft_angle(direction),
+        roi=bounding_box(landmarks, size),
     )

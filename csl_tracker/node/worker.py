@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -19,7 +20,14 @@ class NewestItemWorker(Generic[T]):
     was taken, it is dropped and counted. So a slow consumer never falls behind a fast camera by more than one frame.
     """
 
-    def __init__(self, process: Callable[[T], None], on_error: Callable[[T, Exception], None], name: str = "worker") -> None:
+    def __init__(
+        self,
+        process: Callable[[T], None],
+        on_error: Callable[[T, Exception], None],
+        name: str = "worker",
+        heartbeat: Callable[[], None] | None = None,
+        heartbeat_s: float = 1.0,
+    ) -> None:
         """Prepare the thread; :meth:`start` starts it.
 
         Args:
@@ -27,7 +35,14 @@ class NewestItemWorker(Generic[T]):
             on_error: Called with the item and the exception when ``process`` raised one; the thread goes on, also
                 when this call itself raises, which is logged.
             name: Name of the thread.
+            heartbeat: Called in the thread again and again between items, and never while it is at work on one: that it
+                comes shows that the thread is able to take the next item. When it raises that is logged.
+            heartbeat_s: How often, s.
         """
+        self._heartbeat = heartbeat
+        self._heartbeat_s = heartbeat_s
+        self._beat_due_s = 0.0
+        self._busy_since_s: float | None = None
         self._process = process
         self._on_error = on_error
         self._condition = threading.Condition()
@@ -53,20 +68,30 @@ class NewestItemWorker(Generic[T]):
         """Items that a newer one replaced before they were taken."""
         return self._dropped
 
+    def busy_s(self) -> float:
+        """How long the thread has been at work on its present item, s; 0 while it waits."""
+        since = self._busy_since_s
+        return 0.0 if since is None else time.monotonic() - since
+
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
-    def submit(self, item: T) -> None:
-        """Hand over the newest item; never blocks for longer than a swap of the slot. Ignored after :meth:`stop`."""
+    def submit(self, item: T) -> bool:
+        """Hand over the newest item; never blocks for longer than a swap of the slot. Ignored after :meth:`stop`.
+
+        Returns:
+            Whether it took the place of an older item, which was dropped.
+        """
         with self._condition:
             if self._stopping:
-                return
+                return False
             self._received += 1
-            if self._item is not None:
-                self._dropped += 1
+            replaced = self._item is not None
+            self._dropped += replaced
             self._item = item
             self._condition.notify()
+            return replaced
 
     def stop(self, timeout_s: float | None = None) -> bool:
         """Let the item at work finish, drop the waiting one, and join the thread. May be called twice.
@@ -89,18 +114,34 @@ class NewestItemWorker(Generic[T]):
 
     def _run(self) -> None:
         while True:
+            self._beat()
             with self._condition:
-                while self._item is None and not self._stopping:
-                    self._condition.wait()
-                if self._item is None:
+                if self._item is None and not self._stopping:
+                    self._condition.wait(None if self._heartbeat is None else self._heartbeat_s)
+                if self._stopping:
                     return
+                if self._item is None:
+                    continue
                 item, self._item = self._item, None
+                self._busy_since_s = time.monotonic()
             try:
                 self._process(item)
             except Exception as error:
                 self._report(item, error)
             finally:
+                self._busy_since_s = None
                 self._processed += 1
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        if self._heartbeat is None or now < self._beat_due_s:
+            return
+        # Half of the period, so that a wait that ends a little early does not cost a beat.
+        self._beat_due_s = now + self._heartbeat_s / 2
+        try:
+            self._heartbeat()
+        except Exception:
+            logger.exception("The heartbeat of the thread %r failed.", self._thread.name)
 
     def _report(self, item: T, error: Exception) -> None:
         """Tell the owner of an error; an owner that fails over it must not end the thread, which nobody would notice."""

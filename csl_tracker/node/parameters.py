@@ -1,0 +1,205 @@
+"""The parameters of ``tracker_node``: the one table that the node declares, the documentation shows and the tests compare.
+
+    python -m csl_tracker.node.parameters          # the table of docs/node.md
+
+This module imports no ROS.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import Any, Literal
+
+from csl_tracker.engines.factory import ENGINES
+from csl_tracker.errors import ConfigError
+
+
+class Change(Enum):
+    """When a parameter may be changed."""
+
+    START = "at the start"
+    UNCONFIGURED = "while unconfigured"
+    ALWAYS = "always"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter.
+
+    Attributes:
+        default: Its default, which also gives the type.
+        description: One sentence or two.
+        change: When it may be changed.
+        limits: Smallest and largest value of a number.
+        choices: The values that a text may have; empty lets every text pass.
+    """
+
+    default: bool | int | float | str
+    description: str
+    change: Change = Change.UNCONFIGURED
+    limits: tuple[float, float] | None = None
+    choices: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """Type, by ROS's name for it."""
+        return {bool: "bool", int: "integer", float: "double", str: "string"}[type(self.default)]
+
+    @property
+    def range(self) -> str:
+        """Range or choices, in words; empty without any."""
+        if self.limits is not None:
+            return f"{self.limits[0]:g} to {self.limits[1]:g}"
+        return ", ".join(self.choices)
+
+
+PARAMETERS: dict[str, Parameter] = {
+    "autostart": Parameter(
+        True, "Configure and activate at the start; false waits for the lifecycle's transitions.", Change.START
+    ),
+    "weights": Parameter(
+        "", "Path of a .safetensors file of csl_tracker; empty takes the one that comes with the package.", Change.START
+    ),
+    "device": Parameter("auto", "auto, cpu, cuda or cuda:N; auto takes a GPU where there is one."),
+    "engine": Parameter("auto", "What runs the network; auto takes the fastest that is installed.", choices=ENGINES),
+    "max_instruments": Parameter(2, "Largest number of instruments in view.", Change.ALWAYS, (1, 8)),
+    "confidence_threshold": Parameter(
+        -1.0,
+        "Confidence from which a landmark counts as visible, 0 to 1; below 0 takes the model's own.",
+        Change.ALWAYS,
+        (-1.0, 1.0),
+    ),
+    "always_report": Parameter(
+        False, "Report max_instruments best guesses in each frame, however unsure: for measuring, not for control."
+    ),
+    "overlay": Parameter(True, "Draw ~/overlay while someone subscribes; false draws it never.", Change.ALWAYS),
+    "rate_limit": Parameter(
+        0.0, "Frames tracked per second at most, Hz; the others are skipped. 0 takes all.", Change.ALWAYS, (0.0, 1000.0)
+    ),
+    "expected_rate": Parameter(
+        30.0,
+        "Rate at which poses are to come, Hz: it sets liveliness lease and deadline of ~/poses. 0 offers neither.",
+        limits=(0.0, 1000.0),
+    ),
+    "stale_after": Parameter(
+        1.0, "Diagnostics call the input stale when no image has come for so long, s.", Change.ALWAYS, (0.01, 3600.0)
+    ),
+    "image_transport": Parameter(
+        "raw", "compressed subscribes to <image>/compressed (JPEG or PNG).", choices=("raw", "compressed")
+    ),
+    "image_reliability": Parameter(
+        "best_effort",
+        "Reliability to ask of the camera: best_effort fits every publisher, reliable only a reliable one.",
+        choices=("best_effort", "reliable"),
+    ),
+    "image_depth": Parameter(1, "Images that the middleware keeps; the newest one alone is tracked.", limits=(1, 100)),
+    "pose_frame": Parameter(
+        "raw",
+        "Pixels that poses are in: those of the image as it comes, or those of the rectified image of camera_info.",
+        choices=("raw", "rectified"),
+    ),
+    "warm_up_width": Parameter(
+        720,
+        "Width of the images to be expected, px: their size is prepared before the first one comes; 0 skips it.",
+        limits=(0, 16384),
+    ),
+    "warm_up_height": Parameter(576, "Height of the images to be expected, px; 0 skips it.", limits=(0, 16384)),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The values of all parameters at one moment; what each means stands in :data:`PARAMETERS`."""
+
+    autostart: bool
+    weights: str
+    device: str
+    engine: str
+    max_instruments: int
+    confidence_threshold: float
+    always_report: bool
+    overlay: bool
+    rate_limit: float
+    expected_rate: float
+    stale_after: float
+    image_transport: Literal["raw", "compressed"]
+    image_reliability: Literal["best_effort", "reliable"]
+    image_depth: int
+    pose_frame: Literal["raw", "rectified"]
+    warm_up_width: int
+    warm_up_height: int
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Settings:
+        """Take over checked values.
+
+        Args:
+            values: A value for every parameter.
+
+        Raises:
+            ConfigError: A text is none of its choices, or a number out of range.
+        """
+        for name, value in values.items():
+            check(name, value)
+        return cls(**{field.name: values[field.name] for field in fields(cls)})
+
+    @property
+    def threshold(self) -> float | None:
+        """The confidence threshold; None takes the model's own."""
+        return None if self.confidence_threshold < 0 else self.confidence_threshold
+
+
+def check(name: str, value: Any) -> None:
+    """Look at one value.
+
+    Raises:
+        ConfigError: It cannot be.
+    """
+    parameter = PARAMETERS[name]
+    if type(value) is not type(parameter.default):  # bool is an int to isinstance
+        raise ConfigError(f"{name} is {value!r}, which is no {parameter.kind}; give one, such as {parameter.default!r}.")
+    if parameter.choices and value not in parameter.choices:
+        raise ConfigError(f"{name} is {value!r}; choose one of {', '.join(parameter.choices)}.")
+    limits = parameter.limits
+    if limits is not None and not (math.isfinite(value) and limits[0] <= value <= limits[1]):
+        raise ConfigError(f"{name} is {value}; give a number from {parameter.range}.")
+
+
+def refusal(name: str, state: str) -> str | None:
+    """Why a parameter cannot be changed now, and what to do about it; None where it can.
+
+    Args:
+        name: Name of a parameter of this table.
+        state: State of the lifecycle, such as ``active``.
+    """
+    change = PARAMETERS[name].change
+    if change is Change.START:
+        return f"{name} is read at the start alone; stop the node and start it with '-p {name}:=VALUE'."
+    if change is Change.UNCONFIGURED and state != "unconfigured":
+        steps = ("deactivate", "cleanup") if state == "active" else ("cleanup",)
+        return (
+            f"{name} is used when the node is configured, and the node is {state}: 'ros2 lifecycle set' {' and '.join(steps)},"
+            " change it, then configure and activate."
+        )
+    return None
+
+
+def markdown() -> str:
+    """The table of the documentation."""
+    lines = ["| parameter | type | default | range | may be changed | what it is |", "| --- | --- | --- | --- | --- | --- |"]
+    for name, parameter in PARAMETERS.items():
+        shown = str(parameter.default).lower() if parameter.kind == "bool" else parameter.default
+        if shown == "":
+            shown = '""'
+        description = parameter.description.replace("<", "&lt;").replace("|", "\\|")
+        lines.append(
+            f"| `{name}` | {parameter.kind} | `{shown}` | {parameter.range} | {parameter.change.value} | {description} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")
