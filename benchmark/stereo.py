@@ -1,5 +1,7 @@
 """How well does stereo find instruments? ``python benchmark/stereo.py --json docs/results/stereo.json``.
 
+``python benchmark/stereo.py --table docs/results/stereo.json`` prints the table of docs/dvrk.md instead.
+
 Three rows on synthetic instruments of known depth before a rig like a da Vinci's endoscope: landmarks exact, landmarks with
 noise of a known size, and the landmarks that the shipped network finds in rendered pairs.
 """
@@ -7,9 +9,11 @@ noise of a known size, and the landmarks that the shipped network finds in rende
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
@@ -168,15 +172,48 @@ def rendered(rig: StereoRig, count: int, seed: int, limits: MatchLimits, weights
     return errors, pixels, f"{trackers[0].engine_name} on {trackers[0].device}"
 
 
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share else "below 0.0001 %"  # the file has six decimals
+
+
+def table(report: Mapping[str, Any]) -> str:
+    """The table of docs/dvrk.md."""
+    lines = [
+        "| | found | landmarks | depth error, median / p90 | `head`, median / p90 mm | shaft, median | error over stated |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, row in report["rows"].items():
+        depth, head, angle = row["depth_error"], row["head_error_mm"], row["shaft_angle_error_deg"]
+        consistency = "not applicable"
+        if "depth_rms_over_stated" in row:
+            consistency = (
+                f"depth: RMS {row['depth_rms_over_stated']:.3f} of the stated, {row['depth_rms_over_geometry']:.3f} of the"
+                f" formula's; NEES {row['nees_mean']:.2f} (3 expected)"
+            )
+        elif row.get("nees_median") is not None:
+            consistency = f"NEES, median {row['nees_median']:.1f} ({row['nees_median_expected']:.2f} expected)"
+        lines.append(
+            f"| {name} | {row['found']} of {row['instruments']} | {row['landmarks']} |"
+            f" {_percent(depth['median'])} / {_percent(depth['p90'])} | {head['median']:.2g} / {head['p90']:.2g} |"
+            f" {angle['median']:.2g}° | {consistency} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
-    """Make the three rows and write them."""
+    """Make the three rows and write them, or print the table of those that were written."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--instruments", type=int, default=5000, help="of each row without images")
     parser.add_argument("--pairs", type=int, default=100, help="rendered pairs")
     parser.add_argument("--seed", type=int, default=910_000, help="far from the seeds of the training")
     parser.add_argument("--weights", type=Path, help="the shipped ones when not given")
-    parser.add_argument("--json", type=Path, required=True)
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument("--json", type=Path, help="where to write the figures")
+    target.add_argument("--table", type=Path, help="a file of figures to print as a table")
     args = parser.parse_args()
+    if args.table is not None:
+        print(table(json.loads(args.table.read_text(encoding="utf-8"))), end="")
+        return
     weights = args.weights or default_weights()
     rig = endoscope_rig()
     exact = drawn_landmarks(rig, args.instruments, args.seed, 0.0, MatchLimits(pixel_noise=0.1))

@@ -115,7 +115,7 @@ class SafeFollow(Node):  # type: ignore[misc]
         lease = self._value("lease")
         if lease <= 0:
             return CRTK_QOS
-        # A stereo node with expected_rate offers three periods; one without offers none, and would not connect.
+        # A stereo node with expected_rate offers 2.5 periods; one without offers none, and would not connect.
         return QoSProfile(
             history=HistoryPolicy.KEEP_LAST,
             depth=10,

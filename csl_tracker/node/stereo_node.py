@@ -43,6 +43,7 @@ from csl_tracker.camera import CameraModel
 from csl_tracker.errors import ConfigError, CslTrackerError
 from csl_tracker.node.running import run
 from csl_tracker.node.stereo_messages import make_markers, make_measured_cp, make_measured_cp_cov
+from csl_tracker.node.stereo_parameters import CHOICES, LEASE_PERIODS, PARAMETERS
 from csl_tracker.stereo.finder import FinderSettings, FoundInstrument, StereoFinder
 from csl_tracker.stereo.hand_eye import load_hand_eye
 from csl_tracker.stereo.matching import MatchLimits
@@ -54,9 +55,6 @@ NAME = "stereo_node"
 WARNING_PERIOD_S = 5.0
 DIAGNOSTICS_PERIOD_S = 1.0
 NAME_TIMEOUT_S = 2.0
-LEASE_PERIODS = 3.0
-"""Deadline and lease of the outputs, in periods of ``expected_rate``: 100 ms at 30 Hz."""
-
 POSES_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 CAMERA_INFO_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 MARKER_QOS = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
@@ -65,57 +63,6 @@ COMMAND = re.compile(r"(servo|move|interpolate)_\w+")
 """Names of CRTK's motion commands, which no perception may publish."""
 
 SLOT = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-
-# name -> (default, description, range or None)
-PARAMETERS: dict[str, tuple[Any, str, tuple[float, float] | None]] = {
-    "slots": (["left", "right"], "Instruments to publish, by their slots in the left image.", None),
-    "position_landmark": ("head", "Landmark whose position is the pose's.", None),
-    "axis_landmarks": (
-        ["center", "shaft"],
-        "Two or more landmarks on the shaft's axis, in the order towards the tip: they give the orientation.",
-        None,
-    ),
-    "pose_frame": (
-        "raw",
-        "Px in which the trackers' poses are: raw (of the camera's own image) or rectified; as the trackers' pose_frame.",
-        None,
-    ),
-    "output_frame": (
-        "rectified",
-        "Frame of the poses: rectified (the left camera's, as camera_info's P projects) or camera (before camera_info's R).",
-        None,
-    ),
-    "hand_eye": ("", "YAML file with the left camera's pose in an arm's base frame; empty stays in the camera's frame.", None),
-    "tolerance": (
-        0.0,
-        "Largest difference of the stamps of a pair, s; 0 takes equal stamps alone. Less than half the time between images.",
-        (0.0, 0.1),
-    ),
-    "min_confidence": (0.3, "Confidence of an instrument, in both images, from which it is used.", (0.0, 1.0)),
-    "require_orientation": (
-        True,
-        "Publish no instrument whose axis was not seen; false publishes it with no rotation and a covariance that says so.",
-        None,
-    ),
-    "min_depth": (0.02, "Nearest depth that is believed, m.", (0.001, 10.0)),
-    "max_depth": (0.3, "Farthest depth that is believed, m.", (0.001, 10.0)),
-    "max_baseline": (0.1, "Longest baseline that is believed, m; a longer one is a calibration in mm.", (0.001, 10.0)),
-    "epipolar_gate": (4.0, "Largest difference of a landmark's rows, in standard deviations.", (0.5, 100.0)),
-    "max_extent": (0.08, "Largest distance of a landmark from the middle one of its instrument, m.", (0.001, 1.0)),
-    "min_landmarks": (2, "Landmarks that must agree before two instruments are one.", (1, 100)),
-    "pixel_noise": (
-        0.5,
-        "Standard deviation of what calibration and timing add to the tracker's own uncertainty, px.",
-        (0.01, 100.0),
-    ),
-    "ambiguity": (6.0, "Evidence by which the best pairing of instruments must win, as a chi-squared.", (0.0, 1000.0)),
-    "expected_rate": (
-        0.0,
-        f"Rate of the images, Hz: outputs offer a deadline and a liveliness lease of {LEASE_PERIODS:g} periods; 0 offers none.",
-        (0.0, 1000.0),
-    ),
-    "discovery_time": (3.0, "How long to look for another publisher of the same topics before starting, s.", (0.0, 60.0)),
-}
 
 
 class StereoNode(Node):  # type: ignore[misc]  # rclpy brings no types on some distributions
@@ -189,7 +136,7 @@ class StereoNode(Node):  # type: ignore[misc]  # rclpy brings no types on some d
         return self.get_parameter(name).value
 
     def _settings(self) -> FinderSettings:
-        for name, choices in (("pose_frame", ("raw", "rectified")), ("output_frame", ("rectified", "camera"))):
+        for name, choices in CHOICES.items():
             if self._value(name) not in choices:
                 raise ConfigError(f"{name} is {self._value(name)!r}; choose {' or '.join(choices)}.")
         slots = tuple(self._value("slots"))

@@ -5,9 +5,11 @@ import os
 import signal
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 pytest.importorskip("rclpy")
 pytest.importorskip("csl_tracker_msgs")
@@ -26,7 +28,7 @@ from csl_tracker.bags.messages import make_header, make_pose_array, stamp_ns
 from csl_tracker.datasets.synthetic.instrument import parts_and_landmarks, random_look
 from csl_tracker.datasets.synthetic.stereo import as_result, endoscope_rig, project, random_placement
 from csl_tracker.instruments import ENDOVIS
-from csl_tracker.node import stereo_node
+from csl_tracker.node import stereo_node, stereo_parameters
 from csl_tracker.node.messages import ROS_TYPES
 from csl_tracker.node.processes import NodeProcess
 from csl_tracker.stereo.orientation import UNKNOWN_ANGLE_VARIANCE
@@ -34,6 +36,7 @@ from csl_tracker_msgs.msg import InstrumentPoseArray
 
 pytestmark = pytest.mark.ros
 
+ROOT = Path(__file__).resolve().parents[2]
 RIG = endoscope_rig()
 SIZE = (RIG.left.height, RIG.left.width)
 MS = 1_000_000
@@ -151,11 +154,19 @@ def test_a_position_is_never_published_as_a_motion_command(ros_environment, capf
     assert f"remapped to /PSM1/{command}, a motion command" in capfd.readouterr().err
 
 
-def test_every_parameter_is_described_and_bounded(ros_environment):
-    for name, (default, description, limits) in stereo_node.PARAMETERS.items():
+def test_every_parameter_is_described_and_bounded():
+    for name, (default, description, limits) in stereo_parameters.PARAMETERS.items():
         assert description.endswith("."), name
         assert (limits is not None) == (isinstance(default, int | float) and not isinstance(default, bool)), name
         assert limits is None or limits[0] <= default <= limits[1], name
+        assert default in stereo_parameters.CHOICES.get(name, (default,)), name
+
+
+def test_the_page_and_the_file_of_parameters_are_those_of_the_node():
+    assert stereo_parameters.markdown() in (ROOT / "docs" / "dvrk.md").read_text(encoding="utf-8")
+    given = yaml.safe_load((ROOT / "config" / "dvrk.yaml").read_text(encoding="utf-8"))["/**/stereo_node"]["ros__parameters"]
+    kinds = {name: type(default) for name, (default, *_) in stereo_parameters.PARAMETERS.items()}
+    assert {name: type(value) for name, value in given.items()}.items() <= kinds.items()
 
 
 def test_it_does_not_start_on_a_topic_of_another(peer, ros_environment, tmp_path):
