@@ -31,6 +31,9 @@ PLAUSIBLE_LATENCY_S = 60.0
 OK, WARN, ERROR, STALE = range(4)
 """Levels of ``diagnostic_msgs/DiagnosticStatus``."""
 
+INPUT_RATE, RECEIVED, DROPPED, UNUSABLE = "input rate", "received", "dropped", "unusable"
+"""Names of figures on ``/diagnostics``; that of unusable images goes on with the reason."""
+
 _LEVELS = {OK: "OK", WARN: "WARN", ERROR: "ERROR", STALE: "STALE"}
 _COLORS = {OK: "32", WARN: "33", ERROR: "31", STALE: "35"}
 
@@ -198,6 +201,7 @@ def screen(view: View, width: int = 100, color: bool = False) -> list[str]:
     rows = [
         ("node", view.node + (f" ({view.state})" if view.state else "")),
         ("model", (view.model or "not known yet") + size),
+        ("images", _images(view)),
         ("poses", _poses(view)),
         ("latency", _latency(view)),
         ("processing", str(view.processing) if view.processing else "no poses yet"),
@@ -238,6 +242,16 @@ def line(view: View) -> str:
     return _printable(
         f"{view.rate_hz:.1f} poses/s, latency p50/p95 {latency}, processing {processing}: {seen or 'no instrument in sight'}"
     )
+
+
+def _images(view: View) -> str:
+    """What the node says of its input; it alone knows."""
+    if view.diagnosis is None or view.diagnosis_age_s is None or view.diagnosis_age_s > SILENT_S:
+        return "not known: the node says nothing of itself"
+    values = view.diagnosis.values
+    rate, received, dropped = (values.get(name, "?") for name in (INPUT_RATE, RECEIVED, DROPPED))
+    unusable = [f"{count} {name}" for name, count in values.items() if name.startswith(UNUSABLE)]
+    return ", ".join([f"{rate}, {received} in all, {dropped} dropped for a newer one", *unusable])
 
 
 def _poses(view: View) -> str:

@@ -2,12 +2,26 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 
 import numpy as np
 import pytest
 
 from csl_tracker.results import InstrumentEstimate, LandmarkEstimate, TrackingResult
-from csl_tracker.watch import ERROR, STALE_S, WINDOW_S, Diagnosis, Spread, Watch, line, screen
+from csl_tracker.watch import (
+    DROPPED,
+    ERROR,
+    INPUT_RATE,
+    RECEIVED,
+    STALE_S,
+    UNUSABLE,
+    WINDOW_S,
+    Diagnosis,
+    Spread,
+    Watch,
+    line,
+    screen,
+)
 
 COVARIANCE = np.eye(2)
 
@@ -124,11 +138,21 @@ def test_nothing_seen_is_said() -> None:
 def test_the_nodes_own_words_are_shown() -> None:
     watch = watched([1.0])
     watch.state = "active"
-    watch.diagnose(Diagnosis(ERROR, "no images for 3 s", {"input rate": "0.0 Hz", "dropped": "7"}, 1.0))
+    values = {"input rate": "0.0 Hz", "received": "90", "dropped": "7", "unusable: step": "2", "device": "cpu"}
+    watch.diagnose(Diagnosis(ERROR, "no images for 3 s", values, 1.0))
     shown = text(watch, 1.0, color=True)
+    assert "images  0.0 Hz, 90 in all, 7 dropped for a newer one, 2 unusable: step" in shown
     assert "/tracker_node (active)" in shown
     assert "\x1b[31mERROR\x1b[0m no images for 3 s" in shown
-    assert "input rate 0.0 Hz, dropped 7" in shown
+    assert "input rate 0.0 Hz, received 90, dropped 7, unusable: step 2, device cpu" in shown
+    assert "images  not known" in text(watch, 60.0)
+
+
+def test_the_figures_are_called_as_the_tracker_calls_them() -> None:
+    diagnostics = pytest.importorskip("csl_tracker.node.diagnostics")
+    sums = diagnostics.FrameSums(total=Counter({"unusable: step": 2}))
+    names = diagnostics.figures(sums)
+    assert {INPUT_RATE, RECEIVED, DROPPED, f"{UNUSABLE}: step"} <= set(names)
 
 
 @pytest.mark.parametrize(

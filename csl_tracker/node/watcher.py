@@ -213,7 +213,7 @@ def _silence(seconds: float, heard: str) -> str:
         return "No poses yet."
     silent = f"No poses for {seconds:.0f} s, though the publisher is there"
     if heard:
-        return f"{silent}; the node lives, and says: {heard}."
+        return f"{silent}; the node lives, and says: {heard.rstrip('.')}."
     return f"{silent}, and no diagnostics: the tracker is stuck or stopped, or the camera has stopped."
 
 

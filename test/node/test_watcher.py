@@ -195,7 +195,7 @@ COMMAND = [sys.executable, "-m", "csl_tracker.cli.main", "watch"]
 
 @pytest.mark.parametrize(
     ("arguments", "lines", "words"),
-    [(["--once", "--timeout", "50"], 8, "head  (    1.5,     2.5) px"), (["--lines", "2"], 2, "/")],
+    [(["--once", "--timeout", "50"], 9, "head  (    1.5,     2.5) px"), (["--lines", "2"], 2, "/")],
 )
 def test_plain_text_where_stdout_is_no_terminal(poses, ros_environment, arguments, lines, words):
     process = subprocess.Popen(
