@@ -7,6 +7,7 @@ nothing is shifted by half a pixel on the way.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -81,6 +82,23 @@ class CameraModel:
             )
         if np.abs(self.r @ self.r.T - np.eye(3)).max() > 1e-3:
             raise ConfigError(f"The matrix R of camera_info is no rotation: {self.r.tolist()}; calibrate the camera again.")
+
+    @classmethod
+    def from_info(cls, info: Any) -> CameraModel:
+        """The camera that a ``sensor_msgs/CameraInfo``, of ROS or of a bag, tells of.
+
+        Raises:
+            ConfigError: It is no calibration.
+        """
+        return cls(
+            width=int(info.width),
+            height=int(info.height),
+            k=np.array(info.k, np.float64),
+            d=np.array(info.d, np.float64),
+            model=str(info.distortion_model),
+            r=np.array(info.r, np.float64),
+            p=np.array(info.p, np.float64),
+        )
 
     def rectify_points(self, points: npt.ArrayLike) -> FloatArray:
         """Pixels of the raw image to pixels of the rectified one, where P projects.

@@ -43,7 +43,8 @@ from csl_tracker.camera import CameraModel
 from csl_tracker.errors import ConfigError, CslTrackerError
 from csl_tracker.node.running import run
 from csl_tracker.node.stereo_messages import make_markers, make_measured_cp, make_measured_cp_cov
-from csl_tracker.node.stereo_parameters import CHOICES, LEASE_PERIODS, PARAMETERS
+from csl_tracker.node.stereo_parameters import CHOICES, PARAMETERS
+from csl_tracker.node.timing import heartbeat_s, lease_s
 from csl_tracker.stereo.finder import FinderSettings, FoundInstrument, StereoFinder
 from csl_tracker.stereo.hand_eye import load_hand_eye
 from csl_tracker.stereo.matching import MatchLimits
@@ -126,7 +127,7 @@ class StereoNode(Node):  # type: ignore[misc]  # rclpy brings no types on some d
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._look_after_itself, clock=steady)
         if self._value("expected_rate") > 0:
             # From the thread that does the work: where that hangs, the lease runs out.
-            self.create_timer(1.0 / self._value("expected_rate"), self._assert_liveliness, clock=steady)
+            self.create_timer(heartbeat_s(self._value("expected_rate")), self._assert_liveliness, clock=steady)
         self.get_logger().info(
             f"ready: poses of {', '.join(settings.slots)} at {settings.position_landmark}, from"
             f" {self.resolve_topic_name('left/poses')} and {self.resolve_topic_name('right/poses')}"
@@ -207,10 +208,17 @@ class StereoNode(Node):  # type: ignore[misc]  # rclpy brings no types on some d
             return
         self._infos[side] = message
         try:
-            self._finder.set_camera(side, _camera(message))
+            camera = CameraModel.from_info(message)
+        except CslTrackerError as error:
+            self._finder.forget_camera(side)  # the calibration before holds no more
+            self._calibration = f"{side} camera: {error}"
+            self._warn("calibration", self._calibration)
+            return
+        try:
+            self._finder.set_camera(side, camera)
         except CslTrackerError as error:
             self._calibration = str(error)
-            self._warn("calibration", str(error))
+            self._warn("calibration", self._calibration)
             return
         rig = self._finder.rig
         if rig is None:
@@ -320,19 +328,6 @@ class StereoNode(Node):  # type: ignore[misc]  # rclpy brings no types on some d
             self.get_logger().warning(sentence)
 
 
-def _camera(message: CameraInfo) -> CameraModel:
-    """The calibration that a message tells of."""
-    return CameraModel(
-        width=int(message.width),
-        height=int(message.height),
-        k=np.array(message.k, np.float64).reshape(3, 3),
-        d=np.array(message.d, np.float64),
-        model=str(message.distortion_model),
-        r=np.array(message.r, np.float64).reshape(3, 3),
-        p=np.array(message.p, np.float64).reshape(3, 4),
-    )
-
-
 def _calibration(message: CameraInfo) -> tuple[Any, ...]:
     """What of a message is the calibration."""
     return (
@@ -347,7 +342,7 @@ def _output_qos(expected_rate: float) -> QoSProfile:
     """CRTK's quality, and with a rate a deadline and a lease besides; a subscriber that asks for neither is served too."""
     profile = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE)
     if expected_rate > 0:
-        lease = Duration(seconds=LEASE_PERIODS / expected_rate)
+        lease = Duration(seconds=lease_s(expected_rate))
         profile.deadline = lease
         profile.liveliness = LivelinessPolicy.MANUAL_BY_TOPIC
         profile.liveliness_lease_duration = lease

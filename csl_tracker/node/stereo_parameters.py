@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-LEASE_PERIODS = 2.5
-"""Deadline and lease of the outputs, in periods of ``expected_rate``: 83 ms at 30 Hz."""
+from csl_tracker.node.timing import LEASE_PERIODS
 
 CHOICES = {"pose_frame": ("raw", "rectified"), "output_frame": ("rectified", "camera")}
 """The values that a text may have."""

@@ -132,6 +132,11 @@ class StereoFinder:
         if self.settings.hand_eye is not None:
             self._transforms.append(self.settings.hand_eye)
 
+    def forget_camera(self, side: str) -> None:
+        """Use no camera of that side until a new calibration comes: the last one holds no more."""
+        self._cameras.pop(side, None)
+        self.rig = None
+
     def find(self, left: TrackingResult, right: TrackingResult) -> Findings:
         """Find the instruments of two images of one moment.
 

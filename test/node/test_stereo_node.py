@@ -298,6 +298,30 @@ def test_a_calibration_in_mm_is_refused_in_one_sentence(peer, ros_environment, t
         cameras.until(lambda: cameras.positions, "the right calibration is taken when it comes")
 
 
+def test_a_calibration_that_is_lost_ends_the_positions(cameras):
+    cameras.infos[1] = CameraInfo(width=RIG.right.width, height=RIG.right.height, distortion_model="plumb_bob")
+    cameras.until(lambda: "right camera" in cameras.values().get("message", ""), "no word of it")
+    cameras.peer.spin_for(0.3)
+    cameras.positions.clear()
+    before = int(cameras.values().get("rejected no_calibration", 0))
+    cameras.until(lambda: int(cameras.values().get("rejected no_calibration", 0)) > before, "not counted")
+    assert cameras.positions == []
+    cameras.infos[1] = camera_info(RIG.right, "stereo_right_frame")
+    cameras.until(lambda: cameras.positions, "the next calibration is taken")
+
+
+def test_a_new_calibration_is_taken_though_its_halves_come_one_after_the_other(cameras):
+    """In between they do not fit each other."""
+    good = list(cameras.infos)
+    other = endoscope_rig(baseline=0.006, size=(720, 1200))
+    cameras.infos[0] = camera_info(other.left, FRAME)
+    cameras.until(lambda: "no calibration" in cameras.values().get("message", ""), "the halves do not fit")
+    cameras.infos[1] = camera_info(other.right, "stereo_right_frame")
+    cameras.until(lambda: cameras.values().get("baseline (mm)") == "6.000", "the new calibration is taken")
+    cameras.infos = good
+    cameras.until(lambda: cameras.values().get("baseline (mm)") == "5.000", "and the one before again")
+
+
 def test_a_stopped_node_is_noticed_by_its_lease(peer, ros_environment, tmp_path):
     alive = []
     lease = Duration(seconds=1.0)
