@@ -25,6 +25,9 @@ class Change(Enum):
     ALWAYS = "always"
 
 
+_KINDS: dict[type, str] = {bool: "bool", int: "integer", float: "double", str: "string"}
+
+
 @dataclass(frozen=True)
 class Parameter:
     """One parameter.
@@ -46,7 +49,7 @@ class Parameter:
     @property
     def kind(self) -> str:
         """Type, by ROS's name for it."""
-        return {bool: "bool", int: "integer", float: "double", str: "string"}[type(self.default)]
+        return _KINDS[type(self.default)]
 
     @property
     def range(self) -> str:
@@ -159,7 +162,7 @@ def check(name: str, value: Any) -> None:
         ConfigError: It cannot be.
     """
     parameter = PARAMETERS[name]
-    if type(value) is not type(parameter.default):  # bool is an int to isinstance
+    if _KINDS.get(type(value)) != parameter.kind:
         raise ConfigError(f"{name} is {value!r}, which is no {parameter.kind}; give one, such as {parameter.default!r}.")
     if parameter.choices and value not in parameter.choices:
         raise ConfigError(f"{name} is {value!r}; choose one of {', '.join(parameter.choices)}.")

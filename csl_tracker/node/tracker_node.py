@@ -2,44 +2,66 @@
 
     ros2 run csl_tracker tracker_node --ros-args -r image:=/camera/image_raw -p weights:=model.safetensors
 
-Subscribes ``image`` (best effort, newest frame only). Publishes, with the image's own header:
+A managed node: configuring loads the weights and warms up, activating subscribes and publishes, deactivating ends the worker,
+cleaning up frees network and GPU. With the parameter ``autostart`` it does the first two by itself.
+
+Subscribes ``image`` (newest frame only) and ``camera_info``. Publishes, with the image's own header:
 
 - ``~/poses`` (InstrumentPoseArray), once for each image that was looked at, also when it is empty;
 - ``~/pose`` (InstrumentPose), once for each instrument;
 - ``~/segmentation`` (mono8 label map at the source size), ``~/segmentation/color`` and ``~/overlay`` (rgb8), each made only
-  while someone subscribes.
+  while someone subscribes;
+
+and ``/diagnostics`` once a second. Services: ``~/enable`` and ``~/reset``. docs/node.md tells all of it.
 """
 
 from __future__ import annotations
 
+import gc
 import sys
+import threading
 import time
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import rclpy
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
-from rclpy.node import Node
+import torch
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.clock import Clock, ClockType
+from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter as RosParameter
 from rclpy.publisher import Publisher
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
+from std_srvs.srv import SetBool, Trigger
 
 from csl_tracker.bags import topics
-from csl_tracker.bags.messages import make_pose_array, stamp_ns
+from csl_tracker.bags.messages import NS, make_pose_array, stamp_ns
+from csl_tracker.camera import CameraModel
 from csl_tracker.drawing import colorize, draw_overlay
-from csl_tracker.errors import ConfigError
+from csl_tracker.engines import create_engine
+from csl_tracker.engines.fallback import FallbackEngine
+from csl_tracker.errors import ConfigError, CslTrackerError, ImageError
+from csl_tracker.node import qos
+from csl_tracker.node.diagnostics import FrameStatistics, Situation, WeightsFile, figures, judge, memory_mb, temperature_c
 from csl_tracker.node.image_conversion import UnusableImageError, decode_compressed, fill_image, find_cv_bridge, to_rgb
 from csl_tracker.node.messages import ROS_TYPES
+from csl_tracker.node.optional_outputs import OptionalPublisher, optional_publishers
+from csl_tracker.node.parameters import PARAMETERS, Change, Parameter, Settings, check, refusal
 from csl_tracker.node.running import run
+from csl_tracker.node.timing import RateLimiter, heartbeat_s, lease_s
 from csl_tracker.node.worker import NewestItemWorker
+from csl_tracker.rectification import rectify_result
 from csl_tracker.results import TrackingResult
 from csl_tracker.tracker import Tracker
-from csl_tracker.weights import default_weights
+from csl_tracker.watch import ERROR, OK
+from csl_tracker.weights import default_weights, load_weights
 from csl_tracker_msgs.msg import InstrumentPose, InstrumentPoseArray
 
 Rgb = npt.NDArray[np.uint8]
@@ -49,44 +71,19 @@ ImageMessage = Any
 WARNING_PERIOD_S = 5.0
 """A reason for unusable frames is named at most this often."""
 
+DIAGNOSTICS_PERIOD_S = 1.0
+
 STOP_TIMEOUT_S = 5.0
 """How long the frame at work may take to finish when the node stops."""
 
-IMAGE_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-POSE_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
-PICTURE_QOS = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
-
-# name -> (default, description, range or None)
-PARAMETERS: dict[str, tuple[Any, str, tuple[float, float] | None]] = {
-    "weights": ("", "Path of a .safetensors file of csl_tracker; empty takes the one that comes with the package.", None),
-    "device": ("auto", "auto, cpu, cuda or cuda:N.", None),
-    "engine": ("auto", "auto, torch or openvino.", None),
-    "max_instruments": (2, "Largest number of instruments in view.", (1, 8)),
-    "confidence_threshold": (
-        -1.0,
-        "Confidence from which a landmark counts as visible, 0 to 1; -1 takes the model's own.",
-        (-1.0, 1.0),
-    ),
-    "always_report": (
-        False,
-        "Report max_instruments best guesses in each frame, however unsure: for measuring, not for control.",
-        None,
-    ),
-    "image_transport": ("raw", "raw, or compressed: JPEG or PNG on <image>/compressed.", None),
-    "warm_up_width": (
-        720,
-        "Width of the images to be expected, px: their size is prepared before the first one comes; 0 skips it.",
-        (0, 16384),
-    ),
-    "warm_up_height": (576, "Height of the images to be expected, px.", (0, 16384)),
-}
+_SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
-class TrackerNode(Node):  # type: ignore[misc]  # rclpy brings no types on some distributions
+class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types on some distributions
     """The shell around a :class:`csl_tracker.tracker.Tracker`.
 
-    It is used as a lifecycle node will be: :meth:`configure` loads and may fail, :meth:`activate` starts the flow of
-    images, :meth:`deactivate` ends it.
+    Callbacks of ROS run in the executor's thread and frames in the worker's. The worker reads :attr:`_settings`, which is
+    replaced as a whole, and is told to forget identities by an event.
     """
 
     def __init__(self, **node_arguments: Any) -> None:
@@ -94,90 +91,289 @@ class TrackerNode(Node):  # type: ignore[misc]  # rclpy brings no types on some 
 
         Raises:
             ParameterException: A parameter was given with another type, or out of its range.
+            ConfigError: A parameter is none of its choices.
         """
         super().__init__(topics.TRACKER_NODE, **node_arguments)
         self._tracker: Tracker | None = None
+        self._engine: FallbackEngine | None = None
+        self._weights: WeightsFile | None = None
         self._model = ""
+        self._fault: str = ""
+        """Why the last configuration or activation failed."""
         self._cv_bridge: Any | None = None
         self._worker: NewestItemWorker[ImageMessage] | None = None
-        self._subscription: Subscription | None = None
+        self._subscriptions_of_active: list[Subscription] = []
+        self._publishers_of_configured: list[Publisher] = []
+        self._optional: tuple[OptionalPublisher, ...] = ()
         self._poses: Publisher | None = None
         self._pose: Publisher | None = None
         self._segmentation: Publisher | None = None
         self._segmentation_color: Publisher | None = None
         self._overlay: Publisher | None = None
-        self._unusable: Counter[str] = Counter()
+        self._topic = ""
+        self._image_qos = qos.image_qos("best_effort", 1)
+        self._poses_qos = qos.POSE_QOS
+        self._statistics = FrameStatistics(time.monotonic())
+        self._limiter = RateLimiter()
+        self._camera: CameraModel | None = None
+        self._camera_problem = ""
+        self._camera_seen: Any | None = None
+        self._starting = False
+        self._was_active = False
+        self._enabled = True
+        self._reset_wanted = threading.Event()
+        self._last_stamp_ns = 0
         self._last_warning: dict[str, float] = {}
-        for name, (default, description, limits) in PARAMETERS.items():
-            self.declare_parameter(name, default, _descriptor(description, default, limits))
+        for name, parameter in PARAMETERS.items():
+            self.declare_parameter(name, parameter.default, _descriptor(parameter))
         self._warn_of_unknown_parameters()
+        self._settings = Settings.of({name: self.get_parameter(name).value for name in PARAMETERS})
+        self.add_on_set_parameters_callback(self._refuse_bad_values)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self.create_service(SetBool, "~/enable", self._enable)
+        self.create_service(Trigger, "~/reset", self._reset)
+        # A clock that a bag's or a simulation's time does not stop.
+        self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
-    def configure(self) -> None:
+    # --- transitions
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the weights, choose the engine, warm it up, and make the publishers.
 
-        Raises:
-            CslTrackerError: Weights, engine or device cannot be had, or a parameter is wrong.
+        Returns:
+            SUCCESS leads to inactive; FAILURE, after one sentence in the log, leads to unconfigured.
         """
-        transport = self._value("image_transport")
-        if transport not in ("raw", "compressed"):
-            raise ConfigError(f"image_transport is {transport!r}; choose raw or compressed.")
-        threshold = float(self._value("confidence_threshold"))
-        tracker = Tracker.from_weights(
-            self._value("weights") or default_weights(),
-            device=self._value("device"),
-            engine=self._value("engine"),
-            max_instruments=self._value("max_instruments"),
-            confidence_threshold=None if threshold < 0 else threshold,
-            always_report=self._value("always_report"),
-        )
-        size = (self._value("warm_up_height"), self._value("warm_up_width"))
-        if min(size) > 0:
-            tracker.warm_up(size)
-        self._tracker = tracker
-        self._model = f"{tracker.model.name}@{tracker.model.short_hash}"
-        self._cv_bridge = find_cv_bridge() if transport == "raw" else None
-        self._poses = self.create_publisher(InstrumentPoseArray, "~/poses", POSE_QOS)
-        self._pose = self.create_publisher(InstrumentPose, "~/pose", POSE_QOS)
-        self._segmentation = self.create_publisher(Image, "~/segmentation", PICTURE_QOS)
-        self._segmentation_color = self.create_publisher(Image, "~/segmentation/color", PICTURE_QOS)
-        self._overlay = self.create_publisher(Image, "~/overlay", PICTURE_QOS)
+        return self._attempt(self._configure, self._clean_up)
 
-    def activate(self) -> None:
-        """Start the worker, subscribe, and say in one line what is running."""
-        assert self._tracker is not None, "configure() comes first"
-        self._worker = NewestItemWorker(self._process, self._failed, "tracker")
-        self._worker.start()
-        compressed = self._value("image_transport") == "compressed"
-        # As image_transport does it: the remapped name of the image, with the transport's suffix.
-        topic = self.resolve_topic_name("image") + (topics.COMPRESSED_SUFFIX if compressed else "")
-        self._subscription = self.create_subscription(
-            CompressedImage if compressed else Image, topic, self._worker.submit, IMAGE_QOS
-        )
-        height, width = self._tracker.model.description.preprocessing.input_size
-        self.get_logger().info(
-            f"ready: model {self._model}, device {self._tracker.device}, engine {self._tracker.engine_name},"
-            f" input {width}x{height} px, images from {topic}"
-            + (", converted by cv_bridge" if self._cv_bridge is not None else "")
-        )
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Start the worker, subscribe, and say in one line what is running.
 
-    def deactivate(self) -> None:
-        """End the flow of images, let the frame at work finish, and sum up. May be called at any time."""
-        if self._subscription is not None:
-            self.destroy_subscription(self._subscription)
-            self._subscription = None
-        worker, self._worker = self._worker, None
-        if worker is None:
+        Returns:
+            SUCCESS leads to active, FAILURE to inactive.
+        """
+        return self._attempt(self._activate, self._deactivate)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """End the flow of images and let the frame at work finish; leads to inactive."""
+        self._deactivate()
+        return _SUCCESS
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free network, engine and publishers; leads to unconfigured."""
+        self._clean_up()
+        return _SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Do all of it, from any state; leads to finalized."""
+        self._deactivate()
+        self._clean_up()
+        return _SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Tidy up after a transition that went wrong in a way nobody thought of; leads to unconfigured."""
+        self._deactivate()
+        self._clean_up()
+        return _SUCCESS
+
+    def start(self) -> None:
+        """Configure and activate, as ``autostart`` has it.
+
+        Raises:
+            ConfigError: One of the two has failed, and why.
+        """
+        self._starting = True
+        for trigger in (self.trigger_configure, self.trigger_activate):
+            if trigger() != _SUCCESS:
+                raise ConfigError(self._fault or "The node could not be started; the log above tells why.")
+        self._starting = False
+
+    def close(self) -> None:
+        """End the flow of images and sum up. May be called at any time, also when ROS is shut down already."""
+        self._deactivate()
+        if not self._was_active:
             return
-        worker.stop(STOP_TIMEOUT_S)
-        unusable = ", ".join(f"{count} {reason}" for reason, count in sorted(self._unusable.items()))
+        total = self._statistics.sums(time.monotonic()).total
+        unusable = ", ".join(
+            f"{count} {name.removeprefix('unusable: ')}" for name, count in sorted(total.items()) if name.startswith("unusable")
+        )
+        skipped = f", {total['skipped']} skipped" if total["skipped"] else ""
+        processed = total["tracked"] + sum(count for name, count in total.items() if name.startswith("unusable"))
+        dropped = total["received"] - total["skipped"] - processed  # the one that waited when the worker ended, too
         print(
-            f"{topics.TRACKER_NODE}: {worker.received} frames received, {worker.processed} processed,"
-            f" {worker.dropped} dropped for a newer one" + (f", unusable: {unusable}" if unusable else ""),
+            f"{topics.TRACKER_NODE}: {total['received']} frames received, {processed} processed,"
+            f" {dropped} dropped for a newer one{skipped}" + (f", unusable: {unusable}" if unusable else ""),
             file=sys.stderr,  # after a signal /rosout is gone already
         )
 
-    def _value(self, name: str) -> Any:
-        return self.get_parameter(name).value
+    def _attempt(self, work: Any, undo: Any) -> TransitionCallbackReturn:
+        """Do the work of a transition; undo it and say why when it cannot be done."""
+        try:
+            work()
+        except CslTrackerError as error:
+            self._fault = str(error)
+        except Exception as error:  # rclpy swallows it, so that nobody would ever know
+            self._fault = f"{type(error).__name__}: {error}"
+        else:
+            self._fault = ""
+            return _SUCCESS
+        if not self._starting:  # else it is said by who called start()
+            self.get_logger().error(self._fault)
+        undo()
+        return _FAILURE
+
+    def _configure(self) -> None:
+        settings = self._settings
+        path = settings.weights or str(default_weights())
+        weights = WeightsFile.of(path)
+        model = load_weights(path)
+        engine = FallbackEngine(
+            create_engine(model, settings.device, settings.engine), lambda: create_engine(model, "cpu", "auto")
+        )
+        tracker = Tracker(model, engine, settings.max_instruments, settings.threshold, settings.always_report)
+        size = (settings.warm_up_height, settings.warm_up_width)
+        if min(size) > 0:
+            tracker.warm_up(size)
+        self._cv_bridge = find_cv_bridge() if settings.image_transport == "raw" else None
+        self._tracker, self._engine, self._weights = tracker, engine, weights
+        self._model = f"{model.name}@{model.short_hash}"
+        self._poses_qos = qos.poses_qos(settings.expected_rate)
+        self._poses = self._publisher(InstrumentPoseArray, "~/poses", self._poses_qos)
+        self._pose = self._publisher(InstrumentPose, "~/pose", qos.POSE_QOS)
+        self._segmentation = self._publisher(Image, "~/segmentation", qos.PICTURE_QOS)
+        self._segmentation_color = self._publisher(Image, "~/segmentation/color", qos.PICTURE_QOS)
+        self._overlay = self._publisher(Image, "~/overlay", qos.PICTURE_QOS)
+        self._optional = optional_publishers(self, model.instruments)
+        self._publishers_of_configured += [optional.publisher for optional in self._optional]
+
+    def _publisher(self, kind: Any, name: str, profile: QoSProfile) -> Publisher:
+        topic = self.resolve_topic_name(name)
+
+        def unfit(event: Any) -> None:
+            self._log_once_in_a_while(topic, " ".join(qos.explain_listener(self, topic, profile)))
+
+        publisher = self.create_publisher(kind, name, profile, event_callbacks=PublisherEventCallbacks(incompatible_qos=unfit))
+        self._publishers_of_configured.append(publisher)
+        return publisher
+
+    def _clean_up(self) -> None:
+        publishers, self._publishers_of_configured = self._publishers_of_configured, []
+        for publisher in publishers:
+            self.destroy_publisher(publisher)
+        self._poses = self._pose = self._segmentation = self._segmentation_color = self._overlay = None
+        self._optional = ()
+        self._tracker = self._engine = self._weights = self._cv_bridge = None
+        self._model = ""
+        gc.collect()  # a compiled network holds on to itself
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _activate(self) -> None:
+        assert self._tracker is not None
+        assert self._engine is not None
+        if self._worker is not None:
+            if not self._worker.stop(0.0):
+                raise ConfigError(
+                    "The frame that was at work when the node was deactivated is still there; restart the process."
+                )
+            self._worker = None
+        settings = self._settings
+        self._statistics = FrameStatistics(time.monotonic())
+        self._limiter = RateLimiter()
+        self._enabled = True
+        self._last_stamp_ns = 0
+        self._camera, self._camera_problem, self._camera_seen = None, "", None
+        self._tracker.reset()
+        leased = settings.expected_rate > 0
+        self._worker = NewestItemWorker(
+            self._process,
+            self._failed,
+            "tracker",
+            heartbeat=self._poses.assert_liveliness if leased and self._poses is not None else None,
+            heartbeat_s=heartbeat_s(settings.expected_rate) if leased else 1.0,
+        )
+        self._worker.start()
+        self._was_active = True
+        compressed = settings.image_transport == "compressed"
+        # As image_transport does it: the remapped name of the image, with the transport's suffix.
+        self._topic = self.resolve_topic_name("image") + (topics.COMPRESSED_SUFFIX if compressed else "")
+        self._image_qos = qos.image_qos(settings.image_reliability, settings.image_depth)
+        self._subscriptions_of_active = [
+            self.create_subscription(CameraInfo, self._camera_info_topic(), self._take_camera_info, qos.CAMERA_INFO_QOS),
+            self.create_subscription(
+                CompressedImage if compressed else Image,
+                self._topic,
+                self._take_image,
+                self._image_qos,
+                event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._camera_does_not_fit),
+            ),
+        ]
+        height, width = self._tracker.model.description.preprocessing.input_size
+        self.get_logger().info(
+            f"ready: model {self._model}, device {self._engine.device}, engine {self._engine.name},"
+            f" input {width}x{height} px, images from {self._topic}"
+            + (", converted by cv_bridge" if self._cv_bridge is not None else "")
+        )
+
+    def _deactivate(self) -> None:
+        subscriptions, self._subscriptions_of_active = self._subscriptions_of_active, []
+        for subscription in subscriptions:
+            self.destroy_subscription(subscription)
+        if self._worker is not None and self._worker.stop(STOP_TIMEOUT_S):
+            self._worker = None
+
+    def _camera_info_topic(self) -> str:
+        """``camera_info`` where it was remapped, else the sibling of the images."""
+        resolved = str(self.resolve_topic_name("camera_info"))
+        if resolved != f"{self.get_namespace().rstrip('/')}/camera_info":
+            return resolved
+        return str(self.resolve_topic_name("image")).rpartition("/")[0] + "/camera_info"
+
+    # --- parameters and services
+
+    def set_parameters_atomically(self, parameter_list: list[RosParameter]) -> SetParametersResult:
+        """Set parameters, or refuse what cannot be changed now; rclpy's own refusals do not say what to do."""
+        for parameter in parameter_list:
+            if parameter.name in PARAMETERS and self.has_parameter(parameter.name):
+                reason = refusal(parameter.name, self._state_name())
+                if reason is not None:
+                    return SetParametersResult(successful=False, reason=reason)
+        result: SetParametersResult = super().set_parameters_atomically(parameter_list)
+        if result.successful:
+            self._settings = Settings.of({name: self.get_parameter(name).value for name in PARAMETERS})
+        return result
+
+    def _refuse_bad_values(self, parameters: list[RosParameter]) -> SetParametersResult:
+        for parameter in parameters:
+            if parameter.name not in PARAMETERS:
+                continue
+            try:
+                check(parameter.name, parameter.value)
+            except ConfigError as error:
+                return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def _state_name(self) -> str:
+        return str(self._state_machine.current_state[1])
+
+    def _enable(self, request: Any, response: Any) -> Any:
+        state = self._state_name()
+        if state != "active":
+            response.success, response.message = False, f"The node is {state}; activate it first."
+            return response
+        self._enabled = bool(request.data)
+        response.success = True
+        response.message = "Images are tracked." if self._enabled else "Images are ignored until ~/enable is called with true."
+        return response
+
+    def _reset(self, request: Any, response: Any) -> Any:
+        state = self._state_name()
+        response.success = state == "active"
+        if response.success:
+            self._reset_wanted.set()
+            response.message = "Identities are forgotten from the next image on."
+        else:
+            response.message = f"The node is {state} and has no identities."
+        return response
 
     def _warn_of_unknown_parameters(self) -> None:
         """Name what was misspelt: ROS ignores it, and the node would run with other weights than were meant."""
@@ -188,9 +384,44 @@ class TrackerNode(Node):  # type: ignore[misc]  # rclpy brings no types on some 
                 f"Unknown parameters are ignored: {', '.join(unknown)}; known are {', '.join(PARAMETERS)}."
             )
 
+    # --- images
+
+    def _take_image(self, message: ImageMessage) -> None:
+        now, worker = time.monotonic(), self._worker
+        if worker is None:
+            return
+        self._statistics.receive(now)
+        if not self._enabled or not self._limiter.admit(now, self._settings.rate_limit):
+            self._statistics.skip(now)
+        elif worker.submit(message):
+            self._statistics.drop(now)
+
+    def _take_camera_info(self, message: Any) -> None:
+        calibration = (message.width, message.height, *message.k, *message.d, message.distortion_model, *message.r, *message.p)
+        if repr(calibration) == repr(self._camera_seen):  # NaN is equal to itself here
+            return
+        self._camera_seen = calibration
+        try:
+            self._camera = CameraModel(
+                int(message.width),
+                int(message.height),
+                np.array(message.k, np.float64),
+                np.array(message.d, np.float64),
+                str(message.distortion_model),
+                np.array(message.r, np.float64),
+                np.array(message.p, np.float64),
+            )
+            self._camera_problem = ""
+        except ConfigError as error:
+            self._camera, self._camera_problem = None, str(error)
+
+    def _camera_does_not_fit(self, event: Any) -> None:
+        self._log_once_in_a_while(self._topic, " ".join(qos.explain_camera(self, self._topic, self._image_qos)))
+
     def _process(self, message: ImageMessage) -> None:
         """Track one frame and publish what was found; runs in the worker's thread."""
-        assert self._tracker is not None
+        tracker, settings = self._tracker, self._settings
+        assert tracker is not None
         assert self._segmentation is not None
         assert self._segmentation_color is not None
         assert self._overlay is not None
@@ -198,14 +429,46 @@ class TrackerNode(Node):  # type: ignore[misc]  # rclpy brings no types on some 
             image = decode_compressed(message.data, message.format)
         else:
             image = to_rgb(message, self._cv_bridge)
-        wanted = [p for p in (self._segmentation, self._segmentation_color, self._overlay) if p.get_subscription_count() > 0]
+        pictures = [self._segmentation, self._segmentation_color, *([self._overlay] if settings.overlay else [])]
+        wanted = [publisher for publisher in pictures if publisher.get_subscription_count() > 0]
         stamp = stamp_ns(message.header.stamp)
-        result = self._tracker.track(image, stamp * 1e-9 if stamp else None, segmentation=bool(wanted))
-        self._publish_poses(message.header, result)
+        self._prepare(tracker, settings, stamp)
+        result = tracker.track(image, stamp * 1e-9 if stamp else None, segmentation=bool(wanted))
+        self._publish_poses(message.header, self._in_pose_frame(result, tracker, settings))
+        latency = (self.get_clock().now().nanoseconds - stamp) / NS if stamp else None
+        self._statistics.track(time.monotonic(), result.processing_time_s, latency)
         for publisher in wanted:
             if result.label_map is None and publisher is not self._overlay:
                 continue  # a network that only localises
             publisher.publish(fill_image(Image(header=message.header), self._picture(publisher, image, result)))
+
+    def _prepare(self, tracker: Tracker, settings: Settings, stamp: int) -> None:
+        """Bring the tracker up to date before a frame: its limits, its identities, and time that went back."""
+        threshold = tracker.model.description.confidence_threshold if settings.threshold is None else settings.threshold
+        if (tracker.max_instruments, tracker.confidence_threshold) != (settings.max_instruments, threshold):
+            tracker.adjust(settings.max_instruments, settings.threshold)
+        backwards = 0 < stamp < self._last_stamp_ns
+        if backwards:
+            seconds = (self._last_stamp_ns - stamp) / NS
+            self._log_once_in_a_while(
+                "time", f"The images' time went back by {seconds:.3f} s; identities begin anew.", info=True
+            )
+        self._last_stamp_ns = stamp
+        if self._reset_wanted.is_set() or backwards:
+            self._reset_wanted.clear()
+            tracker.reset()
+
+    def _in_pose_frame(self, result: TrackingResult, tracker: Tracker, settings: Settings) -> TrackingResult:
+        if settings.pose_frame == "raw":
+            return result
+        camera = self._camera
+        if camera is None:
+            problem = self._camera_problem or f"No camera_info has come on {self._camera_info_topic()}."
+            raise UnusableImageError("camera_info", f"{problem} Poses in rectified pixels need it; or set pose_frame to raw.")
+        try:
+            return rectify_result(result, camera, tracker.model.instruments.shaft_axis)
+        except ImageError as error:
+            raise UnusableImageError("camera_info", str(error)) from error
 
     def _publish_poses(self, header: Header, result: TrackingResult) -> None:
         assert self._poses is not None
@@ -214,6 +477,8 @@ class TrackerNode(Node):  # type: ignore[misc]  # rclpy brings no types on some 
         self._poses.publish(array)
         for pose in array.poses:
             self._pose.publish(pose)
+        for optional in self._optional:
+            optional.publish(array)
 
     def _picture(self, publisher: Publisher, image: Rgb, result: TrackingResult) -> Rgb:
         assert self._tracker is not None
@@ -225,34 +490,96 @@ class TrackerNode(Node):  # type: ignore[misc]  # rclpy brings no types on some 
 
     def _failed(self, message: ImageMessage, error: Exception) -> None:
         """Count a frame by why it could not be used, and name it now and then; runs in the worker's thread."""
-        if not self.context.ok():
+        if not self.context.ok() or self._tracker is None:
             return  # publishing failed because the node is shutting down
         reason = error.reason if isinstance(error, UnusableImageError) else type(error).__name__
-        self._unusable[reason] += 1
+        count = self._statistics.fail(time.monotonic(), reason)
+        self._log_once_in_a_while(f"frame: {reason}", f"Frame not used ({reason}, number {count} of this kind): {error}")
+
+    def _log_once_in_a_while(self, key: str, text: str, info: bool = False) -> None:
         now = time.monotonic()
-        if now - self._last_warning.get(reason, -WARNING_PERIOD_S) < WARNING_PERIOD_S:
+        if not text or now - self._last_warning.get(key, -WARNING_PERIOD_S) < WARNING_PERIOD_S:
             return
-        self._last_warning[reason] = now
-        self.get_logger().warning(f"Frame not used ({reason}, number {self._unusable[reason]} of this kind): {error}")
+        self._last_warning[key] = now
+        if info:
+            self.get_logger().info(text)
+        else:
+            self.get_logger().warning(text)
+
+    # --- diagnostics
+
+    def _publish_diagnostics(self) -> None:
+        level, message, values = self._diagnose()
+        status = DiagnosticStatus(
+            level=bytes([level]),
+            name=f"{self.get_fully_qualified_name()}: tracking",
+            message=message,
+            hardware_id=self._topic,
+            values=[KeyValue(key=key, value=value) for key, value in values.items()],
+        )
+        array = DiagnosticArray(status=[status])
+        array.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(array)
+
+    def _diagnose(self) -> tuple[int, str, dict[str, str]]:
+        state, sums = self._state_name(), self._statistics.sums(time.monotonic())
+        values = {"state": state, **figures(sums), **self._equipment()}
+        if state != "active":
+            return (ERROR, self._fault, values) if self._fault else (OK, f"The node is {state}.", values)
+        settings, worker = self._settings, self._worker
+        notes = [
+            self._engine.fault if self._engine is not None else "",
+            self._weights.change() if self._weights is not None else "",
+            *qos.explain_camera(self, self._topic, self._image_qos),
+        ]
+        situation = Situation(
+            topic=self._topic,
+            stale_after_s=settings.stale_after,
+            busy_s=0.0 if worker is None else worker.busy_s(),
+            lease_s=lease_s(settings.expected_rate) if settings.expected_rate > 0 else None,
+            enabled=self._enabled,
+            notes=[note for note in notes if note],
+        )
+        return (*judge(sums, situation), values)
+
+    def _equipment(self) -> dict[str, str]:
+        """Model, device and memory."""
+        if self._tracker is None or self._engine is None:
+            return {}
+        values = {"model": self._model, "weights sha256": self._tracker.model.sha256, "engine": self._engine.name}
+        device = values["device"] = self._engine.device
+        memory, temperature = memory_mb(), temperature_c()
+        values["memory"] = "not known" if memory is None else f"{memory:.0f} MB"
+        if device.startswith("cuda") and torch.cuda.is_available():
+            values["device"] = f"{device} ({torch.cuda.get_device_name(device)})"
+            values["device memory"] = f"{torch.cuda.memory_reserved(device) / 1e6:.0f} MB"
+        values["temperature"] = "not known" if temperature is None else f"{temperature:.0f} C"
+        return values
 
 
-def _descriptor(description: str, default: Any, limits: tuple[float, float] | None) -> ParameterDescriptor:
-    descriptor = ParameterDescriptor(description=description, read_only=True)
-    if limits is not None and isinstance(default, int):
-        descriptor.integer_range = [IntegerRange(from_value=int(limits[0]), to_value=int(limits[1]), step=1)]
-    elif limits is not None:
-        descriptor.floating_point_range = [FloatingPointRange(from_value=limits[0], to_value=limits[1])]
+def _descriptor(parameter: Parameter) -> ParameterDescriptor:
+    constraints = f"one of {parameter.range}" if parameter.choices else ""
+    descriptor = ParameterDescriptor(
+        description=f"{parameter.description} May be changed: {parameter.change.value}.",
+        additional_constraints=constraints,
+        read_only=parameter.change is Change.START,
+    )
+    if parameter.limits is not None and parameter.kind == "integer":
+        low, high = (int(limit) for limit in parameter.limits)
+        descriptor.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
+    elif parameter.limits is not None:
+        descriptor.floating_point_range = [FloatingPointRange(from_value=parameter.limits[0], to_value=parameter.limits[1])]
     return descriptor
 
 
 def _work() -> None:
     node = TrackerNode()
     try:
-        node.configure()
-        node.activate()
+        if node._settings.autostart:
+            node.start()
         rclpy.spin(node)
     finally:
-        node.deactivate()
+        node.close()
         node.destroy_node()
 
 

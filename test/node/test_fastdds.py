@@ -87,8 +87,7 @@ def test_the_segment_really_grows(profile: bool) -> None:
 
 
 def test_the_file_of_parameters_holds_the_defaults_of_the_node() -> None:
-    pytest.importorskip("rclpy")
-    from csl_tracker.node.tracker_node import PARAMETERS
+    from csl_tracker.node.parameters import PARAMETERS
 
     given = yaml.safe_load((ROOT / "config" / "tracker.yaml").read_text())["/**"]["ros__parameters"]
-    assert given == {name: default for name, (default, _, _) in PARAMETERS.items()}
+    assert given == {name: parameter.default for name, parameter in PARAMETERS.items()}

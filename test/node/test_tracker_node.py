@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("rclpy")
 pytest.importorskip("csl_tracker_msgs")
 
+from rclpy.lifecycle import TransitionCallbackReturn
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
@@ -304,7 +305,7 @@ def test_the_segmentation_is_made_only_while_someone_subscribes(peer, tiny_weigh
     )
     peer.executor.add_node(node)
     try:
-        node.configure()
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
         asked = []
         track = node._tracker.track
         node._tracker.track = lambda *args, **kwargs: (asked.append(kwargs["segmentation"]), track(*args, **kwargs))[1]
@@ -318,5 +319,5 @@ def test_the_segmentation_is_made_only_while_someone_subscribes(peer, tiny_weigh
         assert [mask.header.stamp.nanosec for mask in masks] == [2]
     finally:
         peer.executor.remove_node(node)
-        node.deactivate()
+        node.close()
         node.destroy_node()

@@ -1,0 +1,263 @@
+"""What the tracker says of itself: counts and times of frames, and a verdict on them. This module imports no ROS.
+
+:class:`FrameStatistics` is told of every frame, :func:`judge` makes a verdict of its sums and of what else is known. The limits
+are those of :class:`Limits`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from csl_tracker.watch import ERROR, OK, PLAUSIBLE_LATENCY_S, WARN, Spread
+
+WINDOW_S = 5.0
+"""Rates, shares and latencies are those of the last seconds."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """From where on a figure is a warning or an error.
+
+    Attributes:
+        dropped_share: WARN above this share of dropped frames.
+        stuck_s: ERROR when a frame has been at work for longer, s.
+    """
+
+    dropped_share: float = 0.1
+    stuck_s: float = 2.0
+
+
+@dataclass(frozen=True)
+class FrameSums:
+    """Sums over the window, but for those that say otherwise.
+
+    Attributes:
+        input_hz: Images received per second.
+        output_hz: Pose arrays published per second.
+        received: Images received.
+        dropped: Images that gave way to a newer one.
+        skipped: Images that the rate limit left out, or that came while tracking was disabled.
+        unusable: Images that could not be used, by reason.
+        processing: From the image in memory to its poses.
+        latency: From the image's stamp to the publication of its poses; None where the clocks do not allow it.
+        total: Counts since the node was activated: ``received``, ``tracked``, ``dropped``, ``skipped``, ``unusable: REASON``.
+        silence_s: Since the last image, s; None before the first.
+    """
+
+    input_hz: float = 0.0
+    output_hz: float = 0.0
+    received: int = 0
+    dropped: int = 0
+    skipped: int = 0
+    unusable: Counter[str] = field(default_factory=Counter)
+    processing: Spread | None = None
+    latency: Spread | None = None
+    total: Counter[str] = field(default_factory=Counter)
+    silence_s: float | None = None
+
+
+class FrameStatistics:
+    """Counts frames; told from several threads, each moment on a clock that only goes forward, s."""
+
+    def __init__(self, now_s: float) -> None:
+        self._lock = threading.Lock()
+        self._began_s = now_s
+        self._last_s: float | None = None
+        self._total: Counter[str] = Counter()
+        self._events: deque[tuple[float, str, str]] = deque()
+        self._tracked: deque[tuple[float, float, float | None]] = deque()
+
+    def receive(self, now_s: float) -> None:
+        """An image came."""
+        with self._lock:
+            self._last_s = now_s
+            self._count(now_s, "received")
+
+    def drop(self, now_s: float) -> None:
+        """An image gave way to a newer one."""
+        with self._lock:
+            self._count(now_s, "dropped")
+
+    def skip(self, now_s: float) -> None:
+        """An image was left out on purpose."""
+        with self._lock:
+            self._count(now_s, "skipped")
+
+    def fail(self, now_s: float, reason: str) -> int:
+        """An image could not be used.
+
+        Returns:
+            How many of this kind there have been.
+        """
+        with self._lock:
+            self._count(now_s, "unusable", reason)
+            return self._total[f"unusable: {reason}"]
+
+    def track(self, now_s: float, processing_s: float, latency_s: float | None) -> None:
+        """Poses were published.
+
+        Args:
+            now_s: When.
+            processing_s: From the image in memory to the poses.
+            latency_s: From the image's stamp to now; None without a stamp. An implausible one is that of another clock.
+        """
+        plausible = latency_s is not None and 0 <= latency_s < PLAUSIBLE_LATENCY_S
+        with self._lock:
+            self._total["tracked"] += 1
+            self._tracked.append((now_s, processing_s, latency_s if plausible else None))
+            self._forget(now_s)
+
+    def sums(self, now_s: float) -> FrameSums:
+        """Sum up the window that ends now."""
+        with self._lock:
+            self._forget(now_s)
+            kinds = Counter(kind for _, kind, _ in self._events)
+            unusable = Counter(reason for _, kind, reason in self._events if kind == "unusable")
+            tracked = list(self._tracked)
+            total, last = self._total.copy(), self._last_s
+        window = min(WINDOW_S, max(now_s - self._began_s, 1.0))
+        latencies = [latency for _, _, latency in tracked if latency is not None]
+        return FrameSums(
+            input_hz=kinds["received"] / window,
+            output_hz=len(tracked) / window,
+            received=kinds["received"],
+            dropped=kinds["dropped"],
+            skipped=kinds["skipped"],
+            unusable=unusable,
+            processing=Spread.of([processing for _, processing, _ in tracked]),
+            latency=Spread.of(latencies) if len(latencies) == len(tracked) else None,
+            total=total,
+            silence_s=None if last is None else now_s - last,
+        )
+
+    def _count(self, now_s: float, kind: str, reason: str = "") -> None:
+        self._total[f"{kind}: {reason}" if reason else kind] += 1
+        self._events.append((now_s, kind, reason))
+        self._forget(now_s)
+
+    def _forget(self, now_s: float) -> None:
+        for events in (self._events, self._tracked):
+            while events and events[0][0] < now_s - WINDOW_S:
+                events.popleft()
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What is known of an active node besides its frames.
+
+    Attributes:
+        topic: Where its images come from.
+        stale_after_s: Input counts as stale after so long without an image, s.
+        busy_s: How long the frame at work has been there, s.
+        lease_s: Liveliness lease of the poses, s; None without one.
+        enabled: Not switched off by ``~/enable``.
+        notes: Full sentences on what is not as it should be, though frames are tracked.
+    """
+
+    topic: str
+    stale_after_s: float = 1.0
+    busy_s: float = 0.0
+    lease_s: float | None = None
+    enabled: bool = True
+    notes: Sequence[str] = ()
+
+
+def judge(sums: FrameSums, situation: Situation, limits: Limits | None = None) -> tuple[int, str]:
+    """The level of the worst that was found, and a sentence for each finding, errors first."""
+    limits = Limits() if limits is None else limits
+    found: list[tuple[int, str]] = []
+    if situation.busy_s > limits.stuck_s:
+        found.append((ERROR, f"The tracker is stuck: a frame has been at work for {situation.busy_s:.1f} s."))
+    if sums.silence_s is None:
+        found.append((WARN, f"No image has come yet on {situation.topic}."))
+    elif sums.silence_s > situation.stale_after_s:
+        found.append((ERROR, f"The camera has stopped: no image on {situation.topic} for {sums.silence_s:.1f} s."))
+    if sums.unusable:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(sums.unusable.items()))
+        found.append((ERROR if sums.processing is None else WARN, f"Unusable images in the last {WINDOW_S:g} s: {reasons}."))
+    found += [(WARN, note) for note in situation.notes]
+    if situation.lease_s is not None and sums.processing is not None and sums.processing.p95 > situation.lease_s * 1e3:
+        found.append(
+            (
+                WARN,
+                f"Tracking takes {sums.processing.p95:.0f} ms, longer than the lease of {situation.lease_s * 1e3:.0f} ms:"
+                " lower expected_rate, or use a faster device.",
+            )
+        )
+    if sums.received and sums.dropped > limits.dropped_share * sums.received:
+        share = 100 * sums.dropped / sums.received
+        found.append((WARN, f"{share:.0f} % of the images are dropped: they come faster than they are tracked."))
+    if not found:
+        return (OK, f"Tracking at {sums.output_hz:.1f} Hz.") if situation.enabled else (OK, "Disabled by ~/enable.")
+    found.sort(key=lambda item: -item[0])
+    return found[0][0], " ".join(text for _, text in found)
+
+
+def figures(sums: FrameSums) -> dict[str, str]:
+    """The sums as key and value, in the order to show them."""
+    nothing = "not applicable"
+    counts = {name: str(sums.total[name]) for name in ("received", "tracked", "dropped", "skipped")}
+    unusable = {name: str(count) for name, count in sorted(sums.total.items()) if name.startswith("unusable")}
+    return {
+        "input rate": f"{sums.input_hz:.1f} Hz",
+        "output rate": f"{sums.output_hz:.1f} Hz",
+        **counts,
+        **unusable,
+        "processing": nothing if sums.processing is None else str(sums.processing),
+        "stamp to publication": nothing if sums.latency is None else str(sums.latency),
+        "last image": "none yet" if sums.silence_s is None else f"{sums.silence_s:.2f} s ago",
+    }
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A weights file as it was when it was loaded, to see whether it has changed since."""
+
+    path: Path
+    identity: tuple[int, int, int] | None
+
+    @classmethod
+    def of(cls, path: Path | str) -> WeightsFile:
+        """Look at a file."""
+        return cls(Path(path), _identity(Path(path)))
+
+    def change(self) -> str:
+        """A sentence when the file is not the one that was loaded; empty when it is."""
+        now = _identity(self.path)
+        if now == self.identity:
+            return ""
+        what = "is gone" if now is None else "was replaced"
+        return f"The weights file {self.path} {what} since it was loaded; the loaded model runs on until cleanup and configure."
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def memory_mb() -> float | None:
+    """Memory of this process that is in RAM, MB; None where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def temperature_c() -> float | None:
+    """The hottest of the machine's thermal zones, degrees Celsius; None where the system does not tell."""
+    found = []
+    for zone in Path("/sys/class/thermal").glob("thermal_zone*/temp"):
+        try:
+            found.append(int(zone.read_text()) / 1000)
+        except (OSError, ValueError):
+            continue
+    return max(found, default=None)
