@@ -34,6 +34,9 @@ OK, WARN, ERROR, STALE = range(4)
 INPUT_RATE, RECEIVED, DROPPED, UNUSABLE = "input rate", "received", "dropped", "unusable"
 """Names of figures on ``/diagnostics``; that of unusable images goes on with the reason."""
 
+_NONE = f"no poses in the last {WINDOW_S:g} s"
+_SHOWN_ABOVE = (INPUT_RATE, RECEIVED, DROPPED, UNUSABLE, "state", "model")
+
 _LEVELS = {OK: "OK", WARN: "WARN", ERROR: "ERROR", STALE: "STALE"}
 _COLORS = {OK: "32", WARN: "33", ERROR: "31", STALE: "35"}
 
@@ -204,7 +207,7 @@ def screen(view: View, width: int = 100, color: bool = False) -> list[str]:
         ("images", _images(view)),
         ("poses", _poses(view)),
         ("latency", _latency(view)),
-        ("processing", str(view.processing) if view.processing else "no poses yet"),
+        ("processing", str(view.processing) if view.processing else _NONE),
     ]
     lines = [_cut(f"{name:>11}  {text}", width) for name, text in rows]
     for problem in view.problems:
@@ -221,9 +224,9 @@ def screen(view: View, width: int = 100, color: bool = False) -> list[str]:
         said = f"{f'said {view.diagnosis_age_s:.0f} s ago' if old else 'says':>11}"
         level = STALE if old else view.diagnosis.level
         name = _LEVELS.get(level, "?")
-        said = _cut(f"{said}  {name} {view.diagnosis.message}", width)
-        lines += ["", said.replace(name, paint(name, _COLORS.get(level, "0")), 1)]
-        values = ", ".join(f"{name} {value}" for name, value in view.diagnosis.values.items())
+        first, *rest = _wrap(_printable(f"{said}  {name} {view.diagnosis.message}"), width, 13)
+        lines += ["", first.replace(name, paint(name, _COLORS.get(level, "0")), 1), *rest]
+        values = ", ".join(f"{key} {value}" for key, value in view.diagnosis.values.items() if not key.startswith(_SHOWN_ABOVE))
         lines += _wrap(" " * 13 + _printable(values), width, 13) if values else []
     return lines
 
@@ -264,7 +267,7 @@ def _latency(view: View) -> str:
     if view.latency is not None:
         return f"{view.latency}, from the image's stamp to here"
     if view.processing is None:
-        return "no poses yet"
+        return _NONE
     return "not applicable: the images' stamps are not of this machine's clock"
 
 

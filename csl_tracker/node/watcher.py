@@ -12,20 +12,14 @@ from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import GetState
 from rclpy.exceptions import NameValidationException
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.qos import (
-    DurabilityPolicy,
-    LivelinessPolicy,
-    QoSCompatibility,
-    QoSProfile,
-    ReliabilityPolicy,
-    qos_check_compatible,
-)
+from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
 from rclpy.signals import SignalHandlerOptions
 from rclpy.validate_full_topic_name import validate_full_topic_name
 
 from csl_tracker.bags import topics
 from csl_tracker.bags.messages import NS, read_pose_array, stamp_ns
 from csl_tracker.errors import ConfigError
+from csl_tracker.node.qos import describe
 from csl_tracker.watch import STALE_S, Diagnosis, View, Watch
 from csl_tracker_msgs.msg import InstrumentPoseArray
 
@@ -157,7 +151,10 @@ class Watcher:
         named = {_join(space, name) for name, space in self._node.get_node_names_and_namespaces()}
         if self.watch.node in named:
             state = f" ({self.watch.state})" if self.watch.state else ""
-            return f"The node {self.watch.node} is there{state}, but has no {self.poses_topic}: configure and activate it."
+            return (
+                f"The node {self.watch.node} is there{state}, but has no {self.poses_topic} yet: it is being configured, or"
+                f" waits for 'ros2 lifecycle set {self.watch.node} configure'."
+            )
         others = sorted(
             topic.rpartition("/")[0]
             for topic, types in self._node.get_topic_names_and_types()
@@ -188,8 +185,8 @@ class Watcher:
                     verdict, _ = qos_check_compatible(publisher.qos_profile, subscriber.qos_profile)
                     if verdict == QoSCompatibility.ERROR:
                         found.append(
-                            f"The QoS of {topic} does not fit: {_full(publisher)} offers {_describe(publisher.qos_profile)},"
-                            f" {self.watch.node} asks for {_describe(subscriber.qos_profile)}; change one of the two."
+                            f"The QoS of {topic} does not fit: {_full(publisher)} offers {describe(publisher.qos_profile)},"
+                            f" {self.watch.node} asks for {describe(subscriber.qos_profile)}; change one of the two."
                         )
         return found
 
@@ -223,16 +220,3 @@ def _join(space: str, name: str) -> str:
 
 def _full(endpoint: Any) -> str:
     return _join(endpoint.node_namespace, endpoint.node_name)
-
-
-def _describe(qos: QoSProfile) -> str:
-    """The policies that can keep two ends apart, where they are not the defaults that fit all."""
-    parts = ["reliable" if qos.reliability == ReliabilityPolicy.RELIABLE else "best effort"]
-    if qos.durability == DurabilityPolicy.TRANSIENT_LOCAL:
-        parts.append("transient local")
-    if qos.liveliness == LivelinessPolicy.MANUAL_BY_TOPIC:
-        parts.append("liveliness by topic")
-    seconds = qos.deadline.nanoseconds / NS
-    if 0 < seconds < 1e6:
-        parts.append(f"a deadline of {seconds:g} s")
-    return ", ".join(parts)

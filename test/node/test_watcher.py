@@ -107,7 +107,9 @@ def test_a_managed_node_that_is_not_active_is_named(peer, patient):
     peer.executor.add_node(node)
     try:
         with Watcher("tracker_node") as watcher:
-            wait_for_problem(peer, watcher, "The node /tracker_node is there (unconfigured), but has no /tracker_node/poses")
+            wait_for_problem(
+                peer, watcher, "The node /tracker_node is there (unconfigured), but has no /tracker_node/poses yet"
+            )
             node.create_publisher(InstrumentPoseArray, "~/poses", 1)
             wait_for_problem(peer, watcher, "'ros2 lifecycle set /tracker_node configure' brings it on")
             node.trigger_configure()
@@ -127,7 +129,7 @@ def test_why_the_tracker_has_no_images_is_found_out(peer, patient):
         wait_for_problem(
             peer,
             watcher,
-            "The QoS of /endoscope/image_raw does not fit: /camera offers best effort, /tracker_node asks for reliable",
+            "/camera offers best effort, volatile, /tracker_node asks for reliable, volatile; change one of the two",
         )
         camera.destroy_publisher(publisher)
         camera.create_publisher(Image, "/endoscope/image_raw", RELIABLE)
