@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from csl_tracker.camera import CameraModel
 from csl_tracker.datasets.synthetic.instrument import Part, Pose, Shape, parts_and_landmarks, random_shape
+from csl_tracker.datasets.synthetic.noise import Field
 from csl_tracker.datasets.synthetic.scene import Scene
 from csl_tracker.datasets.synthetic.tissue import light
 from csl_tracker.instruments import ENDOVIS
@@ -170,11 +171,15 @@ class StereoScene(Scene):
         seed: Of the scene.
         rig: The cameras.
         sides: Sides from which the instruments come.
+        lenses: :func:`lens_maps` of the rig, which many scenes can share; made when None.
     """
 
-    def __init__(self, seed: int, rig: StereoRig, sides: tuple[str, ...] = ("left",)) -> None:
+    def __init__(
+        self, seed: int, rig: StereoRig, sides: tuple[str, ...] = ("left",), lenses: tuple[Field, Field] | None = None
+    ) -> None:
         super().__init__(seed, (rig.left.height + 2 * _MARGIN_PX, rig.left.width + 2 * _MARGIN_PX), sides=sides)
         self.rig = rig
+        self.lenses = lens_maps(rig) if lenses is None else lenses
         # The blur of the optics was drawn for images of a camera, which the margin is not part of.
         self.border, self.round_border = 0.0, False
         rng = np.random.default_rng((seed, 7))
@@ -232,12 +237,19 @@ class StereoScene(Scene):
 
     def _distort(self, side: int, rectified: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """The image of a camera from its rectified one."""
-        camera = (self.rig.left, self.rig.right)[side]
-        columns, rows = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
-        grid = np.stack((columns, rows), axis=-1).reshape(-1, 2).astype(np.float64)
-        source = (camera.rectify_points(grid) + _MARGIN_PX).reshape(camera.height, camera.width, 2).astype(np.float32)
-        image = cv2.remap(rectified, source[..., 0], source[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        lens = self.lenses[side] + np.float32(_MARGIN_PX)
+        image = cv2.remap(rectified, lens[..., 0], lens[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(image, np.uint8)
+
+
+def lens_maps(rig: StereoRig) -> tuple[Field, Field]:
+    """For each px of the left and of the right raw image its place in the rectified one, float32 (h, w, 2)."""
+    maps = []
+    for camera in (rig.left, rig.right):
+        columns, rows = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
+        grid = np.stack((columns, rows), axis=-1).astype(np.float64)
+        maps.append(camera.rectify_points(grid).astype(np.float32))
+    return maps[0], maps[1]
 
 
 def project(rig: StereoRig, positions: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
