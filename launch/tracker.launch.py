@@ -1,4 +1,7 @@
-"""Start the tracker node on a camera's images: ``ros2 launch csl_tracker tracker.launch.py image:=/camera/image_raw``."""
+"""Start the tracker node on a camera's images: ``ros2 launch csl_tracker tracker.launch.py image:=/camera/image_raw``.
+
+The node is a managed one. It configures and activates itself; with ``autostart:=false`` it waits for ``ros2 lifecycle set``.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,9 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
     image = value("image")
     camera_info = value("camera_info") or image.rpartition("/")[0] + "/" * ("/" in image) + "camera_info"
-    given = {name: value(name) for name in ("weights", "device", "image_transport") if value(name)}
+    given: dict[str, str | bool] = {name: value(name) for name in ("weights", "device", "image_transport") if value(name)}
+    if value("autostart"):
+        given["autostart"] = value("autostart").lower() in ("true", "1")
     return [
         Node(
             package="csl_tracker",
@@ -64,6 +69,9 @@ def generate_launch_description() -> LaunchDescription:
                 "camera_info", default_value="", description="topic of the camera's calibration (default: the image's sibling)"
             ),
             DeclareLaunchArgument("image_transport", default_value="", description="raw or compressed" + AS_PARAMS_FILE),
+            DeclareLaunchArgument(
+                "autostart", default_value="", description="false waits for 'ros2 lifecycle set'" + AS_PARAMS_FILE
+            ),
             DeclareLaunchArgument("params_file", default_value=parameters, description="YAML file with the node's parameters"),
             DeclareLaunchArgument("namespace", default_value="", description="namespace of the node"),
             DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error or fatal"),

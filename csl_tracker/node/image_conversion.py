@@ -115,6 +115,8 @@ _PAIRED_COLUMNS = {"yuv422", "uyvy", "yuv422_yuy2", "yuyv", *_SEMI_PLANAR}
 ENCODINGS: tuple[str, ...] = (*_PACKED, *_SEMI_PLANAR)
 """All encodings that :func:`to_rgb` takes. ``8UCn`` and ``16UCn`` name no colour order: BGR is taken, as OpenCV does."""
 
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+
 CV_BRIDGE_ENCODINGS = frozenset(
     name
     for name in _PACKED
@@ -221,8 +223,11 @@ def decode_compressed(data: Any, image_format: str = "") -> Image:
     buffer = np.frombuffer(data, np.uint8)
     if buffer.size == 0:
         raise UnusableImageError("data", "The compressed image carries no data; check the camera driver.")
+    content = buffer.tobytes()
+    # OpenCV fills the missing part of a JPEG with grey, and says so on stderr alone.
+    cut_off = content.startswith(_JPEG_START) and content.rfind(_JPEG_END) < 0
     try:
-        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR)
+        image = None if cut_off else cv2.imdecode(buffer, cv2.IMREAD_COLOR)
     except cv2.error:
         image = None
     if image is None:

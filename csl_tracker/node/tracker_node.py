@@ -402,15 +402,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
             return
         self._camera_seen = calibration
         try:
-            self._camera = CameraModel(
-                int(message.width),
-                int(message.height),
-                np.array(message.k, np.float64),
-                np.array(message.d, np.float64),
-                str(message.distortion_model),
-                np.array(message.r, np.float64),
-                np.array(message.p, np.float64),
-            )
+            self._camera = CameraModel.from_info(message)
             self._camera_problem = ""
         except ConfigError as error:
             self._camera, self._camera_problem = None, str(error)

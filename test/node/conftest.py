@@ -58,6 +58,32 @@ class Peer:
         self.node.create_subscription(kind, topic, received.append, 50)
         return received
 
+    def watch_over(self, kind: Any, topic: str, lease_s: float) -> dict[str, Any]:
+        """Subscribe as a controller does, with a lease and a deadline, and keep count of what comes of it."""
+        from rclpy.duration import Duration
+        from rclpy.event_handler import SubscriptionEventCallbacks
+        from rclpy.qos import LivelinessPolicy, QoSProfile, ReliabilityPolicy
+
+        found: dict[str, Any] = {"alive": None, "deadlines": 0, "seen": 0}
+        events = SubscriptionEventCallbacks(
+            liveliness=lambda status: found.update(alive=status.alive_count > 0),
+            deadline=lambda status: found.update(deadlines=status.total_count),
+        )
+        lease = Duration(seconds=lease_s)
+        quality = QoSProfile(
+            depth=10,
+            reliability=ReliabilityPolicy.RELIABLE,
+            liveliness=LivelinessPolicy.MANUAL_BY_TOPIC,
+            liveliness_lease_duration=lease,
+            deadline=lease,
+        )
+
+        def count(message: Any) -> None:
+            found["seen"] += 1
+
+        self.node.create_subscription(kind, topic, count, quality, event_callbacks=events)
+        return found
+
     def publisher(self, kind: Any, topic: str) -> Any:
         return self.node.create_publisher(kind, topic, 1)
 

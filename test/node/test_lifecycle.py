@@ -13,11 +13,9 @@ pytest.importorskip("csl_tracker_msgs")
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import DescribeParameters, GetParameters, SetParameters
-from rclpy.duration import Duration
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.parameter import parameter_value_to_python
-from rclpy.qos import LivelinessPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import SetBool, Trigger
 
@@ -286,35 +284,10 @@ def test_a_camera_that_offers_too_little_is_named_with_both_sides(rig):
     rig.says(WARN, "offers best effort")
 
 
-def events_of(peer, lease_s):
-    """What a controller hears that asks for a lease and a deadline."""
-    events = {"alive": None, "deadlines": 0, "seen": 0}
-
-    def lives(status):
-        events["alive"] = status.alive_count > 0
-
-    def misses(status):
-        events["deadlines"] = status.total_count
-
-    def sees(message):
-        events["seen"] += 1
-
-    quality = QoSProfile(
-        depth=10,
-        reliability=ReliabilityPolicy.RELIABLE,
-        liveliness=LivelinessPolicy.MANUAL_BY_TOPIC,
-        liveliness_lease_duration=Duration(seconds=lease_s),
-        deadline=Duration(seconds=lease_s),
-    )
-    callbacks = SubscriptionEventCallbacks(liveliness=lives, deadline=misses)
-    peer.node.create_subscription(InstrumentPoseArray, "/tracker_node/poses", sees, quality, event_callbacks=callbacks)
-    return events
-
-
 # 1 Hz: a lease of 2.5 s, which a busy machine keeps as well. The lease is what is tested; at 30 Hz it is 83 ms.
 @pytest.mark.parametrize("rig", [{"expected_rate": 1.0}], indirect=True)
 def test_a_dead_tracker_is_told_from_a_camera_that_stopped(rig):
-    events = events_of(rig.peer, 2.5)
+    events = rig.peer.watch_over(InstrumentPoseArray, "/tracker_node/poses", 2.5)
     rig.track()
     rig.wait(lambda: events["seen"] and events["alive"], "the controller's subscription does not match")
     assert rig.poses, "a subscriber with the default quality is served as well"
@@ -336,7 +309,7 @@ def test_a_dead_tracker_is_told_from_a_camera_that_stopped(rig):
     rig.track()
 
 
-CAMERA = dict(k=[100.0, 0.0, 60.0, 0.0, 100.0, 48.0, 0.0, 0.0, 1.0], r=[1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0])
+CAMERA = {"k": [100.0, 0.0, 60.0, 0.0, 100.0, 48.0, 0.0, 0.0, 1.0], "r": [1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0]}
 
 
 @pytest.mark.parametrize("rig", [{"pose_frame": "rectified"}], indirect=True)

@@ -63,7 +63,7 @@ def test_a_wrong_parameter_is_one_sentence_and_status_2(
 def test_a_misspelt_parameter_is_named(ros_environment, capfd):
     arguments = ["tracker_node", "--ros-args", "-p", "weight:=a.safetensors", "-p", "weights:=/nowhere"]
     assert tracker_node.main(arguments) == 2
-    assert "Unknown parameters are ignored: weight; known are weights, device" in capfd.readouterr().err
+    assert "Unknown parameters are ignored: weight; known are autostart, weights, device" in capfd.readouterr().err
 
 
 def start(tiny_weights, environment, log, topic=TOPIC, **parameters):

@@ -28,7 +28,10 @@ pytestmark = pytest.mark.upstream
 
 ROOT = Path(__file__).resolve().parents[3]
 LAUNCH_FILE = ROOT / "launch" / "tracker.launch.py"
-DOCUMENTED = ("weights", "device", "image", "camera_info", "image_transport", "params_file", "namespace", "log_level", "rviz")
+DOCUMENTED = (
+    *("weights", "device", "image", "camera_info", "image_transport", "autostart"),
+    *("params_file", "namespace", "log_level", "rviz"),
+)
 
 
 @pytest.fixture
@@ -76,6 +79,13 @@ def test_only_what_was_given_overrides_the_file_of_parameters(description: Launc
     overrides = [node["ros__parameters"] for path in files[1:] for node in yaml.safe_load(path.read_text()).values()]
     assert files[0].name == "tracker.yaml"
     assert overrides == ([given] if given else [])
+
+
+@pytest.mark.parametrize("text", ["true", "false"])
+def test_autostart_is_a_boolean(description: LaunchDescription, text: str) -> None:
+    files = [Path(str(path)) for path, _ in make_node(description, autostart=text)._Node__expanded_parameter_arguments]
+    (override,) = (node["ros__parameters"] for node in yaml.safe_load(files[1].read_text()).values())
+    assert override == {"autostart": text == "true"}
 
 
 @pytest.mark.parametrize(
