@@ -1,7 +1,7 @@
 """Does the tracker node stay as it was? ``python benchmark/soak.py --minutes 30 --json docs/results/soak.json``.
 
-A tracker node in a process of its own gets synthetic frames at a fixed rate. Its memory, and what it says of itself, are sampled
-once a second; the slope of the memory is that of a line through the samples after the first tenth.
+A tracker node in a process of its own gets synthetic frames at a fixed rate. Its memory and its diagnostics are sampled once a
+second; the slope of the memory is that of a line through the samples after the first tenth.
 """
 
 from __future__ import annotations

@@ -128,7 +128,6 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
             self.declare_parameter(name, parameter.default, _descriptor(parameter))
         self._warn_of_unknown_parameters()
         self._settings = Settings.of({name: self.get_parameter(name).value for name in PARAMETERS})
-        self.add_on_set_parameters_callback(self._refuse_bad_values)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_service(SetBool, "~/enable", self._enable)
         self.create_service(Trigger, "~/reset", self._reset)
@@ -333,24 +332,19 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
     def set_parameters_atomically(self, parameter_list: list[RosParameter]) -> SetParametersResult:
         """Set parameters, or refuse what cannot be changed now; rclpy's own refusals do not say what to do."""
         for parameter in parameter_list:
-            if parameter.name in PARAMETERS and self.has_parameter(parameter.name):
-                reason = refusal(parameter.name, self._state_name())
-                if reason is not None:
-                    return SetParametersResult(successful=False, reason=reason)
+            if parameter.name not in PARAMETERS:
+                continue
+            reason = refusal(parameter.name, self._state_name())
+            try:
+                check(parameter.name, parameter.value)
+            except ConfigError as error:
+                reason = reason or str(error)
+            if reason is not None:
+                return SetParametersResult(successful=False, reason=reason)
         result: SetParametersResult = super().set_parameters_atomically(parameter_list)
         if result.successful:
             self._settings = Settings.of({name: self.get_parameter(name).value for name in PARAMETERS})
         return result
-
-    def _refuse_bad_values(self, parameters: list[RosParameter]) -> SetParametersResult:
-        for parameter in parameters:
-            if parameter.name not in PARAMETERS:
-                continue
-            try:
-                check(parameter.name, parameter.value)
-            except ConfigError as error:
-                return SetParametersResult(successful=False, reason=str(error))
-        return SetParametersResult(successful=True)
 
     def _state_name(self) -> str:
         return str(self._state_machine.current_state[1])

@@ -89,19 +89,20 @@ class Rig:
         self.wait(answered, "no poses")
         return self.poses[-1]
 
-    def says(self, level, words, meanwhile=lambda: None):
-        """Wait until the diagnostics say so."""
+    def says(self, level, words, meanwhile=lambda: None, tracked=0):
+        """Wait until the diagnostics say so, with so many frames tracked; their values."""
         self.said.clear()
 
         def heard():
             meanwhile()
             self.peer.spin_for(0.02)
             statuses = [status for array in self.said for status in array.status]
-            return [s for s in statuses if s.level == bytes([level]) and words in s.message]
+            found = [s for s in statuses if s.level == bytes([level]) and words in s.message]
+            values = [{value.key: value.value for value in status.values} for status in found]
+            return [one for one in values if int(one["tracked"]) >= tracked]
 
         self.wait(heard, f"not said: {words}")
-        status = heard()[-1]
-        return {value.key: value.value for value in status.values}
+        return heard()[-1]
 
 
 def start(weights, environment, log, remap=TOPIC, **parameters):
@@ -243,7 +244,7 @@ def test_time_that_goes_back_begins_anew(rig):
 
 def test_diagnostics_tell_of_the_input_the_model_and_the_file(rig):
     rig.says(WARN, f"No image has come yet on {TOPIC}")
-    values = rig.says(OK, "Tracking at", meanwhile=lambda: (rig.peer.spin_for(0.2), rig.show(time.time_ns())))
+    values = rig.says(OK, "Tracking at", meanwhile=lambda: (rig.peer.spin_for(0.2), rig.show(time.time_ns())), tracked=1)
     for key in ("input rate", "output rate", "received", "tracked", "dropped", "processing", "memory", "temperature"):
         assert values[key]
     assert (values["state"], values["engine"], values["device"]) == ("active", "torch", "cpu")
@@ -261,7 +262,7 @@ def test_diagnostics_tell_of_the_input_the_model_and_the_file(rig):
 
 
 def test_latency_is_not_applicable_with_stamps_of_another_clock(rig):
-    values = rig.says(OK, "Tracking at", meanwhile=lambda: (rig.peer.spin_for(0.2), rig.show(5 * 10**9)))
+    values = rig.says(OK, "Tracking at", meanwhile=lambda: (rig.peer.spin_for(0.2), rig.show(5 * 10**9)), tracked=1)
     assert values["stamp to publication"] == "not applicable"
 
 
