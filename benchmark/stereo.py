@@ -29,6 +29,7 @@ from csl_tracker.datasets.synthetic.stereo import (
     StereoScene,
     as_result,
     endoscope_rig,
+    lens_maps,
     project,
     random_placement,
 )
@@ -47,6 +48,8 @@ NAMES = ENDOVIS.landmarks
 POSITION = "head"
 AXIS = ("center", "shaft")
 NOISE_PX = 0.5
+FALSE_FROM = 0.05
+"""Median distance of an instrument's landmarks from every true one, m, from which it is none of them."""
 
 
 @dataclass
@@ -62,6 +65,7 @@ class Errors:
         angles: Between the fitted and the true shaft, degrees.
         instruments: Of the truth.
         found: Of them.
+        false: Reported, but not there, or a second time.
         landmarks: Triangulated.
         rejected: By reason.
     """
@@ -74,6 +78,7 @@ class Errors:
     angles: list[float] = field(default_factory=list)
     instruments: int = 0
     found: int = 0
+    false: int = 0
     landmarks: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
 
@@ -87,10 +92,19 @@ class Errors:
         """
         self.instruments += len(truth)
         self.rejected += matches.rejected
-        for found in matches.instruments:
-            # An instrument is measured against the nearest true one: which is which is the tracker's business.
-            distances = [np.median(np.linalg.norm(found.positions - _of(found, one), axis=1)) for one in truth]
-            self._add(rig, found, truth[int(np.argmin(distances))])
+        # An instrument is measured against the nearest true one: which is which is the tracker's business.
+        gaps = sorted(
+            (float(np.median(np.linalg.norm(found.positions - _of(found, one), axis=1))), k, m)
+            for k, found in enumerate(matches.instruments)
+            for m, one in enumerate(truth)
+        )
+        partners: dict[int, int] = {}
+        for gap, k, m in gaps:
+            if gap < FALSE_FROM and k not in partners and m not in partners.values():
+                partners[k] = m
+        self.false += len(matches.instruments) - len(partners)
+        for k, m in partners.items():
+            self._add(rig, matches.instruments[k], truth[m])
 
     def _add(self, rig: StereoRig, found: StereoInstrument, truth: FloatArray) -> None:
         self.found += 1
@@ -116,6 +130,7 @@ class Errors:
         return {
             "instruments": self.instruments,
             "found": self.found,
+            "false": self.false,
             "landmarks": self.landmarks,
             "rejected": dict(sorted((+self.rejected).items())),
             "depth_error": _quantiles(self.depth),
@@ -149,18 +164,21 @@ def drawn_landmarks(rig: StereoRig, count: int, seed: int, sigma_px: float, limi
     return errors
 
 
-def rendered(rig: StereoRig, count: int, seed: int, limits: MatchLimits, weights: Path) -> tuple[Errors, list[float], str]:
+def rendered(
+    rig: StereoRig, count: int, seed: int, limits: MatchLimits, weights: Path
+) -> tuple[Errors, list[float], dict[str, str]]:
     """The row with images: the network on rendered pairs, one or two instruments in each.
 
     Returns:
-        The errors, the landmarks' errors in px, and the engine.
+        The errors, the landmarks' errors in px, and what found them.
     """
     trackers = [Tracker.from_weights(weights) for _ in range(2)]
     errors = Errors()
+    lenses = lens_maps(rig)
     pixels: list[float] = []
     for index in tqdm(range(count), desc="rendered pairs", unit="pair", leave=False):
         sides = ("left", "right") if index % 2 else (("left", "right", "bottom", "top")[index // 2 % 4],)
-        frame = StereoScene(seed + index, rig, sides).render_pair()
+        frame = StereoScene(seed + index, rig, sides, lenses).render_pair()
         results = [tracker.track(image, index * 10.0, False) for tracker, image in zip(trackers, frame.images, strict=True)]
         for result, truth in zip(results, frame.landmarks, strict=True):
             for found in result.instruments:
@@ -169,7 +187,9 @@ def rendered(rig: StereoRig, count: int, seed: int, limits: MatchLimits, weights
                 best = min(range(len(truth)), key=lambda k, g=gaps: np.inf if np.isnan(g[k]).all() else np.nanmedian(g[k]))
                 pixels += gaps[best][np.isfinite(gaps[best])].tolist()
         errors.add(rig, rig.locate(*results, limits), frame.positions)
-    return errors, pixels, f"{trackers[0].engine_name} on {trackers[0].device}"
+    tracker = trackers[0]
+    model = f"{tracker.model.name}@{tracker.model.short_hash}"
+    return errors, pixels, {"model": model, "engine": f"{tracker.engine_name} on {tracker.device}"}
 
 
 def _percent(share: float) -> str:
@@ -179,8 +199,8 @@ def _percent(share: float) -> str:
 def table(report: Mapping[str, Any]) -> str:
     """The table of docs/dvrk.md."""
     lines = [
-        "| | found | landmarks | depth error, median / p90 | `head`, median / p90 mm | shaft, median | error over stated |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| | found | false | landmarks | depth, median / p90 | `head` mm, median / p90 | shaft, median | error over stated |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, row in report["rows"].items():
         depth, head, angle = row["depth_error"], row["head_error_mm"], row["shaft_angle_error_deg"]
@@ -193,7 +213,7 @@ def table(report: Mapping[str, Any]) -> str:
         elif row.get("nees_median") is not None:
             consistency = f"NEES, median {row['nees_median']:.1f} ({row['nees_median_expected']:.2f} expected)"
         lines.append(
-            f"| {name} | {row['found']} of {row['instruments']} | {row['landmarks']} |"
+            f"| {name} | {row['found']} of {row['instruments']} | {row.get('false', 'not counted')} | {row['landmarks']} |"
             f" {_percent(depth['median'])} / {_percent(depth['p90'])} | {head['median']:.2g} / {head['p90']:.2g} |"
             f" {angle['median']:.2g}° | {consistency} |"
         )
@@ -219,7 +239,7 @@ def main() -> None:
     exact = drawn_landmarks(rig, args.instruments, args.seed, 0.0, MatchLimits(pixel_noise=0.1))
     noisy = drawn_landmarks(rig, args.instruments, args.seed + 1, NOISE_PX, MatchLimits(pixel_noise=0.0))
     limits = MatchLimits()
-    network, pixels, engine = rendered(rig, args.pairs, args.seed, limits, weights)
+    network, pixels, tracker = rendered(rig, args.pairs, args.seed, limits, weights)
     report = {
         "command": shlex.join(["python", "benchmark/stereo.py", *sys.argv[1:]]),
         "date": date.today().isoformat(),
@@ -245,8 +265,7 @@ def main() -> None:
             },
             "the network on rendered pairs": {
                 **network.row(),
-                "weights": weights.name,
-                "engine": engine,
+                **tracker,
                 "limits": asdict(limits),
                 "landmark_error_px": _quantiles(pixels),
                 "nees_median": float(np.median(network.nees)) if network.nees else None,

@@ -13,7 +13,9 @@ pytest.importorskip("rclpy")
 pytest.importorskip("csl_tracker_msgs")
 
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
+from rclpy.duration import Duration
 from rclpy.node import NodeNameNonExistentError
+from rclpy.qos import LivelinessPolicy, QoSProfile
 from rclpy.serialization import serialize_message
 from rosbags.highlevel import AnyReader
 from sensor_msgs.msg import CameraInfo
@@ -43,19 +45,32 @@ REMAPPINGS = {"target": "/stereo_node/left/measured_cp_cov", "poses": "/left/pos
 
 
 @pytest.fixture
-def follower(ros_environment, tmp_path):
-    """The example as a process of its own."""
-    words = [f"{name}:={value}" for name, value in PATIENT.items()]
-    command = [sys.executable, str(EXAMPLE), "--ros-args", *(word for each in words for word in ("-p", each))]
-    for name, value in REMAPPINGS.items():
-        command += ["-r", f"{name}:={value}"]
-    log = (tmp_path / "follower.log").open("w")
-    process = subprocess.Popen(command, env=ros_environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-    yield process
-    process.terminate()
-    assert process.wait(20.0) == 0
-    log.close()
+def start_follower(ros_environment, tmp_path):
+    """A function that starts the example as a process of its own."""
+    started = []
+
+    def start(**parameters):
+        command = [sys.executable, str(EXAMPLE), "--ros-args"]
+        for name, value in {**PATIENT, **parameters}.items():
+            command += ["-p", f"{name}:={value}"]
+        for name, value in REMAPPINGS.items():
+            command += ["-r", f"{name}:={value}"]
+        with (tmp_path / "follower.log").open("w") as log:
+            started.append(
+                subprocess.Popen(command, env=ros_environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+            )
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.terminate()
+        assert process.wait(20.0) == 0
     assert "Traceback" not in (tmp_path / "follower.log").read_text()
+
+
+@pytest.fixture
+def follower(start_follower):
+    return start_follower()
 
 
 class Arm:
@@ -177,9 +192,9 @@ GOOD_POSITION, GOOD_SIGMA = np.array([0.01, 0.0, 0.1]), 0.001
 class Perception:
     """What a stereo node and a tracker publish, by hand."""
 
-    def __init__(self, peer):
+    def __init__(self, peer, quality=10):
         self.peer = peer
-        self.target = peer.node.create_publisher(PoseWithCovarianceStamped, "/stereo_node/left/measured_cp_cov", 10)
+        self.target = peer.node.create_publisher(PoseWithCovarianceStamped, "/stereo_node/left/measured_cp_cov", quality)
         self.poses = peer.node.create_publisher(InstrumentPoseArray, "/left/poses", 10)
 
     def say(self, position=GOOD_POSITION, sigma=GOOD_SIGMA, confidence=1.0, age_s=0.0, frame_id=FRAME, slot="left"):
@@ -254,6 +269,32 @@ def test_a_jump_is_not_followed_at_once(peer, follower):
     for _ in range(10):
         done(True)
     assert arm.proposals == before
+
+
+def test_a_publisher_that_falls_silent_is_noticed_by_its_lease(peer, start_follower):
+    """And not by the watchdog, which has ten seconds here."""
+    follower = start_follower(watchdog=10.0, max_age=10.0, lease=2.0)
+    lease = Duration(seconds=1.5)
+    quality = QoSProfile(depth=10, deadline=lease, liveliness=LivelinessPolicy.MANUAL_BY_TOPIC, liveliness_lease_duration=lease)
+    arm, perception = Arm(peer, GOOD_POSITION + np.array([0.05, 0, 0])), Perception(peer, quality)
+
+    def followed():
+        assert follower.poll() is None
+        arm.tell()
+        perception.say()
+        peer.spin_for(0.03)
+        return arm.proposals > 5 and arm.state == "following"
+
+    def noticed():
+        arm.tell()
+        peer.spin_for(0.03)
+        return arm.state in ("the stereo node is not alive", "the instrument was not seen within the deadline")
+
+    peer.wait_for(followed, 60.0, "it does not follow")
+    silent = time.monotonic()
+    peer.wait_for(noticed, 30.0, f"nobody noticed; {arm.state}")
+    assert time.monotonic() - silent < 9.0
+    peer.wait_for(followed, 60.0, "it does not follow again")
 
 
 def test_it_publishes_no_motion_command(peer, follower):
