@@ -7,7 +7,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path, PurePath
 from typing import Any
@@ -77,6 +77,21 @@ def portable_command(arguments: Sequence[str] | None = None) -> str:
     """
     words = [_shorten(word) for word in (sys.argv[1:] if arguments is None else arguments)]
     return shlex.join(["csl-tracker", *words])
+
+
+def portable(value: Any) -> Any:
+    """Plain data with absolute paths cut to their last part, so that it can be published.
+
+    Args:
+        value: Mappings, lists, tuples, and strings or numbers in them; tuples become lists.
+    """
+    if isinstance(value, str):
+        return _shorten(value)
+    if isinstance(value, Mapping):
+        return {key: portable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [portable(item) for item in value]
+    return value
 
 
 def _shorten(word: str) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from csl_tracker import __version__
 from csl_tracker.errors import DatasetError
-from csl_tracker.provenance import machine, portable_command, sha256_of, versions
+from csl_tracker.provenance import machine, portable, portable_command, sha256_of, versions
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
@@ -50,3 +50,13 @@ def test_machine_and_versions_are_plain_json() -> None:
     assert versions()["csl_tracker"] == __version__
     assert versions()["numpy"].count(".") == 2
     json.dumps([here, versions()], allow_nan=False)
+
+
+def test_data_without_the_paths_of_this_machine() -> None:
+    data = {
+        "output": "/home/someone/out/run",
+        "root": "${DATA}",
+        "train": ({"root": "/data/endovis", "share": 0.5},),
+        "x": None,
+    }
+    assert portable(data) == {"output": "run", "root": "${DATA}", "train": [{"root": "endovis", "share": 0.5}], "x": None}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from pathlib import Path
 
 
@@ -16,12 +15,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train to the end, or go on where a killed run stopped."""
+    from csl_tracker.provenance import portable_command
     from csl_tracker.training.config import load_config
     from csl_tracker.training.disk import disk_errors
     from csl_tracker.training.run import train
 
     config = load_config(args.config, args.overrides)
-    command = shlex.join(["csl-tracker", "train", str(args.config), *args.overrides])
+    command = portable_command(["train", str(args.config), *args.overrides])
     with disk_errors(Path(config.output)):
         path = train(config, command, resume=not args.fresh)
     print(f"Weights: {path}")

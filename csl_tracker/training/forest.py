@@ -27,6 +27,7 @@ from csl_tracker.heatmaps import HeatmapSpec, decode, encode
 from csl_tracker.instruments import IGNORE_LABEL, INSTRUMENT_SETS
 from csl_tracker.networks import NetworkConfig
 from csl_tracker.networks.forest import LEAF, STAGES, ForestNetwork, ForestNodes, describe, stack_trees
+from csl_tracker.provenance import portable
 from csl_tracker.training.config import MAY_CHANGE, TrainConfig, differing_setting
 from csl_tracker.training.data import HeldOutDataset, MixedDataset, open_source
 from csl_tracker.weights import ModelDescription, Preprocessing, read_description, save_weights
@@ -367,7 +368,7 @@ def train_forest(config: TrainConfig, command: str, resume: bool = True) -> Path
     provenance = {
         "command": command,
         "initialisation": "none (random forest)",
-        "configuration": asdict(config),
+        "configuration": portable(asdict(config)),
         "seconds": round(time.monotonic() - start, 1),
         "validation": {"val/f1": f1},
         "steps": 0,
@@ -396,7 +397,7 @@ def _is_finished(path: Path, config: TrainConfig) -> bool:
     """
     made_with = read_description(path).provenance.get("configuration", {})
     wanted = {key: value for key, value in asdict(config).items() if key not in MAY_CHANGE}
-    differing = differing_setting(made_with, wanted)
+    differing = differing_setting(made_with, portable(wanted))
     if differing is not None:
         key, before, now = differing
         raise ConfigError(

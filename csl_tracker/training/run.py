@@ -22,6 +22,7 @@ from csl_tracker.instruments import INSTRUMENT_SETS
 from csl_tracker.networks import Network, NetworkConfig, build_network
 from csl_tracker.networks.base import REGRESSING
 from csl_tracker.networks.encoders import published_weights
+from csl_tracker.provenance import portable
 from csl_tracker.training.config import MAY_CHANGE, TrainConfig, differing_setting
 from csl_tracker.training.data import build_loaders
 from csl_tracker.training.module import CHECKPOINT_KEY, NonFiniteLossError, TrackingModule
@@ -200,7 +201,7 @@ def _export(path: Path, config: TrainConfig, network: Network, preprocessing: Pr
     network.load_state_dict({k.removeprefix(prefix): v for k, v in state["state_dict"].items() if k.startswith(prefix)})
     provenance = {
         **origin,
-        **{key: state[CHECKPOINT_KEY][key] for key in ("configuration", "seconds", "validation")},
+        **{key: portable(state[CHECKPOINT_KEY][key]) for key in ("configuration", "seconds", "validation")},
         "steps": state["global_step"],
         "versions": {
             "csl_tracker": __version__,
