@@ -213,7 +213,7 @@ def table(report: Mapping[str, Any]) -> str:
         elif row.get("nees_median") is not None:
             consistency = f"NEES, median {row['nees_median']:.1f} ({row['nees_median_expected']:.2f} expected)"
         lines.append(
-            f"| {name} | {row['found']} of {row['instruments']} | {row.get('false', 'not counted')} | {row['landmarks']} |"
+            f"| {name} | {row['found']} of {row['instruments']} | {row['false']} | {row['landmarks']} |"
             f" {_percent(depth['median'])} / {_percent(depth['p90'])} | {head['median']:.2g} / {head['p90']:.2g} |"
             f" {angle['median']:.2g}° | {consistency} |"
         )

@@ -30,10 +30,9 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.clock import Clock, ClockType
-from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.qos import HistoryPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
@@ -41,10 +40,11 @@ from visualization_msgs.msg import MarkerArray
 from csl_tracker.bags.messages import read_pose_array, stamp_ns
 from csl_tracker.camera import CameraModel
 from csl_tracker.errors import ConfigError, CslTrackerError
+from csl_tracker.node.qos import CAMERA_INFO_QOS, poses_qos
 from csl_tracker.node.running import run
 from csl_tracker.node.stereo_messages import make_markers, make_measured_cp, make_measured_cp_cov
 from csl_tracker.node.stereo_parameters import CHOICES, PARAMETERS
-from csl_tracker.node.timing import heartbeat_s, lease_s
+from csl_tracker.node.timing import heartbeat_s
 from csl_tracker.stereo.finder import FinderSettings, FoundInstrument, StereoFinder
 from csl_tracker.stereo.hand_eye import load_hand_eye
 from csl_tracker.stereo.matching import MatchLimits
@@ -57,7 +57,6 @@ WARNING_PERIOD_S = 5.0
 DIAGNOSTICS_PERIOD_S = 1.0
 NAME_TIMEOUT_S = 2.0
 POSES_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
-CAMERA_INFO_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 MARKER_QOS = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
 
 COMMAND = re.compile(r"(servo|move|interpolate)_\w+")
@@ -108,7 +107,7 @@ class StereoNode(Node):  # type: ignore[misc]  # rclpy brings no types on some d
         names = [f"~/{slot}/{kind}" for slot in settings.slots for kind in ("measured_cp", "measured_cp_cov")]
         self._refuse_commands([*names, "~/markers"])
         self._refuse_company([*names, "~/markers"])
-        quality = _output_qos(self._value("expected_rate"))
+        quality = poses_qos(self._value("expected_rate"))
         for slot in settings.slots:
             self._outputs[slot] = (
                 self.create_publisher(PoseStamped, f"~/{slot}/measured_cp", quality),
@@ -336,17 +335,6 @@ def _calibration(message: CameraInfo) -> tuple[Any, ...]:
         message.distortion_model,
         *(tuple(values) for values in (message.d, message.k, message.r, message.p)),
     )
-
-
-def _output_qos(expected_rate: float) -> QoSProfile:
-    """CRTK's quality, and with a rate a deadline and a lease besides; a subscriber that asks for neither is served too."""
-    profile = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE)
-    if expected_rate > 0:
-        lease = Duration(seconds=lease_s(expected_rate))
-        profile.deadline = lease
-        profile.liveliness = LivelinessPolicy.MANUAL_BY_TOPIC
-        profile.liveliness_lease_duration = lease
-    return profile
 
 
 def _descriptor(description: str, default: Any, limits: tuple[float, float] | None) -> ParameterDescriptor:
