@@ -127,3 +127,48 @@ def test_no_item_is_lost_uncounted_under_a_flood():
     assert seen[-1] == 19999
     assert seen == sorted(set(seen))
     assert len(seen) == worker.processed
+
+
+def test_the_heart_beats_between_items_and_never_during_one():
+    beats, entered, release = [], threading.Event(), threading.Event()
+
+    def process(item):
+        entered.set()
+        assert release.wait(30)
+
+    worker = NewestItemWorker(process, lambda item, error: None, heartbeat=lambda: beats.append(1), heartbeat_s=0.01)
+    worker.start()
+    try:
+        end = time.monotonic() + 30
+        while len(beats) < 3:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        assert worker.busy_s() == 0.0
+        assert worker.submit(1) is False
+        assert entered.wait(30)
+        count = len(beats)
+        time.sleep(0.2)
+        assert len(beats) == count
+        assert worker.busy_s() >= 0.2
+        assert [worker.submit(item) for item in (2, 3)] == [False, True], "the second takes the place of the first"
+        release.set()
+        while len(beats) == count:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+    finally:
+        release.set()
+        assert worker.stop(30)
+
+
+def test_a_heart_that_fails_does_not_end_the_thread(caplog):
+    done = threading.Event()
+
+    def fail():
+        raise RuntimeError("no heart")
+
+    worker = NewestItemWorker(lambda item: done.set(), lambda item, error: None, heartbeat=fail, heartbeat_s=0.01)
+    worker.start()
+    worker.submit(1)
+    assert done.wait(30)
+    assert worker.stop(30)
+    assert "heartbeat" in caplog.text
