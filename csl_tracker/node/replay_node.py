@@ -70,6 +70,9 @@ PARAMETERS: dict[str, tuple[Any, str]] = {
     "progress": (True, "Show a progress bar."),
 }
 
+_SETTLE_S = 0.5
+"""Time for discovery to run its course both ways."""
+
 
 class ReplayNode(Node):  # type: ignore[misc]
     """Publishes the frames of one bag and collects the answers."""
@@ -173,6 +176,9 @@ class ReplayNode(Node):  # type: ignore[misc]
                     f" or publishes {wanted[0]}; start tracker_node with '-r image:={topics.IMAGE}' in the same ROS_DOMAIN_ID."
                 )
             self._spin(0.02)
+        # That the tracker's publishers are known here does not mean that it knows of these subscriptions: it makes pictures
+        # only while someone subscribes, and an active tracker subscribes to images the moment it is ready.
+        self._spin_until(time.monotonic() + _SETTLE_S)
 
     def _publish_all(self, bag: BagReader, topic: str, total: int) -> None:
         start: tuple[int, float] | None = None  # the first frame's stamp, and when it was due
