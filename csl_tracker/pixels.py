@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -70,3 +71,20 @@ class Resize:
         scale = self.scale
         shift = 0.5 * scale - 0.5
         return np.array([[scale[0], 0.0, shift[0]], [0.0, scale[1], shift[1]]])
+
+
+def resize_image(image: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uint8]:
+    """Resize by area means, so that nothing is aliased (bilinear where it grows).
+
+    Args:
+        image: uint8 (H, W) or (H, W, 3).
+        size: (height, width) to reach, px.
+
+    Returns:
+        uint8, contiguous; the image itself where it has that size and is.
+    """
+    if image.shape[:2] == size:
+        return np.ascontiguousarray(image)
+    shrinks = size[0] <= image.shape[0] and size[1] <= image.shape[1]
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (size[1], size[0]), interpolation=interpolation), np.uint8)

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
@@ -20,26 +19,12 @@ from tqdm import tqdm
 from csl_tracker.datasets.registry import FileSequence
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.errors import DatasetError
-from csl_tracker.pixels import Resize, Size
+from csl_tracker.pixels import Resize, Size, resize_image
 
 FORMAT = 1
 """Raised whenever a cache on disk would be read wrongly by the current code."""
 
 _ARRAYS = ("images", "label_maps", "landmarks", "labelled")
-
-
-def resize_image(image: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uint8]:
-    """Resize by area means (bilinear where it grows).
-
-    Args:
-        image: uint8 (H, W) or (H, W, 3).
-        size: (height, width) to reach, px.
-    """
-    if image.shape[:2] == size:
-        return image
-    shrinks = size[0] <= image.shape[0] and size[1] <= image.shape[1]
-    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, (size[1], size[0]), interpolation=interpolation), np.uint8)
 
 
 def resize_label_map(label_map: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uint8]:

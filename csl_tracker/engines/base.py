@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from csl_tracker.errors import EngineError
 from csl_tracker.networks import STRIDE, Network, NetworkOutput
-from csl_tracker.pixels import Resize, Size
+from csl_tracker.pixels import Resize, Size, resize_image
 from csl_tracker.weights import Model, Preprocessing
 
 Float32Array = npt.NDArray[np.float32]
@@ -108,15 +108,6 @@ class NetworkArrays:
     heatmaps: Float32Array | None = None
     scores: Float32Array | None = None
     points: Float32Array | None = None
-
-
-def resize_image(image: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uint8]:
-    """Resize to (height, width); area averaging when the image gets smaller, so that nothing is aliased."""
-    if image.shape[:2] == size:
-        return np.ascontiguousarray(image)
-    shrinks = image.shape[0] >= size[0] and image.shape[1] >= size[1]
-    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, (size[1], size[0]), interpolation=interpolation), np.uint8)
 
 
 class CpuEngine:

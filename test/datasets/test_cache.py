@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from csl_tracker.datasets.cache import FrameCache, resize_image, resize_label_map
+from csl_tracker.datasets.cache import FrameCache, resize_label_map
 from csl_tracker.datasets.endovis2015 import EndoVis2015Sequence, find_sequences, open_endovis2015
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.errors import DatasetError
-from csl_tracker.pixels import Resize
+from csl_tracker.pixels import Resize, resize_image
 
 POSES = ["60 40 1 0 1 0 5", "-1 -1 1 0 1 0 5", "62 42 1 0 1 0 5"]
 
