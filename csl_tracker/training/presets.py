@@ -50,5 +50,5 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 """Preset name -> settings of :class:`csl_tracker.training.config.TrainConfig`.
 
 ``paper_literal`` has the numbers of Laina et al. 2017, section 3, as they are printed; ``paper`` rescales learning rate and
-target height so that it trains; ``modern`` departs where measurements say so (docs/training.md).
+target height; ``modern`` is what the shipped weights are trained with, but for the task of left and right (docs/training.md).
 """
