@@ -186,6 +186,11 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
                 raise ConfigError(self._fault or "The node could not be started; the log above tells why.")
         self._starting = False
 
+    def destroy_node(self) -> None:
+        """Leave the graph at once: rclpy keeps the state machine, and with it the DDS participant, until garbage collection."""
+        super().destroy_node()
+        self._state_machine.destroy_when_not_in_use()
+
     def close(self) -> None:
         """End the flow of images and sum up. May be called at any time, also when ROS is shut down already."""
         self._deactivate()
