@@ -1,6 +1,7 @@
 """What goes wrong around a camera. The node runs in a thread and a context of its own; messages go over DDS."""
 
 import array
+import gc
 import threading
 import time
 
@@ -105,6 +106,17 @@ def rig(peer, tiny_weights, request):
     rig = Rig(peer, tiny_weights, **getattr(request, "param", {}))
     yield rig
     rig.close()
+
+
+def test_one_that_is_destroyed_has_left_the_graph(peer, tiny_weights):
+    rig = Rig(peer, tiny_weights)
+    peer.wait_for(lambda: "tracker_node" in peer.node.get_node_names(), LONG_S, "never in the graph")
+    gc.disable()  # rclpy's lifecycle nodes are cycles of references, and would be there until a collection
+    try:
+        rig.close()
+        peer.wait_for(lambda: "tracker_node" not in peer.node.get_node_names(), LONG_S, "still in the graph")
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 4000), (2160, 3840), (7, 3)])
