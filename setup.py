@@ -67,7 +67,7 @@ setup(
             "scipy",
             "tensorboard",
         ],
-        "dev": ["mypy", "onnxruntime", "pytest<8", "ruff", "types-PyYAML", "types-tqdm"],
+        "dev": ["mcap", "mypy", "onnxruntime", "pytest<8", "ruff", "types-PyYAML", "types-tqdm"],
     },
     entry_points={
         "console_scripts": [

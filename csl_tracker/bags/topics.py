@@ -26,8 +26,12 @@ TRUTH_SEGMENTATION = "/ground_truth/segmentation"
 SOURCE_TIME = "/replay/source_time"
 """``sensor_msgs/TimeReference``: for each replayed image (``header.stamp``) the stamp it has in its bag (``time_ref``)."""
 
+CAMERA_INFO = "/camera/camera_info"
+"""``sensor_msgs/CameraInfo``: the calibration of the camera, the images' sibling."""
+
 IMAGE_TYPE = "sensor_msgs/msg/Image"
 COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
+CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 TIME_REFERENCE_TYPE = "sensor_msgs/msg/TimeReference"
 POSES_TYPE = "csl_tracker_msgs/msg/InstrumentPoseArray"
 

@@ -1,0 +1,167 @@
+"""A bag on disk: one storage file, or a folder with the files of a recording and its ``metadata.yaml``."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any
+
+import yaml
+
+from csl_tracker.bags.mcap_file import McapFile
+from csl_tracker.bags.sqlite_file import SqliteFile
+from csl_tracker.bags.storage import StorageFault, StorageFile
+from csl_tracker.errors import BagError
+from csl_tracker.video import natural_order
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+METADATA = "metadata.yaml"
+_KINDS: dict[str, type[McapFile] | type[SqliteFile]] = {".mcap": McapFile, ".db3": SqliteFile}
+_ZSTD = ".zstd"
+
+
+@dataclass(frozen=True)
+class BagFolder:
+    """What belongs to a bag.
+
+    Attributes:
+        path: The file or the folder.
+        files: The storage files in the order of the recording.
+        compression_mode: ``file`` or ``message`` for what rosbag2 compresses itself, else empty.
+        topics: Topic -> (type, number of messages), as ``metadata.yaml`` has it; empty without one.
+        start_ns: Time of the first message by ``metadata.yaml``, ns; None without.
+        end_ns: Time of the last message by ``metadata.yaml``, ns; None without.
+        custom: What the recorder noted about the bag.
+        notes: What is unusual.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    compression_mode: str = ""
+    topics: dict[str, tuple[str, int]] = field(default_factory=dict)
+    start_ns: int | None = None
+    end_ns: int | None = None
+    custom: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def open_folder(path: Path) -> BagFolder:
+    """Find the files of a bag.
+
+    Raises:
+        BagError: The path is missing or is no bag of ROS 2.
+    """
+    if not path.exists():
+        raise BagError(f"The bag {path} does not exist; check the path.")
+    if path.suffix == ".bag" and path.is_file():
+        raise BagError(f"{path} is a bag of ROS 1; convert it with 'rosbags-convert --src {path} --dst FOLDER'.")
+    if path.is_file():
+        if _kind(path) is None:
+            raise BagError(f"The file {path} is no bag; name an .mcap or .db3 file, or a bag folder.")
+        return BagFolder(path, (path,))
+    if (path / METADATA).is_file():
+        return _by_metadata(path)
+    files = tuple(sorted((item for item in path.iterdir() if _kind(item) is not None), key=natural_order))
+    if not files:
+        raise BagError(f"The folder {path} is no bag, since it has no {METADATA} and no .mcap or .db3 file; check the path.")
+    note = f"it has no {METADATA}, as after a recording that was killed ('ros2 bag reindex' makes one)"
+    return BagFolder(path, files, notes=(note,))
+
+
+@contextmanager
+def open_storage(path: Path) -> Iterator[StorageFile]:
+    """Open one file of a bag; one that is compressed as a whole is unpacked into a temporary folder for as long as it is open.
+
+    Raises:
+        StorageFault: It is broken from its beginning on.
+        OSError: It cannot be opened, or there is no room to unpack it.
+    """
+    kind = _kind(path)
+    assert kind is not None
+    if path.suffix != _ZSTD:
+        with kind(path) as storage:
+            yield storage
+        return
+    with tempfile.TemporaryDirectory(prefix="csl_tracker.") as folder:
+        unpacked = Path(folder) / path.stem
+        fault = _unpack(path, unpacked)
+        try:
+            storage = kind(unpacked)
+        except StorageFault as error:
+            raise StorageFault(fault or str(error)) from error
+        with storage:
+            storage.fault = fault or storage.fault
+            yield storage
+
+
+def _unpack(packed: Path, unpacked: Path) -> str:
+    """Decompress a file as far as it goes; what is wrong with it, or nothing."""
+    decompressor = zstd.ZstdDecompressor()
+    with packed.open("rb") as source, unpacked.open("wb") as target:
+        try:
+            while part := source.read(1 << 16):
+                while part:
+                    if decompressor.eof:  # another frame follows
+                        decompressor = zstd.ZstdDecompressor()
+                    target.write(decompressor.decompress(part))
+                    part = decompressor.unused_data if decompressor.eof else b""
+        except zstd.ZstdError as error:
+            return f"its zstd compression is broken: {error}"
+    return "" if decompressor.eof else "its zstd compression was cut off"
+
+
+def _kind(path: Path) -> type[McapFile] | type[SqliteFile] | None:
+    name = path.name.removesuffix(_ZSTD)
+    return _KINDS.get(PurePath(name).suffix)
+
+
+def _by_metadata(path: Path) -> BagFolder:
+    """Take over what ``metadata.yaml`` says; versions 1 to 9 have what is read here."""
+    file = path / METADATA
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        information = content["rosbag2_bagfile_information"]
+        # Version 3 and older have the folder's name before the file's.
+        files = tuple(path / PurePath(name).name for name in information["relative_file_paths"])
+        topics: dict[str, tuple[str, int]] = {}
+        for entry in information["topics_with_message_count"]:
+            topic = entry["topic_metadata"]
+            count = topics.get(topic["name"], ("", 0))[1] + int(entry["message_count"])
+            topics[str(topic["name"])] = (str(topic["type"]), count)
+        mode = str(information.get("compression_mode") or "").lower()
+        form = str(information.get("compression_format") or "").lower()
+        start = int(information["starting_time"]["nanoseconds_since_epoch"])
+        duration = int(information["duration"]["nanoseconds"])
+        custom: dict[str, Any] = information.get("custom_data") or {}
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BagError(
+            f"The file {file} is broken ({type(error).__name__}: {' '.join(str(error).split())}); make it anew with 'ros2 bag"
+            f" reindex {path}', or name the bag's .mcap or .db3 file itself."
+        ) from error
+    missing = [name.name for name in files if not name.is_file()]
+    if missing or not files:
+        listed = ", ".join(missing) or "storage files"
+        raise BagError(f"The bag {path} lacks {listed}, which its {METADATA} names; copy the whole folder again.")
+    unknown = [name.name for name in files if _kind(name) is None]
+    if unknown:
+        raise BagError(f"The bag {path} has its messages in {unknown[0]}; only .mcap and .db3 files can be read.")
+    if mode not in ("", "none", "file", "message", "storage") or (mode in ("file", "message") and form != "zstd"):
+        raise BagError(f"The bag {path} is compressed by {form or mode!r}, which is not known here; record it with zstd.")
+    any_message = any(count for _, count in topics.values())
+    return BagFolder(
+        path,
+        files,
+        mode if mode in ("file", "message") else "",
+        topics,
+        start if any_message else None,
+        start + duration if any_message else None,
+        {str(key): str(value) for key, value in custom.items()},
+    )
