@@ -35,6 +35,15 @@ def from_corner(points: npt.ArrayLike) -> FloatArray:
     return np.asarray(points, np.float64) + 0.5
 
 
+def to_center(points: npt.ArrayLike) -> FloatArray:
+    """The inverse of :func:`from_corner`: points in px from the top-left corner, with integer coordinates as pixel centres.
+
+    Args:
+        points: (..., 2), px from the corner; NaN stays NaN.
+    """
+    return np.asarray(points, np.float64) - 0.5
+
+
 @dataclass(frozen=True)
 class Resize:
     """The map of pixel coordinates that a resize of an image makes; x and y have scales of their own.

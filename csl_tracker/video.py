@@ -40,6 +40,25 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")  # macOS leaves ._frame1.png behind
 
 
+def read_image(path: Path, *, gray: bool = False) -> Image:
+    """Read an image file.
+
+    Args:
+        path: The file.
+        gray: Give uint8 (H, W) rather than RGB.
+
+    Returns:
+        uint8 (H, W, 3), RGB.
+
+    Raises:
+        DatasetError: It is missing, broken or no image.
+    """
+    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR)
+    if image is None:
+        raise DatasetError(f"The image {path} cannot be read; it is broken or no image, replace or remove it.")
+    return np.asarray(image if gray else cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
 class VideoReader:
     """The frames of a video file, or of a folder of images in natural order; iterating again starts anew.
 
@@ -76,7 +95,7 @@ class VideoReader:
                     " folder whose images are the frames."
                 )
             self.fps = DEFAULT_FPS
-            self.size: Size = self._load(self._images[0]).shape[:2]
+            self.size: Size = read_image(self._images[0], gray=self._gray).shape[:2]
             self._length = len(self._images)
             return
         with self._open() as container:
@@ -107,7 +126,17 @@ class VideoReader:
         Raises:
             DatasetError: A frame cannot be decoded, is missing, or has a size of its own.
         """
-        return self._iterate_images() if self._images else self._iterate_video()
+        return (image for _, image in self.timed())
+
+    def timed(self) -> Iterator[tuple[int, Image]]:
+        """Yield each frame after its time since the first one, ns: the file's own, which need not be evenly spaced.
+
+        Raises:
+            DatasetError: As iterating.
+        """
+        if self._images:
+            return ((round(index * 1e9 / self.fps), image) for index, image in enumerate(self._iterate_images()))
+        return self._iterate_video()
 
     def _open(self) -> Any:
         if not self.path.exists():
@@ -145,9 +174,10 @@ class VideoReader:
             raise DatasetError(f"The video {self.path} holds no frame; copy it again.")
         return shown
 
-    def _iterate_video(self) -> Iterator[Image]:
+    def _iterate_video(self) -> Iterator[tuple[int, Image]]:
         expected = len(self)
         done = 0
+        first_s, last_ns = 0.0, -1
         cause: Exception | None = None
         pixel_format = "gray" if self._gray else "rgb24"
         with self._open() as container:
@@ -158,7 +188,13 @@ class VideoReader:
                             f"Frame {done} of the video {self.path} has {frame.width}x{frame.height} px and the first one has"
                             f" {self.size[1]}x{self.size[0]}; re-encode it to one size."
                         )
-                    yield frame.to_ndarray(format=pixel_format)
+                    if not done:
+                        first_s = frame.time or 0.0
+                    time_ns = -1 if frame.time is None else round((frame.time - first_s) * 1e9)
+                    if time_ns <= last_ns:  # some containers have no times, and broken ones go back
+                        time_ns = last_ns + round(1e9 / self.fps) if done else 0
+                    yield time_ns, frame.to_ndarray(format=pixel_format)
+                    last_ns = time_ns
                     done += 1
             except av.FFmpegError as error:
                 cause = error
@@ -170,19 +206,13 @@ class VideoReader:
 
     def _iterate_images(self) -> Iterator[Image]:
         for path in self._images:
-            image = self._load(path)
+            image = read_image(path, gray=self._gray)
             if image.shape[:2] != self.size:
                 raise DatasetError(
                     f"The image {path} has {image.shape[1]}x{image.shape[0]} px and {self._images[0].name} has"
                     f" {self.size[1]}x{self.size[0]}; all frames of a folder need one size."
                 )
             yield image
-
-    def _load(self, path: Path) -> Image:
-        image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE if self._gray else cv2.IMREAD_COLOR)
-        if image is None:
-            raise DatasetError(f"The image {path} cannot be read; it is broken or no image, replace or remove it.")
-        return np.asarray(image if self._gray else cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 class VideoWriter(AtomicOutput):

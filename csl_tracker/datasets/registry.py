@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from csl_tracker.datasets.coco import open_coco
 from csl_tracker.datasets.endovis2015 import open_endovis2015
 from csl_tracker.datasets.sample import Sample, Sequence
 from csl_tracker.errors import DatasetError, WeightsError
@@ -29,6 +30,7 @@ class FileSequence(Sequence, Protocol):
 Opener = Callable[[str | os.PathLike[str], Iterable[str] | None], Iterable[FileSequence]]
 
 DATASETS: Mapping[str, Opener] = {
+    "coco": open_coco,
     "endovis2015": open_endovis2015,
     "synthetic": open_endovis2015,  # written in the same layout
 }

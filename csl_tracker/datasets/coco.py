@@ -1,0 +1,238 @@
+"""COCO keypoints: what a lab has after labelling its own video in CVAT, Label Studio or another tool.
+
+A dataset is a JSON file, or a folder with one or more of them in it or in ``annotations/``; several are merged by image, so
+that CVAT's keypoints and its masks (two exports) make one dataset. The images may lie anywhere below the folder.
+
+How the format is read:
+
+* A category with ``keypoints`` is an instrument, and its keypoints are landmarks. Every category whose annotations have a
+  ``segmentation`` is a class, except one called ``ignore``, ``ignored``, ``void`` or ``unlabeled``: those pixels become 255.
+  Later annotations lie over earlier ones.
+* A keypoint with ``v`` 1 (covered) or 2 is labelled, one with ``v`` 0 is not, unless the annotation's ``keypoints_absent``
+  names it: then it is known to be out of view. In an image with any annotation, an instrument without one is known to be
+  absent; an image without annotations was looked at by nobody, unless it says ``"labelled": true``.
+* Polygons are in px from the image's corner, as in COCO. Keypoints of COCO itself are indices of pixels, so that integers are
+  centres; CVAT and Label Studio measure them from the corner like everything else. ``info.keypoint_origin`` says ``center`` or
+  ``corner``; without it, files of these two tools are known by their ``info``, and any other has ``center``.
+* The slot of an instrument is its attribute ``slot``, ``side`` or ``instrument``, or the word left or right in its category's
+  name; else its track (CVAT's ``track_id``), ordered by mean x; else its place: of two the one further left is ``left``, and
+  one alone is ``left`` in the left half of an image of a sequence that has two elsewhere.
+* The sequence of an image is its key ``sequence``, or the folder in its ``file_name``, or the name of the JSON file. Its frames
+  follow the key ``frame``, or the natural order of the names. The list ``sequences`` may give ``name``, ``fps`` and ``slots``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from csl_tracker.datasets.coco_file import BACKGROUND, IGNORE_NAMES, CocoFiles, Frame, read_coco_files
+from csl_tracker.datasets.coco_masks import decode_segmentation
+from csl_tracker.datasets.coco_slots import assign_slots
+from csl_tracker.datasets.sample import Sample
+from csl_tracker.errors import DatasetError
+from csl_tracker.instruments import IGNORE_LABEL
+from csl_tracker.pixels import FloatArray, Size
+from csl_tracker.video import DEFAULT_FPS, natural_order, read_image
+
+
+class CocoSequence:
+    """The images of one sequence; a :class:`csl_tracker.datasets.sample.Sequence`.
+
+    Attributes:
+        name: Name within the dataset.
+        landmarks: Keypoint names of all categories, in their order.
+        classes: ``background``, then the categories that have masks.
+        slots: Names of the instruments.
+        fps: Frames a second.
+        size: (height, width), px.
+        skeleton: Pairs of landmarks that the categories join.
+        files: The JSON files and all images.
+        notes: What is odd about the labels and does no harm, a sentence each.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        frames: list[Frame],
+        landmarks: tuple[str, ...],
+        classes: tuple[str, ...],
+        skeleton: tuple[tuple[str, str], ...] = (),
+        fps: float = DEFAULT_FPS,
+        slots: tuple[str, ...] | None = None,
+    ) -> None:
+        self.name = name
+        self.landmarks = landmarks
+        self.classes = classes
+        self.skeleton = skeleton
+        self.fps = fps
+        self._frames = sorted(frames, key=lambda f: (f.number is None, f.number or 0, _natural(f.path.as_posix())))
+        self.size = self._common_size()
+        self.slots = assign_slots(self._frames, slots, self.size[1])
+        notes: list[str] = []
+        self._landmarks, self._labelled = self._collect(notes)
+        self.notes = tuple(notes)
+        self.files: tuple[Path, ...] = (*sorted({f.source for f in frames}), *(f.path for f in self._frames))
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self._frames)
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Yield the samples; one image and its masks are in memory at a time.
+
+        Raises:
+            DatasetError: An image is broken or of another size than its file says, or a mask cannot be decoded.
+        """
+        for index, frame in enumerate(self._frames):
+            image = read_image(frame.path)
+            if image.shape[:2] != self.size:
+                raise DatasetError(
+                    f"The image {frame.path} has {image.shape[1]}x{image.shape[0]} px, and {frame.source} says"
+                    f" {self.size[1]}x{self.size[0]}; put the image there that was labelled, or export its labels again."
+                )
+            number = index if frame.number is None else frame.number
+            yield Sample(
+                image=image,
+                label_map=self._label_map(frame),
+                landmarks=self._landmarks[index].copy(),
+                labelled=self._labelled[index].copy(),
+                sequence=self.name,
+                frame=number,
+                stamp_ns=round(number * 1e9 / self.fps) if frame.stamp_ns is None else frame.stamp_ns,
+            )
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """The image file of every frame."""
+        return tuple(frame.path for frame in self._frames)
+
+    @property
+    def all_landmarks(self) -> FloatArray:
+        """float64 (frames, instruments, landmarks, 2), px: every frame's landmarks, without reading the images."""
+        return np.array(self._landmarks)
+
+    @property
+    def all_labelled(self) -> npt.NDArray[np.bool_]:
+        """Whether somebody looked: bool (frames, instruments, landmarks)."""
+        return np.array(self._labelled)
+
+    def _common_size(self) -> Size:
+        first = self._frames[0]
+        size = first.size
+        if size is None:
+            shape = read_image(first.path).shape
+            size = (shape[0], shape[1])
+        for frame in self._frames:
+            if frame.size is not None and frame.size != size:
+                raise DatasetError(
+                    f"The image {frame.path} has {frame.size[1]}x{frame.size[0]} px and {first.path} {size[1]}x{size[0]}, both"
+                    f" in the sequence {self.name} of {frame.source}; put images of one size each into folders of their own, or"
+                    " give them the key 'sequence'."
+                )
+        return size
+
+    def _collect(self, notes: list[str]) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+        shape = (len(self._frames), len(self.slots), len(self.landmarks))
+        landmarks, labelled = np.full((*shape, 2), np.nan), np.zeros(shape, bool)
+        height, width = self.size
+        outside: list[str] = []
+        for index, frame in enumerate(self._frames):
+            labelled[index] = frame.labelled or bool(frame.instruments or frame.regions)
+            if not frame.instruments and not frame.labelled:
+                labelled[index] = False  # masks alone say nothing of landmarks
+            for item in frame.instruments:
+                slot = self.slots.index(item.slot)
+                labelled[index, slot] = [name in item.labelled for name in self.landmarks]
+                for name, point in item.points.items():
+                    if -0.5 < point[0] < width - 0.5 and -0.5 < point[1] < height - 0.5:
+                        landmarks[index, slot, self.landmarks.index(name)] = point
+                    else:
+                        outside.append(f"{name} of {item.where} at ({point[0]:.1f}, {point[1]:.1f})")
+        if outside:
+            notes.append(
+                f"{len(outside)} landmark(s) lie outside their image of {width}x{height} px and count as out of view, such as"
+                f" {outside[0]}."
+            )
+        return landmarks, labelled
+
+    def _label_map(self, frame: Frame) -> npt.NDArray[np.uint8] | None:
+        if len(self.classes) < 2 or not (bool(frame.regions) if frame.segmented is None else frame.segmented):
+            return None
+        labels = np.zeros(self.size, np.uint8)
+        for region in frame.regions:
+            try:
+                mask = decode_segmentation(region.segmentation, self.size)
+            except ValueError as error:
+                raise DatasetError(f"The segmentation of {region.where} {error}; export the labels again.") from error
+            if mask is not None:
+                label = IGNORE_LABEL if region.category in IGNORE_NAMES else self.classes.index(region.category)
+                labels[mask] = label
+        return labels
+
+
+def open_coco(root: str | os.PathLike[str], sequences: Iterable[str] | None = None) -> list[CocoSequence]:
+    """Open the sequences of a COCO keypoints dataset.
+
+    Args:
+        root: A JSON file, with its images beside it, or the folder of both.
+        sequences: Their names; None for all of them.
+
+    Raises:
+        DatasetError: There is no such file, it is broken, names an unknown image or category or an id twice, or an image is
+            missing; or a sequence is unknown.
+    """
+    files = CocoFiles(Path(root))
+    for path, data in read_coco_files(Path(root)):
+        files.add(path, data)
+    found = _sequences(files)
+    wanted = list(found) if sequences is None else list(sequences)
+    for name in wanted:
+        if name not in found:
+            raise DatasetError(f"The dataset {root} has no sequence {name!r}; it has {', '.join(found)}.")
+    return [found[name] for name in wanted]
+
+
+def _sequences(files: CocoFiles) -> dict[str, CocoSequence]:
+    """All sequences by name, in natural order.
+
+    Raises:
+        DatasetError: Images of a sequence differ in size, or two annotations are of one instrument.
+    """
+    groups: dict[str, list[Frame]] = defaultdict(list)
+    for frame in files.frames.values():
+        groups[frame.sequence].append(frame)
+    named = [*files.declared, *files.categories]
+    classes = (BACKGROUND, *dict.fromkeys(name for name in named if name not in IGNORE_NAMES and name != BACKGROUND))
+    found = {}
+    for name in sorted(groups, key=_natural):
+        settings = files.settings.get(name, {})
+        try:
+            fps = float(settings.get("fps", DEFAULT_FPS))
+        except (TypeError, ValueError):
+            fps = 0.0
+        if not 0 < fps < 1e6:
+            raise DatasetError(
+                f"The sequence {name} of {groups[name][0].source} has fps {settings['fps']!r}; give a number above 0."
+            )
+        slots = settings.get("slots")
+        found[name] = CocoSequence(
+            name,
+            groups[name],
+            tuple(files.landmarks),
+            classes,
+            tuple(files.skeleton),
+            fps,
+            tuple(map(str, slots)) if isinstance(slots, list) and slots else None,
+        )
+    return found
+
+
+def _natural(path: str) -> list[list[tuple[int, str]]]:
+    """Sort key that is natural in every folder's name."""
+    return [natural_order(Path(part)) for part in path.split("/")]
