@@ -81,4 +81,6 @@ def explain_listener(node: Node, topic: str, offered: QoSProfile) -> list[str]:
 
 
 def _name(endpoint: Any) -> str:
+    if "_UNKNOWN_" in endpoint.node_name:  # what rmw says until discovery has brought the name
+        return "a node of unknown name"
     return f"{endpoint.node_namespace.rstrip('/')}/{endpoint.node_name}"

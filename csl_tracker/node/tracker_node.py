@@ -21,7 +21,7 @@ import gc
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,9 @@ from csl_tracker_msgs.msg import InstrumentPose, InstrumentPoseArray
 Rgb = npt.NDArray[np.uint8]
 ImageMessage = Any
 """A ``sensor_msgs`` Image or CompressedImage."""
+
+_NAMES_COME_S = 0.5
+"""A node is named this long after its publisher at the latest, on a machine that is not overloaded."""
 
 WARNING_PERIOD_S = 5.0
 """A reason for unusable frames is named at most this often."""
@@ -253,7 +256,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         topic = self.resolve_topic_name(name)
 
         def unfit(event: Any) -> None:
-            self._log_once_in_a_while(topic, " ".join(qos.explain_listener(self, topic, profile)))
+            self._explain_soon(topic, lambda: qos.explain_listener(self, topic, profile))
 
         publisher = self.create_publisher(kind, name, profile, event_callbacks=PublisherEventCallbacks(incompatible_qos=unfit))
         self._publishers_of_configured.append(publisher)
@@ -407,7 +410,17 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
             self._camera, self._camera_problem = None, str(error)
 
     def _camera_does_not_fit(self, event: Any) -> None:
-        self._log_once_in_a_while(self._topic, " ".join(qos.explain_camera(self, self._topic, self._image_qos)))
+        self._explain_soon(self._topic, lambda: qos.explain_camera(self, self._topic, self._image_qos))
+
+    def _explain_soon(self, topic: str, explain: Callable[[], list[str]]) -> None:
+        """Log why two ends do not meet, a moment later: the name of the other end's node comes after the end itself."""
+
+        def say() -> None:
+            timer.cancel()
+            self.destroy_timer(timer)
+            self._log_once_in_a_while(topic, " ".join(explain()))
+
+        timer = self.create_timer(_NAMES_COME_S, say, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _process(self, message: ImageMessage) -> None:
         """Track one frame and publish what was found; runs in the worker's thread."""
