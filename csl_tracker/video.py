@@ -27,6 +27,8 @@ Image = npt.NDArray[np.uint8]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".webp"})
 DEFAULT_FPS = 25.0
+_EVENLY_SPACED = ("avi", "h264", "hevc", "mjpeg")
+"""Containers without times of display: what FFmpeg makes up for them is wrong where frames were reordered."""
 _ENCODERS = ("libx264", "libopenh264", "mpeg4")
 _BT601_LIMITED = {"colorspace": 6, "color_range": 1}  # FFmpeg's numbers; what swscale does to an untagged frame
 
@@ -190,9 +192,10 @@ class VideoReader:
                         )
                     if not done:
                         first_s = frame.time or 0.0
-                    time_ns = -1 if frame.time is None else round((frame.time - first_s) * 1e9)
-                    if time_ns <= last_ns:  # some containers have no times, and broken ones go back
-                        time_ns = last_ns + round(1e9 / self.fps) if done else 0
+                    if frame.time is None or container.format.name in _EVENLY_SPACED:
+                        time_ns = round(done * 1e9 / self.fps)
+                    else:
+                        time_ns = max(round((frame.time - first_s) * 1e9), last_ns + 1)
                     yield time_ns, frame.to_ndarray(format=pixel_format)
                     last_ns = time_ns
                     done += 1

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -179,3 +181,25 @@ def test_writer_names_a_path_that_cannot_be_written(tmp_path: Path, name: str) -
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DatasetError, match="cannot be written"):
         VideoWriter(tmp_path / name, 25)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_video_of_uneven_pace_keeps_its_times(tmp_path, suffix):
+    milliseconds = [0, 40, 200, 240, 1000]
+    with av.open(str(tmp_path / f"a{suffix}"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt, stream.time_base = 64, 48, "yuv420p", Fraction(1, 1000)
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for index, time_ms in enumerate(milliseconds):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 40 * index, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = time_ms, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    assert [time_ns for time_ns, _ in VideoReader(tmp_path / f"a{suffix}").timed()] == [ms * 1_000_000 for ms in milliseconds]
+
+
+def test_an_avi_has_no_times_of_its_own(tmp_path):
+    with VideoWriter(tmp_path / "a.avi", fps=20) as video:
+        for index in range(5):
+            video.write(np.full((48, 64, 3), 40 * index, np.uint8))
+    assert [time_ns for time_ns, _ in VideoReader(tmp_path / "a.avi").timed()] == [50_000_000 * index for index in range(5)]

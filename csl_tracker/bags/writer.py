@@ -6,11 +6,12 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
@@ -19,14 +20,20 @@ from rosbags.rosbag2.errors import WriterError
 from tqdm import tqdm
 
 from csl_tracker.bags import topics
+from csl_tracker.bags.calibration import camera_info_message, check_size
+from csl_tracker.bags.folder import METADATA
 from csl_tracker.bags.messages import GroundTruth, bag_types, make_header, make_truth_array
 from csl_tracker.bags.types import typestore
+from csl_tracker.camera import CameraModel
 from csl_tracker.datasets.sample import Sequence
 from csl_tracker.errors import BagError
 from csl_tracker.output import AtomicOutput
 from csl_tracker.video import VideoReader
 
 Image = npt.NDArray[np.uint8]
+
+STORAGES = {"mcap": (StoragePlugin.MCAP, ".mcap"), "sqlite3": (StoragePlugin.SQLITE3, ".db3")}
+"""Storage by its name in rosbag2, and the suffix of its files."""
 
 START_NS = 1_000_000_000
 """Stamp of the first frame of a sequence or video, ns; not 0, which ROS reads as "not set"."""
@@ -52,26 +59,46 @@ def qos(reliable: bool, depth: int) -> Qos:
 
 
 class BagWriter(AtomicOutput):
-    """Writes an mcap bag under a temporary name, which becomes ``path`` when it is closed.
+    """Writes a bag under a temporary name, which becomes ``path`` when it is closed.
 
-    A path that ends in ``.mcap`` becomes one file (an older one is replaced); any other becomes a bag folder with
+    A path that ends in ``.mcap`` or ``.db3`` becomes one file (an older one is replaced); any other becomes a bag folder with
     ``metadata.yaml`` and must not exist. About 1 MiB of messages is in memory at a time. As a context manager it leaves
     nothing behind when an error, Ctrl-C included, ends the block.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, compress: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        storage: str | None = None,
+        compress: bool = False,
+        custom: Mapping[str, str] | None = None,
+        overwrite: bool = False,
+    ) -> None:
         """Open the temporary file.
 
         Args:
             path: See above.
-            compress: Compress with zstd, inside the mcap file: label maps shrink to a hundredth, camera images hardly.
+            storage: ``mcap`` or ``sqlite3``; None goes by the path's suffix, and takes mcap for a folder.
+            compress: Compress with zstd, inside an mcap file: label maps shrink to a hundredth, camera images hardly. A
+                database is not compressed.
+            custom: What to note about the bag, for ``metadata.yaml``.
+            overwrite: Let the new bag take the place of an older bag folder, once it is complete.
 
         Raises:
-            BagError: The path is a folder in the way, or cannot be written.
+            BagError: The path is a folder in the way, cannot be written, or has the suffix of another storage.
         """
         self.path = Path(path)
-        self._single = self.path.suffix == ".mcap"
-        if self.path.is_dir() or (self.path.exists() and not self._single):
+        by_suffix = next((name for name, (_, suffix) in STORAGES.items() if suffix == self.path.suffix), None)
+        self.storage = storage or by_suffix or "mcap"
+        if self.storage not in STORAGES or by_suffix not in (None, self.storage):
+            raise BagError(
+                f"The bag {self.path} cannot be written with the storage {self.storage!r}; choose one of {', '.join(STORAGES)},"
+                " and a name with its suffix (.mcap, .db3) or with none."
+            )
+        self._single = by_suffix is not None
+        replaces = overwrite and (self.path / METADATA).is_file()
+        if (self.path.is_dir() and not replaces) or (self.path.is_file() and not self._single):
             raise BagError(
                 f"The bag {self.path} cannot be written, since a folder or file of that name exists; remove it first."
             )
@@ -82,8 +109,11 @@ class BagWriter(AtomicOutput):
             raise BagError(f"The bag {self.path} cannot be written ({error.strerror}); choose another place.") from error
         # rosbags names the file after its folder, and the metadata inside the file repeats that name.
         name = self.path.stem if self._single else self.path.name
-        self._writer = Writer(self._work / name, version=_METADATA_VERSION, storage_plugin=StoragePlugin.MCAP)
-        if compress:
+        plugin = STORAGES[self.storage][0]
+        self._writer = Writer(self._work / name, version=_METADATA_VERSION, storage_plugin=plugin)
+        for key, value in (custom or {}).items():
+            self._writer.set_custom_data(key, value)
+        if compress and plugin is StoragePlugin.MCAP:
             self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
         self._connections: dict[str, Connection] = {}
         self._counts: dict[str, int] = {}
@@ -154,7 +184,10 @@ class BagWriter(AtomicOutput):
         try:
             self._writer.close()
             finished = self._writer.path
-            os.replace(finished / f"{finished.name}.mcap" if self._single else finished, self.path)
+            file = finished / f"{finished.name}{STORAGES[self.storage][1]}"
+            if self.path.is_dir():
+                os.replace(self.path, self._work / "older")  # goes with the rest of the working folder
+            os.replace(file if self._single else finished, self.path)
         except OSError as error:
             raise BagError(f"Writing the bag {self.path} failed ({error.strerror}); make room on the disk.") from error
         finally:
@@ -202,11 +235,11 @@ def sequence_frames(sequence: Sequence, limit: int | None = None) -> Iterator[Re
 
 
 def video_frames(video: VideoReader, limit: int | None = None) -> Iterator[RecordedFrame]:
-    """The frames of a video, evenly spaced after :data:`START_NS`; ``limit`` ends it early."""
-    for index, image in enumerate(video):
+    """The frames of a video at their own times after :data:`START_NS`; ``limit`` ends it early."""
+    for index, (time_ns, image) in enumerate(video.timed()):
         if limit is not None and index >= limit:
             return
-        yield RecordedFrame(image, START_NS + round(index * 1e9 / video.fps))
+        yield RecordedFrame(image, START_NS + time_ns)
 
 
 def image_message(image: Image, stamp_ns: int, frame_id: str = topics.CAMERA_FRAME) -> Any:
@@ -223,33 +256,80 @@ def image_message(image: Image, stamp_ns: int, frame_id: str = topics.CAMERA_FRA
     )
 
 
-def write_frames(path: str | os.PathLike[str], frames: Iterable[RecordedFrame], total: int | None = None) -> int:
-    """Write frames, and what is known about them, into an mcap bag; one frame is in memory at a time.
+def compressed_message(image: Image, quality: int, stamp_ns: int, frame_id: str = topics.CAMERA_FRAME) -> Any:
+    """A bag's ``sensor_msgs/CompressedImage``, JPEG of a quality from 1 to 100, of an (H, W, 3) RGB image."""
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    _, data = cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, quality))
+    return typestore().types["sensor_msgs/msg/CompressedImage"](
+        header=make_header(bag_types(), stamp_ns, frame_id), format="jpeg", data=data.reshape(-1)
+    )
+
+
+@dataclass(frozen=True)
+class BagOptions:
+    """How frames are written into a bag.
+
+    Attributes:
+        storage: ``mcap``, ``sqlite3``, or None to go by the path.
+        jpeg: Quality of JPEG images, 1 to 100; None writes raw images.
+        camera: Calibration that is written beside every image; None writes none.
+        frame_id: Of all headers.
+    """
+
+    storage: str | None = None
+    jpeg: int | None = None
+    camera: CameraModel | None = None
+    frame_id: str = topics.CAMERA_FRAME
+
+
+def write_frames(
+    path: str | os.PathLike[str],
+    frames: Iterable[RecordedFrame],
+    total: int | None = None,
+    options: BagOptions | None = None,
+) -> int:
+    """Write frames, and what is known about them, into a bag; one frame is in memory at a time.
 
     Args:
         path: See :class:`BagWriter`.
         frames: The frames in the order of time.
         total: Their number, for the progress bar.
+        options: How; None writes raw images and no calibration.
 
     Returns:
         The number of frames written.
 
     Raises:
         BagError: The bag cannot be written.
+        ConfigError: The calibration is that of other images.
     """
+    chosen = options or BagOptions()
+    image_topic = topics.IMAGE + (topics.COMPRESSED_SUFFIX if chosen.jpeg is not None else "")
     count = 0
-    with BagWriter(path) as bag, tqdm(frames, total=total, desc="frames into the bag", unit="frame", leave=False) as bar:
-        bag.add_topic(topics.IMAGE, topics.IMAGE_TYPE, depth=1)
+    with (
+        BagWriter(path, storage=chosen.storage) as bag,
+        tqdm(frames, total=total, desc="frames into the bag", unit="frame", leave=False) as bar,
+    ):
+        bag.add_topic(image_topic, topics.IMAGE_TYPE if chosen.jpeg is None else topics.COMPRESSED_TYPE, depth=1)
+        if chosen.camera is not None:
+            bag.add_topic(topics.CAMERA_INFO, topics.CAMERA_INFO_TYPE, depth=1)
         for frame in bar:
-            header = make_header(bag_types(), frame.stamp_ns, topics.CAMERA_FRAME)
+            stamp, frame_id = frame.stamp_ns, chosen.frame_id
+            header = make_header(bag_types(), stamp, frame_id)
             if frame.truth is not None:
                 if topics.TRUTH_POSES not in bag.counts:
                     bag.add_topic(topics.TRUTH_POSES, topics.POSES_TYPE)
-                bag.write(topics.TRUTH_POSES, make_truth_array(bag_types(), header, frame.truth), frame.stamp_ns)
+                bag.write(topics.TRUTH_POSES, make_truth_array(bag_types(), header, frame.truth), stamp)
             if frame.label_map is not None:
                 if topics.TRUTH_SEGMENTATION not in bag.counts:
                     bag.add_topic(topics.TRUTH_SEGMENTATION, topics.IMAGE_TYPE)
-                bag.write(topics.TRUTH_SEGMENTATION, image_message(frame.label_map, frame.stamp_ns), frame.stamp_ns)
-            bag.write(topics.IMAGE, image_message(frame.image, frame.stamp_ns), frame.stamp_ns)
+                bag.write(topics.TRUTH_SEGMENTATION, image_message(frame.label_map, stamp, frame_id), stamp)
+            if chosen.camera is not None:
+                check_size(chosen.camera, (frame.image.shape[0], frame.image.shape[1]))
+                bag.write(topics.CAMERA_INFO, camera_info_message(chosen.camera, stamp, frame_id), stamp)
+            if chosen.jpeg is None:
+                bag.write(image_topic, image_message(frame.image, stamp, frame_id), stamp)
+            else:
+                bag.write(image_topic, compressed_message(frame.image, chosen.jpeg, stamp, frame_id), stamp)
             count += 1
     return count

@@ -1,0 +1,88 @@
+"""Calibrations of cameras: from the YAML files of ROS to ``sensor_msgs/CameraInfo`` messages in a bag."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from csl_tracker.bags.messages import bag_types, make_header
+from csl_tracker.bags.types import typestore
+from csl_tracker.camera import CameraModel
+from csl_tracker.errors import ConfigError
+from csl_tracker.pixels import Size
+
+
+def read_calibration(path: Path) -> CameraModel:
+    """Read a file as ``camera_calibration`` writes and ``camera_info_manager`` reads it.
+
+    Without a rectification it is the identity, without a projection that of the raw image, as for a single camera.
+
+    Raises:
+        ConfigError: The file is missing, is no YAML, lacks a value, or tells of no camera.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        k = _matrix(content, "camera_matrix")
+        return CameraModel(
+            width=int(content["image_width"]),
+            height=int(content["image_height"]),
+            k=k,
+            d=_matrix(content, "distortion_coefficients") if "distortion_coefficients" in content else np.zeros(0),
+            model=str(content.get("distortion_model") or content.get("camera_model") or ""),
+            r=_matrix(content, "rectification_matrix") if "rectification_matrix" in content else np.eye(3),
+            p=(
+                _matrix(content, "projection_matrix")
+                if "projection_matrix" in content
+                else np.hstack((k.reshape(3, 3), np.zeros((3, 1))))
+            ),
+        )
+    except ConfigError as error:
+        raise ConfigError(f"The calibration {path} cannot be used. {error}") from error
+    except OSError as error:
+        raise ConfigError(f"The calibration {path} cannot be read ({error.strerror}); check the path.") from error
+    except KeyError as error:
+        raise ConfigError(
+            f"The calibration {path} has no {error.args[0]}; give a YAML file as camera_calibration writes it."
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError, ValueError, AttributeError) as error:
+        raise ConfigError(
+            f"The calibration {path} is no YAML file of camera_calibration ({' '.join(str(error).split())}); give one."
+        ) from error
+
+
+def check_size(camera: CameraModel, size: Size) -> None:
+    """Make sure that a calibration is that of the images.
+
+    Raises:
+        ConfigError: It was made at another size.
+    """
+    if (camera.height, camera.width) != size:
+        raise ConfigError(
+            f"The calibration is that of images of {camera.width}x{camera.height} px, and the frames have"
+            f" {size[1]}x{size[0]} px; calibrate at the size of the frames, or leave the calibration out."
+        )
+
+
+def camera_info_message(camera: CameraModel, stamp_ns: int, frame_id: str) -> Any:
+    """A bag's ``sensor_msgs/CameraInfo``."""
+    types = bag_types()
+    return typestore().types["sensor_msgs/msg/CameraInfo"](
+        header=make_header(types, stamp_ns, frame_id),
+        height=camera.height,
+        width=camera.width,
+        distortion_model=camera.model,
+        d=camera.d,
+        k=camera.k.reshape(9),
+        r=camera.r.reshape(9),
+        p=camera.p.reshape(12),
+        binning_x=0,
+        binning_y=0,
+        roi=types.roi(x_offset=0, y_offset=0, height=0, width=0, do_rectify=False),
+    )
+
+
+def _matrix(content: Any, name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.array(content[name]["data"], np.float64).ravel()

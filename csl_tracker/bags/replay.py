@@ -1,0 +1,189 @@
+"""Replay without a ROS graph: the images of a bag through a tracker, as fast as its engine goes, into a bag of results.
+
+What is written is what the tracker node publishes when these images come to it in lock-step under their own stamps, to the
+last bit where the engine computes on the CPU; ``processing_time`` alone differs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from csl_tracker.bags import topics
+from csl_tracker.bags.ahead import ReadAhead
+from csl_tracker.bags.messages import bag_types, make_pose_array
+from csl_tracker.bags.reader import BagFrame, BagReader, DamagedBagError
+from csl_tracker.bags.writer import BagWriter, image_message
+from csl_tracker.errors import BagError, ImageError
+from csl_tracker.tracker import Tracker
+
+Image = npt.NDArray[np.uint8]
+Decode = Callable[[Any], Image]
+
+OFFLINE = {"csl_tracker_replay": "offline"}
+"""Noted in the metadata of a bag of results: its poses have no time of publication, and therefore no latency."""
+
+_NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class ReplayOptions:
+    """What of a bag is replayed, and what is written.
+
+    Attributes:
+        topic: Topic of the images; None takes the only one.
+        start_s: Leave out what was recorded earlier, s after the bag's first message.
+        end_s: Leave out what was recorded later, s after the bag's first message.
+        frames: Number of frames at most; None for all.
+        segmentation: Write the label maps too.
+        overwrite: Let the results take the place of an older bag.
+    """
+
+    topic: str | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+    frames: int | None = None
+    segmentation: bool = False
+    overwrite: bool = False
+
+
+@dataclass
+class ReplaySummary:
+    """What became of a replay.
+
+    Attributes:
+        frames: Images that were read.
+        tracked: Images for which there is a pose array.
+        instruments: Poses in all of them.
+        unusable: Images that could not be decoded, by what was said about the first of a kind.
+        backwards: How often a stamp ran back; identities began anew each time.
+        stopped: It was stopped before the end.
+        damage: Where the bag could not be read on; what came before is in the results.
+    """
+
+    frames: int = 0
+    tracked: int = 0
+    instruments: int = 0
+    unusable: Counter[str] = field(default_factory=Counter)
+    backwards: int = 0
+    stopped: bool = False
+    damage: DamagedBagError | None = None
+
+
+def replay_bag(
+    bag: BagReader,
+    output: str | os.PathLike[str],
+    tracker: Tracker,
+    decode: Decode,
+    options: ReplayOptions | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> ReplaySummary:
+    """Track every image of a bag; a few decoded images are in memory at a time.
+
+    Args:
+        bag: The images, with or without ground truth, which is copied beside the poses.
+        output: The bag of results: a name that ends in ``.mcap`` or ``.db3``, or a folder.
+        tracker: What tracks; its identities are forgotten first.
+        decode: From an image message to uint8 (H, W, 3), RGB.
+        options: What of the bag; None takes all.
+        stopped: Asked after each frame; when true the results end there, whole.
+
+    Raises:
+        BagError: The bag has no such images, none of them can be used, or the results cannot be written.
+    """
+    chosen = options or ReplayOptions()
+    topic = bag.image_topic(chosen.topic)
+    model = f"{tracker.model.name}@{tracker.model.short_hash}"
+    notes = {**OFFLINE, "csl_tracker_source": bag.path.name, "csl_tracker_model": model}
+    summary = ReplaySummary()
+    tracker.reset()
+
+    def decoded() -> Iterator[tuple[BagFrame, Any, Image | ImageError]]:
+        stream = bag.frames(topic, chosen.start_s, chosen.end_s)
+        for index, frame in enumerate(stream):
+            if chosen.frames is not None and index >= chosen.frames:
+                return
+            message = bag.deserialize(frame.image)
+            try:
+                yield frame, message.header, decode(message)
+            except ImageError as error:
+                yield frame, message.header, error
+
+    whole = chosen.start_s is None and chosen.end_s is None
+    total = min(bag.count(topic), chosen.frames or bag.count(topic)) if whole else chosen.frames
+    with (
+        BagWriter(output, compress=True, custom=notes, overwrite=chosen.overwrite) as results,
+        tqdm(total=total, desc="replay", unit="frame", leave=False) as bar,
+        ReadAhead(decoded()) as frames,
+    ):
+        results.add_topic(topics.POSES, topics.POSES_TYPE)
+        try:
+            last_ns = 0
+            for frame, header, image in frames:
+                summary.frames += 1
+                bar.update()
+                _copy_truth(results, frame)
+                if isinstance(image, ImageError):
+                    summary.unusable[str(image)] += 1
+                    continue
+                stamp_ns = frame.image.stamp_ns
+                if 0 < stamp_ns < last_ns:  # as the node does it
+                    summary.backwards += 1
+                    tracker.reset()
+                last_ns = stamp_ns
+                result = tracker.track(image, stamp_ns * 1e-9 if stamp_ns else None, segmentation=chosen.segmentation)
+                results.write(topics.POSES, make_pose_array(bag_types(), header, result, model), frame.image.time_ns)
+                summary.tracked += 1
+                summary.instruments += len(result.instruments)
+                if chosen.segmentation and result.label_map is not None:
+                    _write_label_map(results, result.label_map, header, frame.image.time_ns)
+                if stopped():
+                    summary.stopped = summary.frames != total
+                    break
+        except DamagedBagError as error:
+            summary.damage = error
+        if not summary.tracked:
+            raise _nothing(bag, topic, summary)
+    return summary
+
+
+def _copy_truth(results: BagWriter, frame: BagFrame) -> None:
+    for message in (frame.truth_poses, frame.truth_segmentation):
+        if message is not None:
+            if message.topic not in results.counts:
+                results.add_topic(message.topic, message.msgtype)
+            results.write_raw(message.topic, message.data, message.time_ns)
+
+
+def _write_label_map(results: BagWriter, label_map: Image, header: Any, time_ns: int) -> None:
+    if topics.SEGMENTATION not in results.counts:
+        results.add_topic(topics.SEGMENTATION, topics.IMAGE_TYPE)
+    message = image_message(label_map, header.stamp.sec * _NS + header.stamp.nanosec, header.frame_id)
+    results.write(topics.SEGMENTATION, message, time_ns)
+
+
+def _nothing(bag: BagReader, topic: str, summary: ReplaySummary) -> BagError:
+    """Why there is not one pose array."""
+    if summary.unusable:
+        return BagError(
+            f"None of the {summary.frames} images on {topic} of the bag {bag.path} can be used. {next(iter(summary.unusable))}"
+        )
+    if summary.damage is not None:
+        return summary.damage
+    return BagError(
+        f"The bag {bag.path} has no image on {topic} in that part of its {bag.duration_s:.1f} s; choose other --start and"
+        " --end."
+    )
+
+
+def results_path(bag: Path) -> Path:
+    """Where results go by default: beside the working directory's other output, under the bag's name."""
+    return Path("output") / "replay" / f"{bag.resolve().name.split('.')[0]}.mcap"

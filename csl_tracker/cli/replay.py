@@ -1,0 +1,116 @@
+"""``csl-tracker replay``: the images of a bag through a tracker, without ROS, into a bag of poses."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from csl_tracker.cli.track import stop_on_interrupt
+from csl_tracker.errors import ConfigError
+
+EXAMPLE = """example:
+  csl-tracker replay recording --topic /endoscope/left/image_raw --out poses.mcap
+  csl-tracker evaluate-bag poses.mcap
+
+The bag of results holds /tracker_node/poses under the images' own stamps, and the ground truth of the bag beside them.
+Ctrl-C ends it after the present frame and keeps what was done."""
+
+logger = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Fill in the arguments."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EXAMPLE
+    parser.add_argument("bag", type=Path, metavar="BAG", help="an .mcap or .db3 file, or the folder of a recording")
+    parser.add_argument("--weights", type=Path, help="weights file (default: the one that comes with the package)")
+    parser.add_argument(
+        "--out", type=Path, metavar="RESULTS_BAG", help="an .mcap or .db3 file, or a folder (output/replay/NAME.mcap)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace RESULTS_BAG where it exists")
+    parser.add_argument("--topic", help="topic of the images (the only one)")
+    parser.add_argument("--start", type=float, metavar="S", help="begin so many seconds after the bag's first message")
+    parser.add_argument("--end", type=float, metavar="S", help="end so many seconds after the bag's first message")
+    parser.add_argument("--frames", type=int, metavar="N", help="number of frames at most (all)")
+    parser.add_argument("--segmentation", action="store_true", help="write the label maps too, /tracker_node/segmentation")
+    parser.add_argument("--max-instruments", type=int, default=2, metavar="N", help="instruments in a frame (%(default)s)")
+    parser.add_argument("--confidence-threshold", type=float, metavar="C", help="0..1 (the weights' own)")
+    parser.add_argument(
+        "--always-report", action="store_true", help="report best guesses, however unsure: for measuring, not for control"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
+    parser.add_argument("--engine", default="auto", help="auto, torch, openvino, ... (%(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Replay; what a broken bag or Ctrl-C left is kept, and said."""
+    from csl_tracker.bags.reader import BagReader
+    from csl_tracker.bags.replay import ReplayOptions, replay_bag, results_path
+
+    check_range(args.start, args.end)
+    if args.frames is not None and args.frames < 1:
+        raise ConfigError(f"--frames is {args.frames}; give 1 or more.")
+    output = args.out or results_path(args.bag)
+    if output.exists() and not args.overwrite:
+        raise ConfigError(f"The bag {output} exists; give --overwrite to replace it, or another name with --out.")
+    with BagReader(args.bag) as bag:
+        if output.exists() and any(output.resolve() in (file, *file.parents) for file in map(Path.resolve, bag.files)):
+            raise ConfigError(f"The bag {output} is the one that is replayed; give another name with --out.")
+        bag.image_topic(args.topic)  # what is wrong with the bag is said before a network is loaded
+        for problem in bag.problems:
+            logger.warning("%s", problem)
+        tracker = _tracker(args)
+        options = ReplayOptions(args.topic, args.start, args.end, args.frames, args.segmentation, args.overwrite)
+        began = time.monotonic()
+        with stop_on_interrupt() as stopped:
+            summary = replay_bag(bag, output, tracker, decode, options, stopped.is_set)
+    seconds = max(time.monotonic() - began, 1e-9)
+    for text, count in summary.unusable.items():
+        logger.warning("%d of the images could not be used: %s", count, text)
+    if summary.backwards:
+        logger.warning("The stamps ran back %d times; identities began anew each time.", summary.backwards)
+    print(
+        f"tracked {summary.tracked} of {summary.frames} images at {summary.frames / seconds:.1f} a second,"
+        f" {summary.instruments} instruments; wrote {output}"
+    )
+    if summary.damage is not None:
+        raise summary.damage
+    if summary.stopped:
+        raise KeyboardInterrupt
+    return 0
+
+
+def check_range(start_s: float | None, end_s: float | None) -> None:
+    """Make sure that a part of a bag is one.
+
+    Raises:
+        ConfigError: It begins before the bag, or ends before it begins.
+    """
+    if start_s is not None and not start_s >= 0:
+        raise ConfigError(f"--start is {start_s:g}; give seconds from the beginning of the bag, 0 or more.")
+    if end_s is not None and not end_s > (start_s or 0.0):
+        raise ConfigError(f"--end is {end_s:g}; give seconds from the beginning of the bag, more than --start.")
+
+
+def decode(message: Any) -> Any:
+    """An image message of either type to uint8 (H, W, 3), RGB."""
+    from csl_tracker.node.image_conversion import decode_compressed, to_rgb
+
+    return decode_compressed(message.data, message.format) if hasattr(message, "format") else to_rgb(message)
+
+
+def _tracker(args: argparse.Namespace) -> Any:
+    from csl_tracker.tracker import Tracker
+    from csl_tracker.weights import default_weights
+
+    return Tracker.from_weights(
+        args.weights or default_weights(),
+        device=args.device,
+        engine=args.engine,
+        max_instruments=args.max_instruments,
+        confidence_threshold=args.confidence_threshold,
+        always_report=args.always_report,
+    )
