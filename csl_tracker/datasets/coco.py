@@ -18,15 +18,17 @@ How the format is read:
   name; else its track (CVAT's ``track_id``), ordered by mean x; else its place: of two the one further left is ``left``, and
   one alone is ``left`` in the left half of an image of a sequence that has two elsewhere.
 * The sequence of an image is its key ``sequence``, or the folder in its ``file_name``, or the name of the JSON file. Its frames
-  follow the key ``frame``, or the natural order of the names. The list ``sequences`` may give ``name``, ``fps`` and ``slots``.
+  follow the key ``frame``, or the natural order of the names. The list ``sequences`` may state ``fps``, ``slots``,
+  ``landmarks`` and ``classes`` of a ``name``, as what this package writes does.
 """
 
 from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -162,7 +164,7 @@ class CocoSequence:
         return landmarks, labelled
 
     def _label_map(self, frame: Frame) -> npt.NDArray[np.uint8] | None:
-        if len(self.classes) < 2 or not (bool(frame.regions) if frame.segmented is None else frame.segmented):
+        if not (bool(frame.regions) if frame.segmented is None else frame.segmented):
             return None
         labels = np.zeros(self.size, np.uint8)
         for region in frame.regions:
@@ -207,8 +209,6 @@ def _sequences(files: CocoFiles) -> dict[str, CocoSequence]:
     groups: dict[str, list[Frame]] = defaultdict(list)
     for frame in files.frames.values():
         groups[frame.sequence].append(frame)
-    named = [*files.declared, *files.categories]
-    classes = (BACKGROUND, *dict.fromkeys(name for name in named if name not in IGNORE_NAMES and name != BACKGROUND))
     found = {}
     for name in sorted(groups, key=_natural):
         settings = files.settings.get(name, {})
@@ -220,17 +220,30 @@ def _sequences(files: CocoFiles) -> dict[str, CocoSequence]:
             raise DatasetError(
                 f"The sequence {name} of {groups[name][0].source} has fps {settings['fps']!r}; give a number above 0."
             )
-        slots = settings.get("slots")
+        joints = {label for frame in groups[name] for item in frame.instruments for label in item.labelled}
+        masks = {region.category for frame in groups[name] for region in frame.regions}
+        landmarks = _merge(_names(settings, "landmarks"), files.landmarks, joints)
+        classes = _merge(_names(settings, "classes"), files.categories, masks)
         found[name] = CocoSequence(
             name,
             groups[name],
-            tuple(files.landmarks),
-            classes,
-            tuple(files.skeleton),
+            landmarks,
+            (BACKGROUND, *(label for label in classes if label not in IGNORE_NAMES and label != BACKGROUND)),
+            tuple(pair for pair in files.skeleton if set(pair) <= set(landmarks)),
             fps,
-            tuple(map(str, slots)) if isinstance(slots, list) and slots else None,
+            tuple(_names(settings, "slots")) or None,
         )
     return found
+
+
+def _names(settings: Mapping[str, Any], key: str) -> list[str]:
+    names = settings.get(key)
+    return [str(name) for name in names] if isinstance(names, list) else []
+
+
+def _merge(stated: list[str], known: list[str], used: set[str]) -> tuple[str, ...]:
+    """The names that a sequence states, with what it uses besides; all known ones where it states none."""
+    return tuple(dict.fromkeys([*stated, *(name for name in known if not stated or name in used)]))
 
 
 def _natural(path: str) -> list[list[tuple[int, str]]]:

@@ -77,7 +77,6 @@ class CocoFiles:
         self.frames: dict[Path, Frame] = {}
         self.landmarks: list[str] = []
         self.categories: list[str] = []  # that have masks, in their order
-        self.declared: list[str] = []
         self.skeleton: list[tuple[str, str]] = []
         self.settings: dict[str, dict[str, Any]] = {}
         self._by_name: dict[str, list[Path]] | None = None
@@ -117,9 +116,6 @@ class CocoFiles:
                 frame.instruments.append(_instrument(where, annotation, category["keypoints"], side, shift))
         ordered = [names[key][0] for key in categories]
         self.categories += [n for n in dict.fromkeys(ordered) if n in with_masks and n not in self.categories]
-        info = data.get("info")
-        if isinstance(info, dict) and isinstance(info.get("classes"), list):
-            self.declared += [str(name) for name in info["classes"] if name not in self.declared]
         for stated in data.get("sequences") or []:
             if isinstance(stated, dict) and "name" in stated:
                 self.settings.setdefault(str(stated["name"]), stated)

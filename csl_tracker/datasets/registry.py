@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from csl_tracker.datasets.coco import open_coco
+from csl_tracker.datasets.deeplabcut import open_deeplabcut
 from csl_tracker.datasets.endovis2015 import open_endovis2015
 from csl_tracker.datasets.sample import Sample, Sequence
 from csl_tracker.errors import DatasetError, WeightsError
@@ -31,6 +32,7 @@ Opener = Callable[[str | os.PathLike[str], Iterable[str] | None], Iterable[FileS
 
 DATASETS: Mapping[str, Opener] = {
     "coco": open_coco,
+    "deeplabcut": open_deeplabcut,
     "endovis2015": open_endovis2015,
     "synthetic": open_endovis2015,  # written in the same layout
 }
