@@ -6,8 +6,9 @@ Coordinates here are px of the heatmap; ``csl_tracker.pixels`` carries them to t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -21,6 +22,8 @@ FloatArray = npt.NDArray[np.float64]
 _FIT_RADIUS_SIGMAS = 0.75
 _MIN_SIGMA_PX = 0.25
 """Smallest standard deviation that is stated for a peak, px of the heatmap: what rounding of the network's output leaves."""
+_LEAST_SPREAD = 1e-12
+"""Least share that the smallest eigenvalue of a fit's normal equations has of the largest: below it the fit says nothing."""
 
 
 @dataclass(frozen=True)
@@ -113,57 +116,97 @@ def find_peaks(heatmap: npt.NDArray[np.float32], spec: HeatmapSpec, count: int) 
     Returns:
         Up to ``count`` peaks; where the map is nowhere positive its highest point alone, and none where it is flat.
     """
-    if count < 1 or heatmap.size == 0:
-        return []
-    reach = max(1, round(2 * spec.sigma))
-    kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
-    clean = np.nan_to_num(heatmap, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
-    highest = clean >= cv2.dilate(clean, kernel, borderType=cv2.BORDER_REPLICATE)
-    rows, columns = np.nonzero(highest & (clean > 0))
-    if len(rows) == 0 and clean.max() > clean.min():
-        # The paper takes the highest point whatever its height; nothing can be said about its shape.
-        row, column = divmod(int(clean.argmax()), clean.shape[1])
-        return [Peak(float(column), float(row), spec.sigma**2 * np.eye(2), 0.0)]
-    order = np.argsort(-clean[rows, columns], kind="stable")
-    peaks: list[Peak] = []
-    taken: list[tuple[int, int]] = []
-    for k in order:
-        row, column = int(rows[k]), int(columns[k])
-        # A plateau has many highest pixels; they are one peak.
-        if any(max(abs(row - r), abs(column - c)) <= reach for r, c in taken):
-            continue
-        taken.append((row, column))
-        peaks.append(_refine(clean, row, column, spec))
-        if len(peaks) == count:
-            break
-    return peaks
-
-
-def _refine(heatmap: npt.NDArray[np.float32], row: int, column: int, spec: HeatmapSpec) -> Peak:
-    radius = max(2, round(_FIT_RADIUS_SIGMAS * spec.sigma))
-    top, left = max(0, row - radius), max(0, column - radius)
-    window = heatmap[top : row + radius + 1, left : column + radius + 1].astype(np.float64)
-    height = float(heatmap[row, column])
-    weight = np.where(window > 0.05 * height, window, 0.0).ravel()
-    y, x = np.mgrid[top : top + window.shape[0], left : left + window.shape[1]]
-    dx, dy = (x - column).ravel().astype(np.float64), (y - row).ravel().astype(np.float64)
-    log = np.log(np.maximum(window.ravel() / height, 1e-6))
-    design = np.stack((np.ones_like(dx), dx, dy, -0.5 * dx * dx, -dx * dy, -0.5 * dy * dy), axis=1)
-    prior = np.eye(2) / spec.sigma**2
-    offset, precision, confidence = np.zeros(2), prior, height / spec.peak
-    if np.count_nonzero(weight) >= 6:
-        solution, _, rank, _ = np.linalg.lstsq(design * weight[:, None], log * weight, rcond=None)
-        fitted = np.array([[solution[3], solution[4]], [solution[4], solution[5]]])
-        if rank == 6 and np.linalg.eigvalsh(fitted)[0] > 1e-3 * prior[0, 0]:
-            shift = np.linalg.solve(fitted, solution[1:3])
-            if np.abs(shift).max() <= 1.0:
-                offset, precision = shift, fitted
-                confidence = height * math.exp(min(solution[0] + 0.5 * float(solution[1:3] @ shift), 0.5)) / spec.peak
-    values, vectors = np.linalg.eigh(np.linalg.inv(precision) - spec.sigma**2 * np.eye(2))
-    covariance = (vectors * np.maximum(values, _MIN_SIGMA_PX**2)) @ vectors.T
-    return Peak(column + float(offset[0]), row + float(offset[1]), covariance, min(max(confidence, 0.0), 1.0))
+    return decode(heatmap[None], spec, count)[0]
 
 
 def decode(heatmaps: npt.NDArray[np.float32], spec: HeatmapSpec, count: int) -> list[list[Peak]]:
     """Peaks of every landmark: :func:`find_peaks` on float32 (landmarks, height, width)."""
-    return [find_peaks(heatmap, spec, count) for heatmap in heatmaps]
+    if count < 1 or heatmaps.size == 0:
+        return [[] for _ in heatmaps]
+    clean = heatmaps
+    if not np.isfinite(heatmaps.sum(dtype=np.float64)):
+        clean = np.nan_to_num(heatmaps, nan=0.0, posinf=0.0, neginf=0.0)
+    places = [_summits(heatmap, spec, count) for heatmap in clean]
+    maxima = [(index, row, column) for index, found in enumerate(places) for row, column in found]
+    # All peaks of an image are fitted at once: small matrices cost their number of calls and not their size.
+    fitted = iter(_fit(clean, maxima, spec) if maxima else [])
+    return [[next(fitted) for _ in found] or _highest_point(clean[i], spec) for i, found in enumerate(places)]
+
+
+def _summits(heatmap: npt.NDArray[np.float32], spec: HeatmapSpec, count: int) -> list[tuple[int, int]]:
+    """(row, column) of the highest positive local maxima of a finite map, highest first."""
+    reach = max(1, round(2 * spec.sigma))
+    kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    highest = heatmap >= cv2.dilate(heatmap, kernel, borderType=cv2.BORDER_REPLICATE)
+    highest &= heatmap > 0
+    places = np.flatnonzero(highest)
+    order = np.argsort(-heatmap.ravel()[places], kind="stable")
+    taken: list[tuple[int, int]] = []
+    for place in places[order].tolist():
+        row, column = divmod(place, heatmap.shape[1])
+        # A plateau has many highest pixels; they are one peak.
+        if any(max(abs(row - r), abs(column - c)) <= reach for r, c in taken):
+            continue
+        taken.append((row, column))
+        if len(taken) == count:
+            break
+    return taken
+
+
+def _highest_point(heatmap: npt.NDArray[np.float32], spec: HeatmapSpec) -> list[Peak]:
+    """The paper takes the highest point whatever its height; nothing can be said about its shape. None of a flat map."""
+    if heatmap.max() == heatmap.min():
+        return []
+    row, column = divmod(int(heatmap.argmax()), heatmap.shape[1])
+    return [Peak(float(column), float(row), spec.sigma**2 * np.eye(2), 0.0)]
+
+
+@lru_cache(maxsize=8)
+def _design(radius: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], FloatArray]:
+    """Rows and columns of a window, relative to its centre, and the design matrix (pixels, 6) of a quadratic over it."""
+    dy, dx = (axis.ravel() for axis in np.mgrid[-radius : radius + 1, -radius : radius + 1])
+    x, y = dx.astype(np.float64), dy.astype(np.float64)
+    return dy, dx, np.stack((np.ones_like(x), x, y, -0.5 * x * x, -x * y, -0.5 * y * y), axis=1)
+
+
+def _fit(heatmaps: npt.NDArray[np.float32], maxima: Sequence[tuple[int, int, int]], spec: HeatmapSpec) -> list[Peak]:
+    """Fit a Gaussian around every maximum, given as (landmark, row, column); see :func:`find_peaks`."""
+    radius = max(2, round(_FIT_RADIUS_SIGMAS * spec.sigma))
+    dy, dx, design = _design(radius)
+    landmark, row, column = (values[:, None] for values in np.array(maxima).T)
+    rows, columns = row + dy, column + dx
+    inside = (rows >= 0) & (rows < heatmaps.shape[1]) & (columns >= 0) & (columns < heatmaps.shape[2])
+    window = heatmaps[landmark, np.clip(rows, 0, heatmaps.shape[1] - 1), np.clip(columns, 0, heatmaps.shape[2] - 1)]
+    height = heatmaps[landmark[:, 0], row[:, 0], column[:, 0]].astype(np.float64)
+    relative = window.astype(np.float64) / height[:, None]
+    squared = np.where(inside & (relative > 0.05), relative, 0.0) ** 2
+    log = np.log(np.maximum(relative, 1e-6))
+    # The normal equations of six well-scaled columns: their condition number is in the thousands.
+    left = (design.T[None] * squared[:, None]) @ design
+    right = (squared * log) @ design
+    spread = np.linalg.eigvalsh(left)
+    enough = (np.count_nonzero(squared, axis=1) >= 6) & (spread[:, 0] > _LEAST_SPREAD * spread[:, 5])
+    left[~enough] = np.eye(6)
+    solution = np.linalg.solve(left, right[..., None])[..., 0]
+    precision = solution[:, [3, 4, 4, 5]].reshape(-1, 2, 2)
+    enough &= np.linalg.eigvalsh(precision)[:, 0] > 1e-3 / spec.sigma**2
+    precision[~enough] = np.eye(2) / spec.sigma**2
+    shift = np.linalg.solve(precision, solution[:, 1:3, None])[..., 0]
+    enough &= np.abs(shift).max(axis=1) <= 1.0
+    precision[~enough] = np.eye(2) / spec.sigma**2
+    shift[~enough] = 0.0
+    rise = np.where(enough, np.minimum(solution[:, 0] + 0.5 * (solution[:, 1:3] * shift).sum(axis=1), 0.5), 0.0)
+    confidence = np.clip(height * np.exp(rise) / spec.peak, 0.0, 1.0)
+    values, vectors = np.linalg.eigh(np.linalg.inv(precision) - spec.sigma**2 * np.eye(2))
+    covariance = (vectors * np.maximum(values, _MIN_SIGMA_PX**2)[:, None]) @ vectors.transpose(0, 2, 1)
+    return [
+        Peak(x, y, covariance[i], sure)
+        for i, (x, y, sure) in enumerate(
+            zip(
+                (column[:, 0] + shift[:, 0]).tolist(),
+                (row[:, 0] + shift[:, 1]).tolist(),
+                confidence.tolist(),
+                strict=True,
+            )
+        )
+    ]
