@@ -43,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--preset", default="modern", metavar="NAME", help="training preset (default: %(default)s)")
     parser.add_argument("--config", type=Path, metavar="FILE.yaml", help="settings laid over preset and protocol")
+    parser.add_argument(
+        "--variants", type=Path, metavar="FILE.yaml", help="variants by name, each with its settings: --models STRATEGY@VARIANT"
+    )
     parser.add_argument("--sequences", nargs="+", metavar="NAME", help="restrict a leave-one-out protocol to these sequences")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N; a run takes one (default: %(default)s)")
     parser.add_argument("--reference-size", type=_size, metavar="HxW", help="state distances in px of an image of this size")
@@ -88,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
         Settings(args.preset, read_settings(args.config) if args.config else {}, parse_overrides(args.overrides)),
         args.reference_size,
         choose_device(args.device, rank),
+        read_settings(args.variants) if args.variants else None,
     )
     device = "cpu" if args.device == "cpu" else "auto"  # any other GPU than the chosen one is out of sight
     prefix = "" if rank is None else f"[{rank}] "

@@ -32,7 +32,7 @@ class Model:
     """A contender.
 
     Attributes:
-        name: As it was asked for: a strategy, or ``STRATEGY@key=value,key=value``.
+        name: As it was asked for: a strategy, ``STRATEGY@key=value,key=value``, or ``STRATEGY@VARIANT``.
         strategy: Its strategy.
         settings: What its training has of its own, as plain data.
     """
@@ -100,11 +100,15 @@ class Plan:
     reference_size: Size | None = None
 
 
-def parse_model(name: str) -> Model:
+def parse_model(name: str, variants: Mapping[str, Any] | None = None) -> Model:
     """Read the name of a model.
 
+    Args:
+        name: A strategy, or a strategy, ``@``, and settings or names of variants with commas between them.
+        variants: Name of a variant -> its settings.
+
     Raises:
-        ConfigError: The strategy is unknown or a setting is no ``key=value``.
+        ConfigError: The strategy or the variant is unknown, or a setting is no ``key=value``.
     """
     strategy, at, rest = name.partition("@")
     if strategy not in STRATEGIES:
@@ -112,7 +116,22 @@ def parse_model(name: str) -> Model:
     if at and not rest:
         raise ConfigError(f"The model {name!r} has nothing behind the @; write for example {strategy}@encoder_weights=.")
     words = re.split(r",(?![^\[{]*[\]}])", rest) if rest else []
-    return Model(name, strategy, parse_overrides(words))
+    settings: dict[str, Any] = {}
+    for word in words:
+        settings = layered(settings, _variant(name, word, variants or {}) if "=" not in word else parse_overrides([word]))
+    return Model(name, strategy, settings)
+
+
+def _variant(model: str, name: str, variants: Mapping[str, Any]) -> Mapping[str, Any]:
+    if name not in variants:
+        known = (
+            f"the file of variants has {', '.join(variants)}" if variants else "variants with names come from --variants FILE"
+        )
+        raise ConfigError(f"The model {model!r} names the variant {name!r}; {known}. A setting is written key=value.")
+    settings = variants[name] or {}
+    if not isinstance(settings, Mapping):
+        raise ConfigError(f"The variant {name!r} is a {type(settings).__name__} and no mapping of settings.")
+    return settings
 
 
 def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
@@ -163,6 +182,7 @@ def make_plan(
     settings: Settings | None = None,
     reference_size: Size | None = None,
     accelerator: str = "auto",
+    variants: Mapping[str, Any] | None = None,
 ) -> Plan:
     """Plan all runs; nothing is read but the arguments, nothing is written.
 
@@ -174,6 +194,7 @@ def make_plan(
         settings: Of every training.
         reference_size: (height, width) of the image in whose px distances are stated; the source image's when None.
         accelerator: ``auto``, ``cpu`` or ``gpu``; every run takes one device.
+        variants: Name of a variant -> its settings, for models that are named ``STRATEGY@VARIANT``.
 
     Raises:
         ConfigError: A model or a setting is unknown or impossible.
@@ -181,7 +202,7 @@ def make_plan(
     layers = settings or Settings()
     if not models or len(set(models)) != len(models):
         raise ConfigError(f"The models {', '.join(models)} name one twice; name each once.")
-    contenders = [parse_model(name) for name in models]
+    contenders = [parse_model(name, variants) for name in models]
     runs = []
     for seed in seeds:
         for fold in protocol.folds:

@@ -52,7 +52,7 @@ def test_names_of_models(name: str, strategy: str, settings: dict[str, Any]) -> 
     [
         ("csi", "no known strategy; choose one of l, sl"),
         ("csl@", "nothing behind the @"),
-        ("csl@random", "'random' is no key=value"),
+        ("csl@random", "variants with names come from --variants FILE"),
         ("csl@=1", "no key=value"),
         ("csl@a..b=1", "no key=value"),
         ("csl@a={", "no readable YAML"),
@@ -61,6 +61,34 @@ def test_names_of_models(name: str, strategy: str, settings: dict[str, Any]) -> 
 def test_names_that_are_none(name: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         parse_model(name)
+
+
+VARIANTS = {"large": {"crop": [96, 96], "network": {"encoder": "resnet50"}}, "calm": {"clip": 1.0}, "empty": None, "list": [1]}
+
+
+def test_variants_have_names() -> None:
+    model = parse_model("csl@large,calm,network.decoder=up_projection,clip=2,empty", VARIANTS)
+    assert model.name == "csl@large,calm,network.decoder=up_projection,clip=2,empty"
+    assert model.settings == {"crop": [96, 96], "network": {"encoder": "resnet50", "decoder": "up_projection"}, "clip": 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("csl@small", "the file of variants has large, calm, empty, list"), ("csl@list", "'list' is a list and no mapping")],
+)
+def test_variants_that_are_none(name: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        parse_model(name, VARIANTS)
+
+
+def test_the_shipped_recipe_is_a_plan() -> None:
+    folder = Path(__file__).parents[2] / "config" / "recipe"
+    variants = read_settings(folder / "variants.yaml")
+    models = ["csl", "csl@" + ",".join(variants)]
+    settings = Settings(file=read_settings(folder / "settings.yaml"))
+    runs = make_plan(load_protocol(folder / "endovis_inner.yaml"), Path("out"), models, (0,), settings, variants=variants).runs
+    assert [len(run.config.train) for run in runs] == [1, 2, 1, 2]
+    assert all(run.fold.test[0].sequences == ("Dataset1",) for run in runs)
 
 
 @pytest.mark.parametrize(
