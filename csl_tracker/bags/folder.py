@@ -140,7 +140,7 @@ def _by_metadata(path: Path) -> BagFolder:
         form = str(information.get("compression_format") or "").lower()
         start = int(information["starting_time"]["nanoseconds_since_epoch"])
         duration = int(information["duration"]["nanoseconds"])
-        custom: dict[str, Any] = information.get("custom_data") or {}
+        custom = _texts(information.get("custom_data"))
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise BagError(
             f"The file {file} is broken ({type(error).__name__}: {' '.join(str(error).split())}); make it anew with 'ros2 bag"
@@ -163,5 +163,17 @@ def _by_metadata(path: Path) -> BagFolder:
         topics,
         start if any_message else None,
         start + duration if any_message else None,
-        {str(key): str(value) for key, value in custom.items()},
+        custom,
     )
+
+
+def custom_notes(metadata: str) -> dict[str, str]:
+    """What a recorder noted in the metadata that stand inside a storage file; nothing where they cannot be understood."""
+    try:
+        return _texts((yaml.safe_load(metadata) or {}).get("custom_data"))
+    except (yaml.YAMLError, AttributeError):
+        return {}
+
+
+def _texts(noted: Any) -> dict[str, str]:
+    return {str(key): str(value) for key, value in (noted or {}).items()}

@@ -29,11 +29,14 @@ else:
 MAGIC = b"\x89MCAP0\r\n"
 
 _HEADER, _FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _CHUNK_INDEX, _STATISTICS = 1, 2, 3, 4, 5, 6, 8, 11
-_DATA_END = 15
+_METADATA, _METADATA_INDEX, _DATA_END = 12, 13, 15
 _FOOTER_BYTES = 9 + 20 + len(MAGIC)
 _MESSAGE_HEAD = struct.Struct("<HIQQ")  # channel, sequence, log time, publication time
 _CHUNK_HEAD = struct.Struct("<QQQI")  # first time, last time, size, CRC of the uncompressed content
 _RECORD_HEAD = struct.Struct("<BQ")
+
+_NOTES = b"rosbag2"
+"""Name of the metadata record in which rosbag2 repeats ``metadata.yaml``."""
 
 _ERRORS = (StorageFault, struct.error, UnicodeDecodeError, RuntimeError, zstd.ZstdError, EOFError)
 """What broken bytes lead to; lz4 raises a bare RuntimeError."""
@@ -152,6 +155,7 @@ class McapFile(StorageFile):
             return False
         self._file.seek(start)
         counted = False
+        notes_at = None
         try:
             while True:
                 kind, content = self._record()
@@ -161,8 +165,16 @@ class McapFile(StorageFile):
                     self._take_chunk_index(_Fields(content))
                 elif kind == _STATISTICS:
                     counted = self._take_statistics(_Fields(content))
+                elif kind == _METADATA_INDEX and bytes(content[16:]).endswith(_NOTES):
+                    notes_at = int.from_bytes(content[:8], "little")
                 else:
                     self._learn(kind, content)
+            if notes_at is not None:
+                self._file.seek(notes_at)
+                kind, content = self._record()
+                fields = _Fields(content)
+                if kind == _METADATA and fields.text() == _NOTES.decode():
+                    self.metadata = fields.texts().get("serialized_metadata", "")
         except _ERRORS:
             counted = False
         if counted and (self._chunks or not sum(self._counts.values())) and len(self._channels) >= len(self._counts):

@@ -20,7 +20,7 @@ from rosbags.typesys.store import Typestore
 
 from csl_tracker.bags import topics
 from csl_tracker.bags.cdr import header_stamp_ns
-from csl_tracker.bags.folder import BagFolder, open_folder, open_storage
+from csl_tracker.bags.folder import BagFolder, custom_notes, open_folder, open_storage
 from csl_tracker.bags.storage import StorageFault, StorageFile
 from csl_tracker.bags.types import typestore
 from csl_tracker.errors import BagError
@@ -333,6 +333,7 @@ class BagReader:
     def _take_over(self, file: Path, storage: StorageFile) -> None:
         """Add the topics of a file to those of the bag."""
         self._learn_definitions(storage)
+        self.custom = {**custom_notes(storage.metadata), **self.custom}
         for name, stored in storage.topics.items():
             topic = self._topics[name]
             topic.count += stored.count

@@ -66,6 +66,9 @@ class SqliteFile(StorageFile):
                     "SELECT topic_type, encoding, encoded_message_definition FROM message_definitions"
                 )
             }
+        if list(self._connection.execute("PRAGMA table_info(metadata)")):
+            noted = self._connection.execute("SELECT metadata FROM metadata ORDER BY id DESC").fetchone()
+            self.metadata = str(noted[0]) if noted else ""
         rows = list(self._connection.execute(f"SELECT id, name, type, serialization_format, {qos} FROM topics ORDER BY id"))
         self._names = {number: name for number, name, *_ in rows}
         counts: dict[int, int] = {}

@@ -56,6 +56,7 @@ class StorageFile(ABC):
         compression: Of its inside: ``zstd``, ``lz4``, or empty.
         fault: What is wrong with the file, where that was seen at the opening.
         notes: What is unusual about the file and does not hinder.
+        metadata: What the recorder noted inside the file: the YAML that also stands in ``metadata.yaml``; empty without.
     """
 
     topics: dict[str, StoredTopic]
@@ -64,6 +65,7 @@ class StorageFile(ABC):
     compression: str = ""
     fault: str = ""
     notes: tuple[str, ...] = ()
+    metadata: str = ""
 
     @abstractmethod
     def messages(self, names: Collection[str], start_ns: int | None, stop_ns: int | None) -> Iterator[StoredMessage]:

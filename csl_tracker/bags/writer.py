@@ -35,6 +35,9 @@ Image = npt.NDArray[np.uint8]
 STORAGES = {"mcap": (StoragePlugin.MCAP, ".mcap"), "sqlite3": (StoragePlugin.SQLITE3, ".db3")}
 """Storage by its name in rosbag2, and the suffix of its files."""
 
+CLASSES_NOTE = "csl_tracker_classes"
+"""Key in the metadata of a bag under which the names of the label values stand, separated by commas."""
+
 START_NS = 1_000_000_000
 """Stamp of the first frame of a sequence or video, ns; not 0, which ROS reads as "not set"."""
 
@@ -274,12 +277,16 @@ class BagOptions:
         jpeg: Quality of JPEG images, 1 to 100; None writes raw images.
         camera: Calibration that is written beside every image; None writes none.
         frame_id: Of all headers.
+        classes: Names of the label values, noted in the bag's metadata: an image message does not name them.
+        overwrite: Let the bag take the place of an older one.
     """
 
     storage: str | None = None
     jpeg: int | None = None
     camera: CameraModel | None = None
     frame_id: str = topics.CAMERA_FRAME
+    classes: tuple[str, ...] = ()
+    overwrite: bool = False
 
 
 def write_frames(
@@ -305,9 +312,10 @@ def write_frames(
     """
     chosen = options or BagOptions()
     image_topic = topics.IMAGE + (topics.COMPRESSED_SUFFIX if chosen.jpeg is not None else "")
+    notes = {CLASSES_NOTE: ", ".join(chosen.classes)} if chosen.classes else {}
     count = 0
     with (
-        BagWriter(path, storage=chosen.storage) as bag,
+        BagWriter(path, storage=chosen.storage, custom=notes, overwrite=chosen.overwrite) as bag,
         tqdm(frames, total=total, desc="frames into the bag", unit="frame", leave=False) as bar,
     ):
         bag.add_topic(image_topic, topics.IMAGE_TYPE if chosen.jpeg is None else topics.COMPRESSED_TYPE, depth=1)

@@ -25,6 +25,8 @@ COMMANDS = {
     "evaluate": "measure weights on the labelled sequences of a dataset",
     "synthesize": "write synthetic endoscopic sequences in the EndoVis 2015 layout",
     "demo": "run bag, node and evaluation on an embedded synthetic sequence or on your own input",
+    "bag": "make a bag of a dataset or a video, or tell what is in a bag",
+    "replay": "track the images of a bag, without ROS, into a bag of poses",
     "watch": "show rates, latency and poses of a running tracker node",
 }
 """Sub-commands and their help; each is the module ``csl_tracker.cli.NAME``."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import time
 from pathlib import Path
 from typing import Any
 
@@ -64,16 +63,14 @@ def run(args: argparse.Namespace) -> int:
             logger.warning("%s", problem)
         tracker = _tracker(args)
         options = ReplayOptions(args.topic, args.start, args.end, args.frames, args.segmentation, args.overwrite)
-        began = time.monotonic()
         with stop_on_interrupt() as stopped:
             summary = replay_bag(bag, output, tracker, decode, options, stopped.is_set)
-    seconds = max(time.monotonic() - began, 1e-9)
     for text, count in summary.unusable.items():
         logger.warning("%d of the images could not be used: %s", count, text)
     if summary.backwards:
         logger.warning("The stamps ran back %d times; identities began anew each time.", summary.backwards)
     print(
-        f"tracked {summary.tracked} of {summary.frames} images at {summary.frames / seconds:.1f} a second,"
+        f"tracked {summary.tracked} of {summary.frames} images at {summary.frames / max(summary.seconds, 1e-9):.1f} a second,"
         f" {summary.instruments} instruments; wrote {output}"
     )
     if summary.damage is not None:

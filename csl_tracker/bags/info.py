@@ -1,0 +1,172 @@
+"""What is in a bag, what a tracker could do with it, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import yaml
+from tqdm import tqdm
+
+from csl_tracker.bags import topics
+from csl_tracker.bags.reader import BagReader, DamagedBagError, camera_info_topic
+from csl_tracker.errors import BagError, ImageError
+
+_NS = 1_000_000_000
+_RELIABILITY = {1: "reliable", 2: "best_effort"}
+
+_USES = {
+    topics.TRUTH_POSES: ("ground truth", topics.POSES_TYPE),
+    topics.TRUTH_SEGMENTATION: ("ground truth", topics.IMAGE_TYPE),
+    topics.SOURCE_TIME: ("times of a replay", topics.TIME_REFERENCE_TYPE),
+}
+
+
+def describe_bag(bag: BagReader, decode: Callable[[Any], Any], check: bool = False) -> dict[str, Any]:
+    """Tell what is in a bag, from its index and the first image of each topic.
+
+    Args:
+        bag: The bag.
+        decode: From an image message to uint8 (H, W, 3), RGB.
+        check: Read every message: stamps that run back or are missing, sizes that change, faults inside are found so alone.
+
+    Returns:
+        Plain numbers, texts, lists and maps: ``files``, ``duration_s``, ``start_ns``, ``compression``, ``notes``, ``topics``
+        (name, type, count, rate_hz, reliability, defined, use), ``images`` (topic, encoding, width, height, camera_info) and
+        ``problems`` (a sentence each).
+    """
+    problems = list(bag.problems)
+    images = [_describe_images(bag, name, decode, problems) for name in bag.image_topics()]
+    if not images and topics.POSES_TYPE not in bag.types.values():
+        problems.append(
+            f"The bag {bag.path} has no images ({topics.IMAGE_TYPE} or {topics.COMPRESSED_TYPE}), so that there is nothing to"
+            " track; record the camera's topic."
+        )
+    for name, (what, kind) in _USES.items():
+        if bag.types.get(name, kind) != kind:
+            problems.append(f"The topic {name} is of type {bag.types[name]} and is not taken as {what}, which is {kind}.")
+    if check:
+        problems += _check(bag, problems)
+    return {
+        "path": bag.path.name,
+        "files": [{"name": file.name, "bytes": file.stat().st_size} for file in bag.files],
+        "start_ns": bag.start_ns,
+        "duration_s": round(bag.duration_s, 6),
+        "messages": sum(bag.count(name) for name in bag.types),
+        "compression": bag.compression,
+        "notes": bag.custom,
+        "topics": [_describe_topic(bag, name) for name in sorted(bag.types)],
+        "images": images,
+        "checked": check,
+        "problems": problems,
+    }
+
+
+def _describe_topic(bag: BagReader, name: str) -> dict[str, Any]:
+    count, duration = bag.count(name), bag.duration_s
+    return {
+        "name": name,
+        "type": bag.types[name],
+        "count": count,
+        "rate_hz": round((count - 1) / duration, 3) if count > 1 and duration > 0 else None,
+        "reliability": _reliability(bag.qos(name)),
+        "defined": bag.defined(name),
+        "use": _use(bag, name),
+    }
+
+
+def _reliability(qos: str) -> str | None:
+    """What the publishers offered, by any version of the metadata; the weakest of several."""
+    try:
+        offered = [item["reliability"] for item in yaml.safe_load(qos) or []]
+    except (yaml.YAMLError, KeyError, TypeError):
+        return None
+    names = {_RELIABILITY.get(value, str(value)) for value in offered}
+    return "best_effort" if "best_effort" in names else next(iter(names), None)
+
+
+def _use(bag: BagReader, name: str) -> str | None:
+    """What the tools of this package take a topic for."""
+    kind = bag.types[name]
+    if name in bag.image_topics():
+        return "images"
+    if name in _USES:
+        return _USES[name][0] if kind == _USES[name][1] else None
+    if kind == topics.POSES_TYPE:
+        return "poses"
+    if name.endswith("/segmentation") and kind == topics.IMAGE_TYPE:
+        return "segmentation"
+    if kind == topics.CAMERA_INFO_TYPE and name in map(camera_info_topic, bag.image_topics()):
+        return "calibration"
+    return None
+
+
+def _describe_images(bag: BagReader, name: str, decode: Callable[[Any], Any], problems: list[str]) -> dict[str, Any]:
+    """Look at the first image of a topic."""
+    found: dict[str, Any] = {
+        "topic": name,
+        "encoding": None,
+        "width": None,
+        "height": None,
+        "camera_info": bag.types.get(camera_info_topic(name)) == topics.CAMERA_INFO_TYPE,
+    }
+    try:
+        first = next(bag.messages([name]), None)
+        if first is None:
+            return found
+        message = bag.deserialize(first)
+        found["encoding"] = str(message.format if hasattr(message, "format") else message.encoding)
+        found["height"], found["width"] = (int(value) for value in decode(message).shape[:2])
+    except DamagedBagError:
+        pass  # stands among the problems already
+    except (BagError, ImageError) as error:
+        problems.append(f"The first image on {name} cannot be used. {error}")
+    return found
+
+
+def _check(bag: BagReader, known: list[str]) -> list[str]:
+    """Read every message of the topics that matter here; what is wrong with their headers."""
+    wanted = [name for name in bag.types if _use(bag, name) and bag.count(name)]
+    last: dict[str, int] = {}
+    backwards: dict[str, tuple[int, int, float]] = {}
+    zero: dict[str, int] = {}
+    sizes: dict[str, dict[tuple[int, int], int]] = {}
+    seen: dict[str, int] = {}
+    problems = []
+    try:
+        for message in tqdm(bag.messages(wanted), total=sum(map(bag.count, wanted)), desc="check", unit="message", leave=False):
+            name = message.topic
+            index = seen[name] = seen.get(name, -1) + 1
+            try:
+                stamp_ns = message.stamp_ns
+            except BagError as error:
+                problems.append(f"Message {index} on {name}: {error}")
+                continue
+            if stamp_ns == 0:
+                zero[name] = zero.get(name, 0) + 1
+            elif stamp_ns < last.get(name, 0):
+                count, at, _ = backwards.get(name, (0, index, 0.0))
+                seconds = (last[name] - stamp_ns) / _NS
+                backwards[name] = (count + 1, at, seconds if not count else backwards[name][2])
+            last[name] = stamp_ns or last.get(name, 0)
+            if message.msgtype == topics.IMAGE_TYPE and bag.defined(name):
+                image = bag.deserialize(message)
+                sizes.setdefault(name, {}).setdefault((int(image.width), int(image.height)), index)
+    except BagError as error:
+        if str(error) not in known:
+            problems.append(str(error))
+    for name, (count, index, seconds) in backwards.items():
+        problems.append(
+            f"The stamps on {name} run back {count} times, first by {seconds:.3f} s at message {index}, so that identities"
+            " begin anew there; record with one clock, or replay the parts with --start and --end."
+        )
+    for name, count in zero.items():
+        problems.append(
+            f"{count} of {bag.count(name)} messages on {name} have no stamp; their time of recording stands in for it, and"
+            " poses cannot be matched to them by stamp."
+        )
+    for name, changes in sizes.items():
+        if len(changes) > 1:
+            listed = ", ".join(f"{width}x{height} from message {index}" for (width, height), index in changes.items())
+            problems.append(f"The images on {name} change their size: {listed}; an overlay video needs one size.")
+    return problems

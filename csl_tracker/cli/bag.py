@@ -1,0 +1,150 @@
+"""``csl-tracker bag``: make a bag of a dataset or a video, or tell what is in a bag."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from csl_tracker.bags.writer import STORAGES, BagOptions, RecordedFrame, sequence_frames, video_frames, write_frames
+from csl_tracker.cli.replay import decode
+from csl_tracker.errors import BagError, ConfigError, DatasetError
+from csl_tracker.video import VideoReader
+
+MAKE_EXAMPLE = """examples:
+  csl-tracker bag make recording.mp4 --out recording.mcap
+  csl-tracker bag make EndoVis15 --dataset endovis2015 --sequence Dataset3 --out dataset3 --jpeg 95
+  csl-tracker bag make recording.mp4 --out recording --storage sqlite3 --camera-info left.yaml
+
+Images go to /camera/image_raw (or /camera/image_raw/compressed), the calibration to /camera/camera_info, the ground truth to
+/ground_truth/poses and /ground_truth/segmentation, all at the frames' own times."""
+
+INFO_EXAMPLE = """examples:
+  csl-tracker bag info recording
+  csl-tracker bag info recording --check --json"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Fill in the arguments."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    raw = argparse.RawDescriptionHelpFormatter
+    make = actions.add_parser("make", help="dataset or video to bag", epilog=MAKE_EXAMPLE, formatter_class=raw)
+    make.add_argument("source", type=Path, metavar="SOURCE", help="a video, a folder of images, or the folder of a dataset")
+    make.add_argument(
+        "--out", type=Path, required=True, metavar="BAG", help="an .mcap or .db3 file, or a folder with metadata.yaml"
+    )
+    make.add_argument("--overwrite", action="store_true", help="replace BAG where it exists")
+    make.add_argument("--dataset", metavar="NAME", help="SOURCE is this dataset (found out where it can be)")
+    make.add_argument("--sequence", metavar="NAME", help="sequence of the dataset (the only one)")
+    make.add_argument("--storage", choices=sorted(STORAGES), help="of the bag (by the suffix of BAG, else mcap)")
+    make.add_argument("--jpeg", type=int, metavar="Q", help="JPEG images of this quality, 1 to 100, rather than raw ones")
+    make.add_argument("--camera-info", type=Path, metavar="YAML", help="calibration, as camera_calibration writes it")
+    make.add_argument("--frame-id", default="camera", metavar="ID", help="frame_id of all headers (%(default)s)")
+    make.add_argument("--frames", type=int, metavar="N", help="number of frames at most (all)")
+    make.set_defaults(work=_make)
+    info = actions.add_parser("info", help="what is in a bag", epilog=INFO_EXAMPLE, formatter_class=raw)
+    info.add_argument("bag", type=Path, metavar="BAG", help="an .mcap or .db3 file, or the folder of a recording")
+    info.add_argument("--check", action="store_true", help="read every message, to find stamps that run back and other faults")
+    info.add_argument("--json", action="store_true", help="as JSON on stdout")
+    info.set_defaults(work=_info)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do the one or the other."""
+    return int(args.work(args))
+
+
+def _make(args: argparse.Namespace) -> int:
+    if args.jpeg is not None and not 1 <= args.jpeg <= 100:
+        raise ConfigError(f"--jpeg is {args.jpeg}; give a quality from 1 to 100.")
+    if args.frames is not None and args.frames < 1:
+        raise ConfigError(f"--frames is {args.frames}; give 1 or more.")
+    if args.out.exists() and not args.overwrite:
+        raise BagError(f"The bag {args.out} exists; give --overwrite to replace it, or another name with --out.")
+    frames, total, camera, classes = _open_source(args)
+    if args.camera_info is not None:
+        from csl_tracker.bags.calibration import read_calibration
+
+        camera = read_calibration(args.camera_info)
+    options = BagOptions(args.storage, args.jpeg, camera, args.frame_id, classes, args.overwrite)
+    count = write_frames(args.out, frames, total if args.frames is None else min(total, args.frames), options)
+    print(f"wrote {count} frames to {args.out}")
+    return 0
+
+
+def _open_source(args: argparse.Namespace) -> tuple[Iterator[RecordedFrame], int, Any, tuple[str, ...]]:
+    """Frames, their number, the calibration where the dataset has one, and the names of the label values."""
+    source: Path = args.source
+    if not source.exists():
+        raise DatasetError(f"The source {source} does not exist; name a video, a folder of images, or a dataset.")
+    if args.dataset is None and args.sequence is None and _is_video(source):
+        video = VideoReader(source)
+        return video_frames(video, args.frames), len(video), None, ()
+    sequence = _open_sequence(source, args.dataset, args.sequence)
+    return sequence_frames(sequence, args.frames), len(sequence), getattr(sequence, "camera", None), sequence.classes
+
+
+def _is_video(source: Path) -> bool:
+    from csl_tracker.video import IMAGE_SUFFIXES
+
+    return source.is_file() or any(item.suffix.lower() in IMAGE_SUFFIXES for item in source.iterdir())
+
+
+def _open_sequence(source: Path, dataset: str | None, name: str | None) -> Any:
+    """The one sequence that is meant.
+
+    Raises:
+        DatasetError: There are several, or none, or the dataset is another one.
+    """
+    from csl_tracker.datasets.registry import open_dataset
+
+    sequences = open_dataset(dataset or "endovis2015", source, None if name is None else [name])
+    if len(sequences) != 1:
+        listed = ", ".join(sequence.name for sequence in sequences)
+        raise DatasetError(f"{source} holds {len(sequences)} sequences ({listed}); name one of them with --sequence.")
+    return sequences[0]
+
+
+def _info(args: argparse.Namespace) -> int:
+    from csl_tracker.bags.info import describe_bag
+    from csl_tracker.bags.reader import BagReader
+
+    with BagReader(args.bag) as bag:
+        found = describe_bag(bag, decode, args.check)
+    if args.json:
+        print(json.dumps(found, indent=2))
+    else:
+        _print(found)
+    return 0
+
+
+def _print(found: dict[str, Any]) -> None:
+    size = sum(file["bytes"] for file in found["files"])
+    print(f"{found['path']}: {found['duration_s']:.3f} s, {found['messages']} messages, {size / 1e6:.1f} MB")
+    print(f"files: {', '.join(file['name'] for file in found['files'])}")
+    print(f"compression: {', '.join(found['compression']) or 'none'}")
+    for key, value in found["notes"].items():
+        print(f"{key}: {value}")
+    width = max((len(topic["name"]) for topic in found["topics"]), default=0)
+    kinds = max((len(topic["type"]) for topic in found["topics"]), default=0)
+    for topic in found["topics"]:
+        rate = "" if topic["rate_hz"] is None else f"{topic['rate_hz']:.2f} Hz"
+        defined = "" if topic["defined"] else "no definition"
+        remarks = ", ".join(filter(None, (topic["use"], topic["reliability"], defined)))
+        print(f"  {topic['name']:<{width}}  {topic['type']:<{kinds}}  {topic['count']:>7}  {rate:>10}  {remarks}".rstrip())
+    for image in found["images"]:
+        pixels = f"{image['width']}x{image['height']} px, {image['encoding']}" if image["width"] else "no usable image"
+        calibrated = ", calibrated" if image["camera_info"] else ""
+        print(f"trackable: {image['topic']} ({pixels}{calibrated})")
+    if not found["checked"]:
+        print(
+            "problems that show in the index (--check reads every message):"
+            if found["problems"]
+            else "no problems in the index"
+        )
+    else:
+        print("problems:" if found["problems"] else "no problems")
+    for problem in found["problems"]:
+        print(f"  - {problem}")
