@@ -42,6 +42,7 @@ setup(
         (f"share/{NAME}/examples", files("examples", "*.py")),
         (f"share/{NAME}/config/train", files("config/train", "*.yaml")),
         (f"share/{NAME}/config/experiment", files("config/experiment", "*.yaml")),
+        (f"share/{NAME}/config/recipe", files("config/recipe", "*.yaml")),
     ],
     zip_safe=False,
     install_requires=[
