@@ -1,0 +1,56 @@
+"""What a sequence's landmarks and classes are, for those that draw or write them."""
+
+from __future__ import annotations
+
+from csl_tracker.datasets.sample import Sequence
+from csl_tracker.instruments import INSTRUMENT_SETS, Color, InstrumentSet
+
+
+def skeleton_of(sequence: Sequence) -> tuple[tuple[str, str], ...]:
+    """Pairs of landmarks to be joined: the sequence's own, or those of a known set of instruments that it has both of."""
+    own: tuple[tuple[str, str], ...] = getattr(sequence, "skeleton", ())
+    if own:
+        return own
+    known = [pair for instruments in INSTRUMENT_SETS.values() for pair in instruments.skeleton]
+    return tuple(dict.fromkeys(pair for pair in known if set(pair) <= set(sequence.landmarks)))
+
+
+def instruments_of(sequence: Sequence) -> InstrumentSet | None:
+    """Names and skeleton of a sequence, with colours by name; None where it has neither a landmark nor a class."""
+    if not sequence.landmarks and len(sequence.classes) < 2:
+        return None
+    marks: dict[str, Color] = {}
+    areas: dict[str, Color] = {}
+    for known in INSTRUMENT_SETS.values():
+        marks |= dict(zip(known.landmarks, known.landmark_colors, strict=False))
+        areas |= dict(zip(known.classes, known.class_colors, strict=False))
+    return InstrumentSet(
+        landmarks=sequence.landmarks,
+        classes=sequence.classes,
+        skeleton=skeleton_of(sequence),
+        landmark_colors=_colors(sequence.landmarks, marks),
+        class_colors=_colors(sequence.classes, areas),
+    )
+
+
+def _colors(names: tuple[str, ...], known: dict[str, Color]) -> tuple[Color, ...]:
+    free = [color for color in _PALETTE if color not in {known[name] for name in names if name in known}]
+    unknown = [name for name in names if name not in known]
+    chosen = {name: free[index % len(free)] for index, name in enumerate(unknown)}
+    return tuple(known.get(name) or chosen[name] for name in names)
+
+
+_PALETTE: tuple[Color, ...] = (
+    (230, 60, 60),
+    (60, 200, 90),
+    (70, 120, 255),
+    (255, 170, 30),
+    (180, 80, 255),
+    (40, 210, 210),
+    (255, 110, 180),
+    (200, 220, 60),
+    (150, 110, 70),
+    (160, 160, 255),
+    (255, 255, 255),
+    (120, 160, 120),
+)

@@ -1,0 +1,159 @@
+"""Which dataset lies in a folder, by the names of its files."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from csl_tracker.datasets.coco_file import is_coco, load_json
+from csl_tracker.datasets.deeplabcut import find_tables
+from csl_tracker.errors import DatasetError
+
+_MAX_DEPTH = 6
+_MAX_FILES = 50_000  # enough to see every kind of folder; frames are many and alike
+_MAX_PER_FOLDER = 200
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The files below a folder.
+
+    Attributes:
+        root: The folder, or a single file.
+        paths: Their paths with ``/``, beginning with the root's own name, so that a pattern sees it too; of folders with very
+            many files only the first.
+    """
+
+    root: Path
+    paths: tuple[str, ...]
+
+    def first(self, pattern: str) -> str | None:
+        """The first path in which a regular expression is found, whatever the case."""
+        compiled = re.compile(pattern, re.IGNORECASE)
+        return next((path for path in self.paths if compiled.search(path)), None)
+
+    def file(self, path: str) -> Path:
+        """Where a path of :meth:`first` lies."""
+        return self.root.parent / path if self.root.is_file() else self.root / path.partition("/")[2]
+
+
+@dataclass(frozen=True)
+class Detection:
+    """A layout that fits.
+
+    Attributes:
+        layout: Name of the dataset in :data:`csl_tracker.datasets.registry.DATASETS`.
+        evidence: The path that shows it.
+    """
+
+    layout: str
+    evidence: str
+
+
+def detect_layouts(root: Path) -> list[Detection]:
+    """Layouts that fit a folder or a file, the most specific first.
+
+    Raises:
+        DatasetError: The path does not exist, or none fits.
+    """
+    if not root.exists():
+        raise DatasetError(f"The dataset {root} does not exist; check the path.")
+    tree = Tree(root, tuple(_paths(root)))
+    found = []
+    for layout, detect in DETECTORS.items():
+        evidence = detect(tree)
+        if evidence:
+            found.append(Detection(layout, evidence))
+    if not found:
+        raise DatasetError(
+            f"No known layout fits {root} (looked for {', '.join(DETECTORS)}); give the folder that holds the dataset, or name"
+            " its layout with --layout to see what is missing."
+        )
+    return found
+
+
+def _endovis2017(tree: Tree) -> str | None:
+    truth = tree.first(r"(^|/)ground_truth/[^/]*_labels/[^/]+\.png$")
+    return truth if truth and tree.first(r"(^|/)left_frames/[^/]+\.png$") else None
+
+
+def _endovis2018(tree: Tree) -> str | None:
+    return tree.first(r"(^|/)labels/[^/]+\.png$") if tree.first(r"(^|/)left_frames/[^/]+\.png$") else None
+
+
+def _surgpose(tree: Tree) -> str | None:
+    return tree.first(r"(^|/)keypoints_(left|right)\.ya?ml$")
+
+
+def _endovis2015_rigid(tree: Tree) -> str | None:
+    return tree.first(r"(^|/)img_\d+_(raw|class)\.png$") or tree.first(r"(^|/)Instruments_OP\d+\.csv$")
+
+
+def _endovis2015(tree: Tree) -> str | None:
+    labels = tree.first(r"(^|/)((left|right)_instrument_)?(segmentation\.avi|pose\.txt)$")
+    return labels if tree.first(r"(^|/)video\.avi$") else None
+
+
+def _endovis2015_joints(tree: Tree) -> str | None:
+    return tree.first(r"(^|/)(train|test)\d+_labels\.json$")
+
+
+def _deeplabcut(tree: Tree) -> str | None:
+    if not tree.first(r"\.csv$"):
+        return None
+    tables = find_tables(tree.root)
+    return str(tables[0]) if tables else None
+
+
+def _retinal(tree: Tree) -> str | None:
+    return None
+
+
+def _coco(tree: Tree) -> str | None:
+    for path in tree.paths:
+        if path.lower().endswith(".json"):
+            try:
+                if is_coco(load_json(tree.file(path))):
+                    return path
+            except DatasetError:
+                # Opening it says what is wrong; here it is only too broken to be recognised.
+                if tree.root.is_file():
+                    return path
+    return None
+
+
+DETECTORS: Mapping[str, Callable[[Tree], str | None]] = {
+    "endovis2017": _endovis2017,
+    "endovis2018": _endovis2018,
+    "surgpose": _surgpose,
+    "endovis2015_rigid": _endovis2015_rigid,
+    "endovis2015": _endovis2015,
+    "endovis2015_joints": _endovis2015_joints,
+    "deeplabcut": _deeplabcut,
+    "retinal": _retinal,
+    "coco": _coco,
+}
+"""Layout -> the path by which it is known, or None; the more specific stand first. ``synthetic`` has the one of
+``endovis2015``."""
+
+
+def _paths(root: Path) -> list[str]:
+    if root.is_file():
+        return [root.name]
+    top = root.resolve().name
+    found: list[str] = []
+    for current, folders, names in os.walk(root, followlinks=True):
+        relative = Path(current).relative_to(root)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if len(relative.parts) >= _MAX_DEPTH or len(found) >= _MAX_FILES:
+            folders.clear()
+        shown = sorted(name for name in names if not name.startswith("."))
+        # What describes a dataset is never an image among hundreds.
+        shown = [name for name in shown if not name.lower().endswith((".png", ".jpg", ".jpeg"))] + [
+            name for name in shown if name.lower().endswith((".png", ".jpg", ".jpeg"))
+        ]
+        found += ["/".join((top, *relative.parts, name)) for name in shown[:_MAX_PER_FOLDER]]
+    return found
