@@ -82,18 +82,24 @@ class Resize:
         return np.array([[scale[0], 0.0, shift[0]], [0.0, scale[1], shift[1]]])
 
 
-def resize_image(image: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uint8]:
+def resize_image(
+    image: npt.NDArray[np.uint8], size: Size, target: npt.NDArray[np.uint8] | None = None
+) -> npt.NDArray[np.uint8]:
     """Resize by area means, so that nothing is aliased (bilinear where it grows).
 
     Args:
         image: uint8 (H, W) or (H, W, 3).
         size: (height, width) to reach, px.
+        target: Contiguous uint8 memory of that size to write to; new memory when None.
 
     Returns:
-        uint8, contiguous; the image itself where it has that size and is.
+        uint8, contiguous; without a target the image itself where it has that size and is.
     """
     if image.shape[:2] == size:
-        return np.ascontiguousarray(image)
+        if target is None:
+            return np.ascontiguousarray(image)
+        np.copyto(target, image)
+        return target
     shrinks = size[0] <= image.shape[0] and size[1] <= image.shape[1]
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, (size[1], size[0]), interpolation=interpolation), np.uint8)
+    return np.asarray(cv2.resize(image, (size[1], size[0]), target, interpolation=interpolation), np.uint8)

@@ -1,19 +1,18 @@
-"""The interface of all engines, and the pre- and post-processing of those that run on the CPU."""
+"""The interface of all engines, and what they compile: a network with its normalisation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from csl_tracker.errors import EngineError
-from csl_tracker.networks import STRIDE, Network, NetworkOutput
-from csl_tracker.pixels import Resize, Size, resize_image
+from csl_tracker.networks import STRIDE, Network, NetworkConfig
+from csl_tracker.pixels import Resize, Size
 from csl_tracker.weights import Model, Preprocessing
 
 Float32Array = npt.NDArray[np.float32]
@@ -61,8 +60,17 @@ _UNSTRIDE = Resize((1, 1), (STRIDE, STRIDE))
 class Engine(Protocol):
     """Runs one model on one device."""
 
-    name: str
-    device: str
+    @property
+    def name(self) -> str:
+        """Engine name, such as ``torch``."""
+
+    @property
+    def device(self) -> str:
+        """Device, such as ``cpu`` or ``cuda:0``."""
+
+    @property
+    def reason(self) -> str:
+        """Why this engine runs and no other, a clause; empty where it was asked for by its name."""
 
     def run(self, image: npt.NDArray[np.uint8], segmentation: bool) -> EngineOutput:
         """Run on one uint8 (H, W, 3) RGB image of any size."""
@@ -88,16 +96,18 @@ class NormalizedNetwork(nn.Module):
         x = image.permute(0, 3, 1, 2).to(self.scale.dtype) * self.scale + self.shift
         return tuple(tensor for tensor in self.network(x) if tensor is not None)
 
-    def names(self, example: Tensor) -> tuple[str, ...]:
-        """The names of what :meth:`forward` gives, found out on an example."""
-        with torch.inference_mode():
-            output: NetworkOutput = self.network(example.permute(0, 3, 1, 2).to(self.scale.dtype))
-        return tuple(name for name, tensor in output._asdict().items() if tensor is not None)
+
+def output_names(config: NetworkConfig) -> tuple[str, ...]:
+    """The names of what :class:`NormalizedNetwork` gives, fields of :class:`NetworkArrays`, in its order."""
+    given = {"heatmaps": config.localises_by_heatmaps, "scores": config.segments, "points": not config.localises_by_heatmaps}
+    return tuple(name for name, is_given in given.items() if is_given)
 
 
 @dataclass(frozen=True)
 class NetworkArrays:
     """A network's outputs for one image; see :class:`csl_tracker.networks.NetworkOutput`.
+
+    The arrays may be an engine's own memory, which its next image overwrites.
 
     Attributes:
         heatmaps: float32 (landmarks, h, w).
@@ -108,50 +118,6 @@ class NetworkArrays:
     heatmaps: Float32Array | None = None
     scores: Float32Array | None = None
     points: Float32Array | None = None
-
-
-class CpuEngine:
-    """Pre- and post-processing with OpenCV around ``infer``, which the concrete engines bring.
-
-    Args:
-        model: What to run.
-        mirror: Average heatmaps and scores with those of the mirrored image, at twice the time.
-
-    Attributes:
-        name: Engine name.
-        device: ``cpu``.
-    """
-
-    name = "cpu"
-    device = "cpu"
-
-    def __init__(self, model: Model, mirror: bool = False) -> None:
-        self.preprocessing = model.description.preprocessing
-        self.mirror_order = mirror_order(model) if mirror else None
-
-    def infer(self, image: npt.NDArray[np.uint8]) -> NetworkArrays:
-        """Run the network on uint8 (h, w, 3) at the working size."""
-        raise NotImplementedError
-
-    def run(self, image: npt.NDArray[np.uint8], segmentation: bool) -> EngineOutput:
-        """See :meth:`Engine.run`."""
-        source = (image.shape[0], image.shape[1])
-        working = self.preprocessing.working_size(source)
-        small = resize_image(image, working)
-        found = self.infer(small)
-        if self.mirror_order is not None:
-            found = _mean_with_mirror(found, self.infer(np.ascontiguousarray(small[:, ::-1])), self.mirror_order)
-        foreground, label_map = None, None
-        if found.scores is not None:
-            background = np.exp(found.scores[0] - np.logaddexp.reduce(found.scores, axis=0))
-            foreground = (1.0 - background).astype(np.float32)
-            label_map = upsample_labels(found.scores, source) if segmentation else None
-        points = None if found.points is None else locate_points(found.points, working)
-        return EngineOutput(found.heatmaps, foreground, label_map, PixelMap(source, working), points)
-
-    def warm_up(self, size: Size) -> None:
-        """See :meth:`Engine.warm_up`."""
-        self.run(np.zeros((*size, 3), np.uint8), segmentation=True)
 
 
 def mirror_order(model: Model) -> list[int]:
@@ -169,16 +135,6 @@ def mirror_order(model: Model) -> list[int]:
     return model.instruments.flip_permutation()
 
 
-def _mean_with_mirror(found: NetworkArrays, mirrored: NetworkArrays, order: list[int]) -> NetworkArrays:
-    assert found.heatmaps is not None
-    assert found.scores is not None
-    assert mirrored.heatmaps is not None
-    assert mirrored.scores is not None
-    # The working width is even: the mirrored image's output px lie where the image's own do.
-    heatmaps = 0.5 * (found.heatmaps + mirrored.heatmaps[order, :, ::-1])
-    return NetworkArrays(heatmaps, 0.5 * (found.scores + mirrored.scores[:, :, ::-1]))
-
-
 def locate_points(points: Float32Array, working: Size) -> Float32Array:
     """A network's points as px of its output and probabilities.
 
@@ -192,24 +148,3 @@ def locate_points(points: Float32Array, working: Size) -> Float32Array:
     output = (working[0] // STRIDE, working[1] // STRIDE)
     seen = 1.0 / (1.0 + np.exp(-points[..., 2:].astype(np.float64)))
     return np.concatenate((Resize((1, 1), output).points(points[..., :2]), seen), axis=-1).astype(np.float32)
-
-
-def upsample_labels(scores: Float32Array, size: Size) -> npt.NDArray[np.uint8]:
-    """Up-sample scores bilinearly to (height, width), then take the highest class, as the paper does.
-
-    Args:
-        scores: float32 (classes, h, w), covering the same field of view as the target.
-        size: Target size.
-
-    Returns:
-        uint8 (height, width).
-    """
-    # Only differences to the background matter, and one plane less is resized.
-    best = np.zeros(size, np.float32)
-    labels = np.zeros(size, np.uint8)
-    for label in range(1, scores.shape[0]):
-        plane = cv2.resize(scores[label] - scores[0], (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
-        above = plane > best
-        labels[above] = label
-        np.maximum(best, plane, out=best)
-    return labels

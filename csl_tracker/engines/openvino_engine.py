@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from csl_tracker.engines.base import CpuEngine, NetworkArrays, NormalizedNetwork
+from csl_tracker.engines.base import NetworkArrays, NormalizedNetwork, output_names
+from csl_tracker.engines.cpu import CpuEngine
 from csl_tracker.pixels import Size
 from csl_tracker.weights import Model
 
@@ -31,13 +32,12 @@ class OpenVinoEngine(CpuEngine):
         self.module = NormalizedNetwork(model.network, model.description.preprocessing).eval()
         self.core = openvino.Core()
         self.requests: dict[Size, openvino.InferRequest] = {}
-        self.names: tuple[str, ...] = ()
+        self.names = output_names(model.description.network)
 
     def _request(self, size: Size) -> openvino.InferRequest:
         if size not in self.requests:
             logging.getLogger("openvino").setLevel(logging.ERROR)
             example = torch.zeros((1, *size, 3), dtype=torch.uint8)
-            self.names = self.module.names(example)
             with warnings.catch_warnings():
                 # OpenVINO traces the network; that the trace holds for this size alone is what is wanted.
                 warnings.simplefilter("ignore")

@@ -12,43 +12,48 @@ from torch import Tensor
 from torch.nn import functional
 
 from csl_tracker.engines.base import (
-    CpuEngine,
     EngineOutput,
     NetworkArrays,
     NormalizedNetwork,
     PixelMap,
     locate_points,
     mirror_order,
+    output_names,
 )
+from csl_tracker.engines.cpu import CpuEngine
+from csl_tracker.engines.folding import fold_batch_norms
 from csl_tracker.networks import NetworkOutput
 from csl_tracker.pixels import Size
 from csl_tracker.weights import Model
 
 
-def _module(model: Model) -> NormalizedNetwork:
-    network = NormalizedNetwork(copy.deepcopy(model.network), model.description.preprocessing).eval()
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+def _module(model: Model, fold: bool = True) -> NormalizedNetwork:
+    network = fold_batch_norms(model.network) if fold else copy.deepcopy(model.network)
+    module = NormalizedNetwork(network, model.description.preprocessing).eval()
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 class TorchCpuEngine(CpuEngine):
-    """Eager float32 torch, ``channels_last``: it is always there, and the reference for the others."""
+    """Eager float32 torch, ``channels_last``: it is always there.
+
+    Args:
+        model: What to run.
+        mirror: Average with the mirrored image.
+        fold: Fold the batch norms. Without it this is the network as it was trained: the reference for all other engines.
+    """
 
     name = "torch"
 
-    def __init__(self, model: Model, mirror: bool = False) -> None:
+    def __init__(self, model: Model, mirror: bool = False, fold: bool = True) -> None:
         super().__init__(model, mirror)
-        self.module = _module(model)
-        self.names: tuple[str, ...] | None = None
+        self.module = _module(model, fold)
+        self.names = output_names(model.description.network)
 
     def infer(self, image: npt.NDArray[np.uint8]) -> NetworkArrays:
-        """See :meth:`CpuEngine.infer`."""
-        batch = torch.from_numpy(image[None])
+        """See :meth:`csl_tracker.engines.cpu.CpuEngine.infer`."""
         with torch.inference_mode():
-            found = self.module(batch)
-        if self.names is None:
-            self.names = self.module.names(batch)
-        arrays = (np.ascontiguousarray(tensor[0].numpy()) for tensor in found)
-        return NetworkArrays(**dict(zip(self.names, arrays, strict=True)))
+            found = self.module(torch.from_numpy(image[None]))
+        return NetworkArrays(**{name: tensor[0].numpy() for name, tensor in zip(self.names, found, strict=True)})
 
 
 class TorchDeviceEngine:
@@ -60,6 +65,7 @@ class TorchDeviceEngine:
     """
 
     name = "torch"
+    reason = ""
 
     def __init__(self, model: Model, device: str, half: bool = True, mirror: bool = False) -> None:
         self.device = device

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from csl_tracker.engines import create_engine
-from csl_tracker.engines.base import Engine, upsample_labels
+from csl_tracker.engines.base import Engine
+from csl_tracker.engines.labels import upsample_labels
 from csl_tracker.engines.torch_engine import TorchCpuEngine, TorchDeviceEngine
 from csl_tracker.errors import EngineError
 from csl_tracker.heatmaps import HeatmapSpec, decode
