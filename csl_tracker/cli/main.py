@@ -23,13 +23,14 @@ COMMANDS = {
     "train": "train a network from a YAML configuration",
     "experiment": "train and compare models by a protocol, with tables and figures",
     "evaluate": "measure weights on the labelled sequences of a dataset",
+    "dataset": "look into a labelled dataset of any layout, or convert it to COCO keypoints",
     "synthesize": "write synthetic endoscopic sequences in the EndoVis 2015 layout",
     "demo": "run bag, node and evaluation on an embedded synthetic sequence or on your own input",
     "bag": "make a bag of a dataset or a video, or tell what is in a bag",
     "replay": "track the images of a bag, without ROS, into a bag of poses",
     "watch": "show rates, latency and poses of a running tracker node",
 }
-"""Sub-commands and their help; each is the module ``csl_tracker.cli.NAME``."""
+"""Sub-commands and their help; each is the module ``csl_tracker.cli.NAME``, a hyphen being an underscore."""
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -44,7 +45,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     for name, text in COMMANDS.items():
         sub = subparsers.add_parser(name, help=text, description=text)
         if name == command:
-            module = importlib.import_module(f"csl_tracker.cli.{name}")
+            module = importlib.import_module(f"csl_tracker.cli.{name.replace('-', '_')}")
             module.add_arguments(sub)
             sub.set_defaults(run=module.run)
     return parser

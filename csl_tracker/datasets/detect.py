@@ -10,6 +10,7 @@ from pathlib import Path
 
 from csl_tracker.datasets.coco_file import is_coco, load_json
 from csl_tracker.datasets.deeplabcut import find_tables
+from csl_tracker.datasets.endovis2015 import find_sequences
 from csl_tracker.errors import DatasetError
 
 _MAX_DEPTH = 6
@@ -73,6 +74,15 @@ def detect_layouts(root: Path) -> list[Detection]:
             " its layout with --layout to see what is missing."
         )
     return found
+
+
+def sequence_names(layout: str, root: Path) -> list[str]:
+    """Names of the sequences that a folder has, where they can be told without opening them; else none.
+
+    Raises:
+        DatasetError: The folder is no such dataset.
+    """
+    return list(find_sequences(root)) if layout in ("endovis2015", "synthetic") else []
 
 
 def _endovis2017(tree: Tree) -> str | None:

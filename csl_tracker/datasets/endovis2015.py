@@ -320,10 +320,12 @@ class EndoVis2015Sequence:
         size: (height, width), px.
         poses: The pose files, one an instrument; empty without.
         files: All files that are read.
+        notes: What is odd about the labels and does no harm, a sentence each.
     """
 
     landmarks = LANDMARKS
     classes = CLASSES
+    notes: tuple[str, ...] = ()
 
     def __init__(self, files: SequenceFiles) -> None:
         """Read the annotations and the headers of the videos.
@@ -427,6 +429,13 @@ class EndoVis2015Sequence:
         height, width = self.size
         with np.errstate(invalid="ignore"):
             outside = ~((landmarks > -0.5) & (landmarks < (width - 0.5, height - 0.5))).all(axis=-1)
+        beyond = outside & np.isfinite(landmarks).all(axis=-1)
+        if beyond.any():
+            frame, _, joint = (int(place[0]) for place in np.nonzero(beyond))
+            self.notes = (
+                f"{int(beyond.sum())} landmark(s) lie outside the picture of {width}x{height} px and count as out of view, such"
+                f" as {LANDMARKS[joint]} of frame {frame}.",
+            )
         landmarks[outside] = np.nan
         return landmarks, labelled
 

@@ -1,0 +1,192 @@
+"""``csl-tracker dataset``: look into a labelled dataset, or convert it to COCO keypoints."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from csl_tracker.errors import ConfigError, DatasetError
+
+if TYPE_CHECKING:
+    from csl_tracker.datasets.detect import Detection
+    from csl_tracker.datasets.registry import FileSequence
+    from csl_tracker.datasets.survey import SequenceSurvey
+
+_EXAMPLES = """examples:
+  csl-tracker dataset inspect ~/data/EndoVis2015 --out sheet.png
+  csl-tracker dataset convert ~/data/EndoVis2015 --out ~/data/endovis_coco
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.epilog = _EXAMPLES
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    inspect = actions.add_parser(
+        "inspect",
+        help="name the layout, count labels, show problems, draw a sheet of frames",
+        description="Read a dataset once: its layout, its labels by landmark and class, and what is wrong with it.",
+        epilog="example:\n  csl-tracker dataset inspect ~/data/EndoVis2015 --out sheet.png --json counts.json\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    convert = actions.add_parser(
+        "convert",
+        help="write any layout as COCO keypoints, without loss",
+        description="Write a dataset as COCO keypoints: frames as image files, masks as run lengths. Training from it sees the"
+        " very same pixels, points and times. Stopped half-way, it leaves nothing behind.",
+        epilog="example:\n  csl-tracker dataset convert ~/data/EndoVis2015 --out ~/data/endovis_coco\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for action in (inspect, convert):
+        action.add_argument("path", type=Path, metavar="PATH", help="folder of the dataset, or its COCO or DeepLabCut file")
+        action.add_argument("--layout", metavar="NAME", help="its layout (default: found by what lies there)")
+        action.add_argument("--sequences", nargs="+", metavar="NAME", help="only these (default: all)")
+    inspect.add_argument("--out", type=Path, metavar="SHEET.png", help="write a sheet of frames with their labels")
+    inspect.add_argument("--frames", type=int, default=16, metavar="N", help="frames on the sheet (%(default)s)")
+    inspect.add_argument("--json", type=Path, metavar="FILE", help="write the counts, too")
+    inspect.add_argument("--force", action="store_true", help="replace the sheet and the JSON if they exist")
+    convert.add_argument("--out", type=Path, metavar="DIR", required=True, help="new folder of the converted dataset")
+    convert.add_argument("--format", choices=("coco",), default="coco", help="what to write (%(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Inspect or convert.
+
+    Raises:
+        DatasetError: There is no dataset, it is broken, or the output exists.
+        ConfigError: An option makes no sense.
+    """
+    from csl_tracker.datasets.detect import Detection, detect_layouts
+
+    layouts = [Detection(args.layout, "--layout")] if args.layout else detect_layouts(args.path)
+    return _inspect(args, layouts) if args.action == "inspect" else _convert(args, layouts)
+
+
+def _open_what_can_be(layout: str, path: Path, names: Sequence[str] | None) -> tuple[list[FileSequence], list[str]]:
+    """The sequences that open, and why the others do not, a sentence each.
+
+    Raises:
+        DatasetError: None opens.
+    """
+    from csl_tracker.datasets.detect import sequence_names
+    from csl_tracker.datasets.registry import open_dataset
+
+    try:
+        return open_dataset(layout, path, names), []
+    except DatasetError:
+        opened, problems = [], []
+        for name in names or sequence_names(layout, path):
+            try:
+                opened += open_dataset(layout, path, [name])
+            except DatasetError as error:
+                problems.append(f"{name}: {error}")
+        if not opened:
+            raise
+        return opened, problems
+
+
+def _inspect(args: argparse.Namespace, layouts: Sequence[Detection]) -> int:
+    import cv2
+
+    from csl_tracker.datasets.survey import ContactSheet, survey_sequence
+    from csl_tracker.output import write_bytes, write_json
+
+    if args.frames < 1:
+        raise ConfigError(f"--frames is {args.frames}; give 1 or more.")
+    for output in (args.out, args.json):
+        if output is not None and output.exists() and not args.force:
+            raise ConfigError(f"The output {output} exists; choose another name, or replace it with --force.")
+    if args.out is not None and args.out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise ConfigError(f"The sheet {args.out} needs a name that ends in .png or .jpg.")
+    sequences, unopened = _open_what_can_be(layouts[0].layout, args.path, args.sequences)
+    sheet = ContactSheet(sequences, args.frames)
+    total = sum(len(sequence) for sequence in sequences)
+    with tqdm(total=total, desc="reading", unit="frame", leave=False, disable=None) as bar:
+        surveys = [survey_sequence(sequence, bar.update, sheet.look) for sequence in sequences]
+    print(_report(args.path, layouts, sequences, surveys, unopened))
+    image = sheet.image()
+    if args.out is not None and image is not None:
+        _, data = cv2.imencode(args.out.suffix.lower(), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        write_bytes(args.out, data.tobytes())
+        print(f"wrote {args.out}")
+    if args.json is not None:
+        data_out: dict[str, Any] = {
+            "layout": layouts[0].layout,
+            "also_fits": [other.layout for other in layouts[1:]],
+            "sequences": [survey.to_dict() for survey in surveys],
+            "not_opened": unopened,
+        }
+        write_json(args.json, data_out)
+        print(f"wrote {args.json}")
+    return 0
+
+
+def _report(
+    path: Path,
+    layouts: Sequence[Detection],
+    sequences: Sequence[FileSequence],
+    surveys: Sequence[SequenceSurvey],
+    unopened: Sequence[str],
+) -> str:
+    """The tables for the terminal."""
+    lines = [f"{path}: {layouts[0].layout} (known by {layouts[0].evidence})"]
+    if len(layouts) > 1:
+        lines.append(f"it also fits {', '.join(other.layout for other in layouts[1:])}; choose with --layout")
+    frames = sum(survey.frames for survey in surveys)
+    lines += [f"{len(surveys)} sequence(s), {frames} frames", ""]
+    rows = [["sequence", "frames", "size", "fps", "instruments", "with landmarks", "with masks"]]
+    for survey in surveys:
+        rows.append(
+            [
+                survey.name,
+                str(survey.frames),
+                f"{survey.width}x{survey.height}",
+                f"{survey.fps:g}",
+                ", ".join(survey.slots),
+                str(survey.frames_with_landmarks),
+                str(survey.frames_with_masks),
+            ]
+        )
+    lines += _table(rows)
+    names = list(dict.fromkeys(name for sequence in sequences for name in sequence.landmarks))
+    if names:
+        rows = [["landmark", "labelled", "in view"]]
+        for name in names:
+            counts = [survey.landmarks[name] for survey in surveys if name in survey.landmarks]
+            rows.append([name, str(sum(count.labelled for count in counts)), str(sum(count.visible for count in counts))])
+        lines += ["", *_table(rows)]
+    classes = list(dict.fromkeys(name for survey in surveys for name, count in survey.classes.items() if count.frames))
+    if classes:
+        everything = sum(count.pixels for survey in surveys for count in survey.classes.values())
+        rows = [["class", "frames", "share of px"]]
+        for name in classes:
+            found = [survey.classes[name] for survey in surveys if name in survey.classes]
+            share = sum(count.pixels for count in found) / everything
+            rows.append([name, str(sum(count.frames for count in found)), f"{share:.4f}"])
+        lines += ["", *_table(rows)]
+    problems = [f"  {problem}" for problem in unopened]
+    problems += [f"  {survey.name}: {problem}" for survey in surveys for problem in survey.problems]
+    lines += ["", "problems:" if problems else "no problems", *problems]
+    return "\n".join(lines)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _convert(args: argparse.Namespace, layouts: Sequence[Detection]) -> int:
+    from csl_tracker.datasets.convert import convert_to_coco
+    from csl_tracker.datasets.registry import open_dataset
+
+    sequences = open_dataset(layouts[0].layout, args.path, args.sequences)
+    total = sum(len(sequence) for sequence in sequences)
+    with tqdm(total=total, desc="converting", unit="frame", disable=None) as bar:
+        frames = convert_to_coco(sequences, args.out, f"converted from {layouts[0].layout}", bar.update)
+    print(f"{args.out}: {len(sequences)} sequence(s), {frames} frames from {layouts[0].layout}")
+    return 0

@@ -1,0 +1,307 @@
+"""What a dataset holds: counts by sequence, landmark and class, problems, and a sheet of its frames with their labels."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+
+from csl_tracker.datasets.describe import instruments_of
+from csl_tracker.datasets.registry import FileSequence
+from csl_tracker.datasets.sample import Image, Sample
+from csl_tracker.datasets.sample import Sequence as SampleSequence
+from csl_tracker.drawing import colorize, draw_landmarks, draw_overlay, landmark_colors
+from csl_tracker.errors import DatasetError
+from csl_tracker.instruments import IGNORE_LABEL, InstrumentSet
+from csl_tracker.pixels import resize_image
+from csl_tracker.results import TrackingResult
+
+OFF_MASK = 0.5
+"""Share of a landmark's points away from every mask from which landmarks and masks are held not to belong together."""
+NEAR = 0.02
+"""A point is away from a mask that is farther than this share of the image's longer side; tips lie on the mask's border."""
+
+_TILE_WIDTH = 420
+_CAPTION = 26
+_COLUMNS = 4
+
+
+@dataclass
+class LandmarkCount:
+    """Counts of one landmark over frames and instruments.
+
+    Attributes:
+        labelled: Places where somebody looked for it.
+        visible: Those where it is in view.
+        with_mask: Visible ones in frames that have masks.
+        off_mask: Those of them that are away from every mask.
+    """
+
+    labelled: int = 0
+    visible: int = 0
+    with_mask: int = 0
+    off_mask: int = 0
+
+
+@dataclass
+class ClassCount:
+    """Counts of one class.
+
+    Attributes:
+        frames: Frames in which it occurs.
+        pixels: Its pixels over all frames.
+    """
+
+    frames: int = 0
+    pixels: int = 0
+
+
+@dataclass
+class SequenceSurvey:
+    """What one sequence holds.
+
+    Attributes:
+        name: Its name.
+        frames: Frames that could be read; ``stated_frames`` is what the sequence says.
+        stated_frames: Its length.
+        width: px.
+        height: px.
+        fps: Frames a second.
+        slots: Its instruments.
+        frames_with_landmarks: Frames with a visible landmark.
+        frames_with_masks: Frames with a label map.
+        landmarks: Counts by name.
+        classes: Counts by name; ``ignore`` is what belongs to no class.
+        problems: A sentence each.
+    """
+
+    name: str
+    stated_frames: int
+    width: int
+    height: int
+    fps: float
+    slots: tuple[str, ...]
+    frames: int = 0
+    frames_with_landmarks: int = 0
+    frames_with_masks: int = 0
+    landmarks: dict[str, LandmarkCount] = field(default_factory=dict)
+    classes: dict[str, ClassCount] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for a JSON file."""
+        return asdict(self)
+
+
+def survey_sequence(
+    sequence: FileSequence,
+    progress: Callable[[], Any] | None = None,
+    look: Callable[[Sample], Any] | None = None,
+) -> SequenceSurvey:
+    """Read a sequence once and count; one frame is in memory at a time.
+
+    A fault ends the reading: what was read before it is kept, and the fault stands under ``problems``.
+
+    Args:
+        sequence: What to read.
+        progress: Called after every frame.
+        look: Is shown every sample.
+    """
+    height, width = sequence.size
+    survey = SequenceSurvey(sequence.name, len(sequence), width, height, sequence.fps, sequence.slots)
+    survey.landmarks = {name: LandmarkCount() for name in sequence.landmarks}
+    survey.classes = {name: ClassCount() for name in (*sequence.classes, "ignore")}
+    survey.problems += getattr(sequence, "notes", ())
+    faults: Counter[str] = Counter()
+    first: dict[str, int] = {}
+    stamp = -1
+    try:
+        for sample in sequence:
+            for fault in [
+                *_count(survey, sample, sequence),
+                *(["has a stamp that is not later"] if sample.stamp_ns <= stamp else []),
+            ]:
+                faults[fault] += 1
+                first.setdefault(fault, sample.frame)
+            stamp = sample.stamp_ns
+            if look is not None:
+                look(sample)
+            if progress is not None:
+                progress()
+    except DatasetError as error:
+        survey.problems.append(f"Only {survey.frames} of {len(sequence)} frames can be read: {error}")
+    for fault, count in faults.items():
+        others = f", as do {count - 1} other frames" if count > 1 else ""
+        survey.problems.append(f"Frame {first[fault]} {fault}{others}.")
+    survey.problems += _missing(survey)
+    return survey
+
+
+def _count(survey: SequenceSurvey, sample: Sample, sequence: SampleSequence) -> list[str]:
+    """Count one sample; what is wrong with it, as ends of sentences."""
+    faults: list[str] = []
+    survey.frames += 1
+    height, width = sample.image.shape[:2]
+    if (height, width) != sequence.size:
+        faults.append(f"has {width}x{height} px and not {sequence.size[1]}x{sequence.size[0]}")
+    visible = sample.visible
+    survey.frames_with_landmarks += bool(visible.any())
+    labels = sample.label_map
+    if labels is not None:
+        survey.frames_with_masks += 1
+        if labels.shape != (height, width):
+            faults.append(f"has a mask of {labels.shape[1]}x{labels.shape[0]} px, which is not the size of its image")
+            labels = None
+    if labels is not None:
+        pixels = np.bincount(labels.ravel(), minlength=256)
+        names = dict(enumerate(sequence.classes)) | {IGNORE_LABEL: "ignore"}
+        for value in np.flatnonzero(pixels).tolist():
+            if value in names:
+                survey.classes[names[value]].frames += 1
+                survey.classes[names[value]].pixels += int(pixels[value])
+            else:
+                faults.append(f"has the label {value}, which no class owns")
+        if visible.any() and pixels[0] == labels.size:
+            faults.append("has visible landmarks and an empty mask")
+    radius = math.ceil(NEAR * max(height, width))
+    for index, name in enumerate(sequence.landmarks):
+        count = survey.landmarks[name]
+        count.labelled += int(sample.labelled[:, index].sum())
+        for x, y in sample.landmarks[visible[:, index], index]:
+            count.visible += 1
+            if not (-0.5 <= x < width - 0.5 and -0.5 <= y < height - 0.5):
+                faults.append(f"has {name} outside of its image")
+            elif labels is not None:
+                count.with_mask += 1
+                column, row = math.floor(x + 0.5), math.floor(y + 0.5)
+                near = labels[max(0, row - radius) : row + radius + 1, max(0, column - radius) : column + radius + 1]
+                count.off_mask += int(not near.any())
+    return faults
+
+
+def _missing(survey: SequenceSurvey) -> list[str]:
+    """What is not there, and what does not go together, as sentences."""
+    problems = []
+    if not survey.frames_with_landmarks and not survey.frames_with_masks:
+        problems.append("No frame has a landmark or a mask: nothing can be learnt from this sequence.")
+        return problems
+    if survey.frames_with_landmarks:
+        never = [name for name, count in survey.landmarks.items() if not count.labelled]
+        if never:
+            problems.append(f"Nobody labelled {', '.join(never)}.")
+        unseen = [name for name, count in survey.landmarks.items() if count.labelled and not count.visible]
+        if unseen:
+            problems.append(f"In no frame is there any {', '.join(unseen)}, though it was looked for.")
+    if survey.frames_with_masks:
+        empty = [name for name, count in survey.classes.items() if not count.frames and name not in ("ignore", "background")]
+        if empty:
+            problems.append(f"No pixel is of the class {', '.join(empty)}.")
+    off = [name for name, count in survey.landmarks.items() if count.off_mask > OFF_MASK * max(count.with_mask, 4)]
+    if off:
+        problems.append(
+            f"Most points of {', '.join(off)} lie far from the masks: landmarks and masks may be of different images, sizes or"
+            " frames."
+        )
+    return problems
+
+
+class ContactSheet:
+    """Collects frames of a dataset, evenly spread, as small pictures with their labels drawn over them.
+
+    Args:
+        sequences: The whole dataset.
+        count: Frames on the sheet.
+    """
+
+    def __init__(self, sequences: Sequence[FileSequence], count: int = 16) -> None:
+        self._sets = {sequence.name: instruments_of(sequence) for sequence in sequences}
+        total = sum(len(sequence) for sequence in sequences)
+        wanted = {round((index + 0.5) * total / count - 0.5) for index in range(count)} if total > count else set(range(total))
+        self._wanted: set[tuple[str, int]] = set()
+        start = 0
+        for sequence in sequences:
+            self._wanted |= {(sequence.name, index - start) for index in wanted if start <= index < start + len(sequence)}
+            start += len(sequence)
+        self._tiles: list[Image] = []
+        self._seen: Counter[str] = Counter()
+
+    def look(self, sample: Sample) -> None:
+        """Take the sample if it is one of the sheet's."""
+        index = self._seen[sample.sequence]
+        self._seen[sample.sequence] += 1
+        if (sample.sequence, index) in self._wanted:
+            self._tiles.append(_tile(sample, self._sets[sample.sequence]))
+
+    def image(self) -> Image | None:
+        """The sheet, uint8 (H, W, 3), RGB; None without any frame."""
+        if not self._tiles:
+            return None
+        tiles = [*self._tiles, *_legends(self._sets.values())]
+        height = max(tile.shape[0] for tile in tiles)
+        columns = min(_COLUMNS, len(tiles))
+        rows = -(-len(tiles) // columns)
+        sheet = np.full((rows * height, columns * _TILE_WIDTH, 3), 24, np.uint8)
+        for index, tile in enumerate(tiles):
+            top, left = index // columns * height, index % columns * _TILE_WIDTH
+            sheet[top : top + tile.shape[0], left : left + _TILE_WIDTH] = tile
+        return sheet
+
+
+def draw_labels(sample: Sample, instruments: InstrumentSet, weight: float = 1.0) -> Image:
+    """Draw a sample's label map and its visible landmarks over its image.
+
+    Args:
+        sample: What to draw.
+        instruments: Names and colours of its landmarks and classes.
+        weight: Makes discs and lines this much larger, for a picture that is shown small.
+
+    Returns:
+        uint8 (H, W, 3), RGB.
+    """
+    size = (sample.image.shape[0], sample.image.shape[1])
+    labels = sample.label_map if sample.label_map is not None and sample.label_map.shape == size else None
+    drawn = draw_overlay(sample.image, TrackingResult((), labels, size, 0.0), instruments)
+    points = np.where(sample.visible[..., None], sample.landmarks, np.nan)
+    return draw_landmarks(drawn, points, instruments, weight=weight)
+
+
+def _tile(sample: Sample, instruments: InstrumentSet | None) -> Image:
+    height, width = sample.image.shape[:2]
+    # Discs and lines are for a picture of this size; on the tile they should be as large as on one of its own size.
+    drawn = sample.image if instruments is None else draw_labels(sample, instruments, weight=1.3)
+    small = resize_image(drawn, (max(1, round(height * _TILE_WIDTH / width)), _TILE_WIDTH))
+    tile = np.full((small.shape[0] + _CAPTION, _TILE_WIDTH, 3), 24, np.uint8)
+    tile[_CAPTION:] = small
+    masks = "" if sample.label_map is not None else ", no masks"
+    _text(tile, (8, 18), f"{sample.sequence} {sample.frame}: {int(sample.visible.sum())} landmarks{masks}")
+    return tile
+
+
+def _legends(sets: Any) -> list[Image]:
+    """A tile that names the colours, of every different set."""
+    legends = []
+    for instruments in dict.fromkeys(item for item in sets if item is not None):
+        entries = [(name, color, True) for name, color in zip(instruments.landmarks, landmark_colors(instruments), strict=True)]
+        areas = colorize(np.arange(instruments.num_classes, dtype=np.uint8)[None], instruments)[0]
+        for label, name in enumerate(instruments.classes[1:], 1):
+            entries.append((name, (int(areas[label, 0]), int(areas[label, 1]), int(areas[label, 2])), False))
+        tile = np.full((_CAPTION * (len(entries) + 1), _TILE_WIDTH, 3), 24, np.uint8)
+        for row, (name, color, is_point) in enumerate(entries):
+            center = (18, row * _CAPTION + 17)
+            if is_point:
+                cv2.circle(tile, center, 7, color, cv2.FILLED, cv2.LINE_AA)
+            else:
+                cv2.rectangle(tile, (center[0] - 8, center[1] - 8), (center[0] + 8, center[1] + 8), color, cv2.FILLED)
+            _text(tile, (36, center[1] + 5), name)
+        legends.append(tile)
+    return legends
+
+
+def _text(image: Image, place: tuple[int, int], text: str) -> None:
+    shown = text.encode("ascii", "replace").decode()  # OpenCV's font knows no more
+    cv2.putText(image, shown, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, (230, 230, 230), 1, cv2.LINE_AA)
