@@ -257,6 +257,11 @@ class BagReader:
             )
         return single[0]
 
+    @property
+    def annotated(self) -> list[str]:
+        """The topics of ground truth; one of another type is none."""
+        return [name for name, kind in _TRUTH_TYPES.items() if self.types.get(name) == kind]
+
     def image_topics(self) -> list[str]:
         """The topics of a camera's images: not the ground truth, not the pictures that a tracker made, no depth."""
         return [
@@ -286,7 +291,7 @@ class BagReader:
             DamagedBagError: After the last readable image, where the bag is broken.
         """
         chosen = self.image_topic(image_topic)
-        annotated = [name for name, kind in _TRUTH_TYPES.items() if self.types.get(name) == kind]
+        annotated = self.annotated
         info_topic = camera_info_topic(chosen)
         others = [info_topic] if self.types.get(info_topic) == topics.CAMERA_INFO_TYPE else []
         waiting: deque[tuple[RawMessage, RawMessage | None]] = deque()

@@ -15,6 +15,10 @@ from csl_tracker.bags.reader import BagReader, RawMessage
 from csl_tracker.errors import BagError
 from csl_tracker.results import TrackingResult
 
+OFFLINE = {"csl_tracker_replay": "offline"}
+ORIGINAL_STAMPS = {"csl_tracker_replay": "original stamps"}
+"""Noted in the metadata of a bag of results whose poses stand at the stamps of their images: it tells of no latency."""
+
 _LOOKAHEAD = 64
 
 

@@ -22,15 +22,13 @@ from csl_tracker.bags import topics
 from csl_tracker.bags.ahead import ReadAhead
 from csl_tracker.bags.messages import bag_types, make_pose_array
 from csl_tracker.bags.reader import BagFrame, BagReader, DamagedBagError
+from csl_tracker.bags.recording import OFFLINE
 from csl_tracker.bags.writer import BagWriter, image_message
 from csl_tracker.errors import BagError, ImageError
 from csl_tracker.tracker import Tracker
 
 Image = npt.NDArray[np.uint8]
 Decode = Callable[[Any], Image]
-
-OFFLINE = {"csl_tracker_replay": "offline"}
-"""Noted in the metadata of a bag of results: its poses have no time of publication, and therefore no latency."""
 
 _NS = 1_000_000_000
 

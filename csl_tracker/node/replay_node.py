@@ -2,14 +2,19 @@
 
     ros2 run csl_tracker replay_node --ros-args -p bag:=frames.mcap -p output:=poses.mcap
 
-Publishes ``/camera/image_raw`` (or its ``/compressed`` sibling), and the bag's ground truth on ``/ground_truth/...``.
+Publishes ``/camera/image_raw`` (or its ``/compressed`` sibling), the camera's calibration where the bag has it, and the bag's
+ground truth on ``/ground_truth/...``.
 Subscribes the tracker's ``poses``. In lock-step (``rate`` 0) the next frame is published when the answer to this one has
 come; a frame without an answer is sent again, so that a lost one cannot stall it, and passed over after some attempts, so that
 one that the tracker cannot use does not end it. With a ``rate`` the frames go out at that
 multiple of their own pace, whatever the tracker does.
 
 Each publication carries its own time as stamp, so that latency is the time of the answer's reception minus the stamp, on one
-clock. The stamp that the image has in its bag goes beside it, as ``/replay/source_time``.
+clock. The stamp that the image has in its bag goes beside it, as ``/replay/source_time``. With ``stamps`` ``original``
+everything keeps the stamps of the bag instead, and ``clock`` publishes their time as ``/clock``, for nodes with
+``use_sim_time``; such a recording tells of no latency.
+
+``~/pause`` (std_srvs/SetBool) holds the replay before the next frame and lets it go on.
 """
 
 from __future__ import annotations
@@ -28,14 +33,17 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message, serialize_message
-from sensor_msgs.msg import CompressedImage, Image, TimeReference
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, TimeReference
 from std_msgs.msg import Header
+from std_srvs.srv import SetBool
 from tqdm import tqdm
 
 from csl_tracker.bags import topics
 from csl_tracker.bags.cdr import header_stamp_ns, restamp
 from csl_tracker.bags.messages import NS
-from csl_tracker.bags.reader import BagFrame, BagReader
+from csl_tracker.bags.reader import BagFrame, BagReader, DamagedBagError, camera_info_topic
+from csl_tracker.bags.recording import ORIGINAL_STAMPS
 from csl_tracker.bags.writer import BagWriter
 from csl_tracker.errors import BagError, ConfigError
 from csl_tracker.node.running import EXIT_INTERRUPTED, run
@@ -47,6 +55,9 @@ IMAGE_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 PATIENCE = 3
 """Lock-step: so many frames in a row without an answer are the tracker's end, not their own fault."""
 
+CLOCK_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+"""As rclcpp and rclpy subscribe to ``/clock``."""
+
 ANSWER_QOS = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
 
 PARAMETERS: dict[str, tuple[Any, str]] = {
@@ -57,6 +68,11 @@ PARAMETERS: dict[str, tuple[Any, str]] = {
     "segmentation_topic": (topics.SEGMENTATION, "Topic of the tracker's label maps."),
     "rate": (0.0, "Multiple of the bag's own pace; 0 is lock-step: the next frame when this one was answered."),
     "frames": (0, "Number of frames to replay; 0 is all."),
+    "start": (0.0, "Begin so many seconds after the bag's first message."),
+    "end": (0.0, "End so many seconds after the bag's first message; 0 is at its end."),
+    "loop": (False, "Begin anew at the end of the bag, until a signal comes; nothing can be recorded then."),
+    "stamps": ("now", "now: each publication carries its own time; original: everything keeps the stamps of the bag."),
+    "clock": (False, "Publish the time of the original stamps on /clock, for nodes with use_sim_time."),
     "timeout_s": (
         2.0,
         "Lock-step: time after which an unanswered frame is sent again, s. With a rate: time to wait for the last answers.",
@@ -69,6 +85,11 @@ PARAMETERS: dict[str, tuple[Any, str]] = {
     "record_segmentation": (False, "Record the tracker's label maps too, and in lock-step wait for them."),
     "progress": (True, "Show a progress bar."),
 }
+
+NOW, ORIGINAL = "now", "original"
+
+_CLOCK_PERIOD_S = 0.01
+_PAUSE_POLL_S = 0.1
 
 _SETTLE_S = 0.5
 """Time for discovery to run its course both ways."""
@@ -89,13 +110,22 @@ class ReplayNode(Node):  # type: ignore[misc]
         self.rate: float = self._value("rate")
         self.timeout_s: float = self._value("timeout_s")
         self.attempts: int = self._value("attempts")
+        self.original: bool = self._value("stamps") == ORIGINAL
         self.published = 0
         self.resent = 0
         self.answered = 0
         self._image: Publisher | None = None
         self._truth: dict[str, Publisher] = {}
         self._source_time: Publisher | None = None
+        self._camera_info: Publisher | None = None
+        self._clock_time: Publisher | None = None
+        self._paused = False
+        self._due = 0.0
+        """When the present frame is or was due, of time.monotonic()."""
+        self._last_ns: int | None = None
+        """Stamp of the frame before."""
         self._recorder: BagWriter | None = None
+        self.create_service(SetBool, "~/pause", self._pause)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)
         # Stamps of the publications of the frame that is being waited for, and the topics that have yet to answer it.
@@ -111,6 +141,36 @@ class ReplayNode(Node):  # type: ignore[misc]
                 row not.
             ConfigError: A parameter is missing or impossible.
         """
+        self._check()
+        start, end = self._value("start") or None, self._value("end") or None
+        with BagReader(self._value("bag")) as bag:
+            topic = bag.image_topic(self._value("image_topic") or None)
+            limit = self._value("frames") if self._value("frames") > 0 else None
+            total = limit
+            if start is None and end is None:
+                total = min(bag.count(topic), limit or bag.count(topic))
+            self._open(bag, topic)
+            try:
+                self._wait_for_tracker()
+                while True:
+                    self._publish_all(bag, topic, total, start, end)
+                    if not self._value("loop"):
+                        break
+            except DamagedBagError:
+                self._finish()  # what was answered before is worth keeping
+                raise
+            except BaseException:
+                if self._recorder is not None:
+                    self._recorder.abort()
+                raise
+            self._finish()
+
+    def _finish(self) -> None:
+        if self._recorder is not None:
+            self._recorder.close()
+
+    def _check(self) -> None:
+        """Look at the parameters before anything is opened."""
         if not self._value("bag"):
             raise ConfigError("No bag was named; give '--ros-args -p bag:=PATH'.")
         if self.rate < 0 or self.timeout_s <= 0 or self.attempts < 1:
@@ -118,41 +178,49 @@ class ReplayNode(Node):  # type: ignore[misc]
                 f"rate is {self.rate}, timeout_s {self.timeout_s} and attempts {self.attempts}; give a rate of 0 or more, a"
                 " time-out above 0 s and at least 1 attempt."
             )
-        with BagReader(self._value("bag")) as bag:
-            topic = bag.image_topic(self._value("image_topic") or None)
-            total = bag.count(topic)
-            limit = self._value("frames")
-            if limit > 0:
-                total = min(total, limit)
-            self._open(bag, bag.types[topic])
-            try:
-                self._wait_for_tracker()
-                self._publish_all(bag, topic, total)
-            except BaseException:
-                if self._recorder is not None:
-                    self._recorder.abort()
-                raise
-            if self._recorder is not None:
-                self._recorder.close()
+        start, end = self._value("start"), self._value("end")
+        if start < 0 or end < 0 or 0 < end <= start:
+            raise ConfigError(
+                f"start is {start:g} and end {end:g}; give seconds from the beginning of the bag, the end after the start, or 0"
+                " for all."
+            )
+        if self._value("stamps") not in (NOW, ORIGINAL):
+            raise ConfigError(f"stamps is {self._value('stamps')!r}; give {NOW} or {ORIGINAL}.")
+        if self._value("clock") and not self.original:
+            raise ConfigError(f"clock publishes the time of the bag, and stamps is {NOW}; give -p stamps:={ORIGINAL} too.")
+        if self._value("loop") and self._value("output"):
+            raise ConfigError("loop has no end, so that output would never be complete; give one of the two.")
 
     def _value(self, name: str) -> Any:
         return self.get_parameter(name).value
 
-    def _open(self, bag: BagReader, image_type: str) -> None:
+    def _pause(self, request: Any, response: Any) -> Any:
+        self._paused = bool(request.data)
+        response.success = True
+        response.message = "The replay is held before the next frame." if self._paused else "The replay goes on."
+        return response
+
+    def _open(self, bag: BagReader, image_topic: str) -> None:
         """Make publishers, subscriptions and the recorder."""
-        compressed = image_type == topics.COMPRESSED_TYPE
+        compressed = bag.types[image_topic] == topics.COMPRESSED_TYPE
         name = topics.IMAGE + (topics.COMPRESSED_SUFFIX if compressed else "")
         self._image = self.create_publisher(CompressedImage if compressed else Image, name, IMAGE_QOS)
-        self._source_time = self.create_publisher(TimeReference, topics.SOURCE_TIME, ANSWER_QOS)
+        if not self.original:
+            self._source_time = self.create_publisher(TimeReference, topics.SOURCE_TIME, ANSWER_QOS)
+        if bag.types.get(camera_info_topic(image_topic)) == topics.CAMERA_INFO_TYPE:
+            self._camera_info = self.create_publisher(CameraInfo, topics.CAMERA_INFO, IMAGE_QOS)
+        if self._value("clock"):
+            self._clock_time = self.create_publisher(Clock, "/clock", CLOCK_QOS)
         for topic, kind in ((topics.TRUTH_POSES, InstrumentPoseArray), (topics.TRUTH_SEGMENTATION, Image)):
-            if topic in bag.types:
+            if topic in bag.annotated:
                 self._truth[topic] = self.create_publisher(kind, topic, ANSWER_QOS)
         answers = {topics.POSES: (InstrumentPoseArray, self._value("poses_topic"))}
         if self._value("record_segmentation"):
             answers[topics.SEGMENTATION] = (Image, self._value("segmentation_topic"))
         if self._value("output"):
-            self._recorder = BagWriter(self._value("output"), compress=True)
-            self._recorder.add_topic(topics.SOURCE_TIME, topics.TIME_REFERENCE_TYPE)
+            self._recorder = BagWriter(self._value("output"), compress=True, custom=ORIGINAL_STAMPS if self.original else None)
+            if not self.original:
+                self._recorder.add_topic(topics.SOURCE_TIME, topics.TIME_REFERENCE_TYPE)
             self._recorder.add_topic(topics.POSES, topics.POSES_TYPE)
             if topics.TRUTH_POSES in self._truth:
                 self._recorder.add_topic(topics.TRUTH_POSES, topics.POSES_TYPE)
@@ -180,16 +248,16 @@ class ReplayNode(Node):  # type: ignore[misc]
         # only while someone subscribes, and an active tracker subscribes to images the moment it is ready.
         self._spin_until(time.monotonic() + _SETTLE_S)
 
-    def _publish_all(self, bag: BagReader, topic: str, total: int) -> None:
-        start: tuple[int, float] | None = None  # the first frame's stamp, and when it was due
-        in_a_row = passed_over = 0
+    def _publish_all(self, bag: BagReader, topic: str, total: int | None, start_s: float | None, end_s: float | None) -> None:
+        """One pass through the bag, or through a part of it."""
+        self._last_ns = None
+        in_a_row = passed_over = count = 0
         with tqdm(total=total, desc="replay", unit="frame", disable=not self._value("progress"), leave=False) as bar:
-            for index, frame in enumerate(bag.frames(topic)):
-                if index >= total:
+            for index, frame in enumerate(bag.frames(topic, start_s, end_s)):
+                if total is not None and index >= total:
                     break
+                self._wait_until_due(frame)
                 if self.rate > 0:
-                    start = start or (frame.stamp_ns, time.monotonic())
-                    self._spin_until(start[1] + (frame.stamp_ns - start[0]) / NS / self.rate)
                     self._publish(frame)
                 else:
                     in_a_row = 0 if self._ask(frame) else in_a_row + 1
@@ -200,9 +268,41 @@ class ReplayNode(Node):  # type: ignore[misc]
                         self.get_logger().warning(
                             f"Frame {index} was sent {self.attempts} times and not answered; it is passed over."
                         )
+                count += 1
                 bar.update()
             if self.rate > 0:
                 self._spin_until(time.monotonic() + self.timeout_s, lambda: not self._unanswered)
+                self._unanswered.clear()
+        if not count:
+            raise BagError(
+                f"The bag {bag.path} has no image on {topic} in that part of its {bag.duration_s:.1f} s; choose other values of"
+                " start and end."
+            )
+        if passed_over == count:
+            raise self._no_answers(in_a_row, count - 1)
+
+    def _wait_until_due(self, frame: BagFrame) -> None:
+        """Let time pass as it passed in the bag, at the rate; a stamp that runs back is due at once. Heeds the pause."""
+        before_ns = frame.stamp_ns if self._last_ns is None else self._last_ns
+        step_s = max(frame.stamp_ns - before_ns, 0) / NS
+        self._due = self._due + step_s / self.rate if self.rate > 0 and self._last_ns is not None else time.monotonic()
+        self._last_ns = frame.stamp_ns
+        while True:
+            while self._paused:
+                held = time.monotonic()
+                self._spin(_PAUSE_POLL_S)
+                self._due += time.monotonic() - held
+            remaining = self._due - time.monotonic()
+            if remaining <= 0:
+                break
+            passed_ns = frame.stamp_ns - round(remaining * self.rate * NS)
+            self._publish_clock(max(passed_ns, min(before_ns, frame.stamp_ns)))
+            self._spin(remaining if self._clock_time is None else min(remaining, _CLOCK_PERIOD_S))
+        self._publish_clock(frame.stamp_ns)
+
+    def _publish_clock(self, ns: int) -> None:
+        if self._clock_time is not None:
+            self._clock_time.publish(Clock(clock=_time(ns)))
 
     def _ask(self, frame: BagFrame) -> bool:
         """Publish a frame until it is answered; whether it was, within the given number of attempts."""
@@ -238,36 +338,39 @@ class ReplayNode(Node):  # type: ignore[misc]
         self._executor.spin_once(timeout_sec=timeout_s)
 
     def _publish(self, frame: BagFrame) -> None:
-        """Publish a frame and what is known about it, all under the time of now."""
+        """Publish a frame and what is known about it, under the time of now or under its own."""
         assert self._image is not None
-        assert self._source_time is not None
-        truth = frame.truth_poses
-        array = deserialize_message(truth.data, InstrumentPoseArray) if truth is not None else None
-        stamp = time.time_ns()
-        data = restamp(frame.image.data, stamp)
-        self._asked.add(stamp)
+        truth = frame.truth_poses.data if frame.truth_poses is not None else None
+        array = deserialize_message(truth, InstrumentPoseArray) if truth is not None and not self.original else None
+        stamp = frame.image.stamp_ns if self.original else time.time_ns()
         self._unanswered.add(stamp)
-        for stamps in self._missing.values():
-            stamps.add(stamp)
-        self._image.publish(data)
+        if self.rate <= 0:
+            self._asked.add(stamp)
+            for stamps in self._missing.values():
+                stamps.add(stamp)
+        if self._camera_info is not None and frame.camera_info is not None:
+            self._camera_info.publish(restamp(frame.camera_info.data, stamp))
+        self._image.publish(restamp(frame.image.data, stamp))
         self.published += 1
         header = Header(stamp=_time(stamp), frame_id=topics.CAMERA_FRAME)
-        reference = TimeReference(header=header, time_ref=_time(frame.stamp_ns), source=Path(self._value("bag")).name)
-        self._source_time.publish(reference)
-        self._record(topics.SOURCE_TIME, serialize_message(reference), stamp)
+        if self._source_time is not None:
+            reference = TimeReference(header=header, time_ref=_time(frame.stamp_ns), source=Path(self._value("bag")).name)
+            self._source_time.publish(reference)
+            self._record(topics.SOURCE_TIME, serialize_message(reference), stamp)
         if array is not None:
             array.header.stamp = header.stamp
             for pose in array.poses:
                 pose.header.stamp = header.stamp
-            self._truth[topics.TRUTH_POSES].publish(array)
-            self._record(topics.TRUTH_POSES, serialize_message(array), stamp)
+            truth = serialize_message(array)
+        if truth is not None:
+            self._truth[topics.TRUTH_POSES].publish(truth)
+            self._record(topics.TRUTH_POSES, truth, stamp)
         if frame.truth_segmentation is not None:
             self._truth[topics.TRUTH_SEGMENTATION].publish(restamp(frame.truth_segmentation.data, stamp))
 
     def _receive(self, topic: str, data: bytes) -> None:
-        received = time.time_ns()
-        self._record(topic, data, received)
         stamp = header_stamp_ns(data)
+        self._record(topic, data, stamp if self.original else time.time_ns())
         if topic == topics.POSES and stamp in self._unanswered:
             self._unanswered = {other for other in self._unanswered if other > stamp}  # older ones were dropped
             self.answered += 1

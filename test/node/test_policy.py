@@ -15,7 +15,8 @@ from rcl_interfaces.srv import SetParameters
 
 from csl_tracker.bags import topics
 from csl_tracker.bags.messages import GroundTruth
-from csl_tracker.bags.writer import RecordedFrame, write_frames
+from csl_tracker.bags.writer import BagOptions, RecordedFrame, write_frames
+from csl_tracker.camera import CameraModel
 from csl_tracker.node import watcher
 from csl_tracker.node.processes import NodeProcess
 
@@ -121,14 +122,19 @@ def test_the_trackers_rights(peer, ros_environment, tiny_weights, tmp_path, tran
     assert seen == expected
 
 
-def test_the_replays_rights(peer, ros_environment, tmp_path):
+@pytest.mark.parametrize("stamps", ["now", "original"])
+def test_the_replays_rights(peer, ros_environment, tmp_path, stamps):
     bag = tmp_path / "frames.mcap"
     truth = GroundTruth(("left",), ("center",), np.zeros((1, 1, 2)), np.ones((1, 1), bool), (12, 16))
-    write_frames(bag, [RecordedFrame(np.zeros((12, 16, 3), np.uint8), 10**9, np.zeros((12, 16), np.uint8), truth)])
+    camera = CameraModel(16, 12, np.eye(3), np.zeros(0), "", np.eye(3), np.eye(3, 4))
+    frame = RecordedFrame(np.zeros((12, 16, 3), np.uint8), 10**9, np.zeros((12, 16), np.uint8), truth)
+    write_frames(bag, [frame], options=BagOptions(camera=camera))
     given = {"bag": str(bag), "output": str(tmp_path / "poses.mcap"), "record_segmentation": True, "wait_s": 100.0}
+    given |= {"stamps": stamps, "clock": stamps == "original", "use_sim_time": True}
     expected = granted("replay_node")
-    expected["publish"] -= {COMPRESSED}  # of a bag of compressed images
-    process, running = start(peer, ros_environment, tmp_path, "replay_node", {**given, "use_sim_time": True}, {})
+    # Of a bag of compressed images, and what the one way of stamping needs and the other does not.
+    expected["publish"] -= {COMPRESSED, "/clock" if stamps == "now" else topics.SOURCE_TIME}
+    process, running = start(peer, ros_environment, tmp_path, "replay_node", given, {})
     with process:
         seen = watch_graph("replay_node", peer, running, expected)
     assert seen == expected

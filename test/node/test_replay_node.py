@@ -4,13 +4,17 @@ import pytest
 pytest.importorskip("rclpy")
 pytest.importorskip("csl_tracker_msgs")
 
-from sensor_msgs.msg import Image, TimeReference
+from rclpy.qos import qos_profile_sensor_data
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image, TimeReference
+from std_srvs.srv import SetBool
 
 from csl_tracker.bags import topics
 from csl_tracker.bags.messages import NS, GroundTruth, read_truth_array, stamp_ns
 from csl_tracker.bags.reader import BagReader
 from csl_tracker.bags.recording import read_recording
-from csl_tracker.bags.writer import RecordedFrame, write_frames
+from csl_tracker.bags.writer import BagOptions, RecordedFrame, write_frames
+from csl_tracker.camera import CameraModel
 from csl_tracker.node import replay_node
 from csl_tracker.node.image_conversion import fill_image
 from csl_tracker.node.processes import NodeProcess
@@ -50,6 +54,11 @@ def bag(tmp_path):
         (["bag:=BAG", "attempts:=0"], "attempts 0"),
         (["bag:=BAG", "rate:=fast"], "rate"),
         (["bag:=BAG", "output:=FOLDER"], "remove it first"),
+        (["bag:=BAG", "start:=-1.0"], "start is -1"),
+        (["bag:=BAG", "start:=2.0", "end:=1.0"], "the end after the start"),
+        (["bag:=BAG", "stamps:=mine"], "stamps is 'mine'; give now or original"),
+        (["bag:=BAG", "clock:=true"], "stamps:=original"),
+        (["bag:=BAG", "loop:=true"], "loop has no end"),
         (["bag:=BAG", "wait_s:=0.3"], "No tracker was there within 0.3 s"),
     ],
 )
@@ -188,3 +197,68 @@ def test_with_a_rate_the_frames_keep_their_pace_whatever_is_answered(peer, ros_e
     assert np.abs(elapsed - due).max() < 0.5 * NS
     assert publications[-1].result is not None
     assert len(answerer.seen) <= 6
+
+
+CAMERA = CameraModel(16, 12, np.diag([9.0, 9.0, 1.0]), np.zeros(5), "plumb_bob", np.eye(3), np.diag([9.0, 9.0, 1.0, 1.0])[:3])
+
+
+def test_a_part_of_a_bag_under_its_own_stamps_with_its_clock_and_calibration(peer, ros_environment, tmp_path):
+    bag = tmp_path / "frames.mcap"
+    write_frames(bag, frames(6), options=BagOptions(camera=CAMERA))
+    answerer = Answerer(peer, lambda pixel, attempt: True)
+    clock: list[Clock] = []
+    peer.node.create_subscription(Clock, "/clock", clock.append, qos_profile_sensor_data)
+    calibrations = peer.listen(CameraInfo, topics.CAMERA_INFO)
+    truths = peer.listen(InstrumentPoseArray, topics.TRUTH_POSES)
+    original = {"stamps": "original", "clock": True, "rate": 0.5, "start": 0.04, "end": 0.16}
+    status, output = replay(peer, ros_environment, bag, timeout_s=5.0, **original)
+    assert status == 0, output
+    assert answerer.seen == [(index, NS + index * STEP_NS) for index in (1, 2, 3, 4)]
+    assert [stamp_ns(info.header.stamp) for info in calibrations] == [stamp for _, stamp in answerer.seen]
+    assert {info.k[0] for info in calibrations} == {9.0}
+    assert [stamp_ns(truth.poses[0].header.stamp) for truth in truths] == [stamp for _, stamp in answerer.seen]
+    ticks = [stamp_ns(message.clock) for message in clock]
+    assert ticks == sorted(ticks)
+    assert len(set(ticks)) > 6, "time passes between the frames too"
+    assert NS + STEP_NS <= ticks[0] < ticks[-1] == NS + 4 * STEP_NS
+    with BagReader(bag.parent / "poses.mcap") as recorded:
+        assert topics.SOURCE_TIME not in recorded.types, "there is no time of publication, and no latency"
+        assert recorded.custom == {"csl_tracker_replay": "original stamps"}
+        answers = list(recorded.messages([topics.POSES]))
+    assert [(message.stamp_ns, message.time_ns) for message in answers] == [(stamp, stamp) for _, stamp in answerer.seen]
+
+
+def test_a_loop_goes_on_until_it_is_stopped_and_heeds_the_pause(peer, ros_environment, bag):
+    answerer = Answerer(peer, lambda pixel, attempt: False)
+    pause = peer.node.create_client(SetBool, "/replay_node/pause")
+    given = {"bag": str(bag), "loop": True, "rate": 8.0, "timeout_s": 0.05, "wait_s": 30.0}
+    with NodeProcess("replay_node", given, environment=ros_environment, log=bag.parent / "replay.log") as process:
+        peer.wait_for(lambda: len(answerer.seen) >= 14, 60.0, process.output())
+        peer.wait_for(pause.service_is_ready, 60.0, "no service")
+        counts = []
+        for held in (True, False):
+            answer = pause.call_async(SetBool.Request(data=held))
+            peer.wait_for(answer.done, 60.0, "no answer")
+            assert answer.result().success
+            peer.spin_for(0.2)  # what was on its way
+            counts.append(len(answerer.seen))
+            if held:
+                peer.spin_for(0.5)
+                assert len(answerer.seen) == counts[0]
+        peer.wait_for(lambda: len(answerer.seen) > counts[1], 60.0, "it does not go on")
+        assert process.stop() == 130, process.output()
+    pixels = [pixel for pixel, _ in answerer.seen]
+    assert set(np.diff(pixels) % 6) <= {1, 2, 3}, "from the last frame to the first, but for lost ones"
+    stamps = [stamp for _, stamp in answerer.seen]
+    assert stamps == sorted(stamps)
+
+
+def test_what_was_answered_before_a_bag_breaks_is_kept(peer, ros_environment, bag):
+    content = bag.read_bytes()
+    bag.write_bytes(content[: content.rfind(b"rgb8")])
+    Answerer(peer, lambda pixel, attempt: True)
+    status, output = replay(peer, ros_environment, bag)
+    assert status == 2
+    assert "frames.mcap cannot be read to its end" in output
+    with BagReader(bag.parent / "poses.mcap") as recorded:
+        assert 0 < recorded.count(topics.POSES) < 6
