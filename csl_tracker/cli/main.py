@@ -24,6 +24,7 @@ COMMANDS = {
     "experiment": "train and compare models by a protocol, with tables and figures",
     "evaluate": "measure weights on the labelled sequences of a dataset",
     "dataset": "look into a labelled dataset of any layout, or convert it to COCO keypoints",
+    "label-suggest": "propose the frames of a video that are most worth labelling, with predicted labels",
     "synthesize": "write synthetic endoscopic sequences in the EndoVis 2015 layout",
     "demo": "run bag, node and evaluation on an embedded synthetic sequence or on your own input",
     "bag": "make a bag of a dataset or a video, or tell what is in a bag",

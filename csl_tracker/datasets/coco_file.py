@@ -21,6 +21,8 @@ IGNORE_NAMES = frozenset({"ignore", "ignored", "void", "unlabeled"})
 """Categories whose pixels are neither trained on nor scored."""
 SLOT_ATTRIBUTES = ("slot", "side", "instrument")
 SIDES = ("left", "right")
+SLOT_SEPARATOR = ":"
+"""Where keypoints are named ``SLOT:LANDMARK``, one annotation holds those of all instruments, as Label Studio exports them."""
 LONE_SLOT = "instrument"
 """Slot of an instrument that is alone in its sequence and that nothing calls left or right."""
 
@@ -113,7 +115,7 @@ class CocoFiles:
                 frame.regions.append(Region(base, annotation["segmentation"], where))
                 with_masks.add(base)
             if category.get("keypoints") and annotation.get("keypoints"):
-                frame.instruments.append(_instrument(where, annotation, category["keypoints"], side, shift))
+                frame.instruments += _instruments(where, annotation, category["keypoints"], side, shift)
         ordered = [names[key][0] for key in categories]
         self.categories += [n for n in dict.fromkeys(ordered) if n in with_masks and n not in self.categories]
         for stated in data.get("sequences") or []:
@@ -164,10 +166,11 @@ class CocoFiles:
             raise DatasetError(
                 f"The category {category['name']!r} in {path} has the keypoints {names!r}; give a list of different names."
             )
-        self.landmarks += [str(name) for name in names if str(name) not in self.landmarks]
+        parts = _split_slots(names)
+        self.landmarks += [name for name in dict.fromkeys(name for _, name in parts) if name not in self.landmarks]
         for pair in category.get("skeleton") or []:
             if isinstance(pair, list) and len(pair) == 2 and all(isinstance(i, int) and 1 <= i <= len(names) for i in pair):
-                joined = (str(names[pair[0] - 1]), str(names[pair[1] - 1]))
+                joined = (parts[pair[0] - 1][1], parts[pair[1] - 1][1])
                 if joined not in self.skeleton and joined[::-1] not in self.skeleton:
                     self.skeleton.append(joined)
 
@@ -338,7 +341,16 @@ def _frame(path: Path, record: Mapping[str, Any], image: Path, sequence: str) ->
     )
 
 
-def _instrument(where: str, annotation: Mapping[str, Any], names: list[Any], side: str, shift: bool) -> Instrument:
+def _split_slots(names: list[Any]) -> list[tuple[str, str]]:
+    """(slot, landmark) of every keypoint; the slot is empty unless all names have one."""
+    parts = [str(name).partition(SLOT_SEPARATOR) for name in names]
+    if all(slot and name for slot, _, name in parts):
+        return [(slot.strip().lower(), name.strip()) for slot, _, name in parts]
+    return [("", str(name)) for name in names]
+
+
+def _instruments(where: str, annotation: Mapping[str, Any], names: list[Any], side: str, shift: bool) -> list[Instrument]:
+    """The instruments of an annotation: one, or those of the slots in its keypoints' names that have a point."""
     values = annotation["keypoints"]
     try:
         triples = np.array(values, np.float64).reshape(len(names), 3)
@@ -347,13 +359,15 @@ def _instrument(where: str, annotation: Mapping[str, Any], names: list[Any], sid
             f"The {where} has {len(values) if isinstance(values, list) else 'no list of'} numbers as keypoints and its category"
             f" {len(names)} keypoints; give x, y and v of each."
         ) from None
-    points: dict[str, tuple[float, float]] = {}
-    for name, (x, y, v) in zip(names, triples, strict=True):
+    points: dict[str, dict[str, tuple[float, float]]] = defaultdict(dict)
+    for (slot, name), (x, y, v) in zip(_split_slots(names), triples, strict=True):
         if v not in (0, 1, 2) or not np.isfinite((x, y)).all():
             raise DatasetError(f"The {where} has the keypoint {name} with x {x}, y {y} and v {v}; v is 0, 1 or 2.")
         if v:
             point = to_center((x, y)) if shift else np.array((x, y))
-            points[str(name)] = (float(point[0]), float(point[1]))
+            points[slot][name] = (float(point[0]), float(point[1]))
+    if set(points) - {""}:
+        return [Instrument(where, found, set(found), slot, "", _mean_x(found)) for slot, found in points.items()]
     given = annotation.get("attributes")
     attributes = {str(key).lower(): value for key, value in given.items()} if isinstance(given, dict) else {}
     named = next((attributes[key] for key in SLOT_ATTRIBUTES if isinstance(attributes.get(key), str) and attributes[key]), "")
@@ -361,11 +375,17 @@ def _instrument(where: str, annotation: Mapping[str, Any], names: list[Any], sid
     absent = {str(name) for name in annotation.get("keypoints_absent") or ()}
     box = annotation.get("bbox")
     center = box[0] + box[2] / 2 if isinstance(box, list) and len(box) == 4 and all(map(np.isreal, box)) else np.nan
-    return Instrument(
-        where=where,
-        points=points,
-        labelled=set(points) | absent,
-        slot=named.strip().lower() or side,
-        track="" if track is None else str(track),
-        x=float(np.mean([p[0] for p in points.values()])) if points else float(center),
-    )
+    return [
+        Instrument(
+            where=where,
+            points=points[""],
+            labelled=set(points[""]) | absent,
+            slot=named.strip().lower() or side,
+            track="" if track is None else str(track),
+            x=_mean_x(points[""]) if points[""] else float(center),
+        )
+    ]
+
+
+def _mean_x(points: Mapping[str, tuple[float, float]]) -> float:
+    return float(np.mean([point[0] for point in points.values()]))

@@ -14,7 +14,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -23,7 +23,6 @@ import numpy.typing as npt
 from csl_tracker.datasets.coco_file import BACKGROUND
 from csl_tracker.datasets.coco_masks import encode_rle, mask_to_polygons
 from csl_tracker.datasets.sample import Sample
-from csl_tracker.datasets.sample import Sequence as SampleSequence
 from csl_tracker.errors import DatasetError
 from csl_tracker.instruments import IGNORE_LABEL
 from csl_tracker.output import AtomicOutput
@@ -41,6 +40,30 @@ POLYGON_TOLERANCE_PX = 1.0
 """How far a polygon for people may run from the mask."""
 
 
+class Described(Protocol):
+    """What the file says of a sequence; a :class:`csl_tracker.datasets.sample.Sequence` has it."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def fps(self) -> float:
+        """Frames a second."""
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Names of the instruments."""
+
+    @property
+    def landmarks(self) -> tuple[str, ...]:
+        """Names of the landmarks."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, the background first."""
+
+
 class CocoWriter(AtomicOutput):
     """Writes samples into a folder that appears when it is complete: ``images/SEQUENCE/FRAME.png`` and the JSON.
 
@@ -51,7 +74,7 @@ class CocoWriter(AtomicOutput):
     def __init__(
         self,
         folder: Path,
-        sequences: Iterable[SampleSequence],
+        sequences: Iterable[Described],
         skeleton: Iterable[tuple[str, str]] = (),
         *,
         editable: bool = False,

@@ -1,0 +1,1 @@
+"""From a video to the frames that are worth labelling, and on to the labelling tools."""

@@ -1,0 +1,174 @@
+"""Suggestions for labelling: the chosen frames of a video with what the tracker sees in them, as files for labelling tools."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from csl_tracker.datasets.coco_writer import CocoWriter
+from csl_tracker.datasets.sample import Sample
+from csl_tracker.errors import ConfigError
+from csl_tracker.instruments import InstrumentSet
+from csl_tracker.labelling.label_studio import labelling_interface, task
+from csl_tracker.labelling.selection import Candidate, Choice, Judge, Pool, choose
+from csl_tracker.output import write_text
+from csl_tracker.tracker import Tracker
+from csl_tracker.video import VideoReader
+
+CSV_NAME = "suggestions.csv"
+TASKS_NAME = "label_studio.json"
+INTERFACE_NAME = "label_studio.xml"
+
+_COLUMNS = ("rank", "frame", "time_s", "image", "reason", "score", "doubt", "jump", "mirror", "distance")
+
+
+@dataclass(frozen=True)
+class SuggestedFrames:
+    """What a :class:`csl_tracker.datasets.coco_writer.CocoWriter` wants to know of the frames that were chosen."""
+
+    name: str
+    fps: float
+    slots: tuple[str, ...]
+    landmarks: tuple[str, ...]
+    classes: tuple[str, ...]
+
+
+def find_frames(
+    reader: VideoReader,
+    tracker: Tracker,
+    count: int,
+    spacing_s: float = 1.0,
+    every: int = 1,
+    mirror: bool = False,
+    progress: Callable[[], Any] | None = None,
+) -> list[Choice]:
+    """Track a video once and choose the frames that are most worth labelling.
+
+    Args:
+        reader: The video; one frame is in memory at a time.
+        tracker: What sees it; its identities are reset.
+        count: Frames at most.
+        spacing_s: Shortest time between two of them, s.
+        every: Look at every that many frames only.
+        mirror: Compare with the mirror image of every frame, too, at twice the time.
+        progress: Called after every frame of the video.
+
+    Returns:
+        In the order of choice; :mod:`csl_tracker.labelling.selection` has the rule.
+
+    Raises:
+        ConfigError: A number is out of range.
+        DatasetError: The video cannot be decoded.
+    """
+    for name, value in (("count", count), ("every", every)):
+        if value < 1:
+            raise ConfigError(f"The {name} of suggested frames is {value}; give 1 or more.")
+    if not (math.isfinite(spacing_s) and spacing_s >= 0):
+        raise ConfigError(f"The spacing of suggested frames is {spacing_s} s; give 0 or more.")
+    tracker.reset()
+    twin = Tracker(tracker.model, tracker.engine, tracker.max_instruments, tracker.confidence_threshold) if mirror else None
+    judge = Judge(tracker.model.instruments, reader.size, every)
+    pool = Pool(count, spacing_s)
+    for frame, image in enumerate(reader):
+        if frame % every == 0:
+            stamp_s = frame / reader.fps
+            result = tracker.track(image, stamp_s)
+            mirrored = None
+            if twin is not None:
+                mirrored = twin.track(np.ascontiguousarray(image[:, ::-1]), stamp_s, segmentation=False)
+            pool.add(judge.mark(frame, stamp_s, image, result, mirrored))
+        if progress is not None:
+            progress()
+    return choose(pool.candidates(), count, spacing_s)
+
+
+def write_suggestions(
+    writer: CocoWriter,
+    frames: SuggestedFrames,
+    reader: VideoReader,
+    tracker: Tracker,
+    choices: Sequence[Choice],
+    progress: Callable[[], Any] | None = None,
+) -> None:
+    """Read the video again and write the chosen frames, their predicted labels and the reasons.
+
+    Args:
+        writer: Of the output folder, editable; it is left open.
+        frames: What was chosen, by :func:`describe`.
+        reader: The video.
+        tracker: What predicts the masks; the poses are those of the first time.
+        choices: The frames.
+        progress: Called after every frame that was written.
+
+    Raises:
+        DatasetError: The video cannot be decoded, or the disk is full.
+    """
+    instruments: InstrumentSet = tracker.model.instruments
+    wanted = {choice.candidate.frame: choice for choice in choices}
+    images: dict[int, str] = {}
+    tasks = []
+    for frame, image in enumerate(reader):
+        if frame not in wanted:
+            continue
+        label_map = tracker.track(image).label_map if instruments.num_classes > 1 else None
+        landmarks, labelled = _landmarks(wanted[frame].candidate, frames)
+        stamp_ns = round(frame * 1e9 / reader.fps)
+        sample = Sample(image, label_map, landmarks, labelled, frames.name, frame, stamp_ns)
+        images[frame] = writer.write(sample)
+        tasks.append(task(sample, frames.slots, instruments, images[frame], tracker.model.name))
+        if progress is not None:
+            progress()
+        if len(images) == len(wanted):
+            break
+    write_text(writer.partial / TASKS_NAME, json.dumps(tasks, allow_nan=False))
+    write_text(writer.partial / INTERFACE_NAME, labelling_interface(instruments, frames.slots))
+    write_text(writer.partial / CSV_NAME, _table(choices, images))
+
+
+def describe(name: str, reader: VideoReader, tracker: Tracker, choices: Sequence[Choice]) -> SuggestedFrames:
+    """Names and rate of the chosen frames.
+
+    Args:
+        name: Of the sequence.
+        reader: The video.
+        tracker: What saw it.
+        choices: The frames; the slots of their instruments are the sequence's.
+    """
+    seen = {item.slot for choice in choices for item in choice.candidate.instruments}
+    slots = tuple(sorted(seen, key=lambda slot: (slot not in ("left", "right"), slot))) or ("left",)
+    instruments = tracker.model.instruments
+    return SuggestedFrames(name, reader.fps, slots, instruments.landmarks, instruments.classes)
+
+
+def _landmarks(
+    candidate: Candidate, frames: SuggestedFrames
+) -> tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.bool_]]]:
+    """As in a Sample; what is not seen counts as not labelled, since somebody is to look."""
+    shape = (len(frames.slots), len(frames.landmarks))
+    landmarks, labelled = np.full((*shape, 2), np.nan), np.zeros(shape, bool)
+    for item in candidate.instruments:
+        slot = frames.slots.index(item.slot)
+        for index, mark in enumerate(item.landmarks):
+            if mark.visible:
+                landmarks[slot, index], labelled[slot, index] = (mark.x, mark.y), True
+    return landmarks, labelled
+
+
+def _table(choices: Sequence[Choice], images: dict[int, str]) -> str:
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(_COLUMNS)
+    for choice in choices:
+        item = choice.candidate
+        marks = (item.score, item.doubt, item.jump, item.mirror)
+        distance = "" if math.isnan(choice.distance) else f"{choice.distance:.4f}"
+        place = (choice.rank, item.frame, f"{item.stamp_s:.3f}", images[item.frame], choice.reason)
+        rows.writerow([*place, *(f"{mark:.4f}" for mark in marks), distance])
+    return text.getvalue()
