@@ -53,15 +53,20 @@ def read_calibration(path: Path) -> CameraModel:
         ) from error
 
 
-def check_size(camera: CameraModel, size: Size) -> None:
+def check_size(camera: CameraModel, size: Size, name: str = "camera_info") -> None:
     """Make sure that a calibration is that of the images.
+
+    Args:
+        camera: The calibration.
+        size: (height, width) of the images, px.
+        name: Where the calibration comes from, for the error.
 
     Raises:
         ConfigError: It was made at another size.
     """
     if (camera.height, camera.width) != size:
         raise ConfigError(
-            f"The calibration is that of images of {camera.width}x{camera.height} px, and the frames have"
+            f"The calibration {name} is that of images of {camera.width}x{camera.height} px, and the frames have"
             f" {size[1]}x{size[0]} px; calibrate at the size of the frames, or leave the calibration out."
         )
 

@@ -227,13 +227,15 @@ def sequence_frames(sequence: Sequence, limit: int | None = None) -> Iterator[Re
     for index, sample in enumerate(sequence):
         if limit is not None and index >= limit:
             return
-        truth = GroundTruth(
-            slots=sequence.slots,
-            names=sequence.landmarks,
-            landmarks=sample.landmarks,
-            labelled=sample.labelled,
-            size=(sample.image.shape[0], sample.image.shape[1]),
-        )
+        truth: GroundTruth | None = None
+        if sequence.landmarks:
+            truth = GroundTruth(
+                slots=sequence.slots,
+                names=sequence.landmarks,
+                landmarks=sample.landmarks,
+                labelled=sample.labelled,
+                size=(sample.image.shape[0], sample.image.shape[1]),
+            )
         yield RecordedFrame(sample.image, START_NS + sample.stamp_ns, sample.label_map, truth)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from csl_tracker.bags.writer import STORAGES, BagOptions, RecordedFrame, sequence_frames, video_frames, write_frames
 from csl_tracker.cli.replay import decode
 from csl_tracker.errors import BagError, ConfigError, DatasetError
-from csl_tracker.video import VideoReader
+from csl_tracker.video import IMAGE_SUFFIXES, VideoReader
 
 MAKE_EXAMPLE = """examples:
   csl-tracker bag make recording.mp4 --out recording.mcap
@@ -63,36 +63,56 @@ def _make(args: argparse.Namespace) -> int:
         raise ConfigError(f"--frames is {args.frames}; give 1 or more.")
     if args.out.exists() and not args.overwrite:
         raise BagError(f"The bag {args.out} exists; give --overwrite to replace it, or another name with --out.")
-    frames, total, camera, classes = _open_source(args)
+    source, frames = _open_source(args)
+    camera, classes = getattr(source, "camera", None), () if isinstance(source, VideoReader) else source.classes
     if args.camera_info is not None:
-        from csl_tracker.bags.calibration import read_calibration
+        from csl_tracker.bags.calibration import check_size, read_calibration
 
         camera = read_calibration(args.camera_info)
+        check_size(camera, source.size, str(args.camera_info))
     options = BagOptions(args.storage, args.jpeg, camera, args.frame_id, classes, args.overwrite)
-    count = write_frames(args.out, frames, total if args.frames is None else min(total, args.frames), options)
+    total = len(source) if args.frames is None else min(len(source), args.frames)
+    count = write_frames(args.out, frames, total, options)
     print(f"wrote {count} frames to {args.out}")
     return 0
 
 
-def _open_source(args: argparse.Namespace) -> tuple[Iterator[RecordedFrame], int, Any, tuple[str, ...]]:
-    """Frames, their number, the calibration where the dataset has one, and the names of the label values."""
+def _open_source(args: argparse.Namespace) -> tuple[VideoReader | Any, Iterator[RecordedFrame]]:
+    """The video or the sequence, and its frames.
+
+    Raises:
+        DatasetError: There is no such source, it is of no known kind, or several sequences are meant.
+    """
     source: Path = args.source
     if not source.exists():
         raise DatasetError(f"The source {source} does not exist; name a video, a folder of images, or a dataset.")
-    if args.dataset is None and args.sequence is None and _is_video(source):
+    layout = args.dataset or _layout(source)
+    if layout is None:
         video = VideoReader(source)
-        return video_frames(video, args.frames), len(video), None, ()
-    sequence = _open_sequence(source, args.dataset, args.sequence)
-    return sequence_frames(sequence, args.frames), len(sequence), getattr(sequence, "camera", None), sequence.classes
+        return video, video_frames(video, args.frames)
+    sequence = _open_sequence(source, layout, args.sequence)
+    print(f"{source} is taken as {layout}, sequence {sequence.name}: {len(sequence)} frames")
+    return sequence, sequence_frames(sequence, args.frames)
 
 
-def _is_video(source: Path) -> bool:
-    from csl_tracker.video import IMAGE_SUFFIXES
+def _layout(source: Path) -> str | None:
+    """Name of the dataset that a source is; None for frames without labels."""
+    from csl_tracker.datasets.detect import detect_layouts
 
-    return source.is_file() or any(item.suffix.lower() in IMAGE_SUFFIXES for item in source.iterdir())
+    if source.is_file() and source.suffix.lower() not in (".json", ".csv"):
+        return None
+    try:
+        return detect_layouts(source)[0].layout
+    except DatasetError as error:
+        if source.is_dir() and any(item.suffix.lower() in IMAGE_SUFFIXES for item in source.iterdir()):
+            return None
+        raise DatasetError(
+            f"{source} is no video, no folder of images and no dataset of a known layout; name another source, or the dataset"
+            " with --dataset to see what is missing."
+        ) from error
 
 
-def _open_sequence(source: Path, dataset: str | None, name: str | None) -> Any:
+def _open_sequence(source: Path, dataset: str, name: str | None) -> Any:
     """The one sequence that is meant.
 
     Raises:
@@ -100,7 +120,7 @@ def _open_sequence(source: Path, dataset: str | None, name: str | None) -> Any:
     """
     from csl_tracker.datasets.registry import open_dataset
 
-    sequences = open_dataset(dataset or "endovis2015", source, None if name is None else [name])
+    sequences = open_dataset(dataset, source, None if name is None else [name])
     if len(sequences) != 1:
         listed = ", ".join(sequence.name for sequence in sequences)
         raise DatasetError(f"{source} holds {len(sequences)} sequences ({listed}); name one of them with --sequence.")
