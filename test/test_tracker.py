@@ -133,7 +133,7 @@ def pointer(source: tuple[int, int], working: tuple[int, int]) -> tuple[Model, n
 
 @pytest.mark.parametrize("source", [(576, 720), (1080, 1920), (64, 64), (97, 203)])
 @pytest.mark.parametrize("working", [(192, 256), (64, 64)])
-@pytest.mark.parametrize("engine", [TorchCpuEngine, lambda model: TorchDeviceEngine(model, "cpu", half=False)])
+@pytest.mark.parametrize("engine", [TorchCpuEngine, lambda model: TorchDeviceEngine(model, "cpu", "float32")])
 def test_regressed_points_come_back_in_source_px(source, working, engine) -> None:  # type: ignore[no-untyped-def]
     model, truth = pointer(source, working)
     image = np.zeros((*source, 3), np.uint8)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
+from functools import partial
 
 import torch
 
+from csl_tracker.engines.auto import AutoEngine, installed
 from csl_tracker.engines.base import Engine
+from csl_tracker.engines.cpu import CpuEngine
 from csl_tracker.engines.torch_engine import TorchCpuEngine, TorchDeviceEngine
 from csl_tracker.errors import EngineError
 from csl_tracker.weights import Model
 
-ENGINES = ("auto", "torch", "openvino")
+ENGINES = ("auto", "torch", "onnx", "openvino")
+PRECISIONS = ("auto", "float32", "float16", "bfloat16")
+_CPU_ALONE = ("onnx", "openvino")
 
 
 def resolve_device(device: str) -> str:
@@ -40,40 +44,64 @@ def resolve_device(device: str) -> str:
     return f"cuda:{index}"
 
 
-def create_engine(model: Model, device: str = "auto", engine: str = "auto", mirror: bool = False) -> Engine:
+def create_engine(
+    model: Model, device: str = "auto", engine: str = "auto", mirror: bool = False, precision: str = "auto"
+) -> Engine:
     """Build the engine for a model.
 
     Args:
         model: What to run.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        engine: ``auto``, ``torch`` or ``openvino``. ``auto`` takes half-precision torch on CUDA; on the CPU OpenVINO where it
-            is installed, else torch. A forest runs on the CPU, by torch's engine.
+        engine: ``auto``, ``torch``, ``onnx`` or ``openvino``. ``auto`` takes torch on CUDA; on the CPU the fastest that is
+            installed and agrees with float32 torch on the first image's size. A forest runs on the CPU, by torch's engine.
         mirror: Average heatmaps and scores with those of the mirrored image, at twice the time.
+        precision: What the network computes in. ``auto`` is float32 on the CPU and float16 on CUDA; ``bfloat16`` is faster on
+            CPUs that have it, by OpenVINO alone, and moves landmarks (docs/engines.md).
 
     Raises:
-        EngineError: Engine or device is unknown, not installed, or they do not go together, or the model has no heatmaps to
-            average.
+        EngineError: Engine, device or precision is unknown, not installed, or they do not go together, or the model has no
+            heatmaps to average.
     """
-    if engine not in ENGINES:
-        raise EngineError(f"The engine {engine!r} is unknown; choose one of {', '.join(ENGINES)}.")
+    for what, value, known in (("engine", engine, ENGINES), ("precision", precision, PRECISIONS)):
+        if value not in known:
+            raise EngineError(f"The {what} {value!r} is unknown; choose one of {', '.join(known)}.")
     place = resolve_device(device)
     if model.description.network.strategy == "forest":
-        if engine == "openvino" or (place != "cpu" and device != "auto"):
-            wanted = f"the engine {engine!r}" if engine == "openvino" else f"the device {device!r}"
+        if engine in _CPU_ALONE or (place != "cpu" and device != "auto"):
+            wanted = f"the engine {engine!r}" if engine in _CPU_ALONE else f"the device {device!r}"
             raise EngineError(f"A forest runs on the CPU with the engine 'torch' and not on {wanted}; use 'auto' for both.")
+        if precision not in ("auto", "float32"):
+            raise EngineError(f"A forest computes in float32 and not in {precision!r}; use precision 'auto'.")
         return TorchCpuEngine(model, mirror)
     if place != "cpu":
-        if engine == "openvino":
+        if engine in _CPU_ALONE:
             raise EngineError(
-                f"The engine 'openvino' runs on the CPU and not on {place!r}; use device 'cpu' or engine 'torch'."
+                f"The engine {engine!r} runs on the CPU and not on {place!r}; use device 'cpu' or engine 'torch'."
             )
-        return TorchDeviceEngine(model, place, mirror=mirror)
-    has_openvino = importlib.util.find_spec("openvino") is not None
-    if engine == "openvino" and not has_openvino:
-        raise EngineError("The engine 'openvino' is not installed; run 'pip install openvino' or use engine 'torch'.")
-    if engine == "torch" or not has_openvino:
-        return TorchCpuEngine(model, mirror)
-    # Importing OpenVINO takes a second that torch users should not pay.
-    from csl_tracker.engines.openvino_engine import OpenVinoEngine
+        return TorchDeviceEngine(model, place, "float16" if precision == "auto" else precision, mirror)
+    if precision == "float16" or (precision == "bfloat16" and engine not in ("auto", "openvino")):
+        remedy = "use device 'cuda', or precision 'auto'" if precision == "float16" else "use engine 'openvino'"
+        name = "The CPU" if engine == "auto" else f"The engine {engine!r} on the CPU"
+        raise EngineError(f"{name} does not compute in {precision}; {remedy}.")
+    present = installed()
+    if precision == "bfloat16":
+        engine = "openvino"
+    if engine != "auto":
+        if engine not in present:
+            package = {"onnx": "onnx onnxruntime"}.get(engine, engine)
+            raise EngineError(f"The engine {engine!r} is not installed; run 'pip install {package}' or use engine 'torch'.")
+        return _on_cpu(engine, model, mirror, precision)
+    return AutoEngine(model, [(name, partial(_on_cpu, name, model, mirror, precision)) for name in present])
 
-    return OpenVinoEngine(model, mirror)
+
+def _on_cpu(engine: str, model: Model, mirror: bool, precision: str) -> CpuEngine:
+    # Importing an engine takes time that who does not use it should not pay.
+    if engine == "openvino":
+        from csl_tracker.engines.openvino_engine import OpenVinoEngine
+
+        return OpenVinoEngine(model, mirror, precision="float32" if precision == "auto" else precision)
+    if engine == "onnx":
+        from csl_tracker.engines.onnx_engine import OnnxEngine
+
+        return OnnxEngine(model, mirror)
+    return TorchCpuEngine(model, mirror)

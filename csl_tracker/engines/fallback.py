@@ -25,17 +25,28 @@ class FallbackEngine:
         make_spare: Makes the second one; called when it is needed.
 
     Attributes:
-        name: Name of the engine that runs now.
-        device: Device that is used now.
         fault: Why the second one runs, a full sentence; empty while the first one does.
     """
 
     def __init__(self, engine: Engine, make_spare: Callable[[], Engine]) -> None:
         self._engine = engine
         self._make_spare: Callable[[], Engine] | None = make_spare
-        self.name = engine.name
-        self.device = engine.device
         self.fault = ""
+
+    @property
+    def name(self) -> str:
+        """Name of the engine that runs now."""
+        return self._engine.name
+
+    @property
+    def device(self) -> str:
+        """Device that is used now."""
+        return self._engine.device
+
+    @property
+    def reason(self) -> str:
+        """Why that engine runs."""
+        return self._engine.reason
 
     def run(self, image: npt.NDArray[np.uint8], segmentation: bool) -> EngineOutput:
         """See :meth:`Engine.run`."""
@@ -57,9 +68,8 @@ class FallbackEngine:
         """Change over to the spare, or raise the error again when it is not the device's, or there is no spare left."""
         if self._make_spare is None or not is_device_fault(error):
             raise error
-        spare = self._make_spare()
+        lost, spare = self.device, self._make_spare()
         self._engine, self._make_spare = spare, None
-        lost, self.device, self.name = self.device, spare.device, spare.name
         kind = "is out of memory" if is_out_of_memory(error) else "was lost"
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         self.fault = (

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
-import warnings
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from csl_tracker.engines.base import NetworkArrays, NormalizedNetwork, output_names
-from csl_tracker.engines.cpu import CpuEngine
+from csl_tracker.engines.artefacts import ArtefactCache
+from csl_tracker.engines.base import NetworkArrays
+from csl_tracker.engines.exported import NETWORK, ExportedEngine, example, normalized, quiet_tracing
 from csl_tracker.pixels import Size
 from csl_tracker.weights import Model
 
@@ -21,33 +23,73 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 import openvino  # noqa: E402
 
+_PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
-class OpenVinoEngine(CpuEngine):
-    """One compiled model per working size: static shapes are the fastest, and a camera has one size."""
+
+class OpenVinoEngine(ExportedEngine):
+    """The network as OpenVINO's IR.
+
+    Args:
+        model: What to run.
+        mirror: Average with the mirrored image.
+        cache: Where exported networks are looked for; the user's cache when None.
+        precision: ``float32``, or ``bfloat16``, which moves landmarks.
+        place: OpenVINO's name of the device; nothing but ``CPU`` was ever tested.
+    """
 
     name = "openvino"
+    package = "openvino"
+    suffixes = (".xml", ".bin")
 
-    def __init__(self, model: Model, mirror: bool = False) -> None:
-        super().__init__(model, mirror)
-        self.module = NormalizedNetwork(model.network, model.description.preprocessing).eval()
+    def __init__(
+        self,
+        model: Model,
+        mirror: bool = False,
+        cache: ArtefactCache | None = None,
+        precision: str = "float32",
+        place: str = "CPU",
+    ) -> None:
+        super().__init__(model, mirror, cache)
         self.core = openvino.Core()
-        self.requests: dict[Size, openvino.InferRequest] = {}
-        self.names = output_names(model.description.network)
+        self.place = place
+        self.options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _PRECISIONS[precision]}
 
-    def _request(self, size: Size) -> openvino.InferRequest:
-        if size not in self.requests:
-            logging.getLogger("openvino").setLevel(logging.ERROR)
-            example = torch.zeros((1, *size, 3), dtype=torch.uint8)
-            with warnings.catch_warnings():
-                # OpenVINO traces the network; that the trace holds for this size alone is what is wanted.
-                warnings.simplefilter("ignore")
-                converted = openvino.convert_model(self.module, example_input=example, input=[(1, *size, 3)])
-            options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-            self.requests[size] = self.core.compile_model(converted, "CPU", options).create_infer_request()
-        return self.requests[size]
+    @classmethod
+    def write(cls, model: Model, size: Size, folder: Path) -> None:
+        """See :meth:`ExportedEngine.write`."""
+        # The weights stay float32: which precision computes is chosen when the network is compiled.
+        openvino.save_model(cls._convert(model, size), folder / f"{NETWORK}.xml", compress_to_fp16=False)
+
+    def load(self, size: Size, folder: Path) -> Any:
+        """See :meth:`ExportedEngine.load`."""
+        return self._compile(self.core.read_model(folder / f"{NETWORK}.xml"))
+
+    def build(self, size: Size) -> Any:
+        """See :meth:`ExportedEngine.build`."""
+        return self._compile(self._convert(self.model, size))
+
+    @staticmethod
+    def _convert(model: Model, size: Size) -> Any:
+        logging.getLogger("openvino").setLevel(logging.ERROR)
+        image = example(size)
+        with quiet_tracing():
+            # OpenVINO would trace the network, too, and then trace it again to see whether that gives the same.
+            traced = torch.jit.trace(normalized(model), image, check_trace=False)  # type: ignore[no-untyped-call]
+            return openvino.convert_model(traced, example_input=image, input=[(1, *size, 3)])
+
+    def _compile(self, network: Any) -> Any:
+        return self.core.compile_model(network, self.place, self.options).create_infer_request()
+
+    def make_buffer(self, size: Size) -> npt.NDArray[np.uint8]:
+        """See :meth:`csl_tracker.engines.cpu.CpuEngine.make_buffer`; OpenVINO's own input."""
+        buffer: npt.NDArray[np.uint8] = self.ready(size).get_input_tensor().data[0]
+        return buffer
 
     def infer(self, image: npt.NDArray[np.uint8]) -> NetworkArrays:
-        """See :meth:`CpuEngine.infer`."""
-        request = self._request((image.shape[0], image.shape[1]))
-        request.infer([image[None]])
-        return NetworkArrays(**{name: request.get_output_tensor(i).data[0].copy() for i, name in enumerate(self.names)})
+        """See :meth:`csl_tracker.engines.cpu.CpuEngine.infer`."""
+        size = (image.shape[0], image.shape[1])
+        request, buffer = self.ready(size), self.input_buffer(size)
+        if image is not buffer:
+            np.copyto(buffer, image)
+        request.infer()
+        return NetworkArrays(**{name: request.get_output_tensor(i).data[0] for i, name in enumerate(self.names)})

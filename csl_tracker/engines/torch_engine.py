@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import logging
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,12 @@ from csl_tracker.engines.folding import fold_batch_norms
 from csl_tracker.networks import NetworkOutput
 from csl_tracker.pixels import Size
 from csl_tracker.weights import Model
+
+logger = logging.getLogger(__name__)
+
+_MOST_GRAPHS = 4
+"""Captured paths that are kept: one with and one without a label map for two image sizes."""
+_RUNS_BEFORE_CAPTURE = 3
 
 
 def _module(model: Model, fold: bool = True) -> NormalizedNetwork:
@@ -59,38 +67,55 @@ class TorchCpuEngine(CpuEngine):
 class TorchDeviceEngine:
     """Torch on an accelerator: one upload of the uint8 image, everything else there, one download of the small results.
 
+    On CUDA all that happens between upload and download is captured as one graph for each image size, so that a frame costs
+    one launch and no allocation.
+
+    Args:
+        model: What to run.
+        device: Such as ``cuda:0``; ``cpu`` works too and is how this path is tested without an accelerator.
+        precision: ``float16``, ``bfloat16`` or ``float32``, of the network; the normalisation before it is float32.
+        mirror: Average with the mirrored image.
+
     Attributes:
         name: ``torch``.
-        device: Such as ``cuda:0``; ``cpu`` works too and is how this path is tested without an accelerator.
+        device: Where it runs.
+        reason: Why this engine runs.
     """
 
     name = "torch"
-    reason = ""
 
-    def __init__(self, model: Model, device: str, half: bool = True, mirror: bool = False) -> None:
+    def __init__(self, model: Model, device: str, precision: str = "float16", mirror: bool = False) -> None:
         self.device = device
+        self.reason = f"half precision on the device {device}" if precision != "float32" else ""
         self.mirror_order = mirror_order(model) if mirror else None
         self.preprocessing = model.description.preprocessing
-        self.dtype = torch.float16 if half else torch.float32
+        self.dtype = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}[precision]
         self.module = _module(model).to(device)
         # The normalisation scales 0..255 and is kept in float32; the network behind it runs in half precision.
         self.module.network.to(self.dtype)
-        self.upload: Tensor | None = None
-
-    def _to_device(self, image: npt.NDArray[np.uint8]) -> Tensor:
-        if not self.device.startswith("cuda"):
-            return torch.from_numpy(np.ascontiguousarray(image))
-        if self.upload is None or self.upload.shape != image.shape:
-            self.upload = torch.empty(image.shape, dtype=torch.uint8, pin_memory=True)
-        self.upload.numpy()[...] = image
-        return self.upload.to(self.device, non_blocking=True)
+        self._graphs: dict[tuple[Size, bool], _Graph | None] = {}
 
     @torch.inference_mode()
     def run(self, image: npt.NDArray[np.uint8], segmentation: bool) -> EngineOutput:
-        """See :meth:`Engine.run`."""
+        """See :meth:`csl_tracker.engines.base.Engine.run`."""
         source = (image.shape[0], image.shape[1])
+        graph = self._graph(source, segmentation) if self.device.startswith("cuda") else None
+        if graph is not None:
+            found = graph.run(image)
+        else:
+            parts = self._path(torch.from_numpy(np.ascontiguousarray(image)).to(self.device), segmentation)
+            found = _split(_join(parts).cpu().numpy(), _layout(parts))
         working = self.preprocessing.working_size(source)
-        x = self._to_device(image).permute(2, 0, 1)[None].float()
+        points = locate_points(found["points"], working) if "points" in found else None
+        return EngineOutput(
+            found.get("heatmaps"), found.get("foreground"), found.get("label_map"), PixelMap(source, working), points
+        )
+
+    def _path(self, image: Tensor, segmentation: bool) -> dict[str, Tensor]:
+        """From a uint8 (H, W, 3) image on the device to what is downloaded; nothing in it waits for the device."""
+        source = (int(image.shape[0]), int(image.shape[1]))
+        working = self.preprocessing.working_size(source)
+        x = image.permute(2, 0, 1)[None].float()
         if source != working:
             x = functional.interpolate(x, working, mode="bilinear", align_corners=False, antialias=True)
         x = (x * self.module.scale + self.module.shift).to(self.dtype, memory_format=torch.channels_last)
@@ -108,15 +133,64 @@ class TorchDeviceEngine:
             if segmentation:
                 scores = functional.interpolate(scores, source, mode="bilinear", align_corners=False)
                 parts["label_map"] = scores.argmax(dim=1)[0].to(torch.uint8)
-        found = _download(parts)
-        points = locate_points(found["points"], working) if "points" in found else None
-        return EngineOutput(
-            found.get("heatmaps"), found.get("foreground"), found.get("label_map"), PixelMap(source, working), points
-        )
+        return parts
+
+    def _graph(self, source: Size, segmentation: bool) -> _Graph | None:
+        """The captured path for an image size; None where it cannot be captured."""
+        key = (source, segmentation)
+        if key not in self._graphs:
+            if len(self._graphs) >= _MOST_GRAPHS:  # each holds memory of the device
+                self._graphs.pop(next(iter(self._graphs)))
+            try:
+                self._graphs[key] = _Graph(lambda image: self._path(image, segmentation), source, self.device)
+            except RuntimeError as error:  # a device that is lost or full fails without a graph, too, and that is raised
+                logger.warning("The network is launched piece by piece, since it cannot be captured as a CUDA graph: %s", error)
+                self._graphs[key] = None
+        return self._graphs[key]
 
     def warm_up(self, size: Size) -> None:
-        """See :meth:`Engine.warm_up`."""
-        self.run(np.zeros((*size, 3), np.uint8), segmentation=True)
+        """See :meth:`csl_tracker.engines.base.Engine.warm_up`."""
+        for segmentation in (False, True):
+            self.run(np.zeros((*size, 3), np.uint8), segmentation)
+
+
+class _Graph:
+    """A captured path from pinned memory to pinned memory.
+
+    Args:
+        path: From a uint8 (H, W, 3) image on the device to named float32 and uint8 tensors there.
+        size: (height, width) of the image.
+        device: A CUDA device.
+    """
+
+    def __init__(self, path: Callable[[Tensor], dict[str, Tensor]], size: Size, device: str) -> None:
+        self.device = device
+        with torch.cuda.device(device):
+            self.pinned = torch.empty((*size, 3), dtype=torch.uint8, pin_memory=True)
+            self.image = torch.zeros((*size, 3), dtype=torch.uint8, device=device)
+            # Libraries choose their algorithms in the first runs, which a capture must not contain.
+            side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            side.wait_stream(torch.cuda.current_stream(device))
+            with torch.cuda.stream(side):
+                for _ in range(_RUNS_BEFORE_CAPTURE):
+                    _join(path(self.image))
+            torch.cuda.current_stream(device).wait_stream(side)
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                parts = path(self.image)
+                self.joined = _join(parts)
+            self.layout = _layout(parts)
+            self.found = torch.empty(self.joined.shape, dtype=torch.uint8, pin_memory=True)
+
+    def run(self, image: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:
+        """Replay it for an image of its size."""
+        np.copyto(self.pinned.numpy(), image)
+        with torch.cuda.device(self.device):
+            self.image.copy_(self.pinned, non_blocking=True)
+            self.graph.replay()
+            self.found.copy_(self.joined, non_blocking=True)
+            torch.cuda.current_stream(self.device).synchronize()
+        return _split(self.found.numpy().copy(), self.layout)
 
 
 def _mean_with_mirror(output: NetworkOutput, order: list[int]) -> NetworkOutput:
@@ -127,13 +201,25 @@ def _mean_with_mirror(output: NetworkOutput, order: list[int]) -> NetworkOutput:
     return NetworkOutput(heatmaps, 0.5 * (output.scores[:1] + output.scores[1:].flip(-1)))
 
 
-def _download(parts: dict[str, Tensor]) -> dict[str, npt.NDArray[Any]]:
-    """Bring tensors of float32 and uint8 to the CPU at once: every wait for the device costs more than the bytes do."""
-    flat = [tensor.contiguous().flatten().view(torch.uint8) for tensor in parts.values()]
-    data, start = torch.cat(flat).cpu().numpy(), 0
+_Layout = dict[str, tuple[tuple[int, ...], type[np.generic]]]
+
+
+def _layout(parts: dict[str, Tensor]) -> _Layout:
+    """Shapes and dtypes of tensors of float32 and uint8."""
+    return {name: (tuple(t.shape), np.uint8 if t.dtype == torch.uint8 else np.float32) for name, t in parts.items()}
+
+
+def _join(parts: dict[str, Tensor]) -> Tensor:
+    """The bytes of all tensors one behind the other: every wait for the device costs more than the bytes do."""
+    return torch.cat([tensor.contiguous().flatten().view(torch.uint8) for tensor in parts.values()])
+
+
+def _split(data: npt.NDArray[np.uint8], layout: _Layout) -> dict[str, npt.NDArray[Any]]:
+    """Undo :func:`_join`; the arrays share the memory of ``data``."""
     found: dict[str, npt.NDArray[Any]] = {}
-    for (name, tensor), piece in zip(parts.items(), flat, strict=True):
-        dtype = np.uint8 if tensor.dtype == torch.uint8 else np.float32
-        found[name] = data[start : start + piece.numel()].view(dtype).reshape(tensor.shape)
-        start += piece.numel()
+    start = 0
+    for name, (shape, dtype) in layout.items():
+        end = start + int(np.prod(shape)) * np.dtype(dtype).itemsize
+        found[name] = data[start:end].view(dtype).reshape(shape)
+        start = end
     return found

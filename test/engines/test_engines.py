@@ -29,12 +29,12 @@ def _openvino(model: Model, mirror: bool = False) -> Engine:
 
 MIRRORING = [
     pytest.param(lambda model: TorchCpuEngine(model, mirror=True), id="torch"),
-    pytest.param(lambda model: TorchDeviceEngine(model, "cpu", half=False, mirror=True), id="torch-device-path"),
+    pytest.param(lambda model: TorchDeviceEngine(model, "cpu", "float32", mirror=True), id="torch-device-path"),
     pytest.param(lambda model: _openvino(model, mirror=True), id="openvino", marks=needs_openvino),
 ]
 BUILDERS = [
     pytest.param(TorchCpuEngine, id="torch"),
-    pytest.param(lambda model: TorchDeviceEngine(model, "cpu", half=False), id="torch-device-path"),
+    pytest.param(lambda model: TorchDeviceEngine(model, "cpu", "float32"), id="torch-device-path"),
     pytest.param(_openvino, id="openvino", marks=needs_openvino),
 ]
 

@@ -20,7 +20,7 @@ def model(make_weights):
 
 def failing(model, error):
     """The engine for devices, on the CPU, whose network fails as one on a device does."""
-    engine = TorchDeviceEngine(model, "cpu", half=False)
+    engine = TorchDeviceEngine(model, "cpu", "float32")
 
     def fail(*given):
         raise error
@@ -29,12 +29,21 @@ def failing(model, error):
     return engine
 
 
+class OnGpu:
+    """An engine that says of itself that it is on a GPU."""
+
+    name, device, reason = "torch", "cuda:0", ""
+
+    def __init__(self, engine):
+        self.run, self.warm_up = engine.run, engine.warm_up
+
+
 @pytest.mark.parametrize(("error", "words"), [(OOM, "is out of memory"), (LOST, "was lost")])
 @pytest.mark.parametrize("first", ["run", "warm_up"])
 def test_the_cpu_goes_on_with_the_same_answer_and_it_is_said(model, caplog, error, words, first):
     made = []
-    engine = FallbackEngine(failing(model, error), lambda: made.append(TorchCpuEngine(model)) or made[-1])
-    engine.device = "cuda:0"
+    engine = FallbackEngine(OnGpu(failing(model, error)), lambda: made.append(TorchCpuEngine(model)) or made[-1])
+    assert engine.device == "cuda:0"
     assert engine.fault == ""
     with caplog.at_level(logging.ERROR):
         if first == "warm_up":

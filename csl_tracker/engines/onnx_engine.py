@@ -1,0 +1,137 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import torch
+
+from csl_tracker.engines.artefacts import ArtefactCache
+from csl_tracker.engines.base import NetworkArrays, NormalizedNetwork, output_names
+from csl_tracker.engines.exported import NETWORK, ExportedEngine, example, quiet_tracing
+from csl_tracker.engines.folding import as_subpixel_convolutions, fold_batch_norms
+from csl_tracker.errors import EngineError
+from csl_tracker.pixels import Size
+from csl_tracker.weights import Model
+
+OPSET = 17
+_INPUT = "image"
+
+onnxruntime.disable_telemetry_events()
+
+
+class OnnxEngine(ExportedEngine):
+    """The network as an ONNX file: uint8 (1, h, w, 3) RGB named ``image`` in, the network's outputs by their names out.
+
+    Args:
+        model: What to run.
+        mirror: Average with the mirrored image.
+        cache: Where exported networks are looked for; the user's cache when None.
+        providers: ONNX Runtime's names of what computes, best first; nothing but the CPU's was ever tested.
+    """
+
+    name = "onnx"
+    package = "onnxruntime"
+    suffixes = (".onnx",)
+
+    def __init__(
+        self,
+        model: Model,
+        mirror: bool = False,
+        cache: ArtefactCache | None = None,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
+    ) -> None:
+        super().__init__(model, mirror, cache)
+        self.providers = list(providers)
+
+    @classmethod
+    def write(cls, model: Model, size: Size, folder: Path) -> None:
+        """See :meth:`ExportedEngine.write`.
+
+        Raises:
+            EngineError: The package ``onnx`` is not installed, without which torch exports nothing.
+        """
+        (folder / f"{NETWORK}.onnx").write_bytes(cls._export(model, size))
+
+    def load(self, size: Size, folder: Path) -> Any:
+        """See :meth:`ExportedEngine.load`."""
+        return self._open((folder / f"{NETWORK}.onnx").read_bytes())
+
+    def build(self, size: Size) -> Any:
+        """See :meth:`ExportedEngine.build`.
+
+        Raises:
+            EngineError: The package ``onnx`` is not installed.
+        """
+        return self._open(self._export(self.model, size))
+
+    @staticmethod
+    def _export(model: Model, size: Size) -> bytes:
+        if importlib.util.find_spec("onnx") is None:
+            raise EngineError(
+                "Torch needs the package 'onnx' to export a network, and it is not installed; run 'pip install onnx', or use"
+                " another engine."
+            )
+        network = as_subpixel_convolutions(fold_batch_norms(model.network))
+        module = NormalizedNetwork(network, model.description.preprocessing).eval()
+        file = io.BytesIO()
+        with quiet_tracing():
+            # The newer exporter needs onnxscript and takes ten times as long.
+            torch.onnx.export(
+                module,
+                (example(size),),
+                file,  # type: ignore[arg-type]  # a path or a file, says its documentation
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=[_INPUT],
+                output_names=list(output_names(model.description.network)),
+            )
+        return file.getvalue()
+
+    def _open(self, network: bytes) -> _Bound:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+        # Threads that spin between two images take the cores from those that bring the next one.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        return _Bound(onnxruntime.InferenceSession(network, options, providers=self.providers))
+
+    def make_buffer(self, size: Size) -> npt.NDArray[np.uint8]:
+        """See :meth:`csl_tracker.engines.cpu.CpuEngine.make_buffer`; what the session is bound to."""
+        buffer: npt.NDArray[np.uint8] = self.ready(size).image[0]
+        return buffer
+
+    def infer(self, image: npt.NDArray[np.uint8]) -> NetworkArrays:
+        """See :meth:`csl_tracker.engines.cpu.CpuEngine.infer`."""
+        size = (image.shape[0], image.shape[1])
+        bound: _Bound = self.ready(size)
+        buffer = self.input_buffer(size)
+        if image is not buffer:
+            np.copyto(buffer, image)
+        return NetworkArrays(**{name: array[0] for name, array in bound.run().items()})
+
+
+class _Bound:
+    """A session whose input and outputs lie in memory that is kept."""
+
+    def __init__(self, session: Any) -> None:
+        self.session = session
+        self.image = np.zeros(session.get_inputs()[0].shape, np.uint8)
+        self.outputs = {output.name: np.empty(output.shape, np.float32) for output in session.get_outputs()}
+        self.binding = session.io_binding()
+        values = {name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in self.outputs.items()}
+        self.binding.bind_ortvalue_input(_INPUT, onnxruntime.OrtValue.ortvalue_from_numpy(self.image))
+        for name, value in values.items():
+            self.binding.bind_ortvalue_output(name, value)
+
+    def run(self) -> dict[str, npt.NDArray[np.float32]]:
+        self.session.run_with_iobinding(self.binding)
+        return self.outputs
