@@ -136,5 +136,15 @@ ENDOVIS = InstrumentSet(
 """EndoVis 2015 robotic and the synthetic sequences: `center` is the ring on the shaft, the point of the pose files;
 `shaft` lies between ring and wrist, `head` at the wrist, the claspers at their tips."""
 
-INSTRUMENT_SETS: Mapping[str, InstrumentSet] = {"endovis": ENDOVIS}
+RETINAL = InstrumentSet(
+    landmarks=("left_tip", "right_tip", "center"),
+    classes=("background", "tool"),
+    skeleton=(("center", "left_tip"), ("center", "right_tip")),
+    flip_pairs=(("left_tip", "right_tip"),),
+    landmark_colors=((0, 255, 0), (0, 200, 255), (255, 0, 255)),
+    class_colors=((0, 0, 0), (255, 210, 60)),
+)
+"""Retinal microsurgery, section 4 of the paper: the two tips of a forceps, and the joint where they meet."""
+
+INSTRUMENT_SETS: Mapping[str, InstrumentSet] = {"endovis": ENDOVIS, "retinal": RETINAL}
 """Sets that a training configuration can name."""

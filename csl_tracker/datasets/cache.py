@@ -19,6 +19,7 @@ from tqdm import tqdm
 from csl_tracker.datasets.registry import FileSequence
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.errors import DatasetError
+from csl_tracker.instruments import IGNORE_LABEL
 from csl_tracker.pixels import Resize, Size, resize_image
 
 FORMAT = 1
@@ -45,7 +46,8 @@ class FrameCache:
     """A decoded sequence on disk that is indexed like a list; itself a sequence.
 
     The folder's name holds a hash of the source files' content, so that a changed source is decoded anew. The arrays are opened
-    in the process that reads them; an instance can be sent to the workers of a data loader.
+    in the process that reads them; an instance can be sent to the workers of a data loader. A label map in which every pixel is
+    ignored comes back as None, and so does that of a frame without one among others that have it.
 
     Attributes:
         name: Name of the sequence.
@@ -100,10 +102,10 @@ class FrameCache:
             raise IndexError(f"frame {index} of the {self._length} frames of {self.name}")
         index %= self._length
         arrays = self._open()
-        label_maps = arrays["label_maps"]
+        label_map = np.array(arrays["label_maps"][index]) if len(arrays["label_maps"]) else None
         return Sample(
             image=np.array(arrays["images"][index]),
-            label_map=np.array(label_maps[index]) if len(label_maps) else None,
+            label_map=None if label_map is None or (label_map == IGNORE_LABEL).all() else label_map,
             landmarks=np.array(arrays["landmarks"][index]),
             labelled=np.array(arrays["labelled"][index]),
             sequence=self.name,
@@ -131,6 +133,7 @@ class FrameCache:
     def _key(self, sequence: FileSequence) -> str:
         digest = hashlib.sha256()
         digest.update(json.dumps([FORMAT, self.size, self.landmarks, self.classes, self.slots, len(sequence)]).encode())
+        digest.update(getattr(sequence, "mapping", "").encode())
         for path in self.files:
             with path.open("rb") as file:
                 for chunk in iter(lambda file=file: file.read(1 << 20), b""):  # type: ignore[misc]
@@ -182,7 +185,10 @@ class FrameCache:
             if sample.label_map is not None:
                 if label_maps is None:
                     label_maps = np.lib.format.open_memmap(folder / "label_maps.npy", "w+", np.uint8, (count, height, width))
+                    label_maps[:index] = IGNORE_LABEL
                 label_maps[index] = resize_label_map(sample.label_map, self.size)
+            elif label_maps is not None:
+                label_maps[index] = IGNORE_LABEL
         if label_maps is None:
             np.save(folder / "label_maps.npy", np.empty((0, height, width), np.uint8))
         np.save(folder / "landmarks.npy", landmarks)

@@ -51,10 +51,10 @@ JOINTS: Mapping[str, str] = {
 }
 """Joint class of Du et al. -> landmark name."""
 
-_VIDEO = "Video.avi"
+VIDEO = "Video.avi"
 _MASKS = {"": "Segmentation.avi", "left": "Left_Instrument_Segmentation.avi", "right": "Right_Instrument_Segmentation.avi"}
 _POSES = {"": "Pose.txt", "left": "Left_Instrument_Pose.txt", "right": "Right_Instrument_Pose.txt"}
-_KNOWN_NAMES = frozenset({_VIDEO, *_MASKS.values(), *_POSES.values()})
+_KNOWN_NAMES = frozenset({VIDEO, *_MASKS.values(), *_POSES.values()})
 _LABELS = re.compile(r"(?:(train|test)(\d+)|.+)_labels\.json$")
 _SPLIT_FOLDERS = {
     "training": {"training", "segmentation_robotic_training", "tracking_robotic_training"},
@@ -335,7 +335,7 @@ class EndoVis2015Sequence:
         """
         if files.video is None:
             known = [*files.masks.values(), *files.poses.values()]
-            raise DatasetError(f"The sequence {files.name} has {known[0]} but no {_VIDEO}; put the video beside it.")
+            raise DatasetError(f"The sequence {files.name} has {known[0]} but no {VIDEO}; put the video beside it.")
         self.name = files.name
         self._video = VideoReader(files.video)
         self._masks = [VideoReader(files.masks[key], gray=True) for key in sorted(files.masks)]
@@ -367,9 +367,11 @@ class EndoVis2015Sequence:
         """
         streams: Iterable[tuple[npt.NDArray[np.uint8], ...]] = zip(self._video, *self._masks, strict=False)
         for index, (image, *masks) in enumerate(itertools.islice(streams, self._length)):
-            label_map = None
-            for labels in map(snap_mask, masks):
+            label_map = instances = None
+            for slot, labels in enumerate(map(snap_mask, masks), start=1):
+                owner = np.where(labels > 0, np.uint8(slot), np.uint8(0))
                 label_map = labels if label_map is None else np.where(labels > 0, labels, label_map)
+                instances = owner if instances is None else np.where(labels > 0, owner, instances)
             yield Sample(
                 image=image,
                 label_map=label_map,
@@ -378,6 +380,7 @@ class EndoVis2015Sequence:
                 sequence=self.name,
                 frame=index,
                 stamp_ns=round(index * 1e9 / self.fps),
+                instances=instances if len(masks) == len(self.slots) else None,
             )
 
     @property
@@ -463,8 +466,8 @@ def find_sequences(root: str | os.PathLike[str]) -> dict[str, SequenceFiles]:
             continue
         name = (folder.resolve() if folder == root else folder).name
         files = found.setdefault((_split_of(folder), name), SequenceFiles(name))
-        if _VIDEO in names:
-            files.video = files.video or folder / _VIDEO
+        if VIDEO in names:
+            files.video = files.video or folder / VIDEO
         for table, known in ((files.masks, _MASKS), (files.poses, _POSES)):
             for key, file_name in known.items():
                 if file_name in names:

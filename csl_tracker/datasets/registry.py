@@ -13,9 +13,16 @@ import numpy as np
 from csl_tracker.datasets.coco import open_coco
 from csl_tracker.datasets.deeplabcut import open_deeplabcut
 from csl_tracker.datasets.endovis2015 import open_endovis2015
+from csl_tracker.datasets.endovis2015_joints import open_endovis2015_joints
+from csl_tracker.datasets.endovis2015_rigid import open_endovis2015_rigid
+from csl_tracker.datasets.endovis2017 import open_endovis2017
+from csl_tracker.datasets.endovis2018 import open_endovis2018
+from csl_tracker.datasets.mapping import Matching, map_names
+from csl_tracker.datasets.retinal import open_retinal
 from csl_tracker.datasets.sample import Sample, Sequence
-from csl_tracker.errors import DatasetError, WeightsError
-from csl_tracker.instruments import IGNORE_LABEL, InstrumentSet
+from csl_tracker.datasets.surgpose import open_surgpose
+from csl_tracker.errors import DatasetError
+from csl_tracker.instruments import InstrumentSet
 from csl_tracker.pixels import Size
 
 
@@ -34,6 +41,12 @@ DATASETS: Mapping[str, Opener] = {
     "coco": open_coco,
     "deeplabcut": open_deeplabcut,
     "endovis2015": open_endovis2015,
+    "endovis2015_joints": open_endovis2015_joints,
+    "endovis2015_rigid": open_endovis2015_rigid,
+    "endovis2017": open_endovis2017,
+    "endovis2018": open_endovis2018,
+    "retinal": open_retinal,
+    "surgpose": open_surgpose,
     "synthetic": open_endovis2015,  # written in the same layout
 }
 """Dataset name -> function that opens its sequences."""
@@ -56,12 +69,19 @@ def open_dataset(name: str, root: str | os.PathLike[str], sequences: Iterable[st
 
 
 class SelectedSequence:
-    """A sequence whose landmarks and labels stand in the order of an instrument set; made by :func:`select_landmarks`."""
+    """A sequence whose landmarks and labels stand in the order of an instrument set; made by :func:`select_landmarks`.
 
-    def __init__(self, sequence: Sequence, instruments: InstrumentSet) -> None:
+    Attributes:
+        mapping: What makes its content another than that of the files alone: empty, or a text.
+    """
+
+    def __init__(self, sequence: Sequence, instruments: InstrumentSet, matching: Matching | None = None) -> None:
         self._sequence = sequence
-        self._order = _landmark_order(sequence, instruments)
-        self._lut = _label_lut(sequence, instruments)
+        names = map_names(sequence, instruments, matching)
+        self._there = np.array([index >= 0 for index in names.order], bool)
+        self._order = [index for index in names.order if index >= 0]
+        self._lut = names.labels
+        self.mapping = names.key
         self.name = sequence.name
         self.landmarks = instruments.landmarks
         self.classes = instruments.classes
@@ -69,6 +89,16 @@ class SelectedSequence:
         self.fps = sequence.fps
         self.size: Size = sequence.size
         self.files: tuple[Path, ...] = sequence.files if isinstance(sequence, FileSequence) else ()
+
+    @property
+    def labelled(self) -> tuple[str, ...]:
+        """The landmarks of the set that the sequence has."""
+        return tuple(name for name, there in zip(self.landmarks, self._there, strict=True) if there)
+
+    @property
+    def segmented(self) -> bool:
+        """Whether the sequence has masks that the set has a use for."""
+        return self._lut is not None
 
     def __len__(self) -> int:
         return len(self._sequence)
@@ -79,44 +109,29 @@ class SelectedSequence:
 
     def convert(self, sample: Sample) -> Sample:
         """Put a sample of the original sequence into the order of the instrument set."""
+        shape = (len(sample.landmarks), len(self.landmarks))
+        landmarks, labelled = np.full((*shape, 2), np.nan), np.zeros(shape, bool)
+        landmarks[:, self._there] = sample.landmarks[:, self._order]
+        labelled[:, self._there] = sample.labelled[:, self._order]
         return replace(
             sample,
-            landmarks=sample.landmarks[:, self._order],
-            labelled=sample.labelled[:, self._order],
+            landmarks=landmarks,
+            labelled=labelled,
             label_map=None if sample.label_map is None or self._lut is None else np.take(self._lut, sample.label_map),
         )
 
 
-def select_landmarks(sequence: Sequence, instruments: InstrumentSet) -> SelectedSequence:
+def select_landmarks(sequence: Sequence, instruments: InstrumentSet, matching: Matching | None = None) -> SelectedSequence:
     """Reorder a sequence's landmarks and classes to those of a model.
 
     Landmarks that the model does not have are left out. Label maps are left out for a model without classes.
 
+    Args:
+        sequence: Any sequence.
+        instruments: The landmarks and classes of the model.
+        matching: What to do about names that differ; they are refused when None. See :mod:`csl_tracker.datasets.mapping`.
+
     Raises:
         WeightsError: The model has a landmark or a class that the sequence lacks.
     """
-    return SelectedSequence(sequence, instruments)
-
-
-def _landmark_order(sequence: Sequence, instruments: InstrumentSet) -> list[int]:
-    missing = [name for name in instruments.landmarks if name not in sequence.landmarks]
-    if missing:
-        raise WeightsError(
-            f"The weights are for other landmarks than the dataset's: they have {', '.join(missing)}, and the sequence"
-            f" {sequence.name} has {', '.join(sequence.landmarks)}; use weights that were trained for this dataset."
-        )
-    return [sequence.landmarks.index(name) for name in instruments.landmarks]
-
-
-def _label_lut(sequence: Sequence, instruments: InstrumentSet) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | None:
-    if len(instruments.classes) < 2:
-        return None
-    if set(instruments.classes) != set(sequence.classes):
-        raise WeightsError(
-            f"The weights are for other classes than the dataset's: they have {', '.join(instruments.classes)}, and the"
-            f" sequence {sequence.name} has {', '.join(sequence.classes)}; use weights that were trained for this dataset."
-        )
-    lut = np.full(256, IGNORE_LABEL, np.uint8)
-    for value, name in enumerate(sequence.classes):
-        lut[value] = instruments.classes.index(name)
-    return lut
+    return SelectedSequence(sequence, instruments, matching)

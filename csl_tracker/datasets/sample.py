@@ -27,6 +27,8 @@ class Sample:
         sequence: Name of the sequence.
         frame: Number of the frame in its sequence, from 0.
         stamp_ns: Time since the start of the sequence, ns.
+        instances: uint8 (H, W), which instrument a pixel belongs to: 0 none, k the one in slot k - 1, 255 unknown; None where
+            the dataset does not tell.
     """
 
     image: Image
@@ -36,6 +38,7 @@ class Sample:
     sequence: str
     frame: int
     stamp_ns: int
+    instances: Image | None = None
 
     @property
     def visible(self) -> npt.NDArray[np.bool_]:
@@ -61,7 +64,7 @@ class Sequence(Protocol):
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """Names of the instruments, in the order of ``Sample.landmarks``: ``left``, ``right``, ..."""
+        """Names of the instruments, in the order of ``Sample.landmarks``: ``left``, ``right``, ...; one at least."""
 
     @property
     def fps(self) -> float:

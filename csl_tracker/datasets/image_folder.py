@@ -1,0 +1,241 @@
+"""What the layouts of single frames share: numbered image files in folders, label images beside them, found below any root."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from csl_tracker.datasets.coco_file import BACKGROUND, LONE_SLOT
+from csl_tracker.datasets.sample import Image, Sample
+from csl_tracker.errors import DatasetError
+from csl_tracker.pixels import FloatArray, Size
+from csl_tracker.video import DEFAULT_FPS, IMAGE_SUFFIXES, natural_order, read_image
+
+MAX_DEPTH = 5
+"""How far below a root sequences are looked for."""
+
+T = TypeVar("T")
+
+
+def walk(root: Path, max_depth: int = MAX_DEPTH) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Yield every folder below a root, hidden ones left out, with the names of its folders and files, sorted."""
+    for current, folders, names in os.walk(root, followlinks=True):
+        folder = Path(current)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield folder, list(folders), sorted(name for name in names if not name.startswith("."))
+        if len(folder.relative_to(root).parts) >= max_depth:
+            folders.clear()
+
+
+def numbered_images(folder: Path, pattern: str = r"^frame_?(\d+)$") -> dict[int, Path]:
+    """The images of a folder whose stem matches a pattern, by the number in its first group, in the order of the numbers.
+
+    Raises:
+        DatasetError: Two images have one number.
+    """
+    compiled = re.compile(pattern, re.IGNORECASE)
+    found: dict[int, Path] = {}
+    for path in sorted(folder.iterdir(), key=natural_order) if folder.is_dir() else ():
+        match = compiled.search(path.stem) if path.suffix.lower() in IMAGE_SUFFIXES else None
+        if match is None:
+            continue
+        number = int(match[1])
+        if number in found:
+            raise DatasetError(f"The images {found[number]} and {path} have the same number {number}; remove one of them.")
+        found[number] = path
+    return dict(sorted(found.items()))
+
+
+def unique_names(root: Path, folders: Iterable[Path]) -> dict[str, Path]:
+    """Name -> folder of a sequence: the folder's own name, or its path below the root where others have that name, too."""
+    known = list(folders)
+    own = [(folder.resolve() if folder == root else folder).name for folder in known]
+    names = {
+        name if own.count(name) == 1 or folder == root else folder.relative_to(root).as_posix(): folder
+        for name, folder in zip(own, known, strict=True)
+    }
+    return dict(sorted(names.items(), key=lambda item: [natural_order(Path(part)) for part in item[0].split("/")]))
+
+
+def choose(root: Path, found: Mapping[str, T], wanted: Iterable[str] | None) -> list[tuple[str, T]]:
+    """The sequences that are wanted, in that order; all of them for None.
+
+    Raises:
+        DatasetError: One is not there.
+    """
+    names = list(found) if wanted is None else list(wanted)
+    for name in names:
+        if name not in found:
+            raise DatasetError(f"The dataset {root} has no sequence {name!r}; it has {', '.join(found)}.")
+    return [(name, found[name]) for name in names]
+
+
+def check_root(root: Path, expected: str) -> None:
+    """Raise a DatasetError where a dataset's folder does not exist."""
+    if not root.is_dir():
+        raise DatasetError(f"The dataset folder {root} does not exist; {expected}.")
+
+
+def take_labels(gray: npt.NDArray[np.uint8], table: Mapping[int, int], path: Path, remedy: str) -> Image:
+    """Turn the gray values of a lossless label image into labels.
+
+    Args:
+        gray: uint8 (H, W).
+        table: Gray value -> label.
+        path: Of the image, for the message.
+        remedy: What to do about another value, for the message.
+
+    Raises:
+        DatasetError: The image has another value.
+    """
+    lut = np.zeros(256, np.uint8)
+    for value, label in table.items():
+        lut[value] = label
+    unknown = set(np.flatnonzero(np.bincount(gray.ravel(), minlength=256)).tolist()) - set(table)
+    if unknown:
+        raise DatasetError(
+            f"The label image {path} has the value {min(unknown)}; known are {', '.join(map(str, sorted(table)))}: {remedy}."
+        )
+    return np.asarray(lut[gray], np.uint8)
+
+
+def drop_outside(landmarks: FloatArray, size: Size) -> int:
+    """Set landmarks outside an image to NaN, in place.
+
+    Args:
+        landmarks: float64 (..., 2), px.
+        size: (height, width), px.
+
+    Returns:
+        How many there were.
+    """
+    with np.errstate(invalid="ignore"):
+        outside = ((landmarks <= -0.5) | (landmarks >= (size[1] - 0.5, size[0] - 0.5))).any(axis=-1)
+    landmarks[outside] = np.nan
+    return int(outside.sum())
+
+
+class ImageSequence:
+    """A sequence of numbered image files; a :class:`csl_tracker.datasets.sample.Sequence`.
+
+    Layouts derive from it and say in :meth:`_labels` what is known of a frame's pixels.
+
+    Attributes:
+        name: Name within the dataset.
+        landmarks: Landmark names; none for a dataset of masks.
+        classes: Class names.
+        slots: Names of the instruments; one at least.
+        fps: Frames a second.
+        size: (height, width) of the samples, px.
+        files: All files that are read.
+        notes: What is odd about the labels and does no harm, a sentence each.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        images: Mapping[int, Path],
+        *,
+        landmarks: Sequence[str] = (),
+        classes: Sequence[str] = (BACKGROUND,),
+        slots: Sequence[str] = (LONE_SLOT,),
+        fps: float = DEFAULT_FPS,
+        more_files: Iterable[Path] = (),
+    ) -> None:
+        """Take in the frames; of the images only the first is read, for its size.
+
+        Args:
+            name: Name within the dataset.
+            images: Number -> file, in the order of time; one at least.
+            landmarks: Landmark names.
+            classes: Class names.
+            slots: Names of the instruments.
+            fps: Frames a second.
+            more_files: Files that are read besides the images.
+
+        Raises:
+            DatasetError: The first image is broken.
+        """
+        self.name = name
+        self.landmarks = tuple(landmarks)
+        self.classes = tuple(classes)
+        self.slots = tuple(slots)
+        self.fps = fps
+        self.notes: tuple[str, ...] = ()
+        self._images = dict(images)
+        self._first = next(iter(self._images))
+        self._raw_size: Size = read_image(self._images[self._first]).shape[:2]
+        self.size: Size = self._crop(np.empty((*self._raw_size, 0), np.uint8)).shape[:2]
+        shape = (len(self._images), len(self.slots), len(self.landmarks))
+        self._points = np.full((*shape, 2), np.nan)
+        self._labelled = np.zeros(shape, bool)
+        self.files: tuple[Path, ...] = (*self._images.values(), *more_files)
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return len(self._images)
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Yield the samples; one image and its labels are in memory at a time.
+
+        Raises:
+            DatasetError: An image or a label image is missing, broken, or of another size than the first image.
+        """
+        for index, (number, path) in enumerate(self._images.items()):
+            label_map, instances = self._labels(number)
+            yield Sample(
+                image=np.ascontiguousarray(self._crop(self._read(path))),
+                label_map=None if label_map is None else np.ascontiguousarray(self._crop(label_map)),
+                landmarks=self._points[index].copy(),
+                labelled=self._labelled[index].copy(),
+                sequence=self.name,
+                frame=number,
+                stamp_ns=round((number - self._first) * 1e9 / self.fps),
+                instances=None if instances is None else np.ascontiguousarray(self._crop(instances)),
+            )
+
+    @property
+    def all_landmarks(self) -> FloatArray:
+        """float64 (frames, instruments, landmarks, 2), px: every frame's landmarks, without reading the images."""
+        return np.array(self._points)
+
+    @property
+    def all_labelled(self) -> npt.NDArray[np.bool_]:
+        """Whether somebody looked: bool (frames, instruments, landmarks)."""
+        return np.array(self._labelled)
+
+    def _labels(self, number: int) -> tuple[Image | None, Image | None]:
+        """Label map and instances of the frame with that number, uncropped; see :class:`Sample`."""
+        return None, None
+
+    def _crop(self, image: Image) -> Image:
+        """The part of an image, (H, W, ...), that belongs to the sequence."""
+        return image
+
+    def _read(self, path: Path, *, gray: bool = False) -> Image:
+        """Read an image or a label image, which all have one size.
+
+        Raises:
+            DatasetError: It is broken, or has another size.
+        """
+        image = read_image(path, gray=gray)
+        if image.shape[:2] != self._raw_size:
+            raise DatasetError(
+                f"{path} has {image.shape[1]}x{image.shape[0]} px and {self._images[self._first]}"
+                f" {self._raw_size[1]}x{self._raw_size[0]}; all images and label images of a sequence need one size: copy it"
+                " again."
+            )
+        return image
+
+    def _require(self, number: int, masks: Mapping[int, Path], folder: Path) -> None:
+        """Raise a DatasetError where a frame has no label image."""
+        if number not in masks:
+            raise DatasetError(
+                f"The frame {self._images[number]} has no label image in {folder}; copy that folder again, or remove the frame."
+            )
