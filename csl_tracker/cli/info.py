@@ -6,9 +6,12 @@ import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from csl_tracker.errors import ConfigError
+
+if TYPE_CHECKING:
+    from csl_tracker.weights import Model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,8 +55,20 @@ def describe(path: Path, size: str = "") -> dict[str, Any]:
         "parameters": sum(p.numel() for p in model.network.parameters()),
         "gflop": round(counter.get_total_flops() / 1e9, 3),
         "gflop_size": [height, width],
+        "engine": _engine(model),
         **model.description.to_dict(),
     }
+
+
+def _engine(model: Model) -> str:
+    """What ``engine: auto`` takes on this machine, and for which input sizes it need not be built."""
+    from csl_tracker.engines import create_engine
+    from csl_tracker.engines.artefacts import ArtefactCache
+
+    engine = create_engine(model)
+    ready = ArtefactCache().sizes(model.sha256).get(engine.name, [])
+    sizes = f"exported for {', '.join(f'{height}x{width}' for height, width in sorted(set(ready)))}" if ready else ""
+    return "; ".join(text for text in (f"auto takes {engine.name} on {engine.device}", engine.reason, sizes) if text)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -71,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
         "network": f"{network['strategy']}, {network['encoder']}, {network['decoder']} decoder",
         "parameters": f"{info['parameters'] / 1e6:.2f} M",
         "GFLOP": f"{info['gflop']:.2f} at {size} (a multiplication and an addition count as two)",
+        "engine": info["engine"],
         "landmarks": ", ".join(info["instruments"]["landmarks"]),
         "classes": ", ".join(info["instruments"]["classes"]),
         "heatmaps": f"sigma {info['heatmap']['sigma']} px, peak {info['heatmap']['peak']:.4g}, at half the input size",

@@ -20,6 +20,7 @@ from csl_tracker.errors import CslTrackerError
 COMMANDS = {
     "track": "track instruments in a video, a folder of frames or a dataset sequence",
     "info": "describe a weights file",
+    "export": "write a network for OpenVINO or ONNX Runtime, and check it against torch",
     "train": "train a network from a YAML configuration",
     "experiment": "train and compare models by a protocol, with tables and figures",
     "evaluate": "measure weights on the labelled sequences of a dataset",

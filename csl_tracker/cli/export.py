@@ -1,0 +1,238 @@
+"""``csl-tracker export``: a network for another engine, checked against float32 torch; nodes start faster with it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from csl_tracker.errors import ConfigError, EngineError
+
+if TYPE_CHECKING:
+    from csl_tracker.engines.artefacts import Artefact
+    from csl_tracker.engines.comparison import Comparison, Frame
+    from csl_tracker.engines.exported import ExportedEngine
+    from csl_tracker.pixels import Size
+    from csl_tracker.weights import Model
+
+EXPORTABLE = ("openvino", "onnx")
+_FIRST_SEED = 20_000
+"""Of the synthetic frames that the check is made on: no training frame has it."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = (
+        "example:\n"
+        "  csl-tracker export --size 1080x1920               # the package's weights, for the cache that nodes look into\n"
+        "  csl-tracker export model.safetensors --engine onnx --out exported"
+    )
+    parser.add_argument("weights", type=Path, nargs="?", help="weights file; the package's own when left out")
+    parser.add_argument("--engine", choices=EXPORTABLE, default="openvino", help="what is to run it (%(default)s)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for a copy of the network, with a JSON file beside it")
+    parser.add_argument(
+        "--size", default="576x720", metavar="HxW", help="height and width of the camera's images (%(default)s)"
+    )
+    parser.add_argument(
+        "--frames", type=Path, metavar="VIDEO_OR_FOLDER", help="frames for the check (default: synthetic ones with a truth)"
+    )
+    parser.add_argument("--count", type=int, default=12, metavar="N", help="frames that are checked (%(default)s)")
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="also check the network in this precision, which the engine computes in when it is asked to (%(default)s)",
+    )
+    parser.add_argument("--no-cache", action="store_true", help="leave the user's cache as it is; needs --out")
+    parser.add_argument("--overwrite", action="store_true", help="write over files of an earlier export in --out")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export, check, and say where the network lies."""
+    from csl_tracker.engines.artefacts import ArtefactCache
+    from csl_tracker.weights import default_weights, load_weights
+
+    source = _size(args.size)
+    if args.count < 1:
+        raise ConfigError(f"--count is {args.count}; give at least 1.")
+    if args.no_cache and args.out is None:
+        raise ConfigError("With --no-cache the network is written nowhere; name a folder with --out.")
+    if args.precision != "float32" and args.engine != "openvino":
+        raise ConfigError(f"The engine {args.engine!r} does not compute in {args.precision}; use --engine openvino.")
+    model = load_weights(args.weights or default_weights())
+    kind = _engine_class(args.engine, model)
+    size = model.description.preprocessing.working_size(source)
+    stem = f"{model.name}-{size[0]}x{size[1]}"
+    targets = [] if args.out is None else [args.out / f"{stem}{suffix}" for suffix in (*kind.suffixes, f".{kind.name}.json")]
+    _refuse_to_overwrite(args.out, targets, args.overwrite)
+
+    frames = _Frames(args.frames, args.count, source)
+    with tempfile.TemporaryDirectory() as folder:
+        cache = ArtefactCache(Path(folder)) if args.no_cache else ArtefactCache()
+        key = kind.key(model, size)
+        try:
+            artefact = cache.put(key, lambda place: _write(kind, model, size, place, frames))
+        except EngineError as error:
+            if args.no_cache or args.out is None or "cache" not in str(error):
+                raise
+            print(f"The cache was left as it is: {error}")
+            artefact = ArtefactCache(Path(folder)).put(key, lambda place: _write(kind, model, size, place, frames))
+        _say(kind, "float32", size, artefact.manifest["check"])
+        if args.precision != "float32":
+            found = _compare(_engine(kind, model, args.precision), model, size, artefact, frames, args.precision)
+            _say(kind, args.precision, size, found.to_dict())
+        if not args.no_cache and artefact.folder.is_relative_to(cache.folder):
+            print(f"for nodes and commands on this machine: {artefact.folder}")
+        for target in targets:
+            _place(artefact, target)
+        if targets:
+            print(f"wrote {', '.join(str(target) for target in targets)}")
+    return 0
+
+
+def _size(text: str) -> Size:
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdigit() and 0 < int(part) <= 16384 for part in parts):
+        raise ConfigError(f"The size {text!r} is no HxW; write for example 1080x1920.")
+    return int(parts[0]), int(parts[1])
+
+
+def _engine_class(name: str, model: Model) -> type[ExportedEngine]:
+    from csl_tracker.engines.factory import create_engine
+
+    if model.description.network.strategy == "forest":
+        raise EngineError(f"The model {model.name} is a forest, which runs by torch alone and is not exported.")
+    create_engine(model, "cpu", name)  # says what is not installed
+    if name == "onnx":
+        from csl_tracker.engines.onnx_engine import OnnxEngine
+
+        return OnnxEngine
+    from csl_tracker.engines.openvino_engine import OpenVinoEngine
+
+    return OpenVinoEngine
+
+
+def _engine(kind: type[ExportedEngine], model: Model, precision: str) -> ExportedEngine:
+    from csl_tracker.engines.openvino_engine import OpenVinoEngine
+
+    return OpenVinoEngine(model, precision=precision) if kind is OpenVinoEngine else kind(model)
+
+
+def _refuse_to_overwrite(out: Path | None, targets: list[Path], overwrite: bool) -> None:
+    if out is not None and out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file; give a folder with --out.")
+    there = [target for target in targets if target.exists()]
+    if there and not overwrite:
+        raise ConfigError(f"{there[0]} is there already; add --overwrite, or give another folder with --out.")
+
+
+class _Frames:
+    """Frames for the check; iterating again starts anew."""
+
+    def __init__(self, path: Path | None, count: int, size: Size) -> None:
+        from csl_tracker.cli.track import open_frames
+
+        self.reader = None if path is None else open_frames(path)
+        self.count = count if self.reader is None else min(count, len(self.reader))
+        self.size = size
+
+    def __iter__(self) -> Iterator[Frame]:
+        if self.reader is None:
+            from csl_tracker.datasets.synthetic import render_frame
+
+            for index in range(self.count):
+                sample = render_frame(_FIRST_SEED + index, self.size)
+                yield sample.image, sample.label_map
+            return
+        step = max(1, len(self.reader) // self.count)
+        for index, image in enumerate(self.reader):
+            if index % step == 0 and index // step < self.count:
+                yield image, None
+
+
+def _write(kind: type[ExportedEngine], model: Model, size: Size, folder: Path, frames: _Frames) -> Mapping[str, Any]:
+    """Export into a folder, run what lies there, and return the manifest.
+
+    Raises:
+        EngineError: The engine does not say what float32 torch says.
+    """
+    from csl_tracker.engines.artefacts import Artefact
+    from csl_tracker.engines.auto import TOLERANCE, disagreement
+    from csl_tracker.provenance import machine, portable_command, versions
+
+    kind.write(model, size, folder)
+    artefact = Artefact(folder, {})
+    engine = _engine(kind, model, "float32")
+    found = _compare(engine, model, size, artefact, frames, kind.name)
+    difference = disagreement(engine, model, size)
+    if found.moves_keypoints or not difference <= TOLERANCE:
+        raise EngineError(
+            f"The network {model.name} says something else in {kind.name} than in float32 torch (landmarks shift by"
+            f" {found.median_shift_px} px in the median, {found.lost} are lost, outputs differ by {difference:.1e} of the"
+            " largest); use the engine 'torch' for it."
+        )
+    description = model.description
+    return {
+        "model": {"name": model.name, "sha256": model.sha256},
+        "input": {
+            "name": "image",
+            "dtype": "uint8",
+            "shape": [1, *size, 3],
+            "layout": "NHWC, RGB, 0..255; the normalisation is part of the network",
+            "resize": description.preprocessing.resize,
+        },
+        "outputs": list(engine.names),
+        "heatmap": description.heatmap.to_dict(),
+        "instruments": description.instruments.to_dict(),
+        "check": {**found.to_dict(), "disagreement": difference},
+        "command": portable_command(),
+        "machine": machine(),
+        "versions": versions(),
+    }
+
+
+def _compare(engine: ExportedEngine, model: Model, size: Size, artefact: Artefact, frames: _Frames, name: str) -> Comparison:
+    from tqdm import tqdm
+
+    from csl_tracker.engines.comparison import compare
+    from csl_tracker.engines.torch_engine import TorchCpuEngine
+
+    engine.use(size, artefact)
+    reference = TorchCpuEngine(model, fold=False)
+    return compare(
+        engine, reference, model, tqdm(frames, total=frames.count, desc=f"{name} against torch", unit="frame", disable=None)
+    )
+
+
+def _say(kind: type[ExportedEngine], precision: str, size: Size, check: Mapping[str, Any]) -> None:
+    from importlib import metadata
+
+    shift = "no landmarks were seen"
+    if check["median_shift_px"] is not None:
+        shift = f"landmarks shift by {check['median_shift_px']:.4f} px (median), {check['largest_shift_px']:.4f} px (largest)"
+    dice = "" if check["dice_between"] is None else f"; DICE of the two masks {check['dice_between']:.5f}"
+    change = "" if check["dice_change"] is None else f", against the truth {check['dice_change']:+.5f}"
+    print(
+        f"{kind.name} {metadata.version(kind.package)}, {precision}, input {size[0]}x{size[1]}: {shift},"
+        f" {check['lost']} of {check['keypoints']} lost, in {check['frames']} frames{dice}{change}"
+    )
+
+
+def _place(artefact: Artefact, target: Path) -> None:
+    """Copy one file of an artefact to where the user wants it; it appears when it is whole."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.part{os.getpid()}")
+    try:
+        if target.suffix == ".json":
+            partial.write_text(json.dumps(dict(artefact.manifest), indent=2) + "\n", encoding="utf-8")
+        else:
+            shutil.copyfile(next(artefact.folder.glob(f"*{target.suffix}")), partial)
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
