@@ -2,6 +2,8 @@
 
 import shutil
 import sqlite3
+import threading
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,10 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin
 from rosbags.rosbag2 import Writer as RosbagWriter
 
 from csl_tracker.bags import topics
+from csl_tracker.bags.ahead import ReadAhead
 from csl_tracker.bags.reader import BagReader, DamagedBagError
 from csl_tracker.bags.types import typestore
-from csl_tracker.bags.writer import image_message
+from csl_tracker.bags.writer import BagWriter, image_message
 from csl_tracker.errors import BagError
 
 STEP = 40_000_000
@@ -291,3 +294,49 @@ def test_one_compressed_file_by_itself(tmp_path):
     alone.write_bytes(alone.read_bytes()[:-3000])
     with pytest.raises(BagError, match=r"alone\.mcap\.zstd cannot be read, its zstd compression was cut off"):
         BagReader(alone)
+
+
+@pytest.mark.parametrize("name", ["bag.mcap", "compressed.mcap", "bag.db3"])
+def test_the_memory_that_reading_takes_does_not_grow_with_the_bag(tmp_path, name):
+    """80 images of 0.5 MB: of them a few are in memory at a time, and of zstd a buffer of some MB."""
+    image = np.zeros((400, 400, 3), np.uint8)
+    with BagWriter(tmp_path / name, compress=name.startswith("compressed")) as writer:
+        writer.add_topic("/cam", topics.IMAGE_TYPE)
+        for index in range(80):
+            writer.write("/cam", image_message(image, START + index * STEP), START + index * STEP)
+    with BagReader(tmp_path / name) as bag:
+        tracemalloc.start()
+        try:
+            with ReadAhead((bag.deserialize(frame.image).data for frame in bag.frames()), depth=2) as images:
+                total = sum(len(data) for data in images)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert total == 80 * image.size
+    assert peak < total / 3
+
+
+def test_reading_ahead_keeps_the_order_and_raises_where_the_stream_raised():
+    def stream():
+        yield from range(20)
+        raise DamagedBagError("broken.")
+
+    with ReadAhead(stream(), depth=3) as items:
+        found = iter(items)
+        assert [next(found) for _ in range(20)] == list(range(20))
+        with pytest.raises(DamagedBagError, match="broken"):
+            next(found)
+
+
+def test_reading_ahead_ends_with_its_context():
+    made = []
+
+    def stream():
+        for index in range(10**9):
+            made.append(index)
+            yield index
+
+    with ReadAhead(stream(), depth=2) as items:
+        assert next(iter(items)) == 0
+    assert len(made) <= 1 + 2 + 2, "one taken, two ready, and one or two in the making"
+    assert not any(thread.name == "read ahead" for thread in threading.enumerate())

@@ -19,6 +19,7 @@ from csl_tracker.bags.types import typestore
 from csl_tracker.bags.writer import BagWriter, RecordedFrame, image_message, write_frames
 from csl_tracker.cli.main import main
 from csl_tracker.tracker import Tracker
+from csl_tracker.weights import Preprocessing
 
 START, STEP = 10**9, 40_000_000
 SIZE = (64, 80)
@@ -28,6 +29,11 @@ ENGINE = ["--device", "cpu", "--engine", "torch", "--always-report"]
 def picture(index: int) -> np.ndarray:
     coarse = np.random.default_rng(5).integers(0, 256, (6, 8, 3), np.uint8)
     return np.roll(cv2.resize(coarse, SIZE[::-1], interpolation=cv2.INTER_CUBIC), 5 * index, axis=1)
+
+
+@pytest.fixture(scope="module")
+def tiny_weights(make_weights) -> Path:
+    return make_weights(name="tiny", preprocessing=Preprocessing((127.0,) * 3, (128.0,) * 3, (32, 32)))
 
 
 @pytest.fixture
@@ -52,11 +58,11 @@ def bag(tmp_path) -> Path:
         (["--out", "OUT", "--weights", "OUT"], "out.mcap"),
     ],
 )
-def test_a_mistake_is_one_sentence_and_leaves_nothing(bag, random_weights, capsys, arguments, words):
+def test_a_mistake_is_one_sentence_and_leaves_nothing(bag, tiny_weights, capsys, arguments, words):
     places = {"BAG": str(bag), "OUT": str(bag.parent / "out.mcap")}
     before = bag.read_bytes()
     given = [places.get(word, word) for word in arguments]
-    weights = [] if "--weights" in given else ["--weights", str(random_weights)]
+    weights = [] if "--weights" in given else ["--weights", str(tiny_weights)]
     assert main(["replay", str(bag), *given, *weights, *ENGINE]) == 2
     error = capsys.readouterr().err
     assert words in error
@@ -65,12 +71,12 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(bag, random_weights, capsy
     assert [path.name for path in bag.parent.iterdir()] == ["frames.mcap"]
 
 
-def test_poses_stand_under_the_images_stamps_beside_the_truth(bag, random_weights, tmp_path, capsys):
+def test_poses_stand_under_the_images_stamps_beside_the_truth(bag, tiny_weights, tmp_path, capsys):
     out = tmp_path / "results"
-    given = ["replay", str(bag), "--out", str(out), "--weights", str(random_weights), "--segmentation", *ENGINE]
+    given = ["replay", str(bag), "--out", str(out), "--weights", str(tiny_weights), "--segmentation", *ENGINE]
     assert main([*given, "--start", "0.04", "--end", "0.2"]) == 0
     assert "tracked 5 of 5 images" in capsys.readouterr().out
-    tracker = Tracker.from_weights(random_weights, device="cpu", engine="torch", always_report=True)
+    tracker = Tracker.from_weights(tiny_weights, device="cpu", engine="torch", always_report=True)
     with BagReader(out) as results:
         assert results.custom["csl_tracker_replay"] == "offline"
         assert results.custom["csl_tracker_source"] == "frames.mcap"
@@ -84,7 +90,7 @@ def test_poses_stand_under_the_images_stamps_beside_the_truth(bag, random_weight
             result = read_pose_array(results.deserialize(found[topics.POSES][place]))
             for ours, theirs in zip(result.instruments, expected.instruments, strict=True):
                 assert (ours.track_id, ours.slot) == (theirs.track_id, theirs.slot)
-                assert [(mark.x, mark.y) for mark in ours.landmarks] == [(mark.x, mark.y) for mark in theirs.landmarks]
+                np.testing.assert_equal([(m.x, m.y) for m in ours.landmarks], [(m.x, m.y) for m in theirs.landmarks])
             segmentation = results.deserialize(found[topics.SEGMENTATION][place])
             np.testing.assert_array_equal(label_map(segmentation), expected.label_map)
     assert main([*given, "--frames", "2", "--overwrite"]) == 0
@@ -93,11 +99,11 @@ def test_poses_stand_under_the_images_stamps_beside_the_truth(bag, random_weight
     assert sorted(path.name for path in tmp_path.iterdir()) == ["frames.mcap", "results"]
 
 
-def test_what_a_broken_bag_gave_is_kept_and_the_rest_is_named(bag, random_weights, tmp_path, capsys):
+def test_what_a_broken_bag_gave_is_kept_and_the_rest_is_named(bag, tiny_weights, tmp_path, capsys):
     content = bag.read_bytes()
     bag.write_bytes(content[: content.rfind(b"rgb8")])
     out = tmp_path / "out.mcap"
-    assert main(["replay", str(bag), "--out", str(out), "--weights", str(random_weights), *ENGINE]) == 2
+    assert main(["replay", str(bag), "--out", str(out), "--weights", str(tiny_weights), *ENGINE]) == 2
     said = capsys.readouterr()
     assert "tracked 7 of 7 images" in said.out
     assert "frames.mcap cannot be read to its end" in said.err
@@ -107,7 +113,7 @@ def test_what_a_broken_bag_gave_is_kept_and_the_rest_is_named(bag, random_weight
         assert results.count(topics.POSES) == 7
 
 
-def test_images_that_cannot_be_used_are_passed_over_and_named(random_weights, tmp_path, caplog, capsys):
+def test_images_that_cannot_be_used_are_passed_over_and_named(tiny_weights, tmp_path, caplog, capsys):
     with BagWriter(tmp_path / "a.mcap") as writer:
         writer.add_topic("/cam", topics.IMAGE_TYPE)
         for index in range(4):
@@ -115,7 +121,7 @@ def test_images_that_cannot_be_used_are_passed_over_and_named(random_weights, tm
             if index in (1, 2):
                 message.encoding = "32FC3"
             writer.write("/cam", message, START + index * STEP)
-    given = ["--weights", str(random_weights), *ENGINE]
+    given = ["--weights", str(tiny_weights), *ENGINE]
     assert main(["replay", str(tmp_path / "a.mcap"), "--out", str(tmp_path / "out.mcap"), *given]) == 0
     assert "tracked 2 of 4 images" in capsys.readouterr().out
     assert "2 of the images could not be used: The image has the encoding '32FC3'" in caplog.text
@@ -130,7 +136,7 @@ def test_images_that_cannot_be_used_are_passed_over_and_named(random_weights, tm
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
-def test_ctrl_c_keeps_a_whole_bag_of_what_was_done(random_weights, tmp_path):
+def test_ctrl_c_keeps_a_whole_bag_of_what_was_done(tiny_weights, tmp_path):
     path = tmp_path / "long.mcap"
     data = typestore().serialize_cdr(image_message(picture(0), START), topics.IMAGE_TYPE)
     with BagWriter(path) as writer:
@@ -140,7 +146,7 @@ def test_ctrl_c_keeps_a_whole_bag_of_what_was_done(random_weights, tmp_path):
     out = tmp_path / "out.mcap"
     command = [sys.executable, "-m", "csl_tracker.cli.main", "replay", str(path), "--out", str(out)]
     process = subprocess.Popen(
-        [*command, "--weights", str(random_weights), *ENGINE], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*command, "--weights", str(tiny_weights), *ENGINE], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     end = time.monotonic() + 60
     working: list[Path] = []
