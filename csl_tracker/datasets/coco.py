@@ -36,7 +36,7 @@ import numpy.typing as npt
 from csl_tracker.datasets.coco_file import BACKGROUND, IGNORE_NAMES, CocoFiles, Frame, read_coco_files
 from csl_tracker.datasets.coco_masks import decode_segmentation
 from csl_tracker.datasets.coco_slots import assign_slots
-from csl_tracker.datasets.sample import Sample
+from csl_tracker.datasets.sample import Image, Sample
 from csl_tracker.errors import DatasetError
 from csl_tracker.instruments import IGNORE_LABEL
 from csl_tracker.pixels import FloatArray, Size
@@ -99,14 +99,16 @@ class CocoSequence:
                     f" {self.size[1]}x{self.size[0]}; put the image there that was labelled, or export its labels again."
                 )
             number = index if frame.number is None else frame.number
+            label_map, instances = self._maps(frame)
             yield Sample(
                 image=image,
-                label_map=self._label_map(frame),
+                label_map=label_map,
                 landmarks=self._landmarks[index].copy(),
                 labelled=self._labelled[index].copy(),
                 sequence=self.name,
                 frame=number,
                 stamp_ns=round(number * 1e9 / self.fps) if frame.stamp_ns is None else frame.stamp_ns,
+                instances=instances,
             )
 
     @property
@@ -163,19 +165,25 @@ class CocoSequence:
             )
         return landmarks, labelled
 
-    def _label_map(self, frame: Frame) -> npt.NDArray[np.uint8] | None:
+    def _maps(self, frame: Frame) -> tuple[Image | None, Image | None]:
+        """The label map, and the map of instances where every mask has a slot."""
         if not (bool(frame.regions) if frame.segmented is None else frame.segmented):
-            return None
+            return None, None
         labels = np.zeros(self.size, np.uint8)
+        told = all(region.slot for region in frame.regions) if frame.instanced is None else frame.instanced
+        instances = np.zeros(self.size, np.uint8) if told else None
         for region in frame.regions:
             try:
                 mask = decode_segmentation(region.segmentation, self.size)
             except ValueError as error:
                 raise DatasetError(f"The segmentation of {region.where} {error}; export the labels again.") from error
-            if mask is not None:
-                label = IGNORE_LABEL if region.category in IGNORE_NAMES else self.classes.index(region.category)
-                labels[mask] = label
-        return labels
+            if mask is None:
+                continue
+            labels[mask] = IGNORE_LABEL if region.category in IGNORE_NAMES else self.classes.index(region.category)
+            if instances is not None:
+                known = region.slot in self.slots
+                instances[mask] = self.slots.index(region.slot) + 1 if known else IGNORE_LABEL if region.slot else 0
+        return labels, instances
 
 
 def open_coco(root: str | os.PathLike[str], sequences: Iterable[str] | None = None) -> list[CocoSequence]:

@@ -23,6 +23,8 @@ SLOT_ATTRIBUTES = ("slot", "side", "instrument")
 SIDES = ("left", "right")
 SLOT_SEPARATOR = ":"
 """Where keypoints are named ``SLOT:LANDMARK``, one annotation holds those of all instruments, as Label Studio exports them."""
+UNKNOWN_SLOT = "unknown"
+"""Slot of a mask of which nobody knows whose it is."""
 LONE_SLOT = "instrument"
 """Slot of an instrument that is alone in its sequence and that nothing calls left or right."""
 
@@ -41,6 +43,7 @@ class Region:
     category: str
     segmentation: Any
     where: str
+    slot: str
 
 
 @dataclass
@@ -66,6 +69,7 @@ class Frame:
     stamp_ns: int | None
     labelled: bool
     segmented: bool | None
+    instanced: bool | None
     source: Path
     instruments: list[Instrument] = field(default_factory=list)
     regions: list[Region] = field(default_factory=list)
@@ -112,7 +116,8 @@ class CocoFiles:
                 )
             base, side = names[category["id"]]
             if annotation.get("segmentation"):
-                frame.regions.append(Region(base, annotation["segmentation"], where))
+                slot = _slot_attribute(annotation) or side
+                frame.regions.append(Region(base, annotation["segmentation"], where, slot))
                 with_masks.add(base)
             if category.get("keypoints") and annotation.get("keypoints"):
                 frame.instruments += _instruments(where, annotation, category["keypoints"], side, shift)
@@ -158,6 +163,7 @@ class CocoFiles:
         known.stamp_ns = frame.stamp_ns if known.stamp_ns is None else known.stamp_ns
         known.labelled |= frame.labelled
         known.segmented = frame.segmented if known.segmented is None else known.segmented
+        known.instanced = frame.instanced if known.instanced is None else known.instanced
         return known
 
     def _add_category(self, path: Path, category: Mapping[str, Any]) -> None:
@@ -328,7 +334,7 @@ def _frame(path: Path, record: Mapping[str, Any], image: Path, sequence: str) ->
         if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
             raise DatasetError(f"The image {record['id']} in {path} has {key} {value!r}; give a whole number.")
         numbers.append(value)
-    segmented = record.get("segmented")
+    flags = [None if record.get(key) is None else bool(record[key]) for key in ("segmented", "instances")]
     return Frame(
         path=image,
         size=size,
@@ -336,7 +342,8 @@ def _frame(path: Path, record: Mapping[str, Any], image: Path, sequence: str) ->
         number=numbers[0],
         stamp_ns=numbers[1],
         labelled=bool(record.get("labelled")),
-        segmented=None if segmented is None else bool(segmented),
+        segmented=flags[0],
+        instanced=flags[1],
         source=path,
     )
 
@@ -345,7 +352,7 @@ def _split_slots(names: list[Any]) -> list[tuple[str, str]]:
     """(slot, landmark) of every keypoint; the slot is empty unless all names have one."""
     parts = [str(name).partition(SLOT_SEPARATOR) for name in names]
     if all(slot and name for slot, _, name in parts):
-        return [(slot.strip().lower(), name.strip()) for slot, _, name in parts]
+        return [(_slot(slot.strip()), name.strip()) for slot, _, name in parts]
     return [("", str(name)) for name in names]
 
 
@@ -368,10 +375,7 @@ def _instruments(where: str, annotation: Mapping[str, Any], names: list[Any], si
             points[slot][name] = (float(point[0]), float(point[1]))
     if set(points) - {""}:
         return [Instrument(where, found, set(found), slot, "", _mean_x(found)) for slot, found in points.items()]
-    given = annotation.get("attributes")
-    attributes = {str(key).lower(): value for key, value in given.items()} if isinstance(given, dict) else {}
-    named = next((attributes[key] for key in SLOT_ATTRIBUTES if isinstance(attributes.get(key), str) and attributes[key]), "")
-    track = attributes.get("track_id", annotation.get("track_id"))
+    track = _attributes(annotation).get("track_id", annotation.get("track_id"))
     absent = {str(name) for name in annotation.get("keypoints_absent") or ()}
     box = annotation.get("bbox")
     center = box[0] + box[2] / 2 if isinstance(box, list) and len(box) == 4 and all(map(np.isreal, box)) else np.nan
@@ -380,11 +384,27 @@ def _instruments(where: str, annotation: Mapping[str, Any], names: list[Any], si
             where=where,
             points=points[""],
             labelled=set(points[""]) | absent,
-            slot=named.strip().lower() or side,
+            slot=_slot_attribute(annotation) or side,
             track="" if track is None else str(track),
             x=_mean_x(points[""]) if points[""] else float(center),
         )
     ]
+
+
+def _attributes(annotation: Mapping[str, Any]) -> dict[str, Any]:
+    given = annotation.get("attributes")
+    return {str(key).lower(): value for key, value in given.items()} if isinstance(given, dict) else {}
+
+
+def _slot_attribute(annotation: Mapping[str, Any]) -> str:
+    attributes = _attributes(annotation)
+    named = (attributes[key].strip() for key in SLOT_ATTRIBUTES if isinstance(attributes.get(key), str))
+    return next((_slot(name) for name in named if name), "")
+
+
+def _slot(name: str) -> str:
+    """A slot as its name says, but left and right however they are written."""
+    return name.lower() if name.lower() in SIDES else name
 
 
 def _mean_x(points: Mapping[str, tuple[float, float]]) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from csl_tracker.datasets.coco_file import LONE_SLOT, SIDES, Frame
+from csl_tracker.datasets.coco_file import LONE_SLOT, SIDES, UNKNOWN_SLOT, Frame
 from csl_tracker.errors import DatasetError
 from csl_tracker.video import natural_order
 
@@ -22,7 +22,8 @@ def assign_slots(frames: list[Frame], stated: tuple[str, ...] | None, width: int
     """
     items = [item for frame in frames for item in frame.instruments]
     most = max((len(frame.instruments) for frame in frames), default=0)
-    named = {item.slot for item in items if item.slot}
+    masks = {region.slot for frame in frames for region in frame.regions} - {"", UNKNOWN_SLOT}
+    named = {item.slot for item in items if item.slot} | masks
     tracks = {item.track for item in items if item.track}
     if stated is not None:
         slots = stated

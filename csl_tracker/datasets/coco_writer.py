@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from csl_tracker.datasets.coco_file import BACKGROUND
+from csl_tracker.datasets.coco_file import BACKGROUND, UNKNOWN_SLOT
 from csl_tracker.datasets.coco_masks import encode_rle, mask_to_polygons
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.errors import DatasetError
@@ -157,6 +157,7 @@ class CocoWriter(AtomicOutput):
             "frame": sample.frame,
             "stamp_ns": sample.stamp_ns,
             "segmented": sample.label_map is not None,
+            "instances": sample.instances is not None,
         }
         self._images.append(record)
         if sample.labelled.any():
@@ -167,7 +168,7 @@ class CocoWriter(AtomicOutput):
                 annotation = self._instrument(sequence["landmarks"], points, labelled, seen)
                 self._instruments.append({"image_id": image_id, "attributes": {"slot": slot}, **annotation})
         if sample.label_map is not None:
-            self._add_masks(image_id, sample.label_map, sequence["classes"], name)
+            self._add_masks(image_id, sample, sequence, name)
         return name
 
     def close(self) -> None:
@@ -229,29 +230,42 @@ class CocoWriter(AtomicOutput):
             "segmentation": [],
         }
 
-    def _add_masks(self, image_id: int, label_map: npt.NDArray[np.uint8], classes: list[str], name: str) -> None:
-        for label in np.unique(label_map).tolist():
-            if label == 0:
+    def _add_masks(self, image_id: int, sample: Sample, sequence: dict[str, Any], name: str) -> None:
+        """One annotation for every class of every instrument."""
+        assert sample.label_map is not None
+        codes = sample.label_map.astype(np.uint16)
+        if sample.instances is not None:
+            codes += sample.instances.astype(np.uint16) << 8
+        for code in np.unique(codes).tolist():
+            instance, label = divmod(code, 256)
+            if code == 0:
                 continue
-            if label != IGNORE_LABEL and label >= len(classes):
-                raise DatasetError(
-                    f"The label map of {name.removeprefix('images/')} has the value {label}, which none of the classes"
-                    f" {', '.join(classes)} owns; correct its mask."
-                )
-            mask = label_map == label
-            category = self._categories[IGNORE if label == IGNORE_LABEL else classes[label]]
+            mask = codes == code
             rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-            box = [int(columns[0]), int(rows[0]), int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)]
             self._masks.append(
                 {
                     "image_id": image_id,
-                    "category_id": category["id"],
+                    "category_id": self._category(label, sequence["classes"], name)["id"],
                     "segmentation": mask_to_polygons(mask, POLYGON_TOLERANCE_PX) if self.editable else encode_rle(mask),
-                    "bbox": box,
+                    "bbox": [int(columns[0]), int(rows[0]), int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1],
                     "area": int(mask.sum()),
                     "iscrowd": 0,
+                    "attributes": {} if not instance else {"slot": _slot_name(instance, sequence["slots"])},
                 }
             )
+
+    def _category(self, label: int, classes: list[str], name: str) -> dict[str, Any]:
+        if label == IGNORE_LABEL:
+            return self._categories[IGNORE]
+        if label >= len(classes):
+            raise DatasetError(
+                f"The label map of {name.removeprefix('images/')} has the value {label}, which none of the classes"
+                f" {', '.join(classes)} owns; correct its mask."
+            )
+        if not label and BACKGROUND not in self._categories:  # background that belongs to an instrument is rare
+            self._categories[BACKGROUND] = {"id": len(self._categories) + 1, "name": BACKGROUND}
+            self._masked = (*self._masked, BACKGROUND)
+        return self._categories[classes[label]]
 
     def _dump(self, name: str, categories: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> None:
         data = {
@@ -300,3 +314,7 @@ def _box(points: FloatArray) -> list[float]:
         return [0.0, 0.0, 0.0, 0.0]
     low, high = points.min(axis=0), points.max(axis=0)
     return [float(value) for value in (*low, *(high - low))]
+
+
+def _slot_name(instance: int, slots: list[str]) -> str:
+    return slots[instance - 1] if instance <= len(slots) else UNKNOWN_SLOT

@@ -5,8 +5,8 @@ Every frame gets three marks from 0 to 1:
 * ``doubt``: one minus the mean confidence of the landmarks of all instruments; ``NOTHING_SEEN`` where none was found, which
   may be right or a miss;
 * ``jump``: ``1 - exp(-d / l)``, with ``d`` how far a landmark lies from where the last two looks would put it,
-  ``|p(t) - 2 p(t-1) + p(t-2)|`` (the largest of all), and ``l`` the share ``JUMP`` of the image's diagonal for every frame between
-  two looks; ``COUNT_CHANGE`` at least where the number of instruments changes;
+  ``|p(t) - 2 p(t-1) + p(t-2)|`` (the largest of all), and ``l`` the share ``JUMP`` of the image's diagonal for every frame
+  between two looks; ``COUNT_CHANGE`` at least where the number of instruments changes;
 * ``mirror``: the same of the mean distance between the landmarks found in the image and in its mirror image, with ``l`` for one
   frame; 1 where their numbers of instruments differ, 0 where nobody asked for it.
 
@@ -97,6 +97,8 @@ class Choice:
         }
         if not self.candidate.instruments and self.candidate.doubt == max(marks.values()):
             return "no instrument found"
+        if self.candidate.jump == COUNT_CHANGE == max(marks.values()):
+            return "an instrument comes or goes"
         name = max(marks, key=lambda key: marks[key])
         return name if marks[name] >= 0.25 else "unlike the others"
 
