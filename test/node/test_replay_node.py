@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -262,3 +264,10 @@ def test_what_was_answered_before_a_bag_breaks_is_kept(peer, ros_environment, ba
     assert "frames.mcap cannot be read to its end" in output
     with BagReader(bag.parent / "poses.mcap") as recorded:
         assert 0 < recorded.count(topics.POSES) < 6
+
+
+def test_the_documentation_has_every_parameter():
+    page = (Path(__file__).parents[2] / "docs" / "bags.md").read_text(encoding="utf-8")
+    for name, (default, description) in replay_node.PARAMETERS.items():
+        shown = str(default).lower() if isinstance(default, bool) else str(default) or '""'
+        assert f"| `{name}` | `{shown}` | {description} |" in page
