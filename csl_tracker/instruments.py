@@ -6,9 +6,15 @@ file, so that a model knows by itself what its channels mean.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+
+import yaml
+
+from csl_tracker.errors import ConfigError
 
 Color = tuple[int, int, int]
 """An RGB colour, each channel 0..255."""
@@ -148,3 +154,36 @@ RETINAL = InstrumentSet(
 
 INSTRUMENT_SETS: Mapping[str, InstrumentSet] = {"endovis": ENDOVIS, "retinal": RETINAL}
 """Sets that a training configuration can name."""
+
+
+def find_instruments(name: str) -> InstrumentSet:
+    """A set by its name, or from a YAML file with the attributes of :class:`InstrumentSet`.
+
+    Args:
+        name: One of ``INSTRUMENT_SETS``, or the path of a ``.yaml`` file, in which ``${NAME}`` stands for an environment
+            variable.
+
+    Raises:
+        ConfigError: There is no such set, or the file does not describe one.
+    """
+    if name in INSTRUMENT_SETS:
+        return INSTRUMENT_SETS[name]
+    path = Path(os.path.expandvars(name))
+    if path.suffix not in (".yaml", ".yml"):
+        raise ConfigError(
+            f"The instruments {name!r} are unknown; choose one of {', '.join(INSTRUMENT_SETS)}, or give a .yaml file with"
+            " landmarks and classes."
+        )
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        unknown = sorted(set(data) - set(InstrumentSet.__dataclass_fields__)) if isinstance(data, dict) else ["?"]
+        if unknown:
+            raise ValueError(f"it has {unknown[0]!r} where {', '.join(InstrumentSet.__dataclass_fields__)} are known")
+        return InstrumentSet.from_dict(data)
+    except OSError as error:
+        raise ConfigError(f"The instruments' file {path} cannot be read ({error.strerror}); check the path.") from error
+    except KeyError as error:
+        raise ConfigError(f"The instruments' file {path} has no {error.args[0]}; list landmarks and classes.") from error
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"The instruments' file {path} describes no set of instruments: {reason}.") from error

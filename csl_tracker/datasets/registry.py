@@ -12,15 +12,15 @@ import numpy as np
 
 from csl_tracker.datasets.coco import open_coco
 from csl_tracker.datasets.deeplabcut import open_deeplabcut
-from csl_tracker.datasets.endovis2015 import open_endovis2015
-from csl_tracker.datasets.endovis2015_joints import open_endovis2015_joints
-from csl_tracker.datasets.endovis2015_rigid import open_endovis2015_rigid
-from csl_tracker.datasets.endovis2017 import open_endovis2017
-from csl_tracker.datasets.endovis2018 import open_endovis2018
+from csl_tracker.datasets.endovis2015 import find_sequences, open_endovis2015
+from csl_tracker.datasets.endovis2015_joints import find_endovis2015_joints, open_endovis2015_joints
+from csl_tracker.datasets.endovis2015_rigid import find_endovis2015_rigid, open_endovis2015_rigid
+from csl_tracker.datasets.endovis2017 import find_endovis2017, open_endovis2017
+from csl_tracker.datasets.endovis2018 import find_endovis2018, open_endovis2018
 from csl_tracker.datasets.mapping import Matching, map_names
 from csl_tracker.datasets.retinal import open_retinal
 from csl_tracker.datasets.sample import Sample, Sequence
-from csl_tracker.datasets.surgpose import open_surgpose
+from csl_tracker.datasets.surgpose import find_surgpose, open_surgpose
 from csl_tracker.errors import DatasetError
 from csl_tracker.instruments import InstrumentSet
 from csl_tracker.pixels import Size
@@ -66,6 +66,30 @@ def open_dataset(name: str, root: str | os.PathLike[str], sequences: Iterable[st
     if name not in DATASETS:
         raise DatasetError(f"There is no dataset {name!r}; known are {', '.join(sorted(DATASETS))}.")
     return list(DATASETS[name](root, sequences))
+
+
+_FINDERS: Mapping[str, Callable[[str | os.PathLike[str]], Iterable[str]]] = {
+    "endovis2015": find_sequences,
+    "endovis2015_joints": find_endovis2015_joints,
+    "endovis2015_rigid": find_endovis2015_rigid,
+    "endovis2017": find_endovis2017,
+    "endovis2018": find_endovis2018,
+    "surgpose": find_surgpose,
+    "synthetic": find_sequences,
+}
+
+
+def sequence_names(name: str, root: str | os.PathLike[str]) -> list[str]:
+    """Names of a dataset's sequences, by what lies on disk where that is enough to tell.
+
+    Args:
+        name: One of ``DATASETS``.
+        root: Its folder.
+
+    Raises:
+        DatasetError: As :func:`open_dataset`.
+    """
+    return list(_FINDERS[name](root)) if name in _FINDERS else [sequence.name for sequence in open_dataset(name, root)]
 
 
 class SelectedSequence:

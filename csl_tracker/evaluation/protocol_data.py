@@ -5,8 +5,7 @@ from __future__ import annotations
 import fcntl
 from pathlib import Path
 
-from csl_tracker.datasets.endovis2015 import find_sequences
-from csl_tracker.datasets.registry import DATASETS, FileSequence, open_dataset, select_landmarks
+from csl_tracker.datasets.registry import DATASETS, FileSequence, open_dataset, select_landmarks, sequence_names
 from csl_tracker.errors import ConfigError, DatasetError, WeightsError
 from csl_tracker.evaluation.protocols import Protocol, Synthesis
 from csl_tracker.instruments import InstrumentSet
@@ -19,11 +18,16 @@ LAYOUT = (
 """Of EndoVis 2015, in which synthetic sequences are written, too."""
 
 
+def _layout(dataset: str) -> str:
+    """Where the files of a dataset belong, for messages."""
+    return LAYOUT if dataset in ("endovis2015", "synthetic") else f"the layout of {dataset} stands in docs/datasets.md"
+
+
 def match_names(protocol: Protocol, root: Path) -> Protocol:
     """Follow the loader in calling a sequence ``training/Dataset1`` where the root has a test sequence of that name, too."""
-    if protocol.dataset not in DATASETS or protocol.synthesis is not None or not root.is_dir():
+    if protocol.dataset != "endovis2015" or not root.is_dir():
         return protocol
-    found = find_sequences(root)
+    found = sequence_names(protocol.dataset, root)
     names = {name: f"training/{name}" for name in protocol.sequences if name not in found}
     return protocol.renamed({name: other for name, other in names.items() if other in found})
 
@@ -53,13 +57,15 @@ def prepare_data(protocol: Protocol, root: Path | None, instruments: InstrumentS
     if root is None:
         raise DatasetError(
             f"The protocol {protocol.name} needs the sequences {wanted} of {protocol.dataset}; give the folder that holds them"
-            f" as --root: {LAYOUT}."
+            f" as --root: {_layout(protocol.dataset)}."
         )
     if protocol.synthesis is not None:
         synthesise(protocol.synthesis, root)
     if not root.is_dir():
-        raise DatasetError(f"There is no folder {root}, in which the sequences {wanted} were looked for; {LAYOUT}.")
-    found = find_sequences(root)
+        raise DatasetError(
+            f"There is no folder {root}, in which the sequences {wanted} were looked for; {_layout(protocol.dataset)}."
+        )
+    found = sequence_names(protocol.dataset, root)
     missing = [name for name in protocol.sequences if name not in found]
     if missing:
         there = [name for name in protocol.sequences if name in found]
@@ -68,7 +74,7 @@ def prepare_data(protocol: Protocol, root: Path | None, instruments: InstrumentS
             remedy = f"; --sequences {' '.join(there)} restricts the protocol to those that are there"
         raise DatasetError(
             f"The protocol {protocol.name} looked for the sequences {wanted} below {root} and found no {', '.join(missing)},"
-            f" only {', '.join(found)}; {LAYOUT}{remedy}."
+            f" only {', '.join(found)}; {_layout(protocol.dataset)}{remedy}."
         )
     sequences = {sequence.name: sequence for sequence in open_dataset(protocol.dataset, root, protocol.sequences)}
     for sequence in sequences.values():

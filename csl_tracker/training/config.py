@@ -15,7 +15,7 @@ import yaml
 
 from csl_tracker.datasets.augment import AUGMENTATIONS
 from csl_tracker.errors import ConfigError
-from csl_tracker.instruments import INSTRUMENT_SETS
+from csl_tracker.instruments import find_instruments
 from csl_tracker.networks.base import REGRESSING
 from csl_tracker.output import JSON_DECIMALS
 from csl_tracker.training.presets import PRESETS
@@ -34,7 +34,7 @@ class SourceConfig:
     """One source of frames.
 
     Attributes:
-        dataset: ``synthetic`` or ``endovis2015``.
+        dataset: Name of a dataset, one of :data:`csl_tracker.datasets.registry.DATASETS`.
         root: Folder of a dataset on disk; ``${NAME}`` stands for an environment variable. Synthetic frames are drawn on the fly
             where there is none.
         sequences: Names on disk; empty means all.
@@ -44,6 +44,11 @@ class SourceConfig:
         skip_first: Share of each sequence's frames, from its start, that is left out.
         skip_last: The same from its end.
         clutter: Probability of clutter in synthetic frames that are drawn on the fly: pale bands, gauze, threads, tubes.
+        partial: The dataset may lack landmarks and classes of the instruments: what it lacks is not trained on in its frames.
+            Without this a dataset with other names is refused; one without any masks never is. See
+            :mod:`csl_tracker.datasets.mapping`.
+        landmarks: Names as ``THEIRS=OURS``: the dataset's landmark is the one that the instruments call so.
+        classes: The same for classes; ``THEIRS=ignore`` leaves the pixels of one out.
     """
 
     dataset: str
@@ -55,6 +60,9 @@ class SourceConfig:
     skip_first: float = 0.0
     skip_last: float = 0.0
     clutter: float = 0.0
+    partial: bool = False
+    landmarks: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,7 @@ class TrainConfig:
         name: Of the model.
         output: Folder of checkpoints, logs and weights.
         network: Which network.
-        instruments: Name of an instrument set.
+        instruments: Name of an instrument set, or a YAML file of one; see :func:`csl_tracker.instruments.find_instruments`.
         heatmap: Shape of the targets.
         encoder_weights: ``imagenet``, a path, or empty for random initialisation.
         init_weights: Weights to start from, a file or the name of a shipped model; overrides ``encoder_weights``.
@@ -168,7 +176,6 @@ class TrainConfig:
             ConfigError: A value is unknown or out of range.
         """
         choices = {
-            "instruments": tuple(INSTRUMENT_SETS),
             "augmentation": tuple(AUGMENTATIONS),
             "optimizer": ("adamw", "sgd"),
             "schedule": ("cosine", "constant"),
@@ -177,6 +184,7 @@ class TrainConfig:
         for key, known in choices.items():
             if getattr(self, key) not in known:
                 raise ConfigError(f"The training's {key} {getattr(self, key)!r} is unknown; choose one of {', '.join(known)}.")
+        find_instruments(self.instruments)
         for key in ("batch_size", "steps", "steps_per_epoch", "validate_every"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"The training's {key} is {getattr(self, key)}; give at least 1.")

@@ -5,6 +5,7 @@ That purity is what makes a resumed run follow the same trajectory, whatever the
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,13 +28,16 @@ from csl_tracker.datasets.augment import (
     warp_sample,
 )
 from csl_tracker.datasets.cache import FrameCache
-from csl_tracker.datasets.registry import open_dataset, select_landmarks
+from csl_tracker.datasets.mapping import IGNORE, Matching
+from csl_tracker.datasets.registry import FileSequence, open_dataset, select_landmarks
 from csl_tracker.datasets.sample import Sample, share_of_frames
 from csl_tracker.datasets.synthetic import render_frame
-from csl_tracker.errors import ConfigError
-from csl_tracker.instruments import INSTRUMENT_SETS, InstrumentSet
+from csl_tracker.errors import ConfigError, WeightsError
+from csl_tracker.instruments import ENDOVIS, InstrumentSet, find_instruments
 from csl_tracker.training.config import SourceConfig, TrainConfig
 from csl_tracker.weights import Preprocessing
+
+logger = logging.getLogger(__name__)
 
 SYNTHETIC_SIZE = (256, 320)
 """(height, width) at which frames are rendered: that of the default input, so that on average nothing is resampled much."""
@@ -47,11 +51,15 @@ class Source:
         get: The sample with that number.
         length: Number of samples; None where they never end.
         share: Relative share of the mix.
+        landmarks: Those that are labelled here.
+        segmented: There are masks.
     """
 
     get: Callable[[int], Sample]
     length: int | None
     share: float
+    landmarks: frozenset[str] = frozenset()
+    segmented: bool = True
 
 
 def open_source(config: SourceConfig, instruments: InstrumentSet, cache: str, size: tuple[int, int]) -> Source:
@@ -64,19 +72,43 @@ def open_source(config: SourceConfig, instruments: InstrumentSet, cache: str, si
         size: (height, width) of the network's input; frames are kept at 1.5 times its px.
 
     Raises:
-        DatasetError: The dataset is missing or broken, or lacks the landmarks.
-        ConfigError: The dataset's name is unknown here.
+        DatasetError: The dataset is missing or broken.
+        ConfigError: It lacks landmarks or classes and is not said to be partial, or has no frames left.
     """
     if config.dataset == "synthetic" and not config.root:
-        return Source(lambda index: render_frame(config.seed + index, SYNTHETIC_SIZE, config.clutter), None, config.share)
+        if instruments != ENDOVIS:
+            raise ConfigError(
+                "Synthetic frames that are drawn on the fly have the landmarks and classes of the instruments 'endovis'; leave"
+                " that source out, or write them with csl-tracker synthesize and give their root with partial: true."
+            )
+        return Source(
+            lambda index: render_frame(config.seed + index, SYNTHETIC_SIZE, config.clutter),
+            None,
+            config.share,
+            frozenset(instruments.landmarks),
+        )
     root = os.path.expandvars(config.root)
     if "$" in root or not root:
         raise ConfigError(
             f"The root {config.root!r} of {config.dataset!r} is not set; set that environment variable or give a path."
         )
     samples: list[tuple[FrameCache, int]] = []
-    for sequence in open_dataset(config.dataset, Path(root), config.sequences or None):
-        chosen = select_landmarks(sequence, instruments)
+    landmarks: set[str] = set()
+    segmented = False
+    sequences = open_dataset(config.dataset, Path(root), config.sequences or None)
+    matching = _matching(config, sequences, instruments)
+    for sequence in sequences:
+        try:
+            chosen = select_landmarks(sequence, instruments, matching)
+        except WeightsError as error:
+            raise ConfigError(
+                f"The training wants the landmarks {', '.join(instruments.landmarks)} and the classes"
+                f" {', '.join(instruments.classes)}; the sequence {sequence.name} of {config.dataset!r} at {root} has the"
+                f" landmarks {', '.join(sequence.landmarks) or '(none)'} and the classes {', '.join(sequence.classes)}. Write"
+                " 'partial: true' into that source to train on what both have, or rename with its 'landmarks' and 'classes'."
+            ) from error
+        landmarks |= set(chosen.labelled)
+        segmented |= chosen.segmented
         scale = 1.5 * np.sqrt(size[0] * size[1] / (chosen.size[0] * chosen.size[1]))
         kept = chosen.size if scale >= 1 else (round(chosen.size[0] * scale), round(chosen.size[1] * scale))
         frames = FrameCache(chosen, Path(cache), kept)
@@ -85,7 +117,32 @@ def open_source(config: SourceConfig, instruments: InstrumentSet, cache: str, si
         raise ConfigError(
             f"The source {config.dataset!r} at {root} leaves no frames; check sequences, skip_first and skip_last."
         )
-    return Source(lambda index: samples[index][0][samples[index][1]], len(samples), config.share)
+    return Source(
+        lambda index: samples[index][0][samples[index][1]], len(samples), config.share, frozenset(landmarks), segmented
+    )
+
+
+def _matching(config: SourceConfig, sequences: Sequence[FileSequence], instruments: InstrumentSet) -> Matching:
+    """The renamings of a source.
+
+    Raises:
+        ConfigError: One is no ``THEIRS=OURS``, or names what neither has.
+    """
+    renamed = []
+    for key, entries in (("landmarks", config.landmarks), ("classes", config.classes)):
+        theirs = {name for sequence in sequences for name in getattr(sequence, key)}
+        ours = {*getattr(instruments, key), *((IGNORE,) if key == "classes" else ())}
+        table: dict[str, str] = {}
+        for entry in entries:
+            name, _, other = entry.partition("=")
+            if name not in theirs or other not in ours:
+                raise ConfigError(
+                    f"The {key} of the source {config.dataset!r} hold {entry!r}; write THEIRS=OURS with theirs of"
+                    f" {', '.join(sorted(theirs)) or '(none)'} and ours of {', '.join(sorted(ours))}."
+                )
+            table[name] = other
+        renamed.append(table)
+    return Matching(config.partial, *renamed)
 
 
 class MixedDataset(Dataset[dict[str, Tensor]]):
@@ -214,7 +271,7 @@ def build_loaders(
     Raises:
         DatasetError, ConfigError: A source cannot be opened.
     """
-    instruments = INSTRUMENT_SETS[config.instruments]
+    instruments = find_instruments(config.instruments)
     sources = [open_source(source, instruments, config.cache, config.input_size) for source in config.train]
     train = MixedDataset(
         sources,
@@ -224,6 +281,7 @@ def build_loaders(
         config.crop,
         config.seed,
     )
+    _warn_of_gaps(sources, instruments, config)
     sampler = StepSampler(config.steps_per_epoch, config.batch_size, step)
     shared: dict[str, Any] = {"batch_size": config.batch_size, "collate_fn": collate, "num_workers": config.workers}
     if config.workers:
@@ -238,3 +296,12 @@ def build_loaders(
             DataLoader(HeldOutDataset(opened, source, preprocessing), batch_size=config.batch_size, collate_fn=collate)
         )
     return DataLoader(train, sampler=sampler, **shared), held_out
+
+
+def _warn_of_gaps(sources: Sequence[Source], instruments: InstrumentSet, config: TrainConfig) -> None:
+    """Say what no source of a mix labels; the network will not learn it."""
+    missing = [name for name in instruments.landmarks if all(name not in source.landmarks for source in sources)]
+    if missing:
+        logger.warning("No training source labels the landmarks %s; %s will not learn them.", ", ".join(missing), config.name)
+    if not any(source.segmented for source in sources):
+        logger.warning("No training source has masks; %s will not learn to segment.", config.name)

@@ -18,7 +18,7 @@ import torch
 from csl_tracker.datasets.registry import FileSequence
 from csl_tracker.errors import CslTrackerError
 from csl_tracker.evaluation.protocol_data import prepare_data
-from csl_tracker.instruments import INSTRUMENT_SETS
+from csl_tracker.instruments import find_instruments
 from csl_tracker.training.disk import disk_errors
 from csl_tracker.training.plan import ROOT_VARIABLE, Plan, PlannedRun
 from csl_tracker.training.processes import claim
@@ -64,7 +64,7 @@ def run_plan(plan: Plan, root: Path | None, command: str, say: Callable[[str], N
         say(f"{len(outcome.kept)} of {len(plan.runs)} runs are finished already.")
     if not pending:
         return outcome
-    sequences = prepare_data(plan.protocol, root, INSTRUMENT_SETS[plan.runs[0].config.instruments])
+    sequences = prepare_data(plan.protocol, root, find_instruments(plan.runs[0].config.instruments))
     os.environ[ROOT_VARIABLE] = "" if root is None else str(root.resolve())
     clock = _Clock()
     while pending:

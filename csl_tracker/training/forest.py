@@ -24,7 +24,7 @@ from csl_tracker import __version__
 from csl_tracker.datasets.augment import AUGMENTATIONS
 from csl_tracker.errors import ConfigError
 from csl_tracker.heatmaps import HeatmapSpec, decode, encode
-from csl_tracker.instruments import IGNORE_LABEL, INSTRUMENT_SETS
+from csl_tracker.instruments import IGNORE_LABEL, find_instruments
 from csl_tracker.networks import NetworkConfig
 from csl_tracker.networks.forest import LEAF, STAGES, ForestNetwork, ForestNodes, describe, stack_trees
 from csl_tracker.provenance import portable
@@ -147,7 +147,7 @@ def gather(
     Raises:
         DatasetError, ConfigError: A source cannot be opened.
     """
-    instruments = INSTRUMENT_SETS[config.instruments]
+    instruments = find_instruments(config.instruments)
     sources = [open_source(source, instruments, config.cache, config.input_size) for source in config.train]
     augmentation = AUGMENTATIONS[config.augmentation]
     samples = MixedDataset(sources, augmentation, instruments, preprocessing, config.crop, config.seed)
@@ -275,7 +275,7 @@ def choose_threshold(network: ForestNetwork, config: TrainConfig, preprocessing:
         The threshold of the highest F1 over all peaks, and that F1; hits are nearer than ``_HIT_PX``.
     """
     spec = HeatmapSpec(config.heatmap.sigma, config.heatmap.peak)
-    instruments = INSTRUMENT_SETS[config.instruments]
+    instruments = find_instruments(config.instruments)
     held_out = []
     for source in config.validation:
         opened = open_source(source, instruments, config.cache, config.input_size)
@@ -340,7 +340,7 @@ def train_forest(config: TrainConfig, command: str, resume: bool = True) -> Path
             "A forest is grown by scikit-learn, which is not installed; run 'pip install scikit-learn'."
         ) from error
     start = time.monotonic()
-    instruments = INSTRUMENT_SETS[config.instruments]
+    instruments = find_instruments(config.instruments)
     trees, nodes = config.network.trees or DEFAULT_TREES, config.network.nodes or DEFAULT_NODES
     preprocessing = Preprocessing((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), config.input_size, config.resize)
     count = max(STAGES, min(config.steps * config.batch_size, MAX_SAMPLES))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from csl_tracker.heatmaps import HeatmapSpec, decode, encode
-from csl_tracker.instruments import IGNORE_LABEL, INSTRUMENT_SETS
+from csl_tracker.instruments import IGNORE_LABEL, find_instruments
 from csl_tracker.losses import Losses, LossWeights, network_loss
 from csl_tracker.networks import Network, NetworkOutput
 from csl_tracker.pixels import Resize, Size
@@ -39,7 +39,7 @@ class TrackingModule(pl.LightningModule):
         self.seconds_before = 0.0
         self.started = time.monotonic()
         self.spec = HeatmapSpec(config.heatmap.sigma, config.heatmap.peak)
-        self.side_axis = side_axis(INSTRUMENT_SETS[config.instruments]) if config.side_weight else None
+        self.side_axis = side_axis(find_instruments(config.instruments)) if config.side_weight else None
         self.side_head: nn.Conv2d | None = None
         self.features: Tensor | None = None
         score_head = getattr(network, "score_head", None)
@@ -95,15 +95,17 @@ class TrackingModule(pl.LightningModule):
         losses, output = self._losses(batch)
         count = len(batch["image"])
         values: dict[str, Any] = {"loss": losses.total, **_parts(losses)}
-        if output.scores is not None:
-            known = batch["labels"] != IGNORE_LABEL
+        prefix = f"val{dataloader_idx}" if dataloader_idx else "val"
+        known = batch["labels"] != IGNORE_LABEL
+        segmented = known.any(dim=2).any(dim=1)
+        if output.scores is not None and segmented.any():
             found = (output.scores.argmax(dim=1) > 0) & known
             truth = (batch["labels"] > 0) & known
             both = (found & truth).sum(dim=(1, 2))
-            values["dice"] = ((2 * both + 1e-6) / (found.sum(dim=(1, 2)) + truth.sum(dim=(1, 2)) + 1e-6)).mean()
-        prefix = f"val{dataloader_idx}" if dataloader_idx else "val"
+            dice = ((2 * both + 1e-6) / (found.sum(dim=(1, 2)) + truth.sum(dim=(1, 2)) + 1e-6))[segmented]
+            self.log(f"{prefix}/dice", dice.mean(), batch_size=len(dice), add_dataloader_idx=False, prog_bar=True)
         for key, value in values.items():
-            self.log(f"{prefix}/{key}", value, batch_size=count, add_dataloader_idx=False, prog_bar=key in ("loss", "dice"))
+            self.log(f"{prefix}/{key}", value, batch_size=count, add_dataloader_idx=False, prog_bar=key == "loss")
         errors = self._errors(output, batch["points"], (batch["labels"].shape[-2], batch["labels"].shape[-1]))
         if errors:
             count = len(errors)

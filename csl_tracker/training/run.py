@@ -18,7 +18,7 @@ from torch import nn
 from csl_tracker import __version__
 from csl_tracker.errors import ConfigError
 from csl_tracker.heatmaps import HeatmapSpec
-from csl_tracker.instruments import INSTRUMENT_SETS
+from csl_tracker.instruments import find_instruments
 from csl_tracker.networks import Network, NetworkConfig, build_network
 from csl_tracker.networks.base import REGRESSING
 from csl_tracker.networks.encoders import published_weights
@@ -41,7 +41,7 @@ def build(config: TrainConfig) -> tuple[Network, Preprocessing, str]:
         WeightsError: Initial weights cannot be had.
         ConfigError: They are of another network.
     """
-    instruments = INSTRUMENT_SETS[config.instruments]
+    instruments = find_instruments(config.instruments)
     section = config.network
     network_config = NetworkConfig(
         section.strategy,
@@ -212,7 +212,7 @@ def _export(path: Path, config: TrainConfig, network: Network, preprocessing: Pr
     description = ModelDescription(
         name=config.name,
         network=network.config,
-        instruments=INSTRUMENT_SETS[config.instruments],
+        instruments=find_instruments(config.instruments),
         heatmap=HeatmapSpec(config.heatmap.sigma, config.heatmap.peak),
         preprocessing=preprocessing,
         provenance=provenance,

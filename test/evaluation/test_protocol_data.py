@@ -11,7 +11,7 @@ from csl_tracker.datasets.synthetic import SyntheticSequence
 from csl_tracker.datasets.synthetic.layout import write_endovis2015
 from csl_tracker.errors import ConfigError, DatasetError
 from csl_tracker.evaluation.protocol_data import match_names, prepare_data
-from csl_tracker.evaluation.protocols import Protocol, load_protocol, parse_protocol
+from csl_tracker.evaluation.protocols import Protocol, parse_protocol
 from csl_tracker.instruments import ENDOVIS, InstrumentSet
 
 
@@ -55,8 +55,9 @@ def test_missing_data_says_what_was_looked_for_and_the_layout(data: Path, root: 
 
 
 def test_a_dataset_without_a_loader(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="dataset 'retinal', for which there is no loader"):
-        prepare_data(load_protocol("rm_9_9"), tmp_path, ENDOVIS)
+    foreign = parse_protocol({"name": "mine", "dataset": "atlas", "leave_one_out": ["A", "B"]}, "FILE")
+    with pytest.raises(DatasetError, match="dataset 'atlas', for which there is no loader"):
+        prepare_data(foreign, tmp_path, ENDOVIS)
 
 
 def test_landmark_names_that_differ(data: Path) -> None:

@@ -41,7 +41,7 @@ def test_there_are_shipped_configurations() -> None:
         ("crop: [256]", "give 2 values"),
         ("augmentation: wild", "augmentation 'wild' is unknown"),
         ("optimizer: lion", "optimizer 'lion' is unknown"),
-        ("instruments: forks", "instruments 'forks' is unknown"),
+        ("instruments: forks", "instruments 'forks' are unknown"),
         ("network: resnet", "where a section with settings belongs"),
         ("network: {layers: 3}", "unknown setting 'layers'"),
         ("train: []", "at least one source"),
