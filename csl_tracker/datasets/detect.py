@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from csl_tracker.datasets.coco_file import is_coco, load_json
 from csl_tracker.datasets.deeplabcut import find_tables
 from csl_tracker.datasets.endovis2015 import find_sequences
+from csl_tracker.datasets.endovis2015_joints import find_endovis2015_joints
+from csl_tracker.datasets.endovis2015_rigid import find_endovis2015_rigid
+from csl_tracker.datasets.endovis2017 import find_endovis2017
+from csl_tracker.datasets.endovis2018 import find_endovis2018
+from csl_tracker.datasets.retinal import LANDMARK_NAMES
+from csl_tracker.datasets.surgpose import find_surgpose
 from csl_tracker.errors import DatasetError
 
 _MAX_DEPTH = 6
@@ -82,24 +89,27 @@ def sequence_names(layout: str, root: Path) -> list[str]:
     Raises:
         DatasetError: The folder is no such dataset.
     """
-    return list(find_sequences(root)) if layout in ("endovis2015", "synthetic") else []
+    return list(_FINDERS[layout](root)) if layout in _FINDERS else []
 
 
 def _endovis2017(tree: Tree) -> str | None:
+    frames = tree.first(r"(^|/)left_frames/[^/]+\.png$")
     truth = tree.first(r"(^|/)ground_truth/[^/]*_labels/[^/]+\.png$")
-    return truth if truth and tree.first(r"(^|/)left_frames/[^/]+\.png$") else None
+    return truth if frames and truth else tree.first(r"(^|/)instrument_dataset_\d+/left_frames/[^/]+\.png$")
 
 
 def _endovis2018(tree: Tree) -> str | None:
-    return tree.first(r"(^|/)labels/[^/]+\.png$") if tree.first(r"(^|/)left_frames/[^/]+\.png$") else None
+    frames = tree.first(r"(^|/)left_frames/[^/]+\.png$")
+    labels = tree.first(r"(^|/)labels/[^/]+\.png$")
+    return labels if frames and labels else tree.first(r"(^|/)seq_\d+/left_frames/[^/]+\.png$")
 
 
 def _surgpose(tree: Tree) -> str | None:
-    return tree.first(r"(^|/)keypoints_(left|right)\.ya?ml$")
+    return tree.first(r"(^|/)keypoints_(left|right)\.yaml$")
 
 
 def _endovis2015_rigid(tree: Tree) -> str | None:
-    return tree.first(r"(^|/)img_\d+_(raw|class)\.png$") or tree.first(r"(^|/)Instruments_OP\d+\.csv$")
+    return tree.first(r"(^|/)img_\d+_(raw|class)\.png$") or tree.first(r"(^|/)instruments?_op_?\d+\.csv$")
 
 
 def _endovis2015(tree: Tree) -> str | None:
@@ -118,21 +128,33 @@ def _deeplabcut(tree: Tree) -> str | None:
     return str(tables[0]) if tables else None
 
 
+def _coco(tree: Tree) -> str | None:
+    return next((path for path, _ in _coco_files(tree)), None)
+
+
 def _retinal(tree: Tree) -> str | None:
+    """COCO in which one instrument has the three landmarks of the retinal data, whatever their spelling."""
+    for path, data in _coco_files(tree):
+        for category in data.get("categories", ()):
+            names = category.get("keypoints") if isinstance(category, dict) else None
+            known = {re.sub(r"[\W_]+", "_", str(name).strip().lower()) for name in names or ()}
+            if len(known) == len(LANDMARK_NAMES) and all(known & set(spellings) for spellings in LANDMARK_NAMES.values()):
+                return path
     return None
 
 
-def _coco(tree: Tree) -> str | None:
+def _coco_files(tree: Tree) -> Iterator[tuple[str, dict[str, Any]]]:
     for path in tree.paths:
         if path.lower().endswith(".json"):
             try:
-                if is_coco(load_json(tree.file(path))):
-                    return path
+                data = load_json(tree.file(path))
             except DatasetError:
                 # Opening it says what is wrong; here it is only too broken to be recognised.
                 if tree.root.is_file():
-                    return path
-    return None
+                    yield path, {}
+                continue
+            if is_coco(data):
+                yield path, data
 
 
 DETECTORS: Mapping[str, Callable[[Tree], str | None]] = {
@@ -143,11 +165,22 @@ DETECTORS: Mapping[str, Callable[[Tree], str | None]] = {
     "endovis2015": _endovis2015,
     "endovis2015_joints": _endovis2015_joints,
     "deeplabcut": _deeplabcut,
-    "retinal": _retinal,
     "coco": _coco,
+    "retinal": _retinal,  # renames what it reads, so that one has to ask for it
 }
-"""Layout -> the path by which it is known, or None; the more specific stand first. ``synthetic`` has the one of
+"""Layout -> the path by which it is known, or None; the first is taken. ``synthetic`` has the one of
 ``endovis2015``."""
+
+
+_FINDERS: Mapping[str, Callable[[Path], Iterable[str]]] = {
+    "endovis2015": find_sequences,
+    "synthetic": find_sequences,
+    "endovis2015_rigid": find_endovis2015_rigid,
+    "endovis2015_joints": find_endovis2015_joints,
+    "endovis2017": find_endovis2017,
+    "endovis2018": find_endovis2018,
+    "surgpose": find_surgpose,
+}
 
 
 def _paths(root: Path) -> list[str]:

@@ -230,12 +230,14 @@ class ContactSheet:
         self._tiles: list[Image] = []
         self._seen: Counter[str] = Counter()
 
-    def look(self, sample: Sample) -> None:
-        """Take the sample if it is one of the sheet's."""
+    def look(self, sample: Sample) -> bool:
+        """Take the sample if it is one of the sheet's; whether it was."""
         index = self._seen[sample.sequence]
         self._seen[sample.sequence] += 1
-        if (sample.sequence, index) in self._wanted:
+        wanted = (sample.sequence, index) in self._wanted
+        if wanted:
             self._tiles.append(_tile(sample, self._sets[sample.sequence]))
+        return wanted
 
     def image(self) -> Image | None:
         """The sheet, uint8 (H, W, 3), RGB; None without any frame."""
