@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,8 @@ from csl_tracker.instruments import InstrumentSet
 Group = list["Peak | None"]
 """One instrument: a peak, or None, for every landmark."""
 
+_DOUBT_COST = 2.0
+"""Of a peak without any confidence, where 1 is an edge as long as the image's diagonal."""
 _OFF_TOOL_COST = 0.3
 _HOP_COST = 0.05
 _MAX_COST = 0.5
@@ -29,14 +31,42 @@ MIN_LANDMARKS = 2
 """Seen landmarks that make an instrument, where the model has so many."""
 
 
-@dataclass
-class _Cluster:
-    """Peaks that are held to be of one instrument: landmark index to peak."""
+class _Pool:
+    """Peaks that no instrument has yet.
 
-    members: dict[int, Peak] = field(default_factory=dict)
+    Args:
+        peaks: For each landmark its peaks, highest first.
+        most: Number of peaks of a landmark that are looked at.
 
-    def weight(self) -> float:
-        return sum(peak.confidence for peak in self.members.values())
+    Attributes:
+        peaks: All, of all landmarks.
+        landmark: int (peaks,).
+        position: float64 (peaks, 2), (x, y) in px of the heatmap.
+        confidence: float64 (peaks,).
+        free: Landmark to the indices of its peaks that are not taken; landmarks without any are not in it.
+    """
+
+    def __init__(self, peaks: Sequence[Sequence[Peak]], most: int) -> None:
+        items = [(i, peak) for i, found in enumerate(peaks) for peak in found[:most]]
+        self.peaks = [peak for _, peak in items]
+        self.landmark = np.array([i for i, _ in items], np.intp)
+        self.position = np.array([(peak.x, peak.y) for peak in self.peaks], np.float64).reshape(-1, 2)
+        self.confidence = np.array([peak.confidence for peak in self.peaks], np.float64)
+        self.free: dict[int, list[int]] = {}
+        for k, (i, _) in enumerate(items):
+            self.free.setdefault(i, []).append(k)
+
+    def of(self, free: dict[int, list[int]]) -> _Pool:
+        """The same peaks, of which only these are free."""
+        pool = copy.copy(self)
+        pool.free = free
+        return pool
+
+    def without(self, taken: Iterable[int]) -> _Pool:
+        """The pool when these are taken."""
+        gone = set(taken)
+        left = {i: [k for k in ks if k not in gone] for i, ks in self.free.items()}
+        return self.of({i: ks for i, ks in left.items() if ks})
 
 
 def _hops(instruments: InstrumentSet) -> npt.NDArray[np.float64]:
@@ -57,11 +87,12 @@ def _hops(instruments: InstrumentSet) -> npt.NDArray[np.float64]:
 class Grouper:
     """Joins peaks along the skeleton.
 
-    Two peaks belong together when they are near each other (relative to the image's diagonal) and the straight line between
-    them stays on what the network segmented as instrument. The cheapest pairs are joined first, as in Kruskal's algorithm; an
-    instrument never gets the same landmark twice. A landmark that is missing is bridged, at a cost per hop. At last instruments
-    exchange landmarks where both become shorter, straighter, or better covered by the segmentation: where tips cross, the
-    nearest tip is often the other's.
+    An instrument is a choice of one peak for each landmark. Its cost is what its peaks lack in confidence, and for each edge of
+    the skeleton the distance (relative to the image's diagonal) and how far the straight line between the two peaks leaves what
+    the network segmented as instrument: a pictorial structure (Felzenszwalb and Huttenlocher 2005), whose cheapest choice is
+    found exactly by dynamic programming. A landmark that is missing is bridged, at a cost per hop. One instrument after the
+    other takes its peaks. At last instruments exchange landmarks where both become shorter, straighter, or better covered by
+    the segmentation: where tips cross, the nearest tip is often the other's.
 
     Args:
         instruments: Landmarks and skeleton.
@@ -95,25 +126,24 @@ class Grouper:
         """
         if self.max_instruments == 1:
             best: Group = [found[0] if found else None for found in peaks]
-            seen = sum(peak is not None and peak.confidence >= self.threshold for peak in best)
-            if seen >= self.min_landmarks or (always_report and any(best)):
+            if self._seen(best) >= self.min_landmarks or (always_report and any(best)):
                 return [best]
             return []
-        candidates = [(i, peak) for i, found in enumerate(peaks) for peak in found[: self.max_instruments]]
-        sure = [item for item in candidates if item[1].confidence >= self.threshold]
-        clusters = [c for c in self._merge(sure, foreground, _MAX_COST) if len(c.members) >= self.min_landmarks]
-        clusters = sorted(clusters, key=_Cluster.weight, reverse=True)[: self.max_instruments]
-        left = self._left(candidates, clusters)
-        if always_report and len(clusters) < self.max_instruments:
-            unsure = sorted(self._merge(left, foreground, math.inf), key=_Cluster.weight, reverse=True)
-            clusters += unsure[: self.max_instruments - len(clusters)]
-            left = self._left(candidates, clusters)
-        for cluster in clusters:
-            self._fill(cluster, left, foreground, math.inf if always_report else _MAX_COST)
-        groups: list[Group] = [[cluster.members.get(i) for i in range(self.count)] for cluster in clusters]
-        for one, other in itertools.combinations(groups, 2):
+        pool = _Pool(peaks, self.max_instruments)
+        costs = self._costs(pool, foreground)
+        groups: list[Group] = []
+        while len(groups) < self.max_instruments:
+            chosen = self._cheapest(pool, costs)
+            if not always_report:
+                chosen = self._what_fits(chosen, pool, costs)
+            if not chosen:
+                break
+            groups.append([pool.peaks[chosen[i]] if i in chosen else None for i in range(self.count)])
+            pool = pool.without(chosen.values())
+        real = [group for group in groups if self._seen(group) >= self.min_landmarks]  # guesses have nothing to give
+        for one, other in itertools.combinations(real, 2):
             self._exchange(one, other, foreground)
-        return groups
+        return sorted(groups, key=_weight, reverse=True)
 
     def take(self, points: npt.NDArray[np.float32], always_report: bool = False) -> list[Group]:
         """Instruments that a network regressed one by one.
@@ -129,10 +159,9 @@ class Grouper:
             [Peak(float(x), float(y), _REGRESSED_SIGMA_PX**2 * np.eye(2), float(seen)) for x, y, seen in slot]
             for slot in points
         ]
-        order = sorted(groups, key=lambda group: -sum(peak.confidence for peak in group if peak is not None))
+        order = sorted(groups, key=_weight, reverse=True)
         if not always_report:
-            sure = [sum(peak is not None and peak.confidence >= self.threshold for peak in group) for group in order]
-            order = [group for group, count in zip(order, sure, strict=True) if count >= self.min_landmarks]
+            order = [group for group in order if self._seen(group) >= self.min_landmarks]
         return order[: self.max_instruments]
 
     def _exchange(self, one: Group, other: Group, foreground: npt.NDArray[np.float32]) -> None:
@@ -142,8 +171,11 @@ class Grouper:
             return
         pairs = {i: (one[i], other[i]) for i in range(self.count)}
         edges = [(i, j) for i, j in itertools.combinations(range(self.count), 2) if self.hops[i, j] == 1]
+        pool = _Pool([[p for p in pair if p is not None] for pair in pairs.values()], 2)
+        costs = self._costs(pool, foreground)
+        index = {id(p): k for k, p in enumerate(pool.peaks)}
         lines = {
-            (i, a, j, b): self._cost(i, p, j, q, foreground)
+            (i, a, j, b): float(costs[index[id(p)], index[id(q)]])
             for i, j in edges
             for (a, p), (b, q) in itertools.product(enumerate(pairs[i]), enumerate(pairs[j]))
             if p is not None and q is not None
@@ -171,53 +203,68 @@ class Grouper:
             if value:
                 one[i], other[i] = other[i], one[i]
 
-    @staticmethod
-    def _left(candidates: list[tuple[int, Peak]], clusters: list[_Cluster]) -> list[tuple[int, Peak]]:
-        used = {id(peak) for cluster in clusters for peak in cluster.members.values()}
-        return [item for item in candidates if id(item[1]) not in used]
+    def _seen(self, group: Group) -> int:
+        return sum(peak is not None and peak.confidence >= self.threshold for peak in group)
 
-    def _cost(self, i: int, a: Peak, j: int, b: Peak, foreground: npt.NDArray[np.float32]) -> float:
-        hops = float(self.hops[i, j])
-        if not math.isfinite(hops) or hops == 0:
-            return math.inf
+    def _cheapest(self, pool: _Pool, costs: npt.NDArray[np.float64]) -> dict[int, int]:
+        """Landmark to the index of its peak, for the cheapest instrument that the free peaks make."""
+        free = pool.free
+        order = self._tree(list(free))
+        total = {i: _DOUBT_COST * (1.0 - pool.confidence[free[i]]) for i in free}
+        best: dict[int, npt.NDArray[np.intp]] = {}
+        for i, parent in reversed(order):
+            if parent is not None:
+                way = costs[np.ix_(free[parent], free[i])] + total[i]
+                best[i] = way.argmin(axis=1)
+                total[parent] = total[parent] + way.min(axis=1)
+        at: dict[int, int] = {}
+        for i, parent in order:
+            at[i] = int(total[i].argmin() if parent is None else best[i][at[parent]])
+        return {i: free[i][k] for i, k in at.items()}
+
+    def _tree(self, present: list[int]) -> list[tuple[int, int | None]]:
+        """Each landmark, after its parent: the fewest hops that join those that are there; None for what nothing joins."""
+        order: list[tuple[int, int | None]] = []
+        rest = list(present)
+        while rest:
+            ways = [(float(self.hops[i, j]), i, j) for i, _ in order for j in rest if math.isfinite(self.hops[i, j])]
+            _, parent, i = min(ways) if ways else (0.0, None, rest[0])
+            order.append((i, parent))
+            rest.remove(i)
+        return order
+
+    def _what_fits(self, chosen: dict[int, int], pool: _Pool, costs: npt.NDArray[np.float64]) -> dict[int, int]:
+        """An instrument without the seen landmarks that are too far from its others; empty where too few are left.
+
+        Another instrument may have these. An unsure guess takes their place, for it does not count as seen.
+        """
+        parts: list[set[int]] = []
+        for k in chosen.values():
+            if pool.confidence[k] >= self.threshold:
+                near = [part for part in parts if any(costs[k, other] < _MAX_COST for other in part)]
+                parts = [part for part in parts if part not in near] + [{k}.union(*near)]
+        kept = max(parts, key=lambda part: float(pool.confidence[list(part)].sum()), default=set())
+        if len(kept) < self.min_landmarks:
+            return {}
+        sure = {i: k for i, k in chosen.items() if k in kept}
+        unsure = {i: [k for k in ks if pool.confidence[k] < self.threshold] for i, ks in pool.free.items() if i not in sure}
+        return self._cheapest(pool.of({i: ks for i, ks in unsure.items() if ks} | {i: [k] for i, k in sure.items()}), costs)
+
+    def _costs(self, pool: _Pool, foreground: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Cost of joining any two peaks, float64 (peaks, peaks); infinite where no skeleton joins their landmarks."""
+        hops = self.hops[np.ix_(pool.landmark, pool.landmark)]
         height, width = foreground.shape
-        distance = math.hypot(a.x - b.x, a.y - b.y) / math.hypot(height, width)
-        steps = np.linspace(0.0, 1.0, _LINE_SAMPLES)
-        rows = np.clip(np.rint(a.y + steps * (b.y - a.y)), 0, height - 1).astype(int)
-        columns = np.clip(np.rint(a.x + steps * (b.x - a.x)), 0, width - 1).astype(int)
-        on_tool = float(foreground[rows, columns].mean())
-        return distance / hops + _OFF_TOOL_COST * (1.0 - on_tool) + _HOP_COST * (hops - 1.0)
+        offsets = pool.position[None] - pool.position[:, None]
+        distance = np.hypot(offsets[..., 0], offsets[..., 1]) / math.hypot(height, width)
+        line = np.rint(pool.position[:, None, None] + np.linspace(0.0, 1.0, _LINE_SAMPLES)[:, None] * offsets[:, :, None])
+        columns, rows = np.clip(line, 0, (width - 1, height - 1)).astype(np.intp).transpose(3, 0, 1, 2)
+        off_tool = 1.0 - foreground[rows, columns].mean(axis=-1, dtype=np.float64)
+        cost = distance / np.maximum(hops, 1.0) + _OFF_TOOL_COST * off_tool + _HOP_COST * (hops - 1.0)
+        return np.asarray(np.where(np.isfinite(hops) & (hops > 0), cost, np.inf))
 
-    def _merge(self, items: list[tuple[int, Peak]], foreground: npt.NDArray[np.float32], limit: float) -> list[_Cluster]:
-        clusters = [_Cluster({i: peak}) for i, peak in items]
-        owner = list(range(len(items)))
-        edges = []
-        for m, n in itertools.combinations(range(len(items)), 2):
-            cost = self._cost(*items[m], *items[n], foreground)
-            if cost < limit:
-                edges.append((cost, m, n))
-        for _, m, n in sorted(edges):
-            a, b = owner[m], owner[n]
-            if a == b or clusters[a].members.keys() & clusters[b].members.keys():
-                continue
-            clusters[a].members.update(clusters[b].members)
-            owner = [a if o == b else o for o in owner]
-        return [clusters[k] for k in sorted(set(owner))]
 
-    def _fill(self, cluster: _Cluster, left: list[tuple[int, Peak]], foreground: npt.NDArray[np.float32], limit: float) -> None:
-        """Fill missing landmarks with the best peaks that are left; a sure one only where it fits, for it would count."""
-        for landmark in range(self.count):
-            if landmark in cluster.members:
-                continue
-            costs = [
-                (min(self._cost(landmark, peak, j, other, foreground) for j, other in cluster.members.items()), k)
-                for k, (i, peak) in enumerate(left)
-                if i == landmark
-            ]
-            fitting = [(cost, k) for cost, k in costs if cost < limit or left[k][1].confidence < self.threshold]
-            if fitting:
-                _, k = min(fitting)
-                cluster.members[landmark] = left.pop(k)[1]
+def _weight(group: Group) -> float:
+    return sum(peak.confidence for peak in group if peak is not None)
 
 
 def _bend(a: Peak, b: Peak, c: Peak) -> float:

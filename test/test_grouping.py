@@ -1,3 +1,6 @@
+import itertools
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -117,6 +120,38 @@ def test_where_tips_cross_each_instrument_runs_straight_on(order: int) -> None:
     peaks = by_landmark(*[right, left][::order])
     groups = Grouper(ENDOVIS, 2, 0.3).group(peaks, everywhere)
     assert groups == [right, left]
+
+
+def test_a_real_instrument_gives_nothing_to_one_that_is_only_guessed() -> None:
+    """Asked for two guesses where there is one instrument: its own landmarks stay together, however straight the others run."""
+    bent = [peak(20, 40), peak(40, 40), peak(60, 40), peak(60, 60), peak(52, 62)]
+    ghost = instrument(100, 40, 0.4, 0.1)
+    groups = Grouper(ENDOVIS, 2, 0.3).group(by_landmark(bent, ghost), foreground((10, 30, 70, 70)), always_report=True)
+    assert groups == [bent, ghost]
+
+
+def test_the_choice_is_the_cheapest_of_all() -> None:
+    """Dynamic programming against trying all: confidence, distance and segmentation weighed against each other."""
+    rng = np.random.default_rng(3)
+    everywhere = rng.random(SIZE).astype(np.float32)
+    for _ in range(20):
+        peaks = [
+            [peak(rng.uniform(0, 127), rng.uniform(0, 127), float(c)) for c in sorted(rng.random(3))[::-1]] for _ in range(5)
+        ]
+        grouper = Grouper(ENDOVIS, 3, 2.0)  # nobody is seen, so that nothing is exchanged
+        first = max(grouper.group(peaks, everywhere, always_report=True), key=lambda group: -price(group, everywhere))
+        assert price(first, everywhere) <= min(price(list(all_), everywhere) for all_ in itertools.product(*peaks)) + 1e-9
+
+
+def price(group: Sequence[Peak | None], foreground: np.ndarray) -> float:
+    """What a whole instrument costs, written down as in the class's own words."""
+    found = {name: p for name, p in zip(ENDOVIS.landmarks, group, strict=True) if p is not None}
+    total = sum(2.0 * (1.0 - p.confidence) for p in found.values())
+    for a, b in ENDOVIS.skeleton:
+        p, q = found[a], found[b]
+        line = [(round(p.y + t / 8 * (q.y - p.y)), round(p.x + t / 8 * (q.x - p.x))) for t in range(9)]
+        total += np.hypot(p.x - q.x, p.y - q.y) / np.hypot(*SIZE) + 0.3 * (1.0 - np.mean([foreground[at] for at in line]))
+    return float(total)
 
 
 def test_bends_are_measured_from_the_first_landmark_outwards() -> None:
