@@ -18,6 +18,9 @@ from csl_tracker.instruments import ENDOVIS, InstrumentSet
 from csl_tracker.networks import NetworkConfig, NetworkOutput, build_network
 from csl_tracker.weights import Model, ModelDescription, Preprocessing, load_weights
 
+needs_onnx = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxruntime")), reason="onnx or onnxruntime is missing"
+)
 needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
 
 
@@ -27,15 +30,23 @@ def _openvino(model: Model, mirror: bool = False) -> Engine:
     return OpenVinoEngine(model, mirror)
 
 
+def _onnx(model: Model, mirror: bool = False) -> Engine:
+    from csl_tracker.engines.onnx_engine import OnnxEngine
+
+    return OnnxEngine(model, mirror)
+
+
 MIRRORING = [
     pytest.param(lambda model: TorchCpuEngine(model, mirror=True), id="torch"),
     pytest.param(lambda model: TorchDeviceEngine(model, "cpu", "float32", mirror=True), id="torch-device-path"),
     pytest.param(lambda model: _openvino(model, mirror=True), id="openvino", marks=needs_openvino),
+    pytest.param(lambda model: _onnx(model, mirror=True), id="onnx", marks=needs_onnx),
 ]
 BUILDERS = [
     pytest.param(TorchCpuEngine, id="torch"),
     pytest.param(lambda model: TorchDeviceEngine(model, "cpu", "float32"), id="torch-device-path"),
     pytest.param(_openvino, id="openvino", marks=needs_openvino),
+    pytest.param(_onnx, id="onnx", marks=needs_onnx),
 ]
 
 
@@ -110,6 +121,27 @@ def test_engines_say_what_torch_says(build: Callable[[Model], Engine], random_we
     assert build(model).run(image, False).label_map is None
 
 
+@pytest.mark.parametrize("strategy", ["l", "sl"])
+@pytest.mark.parametrize("build", BUILDERS[1:])
+def test_regressed_points_are_those_of_torch(build: Callable[[Model], Engine], strategy: str) -> None:
+    model = _regressing_model(strategy)
+    image = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    expected, found = TorchCpuEngine(model, fold=False).run(image, True), build(model).run(image, True)
+    assert expected.points is not None
+    assert expected.points.shape == (2, 5, 3)
+    np.testing.assert_allclose(found.points, expected.points, atol=1e-3)
+    assert found.heatmaps is None
+    assert (found.label_map is None) == (strategy == "l")
+
+
+def _regressing_model(strategy: str) -> Model:
+    config = NetworkConfig(strategy, input_size=(96, 128))
+    description = ModelDescription(
+        strategy, config, ENDOVIS, HeatmapSpec(3.0), Preprocessing((127.0,) * 3, (128.0,) * 3, (96, 128), "stretch")
+    )
+    return Model(build_network(config).eval(), description, "")
+
+
 def test_labels_are_upsampled_as_torch_does() -> None:
     scores = np.random.default_rng(0).normal(size=(4, 32, 40)).astype(np.float32)
     expected = functional.interpolate(torch.from_numpy(scores)[None], (150, 97), mode="bilinear").argmax(dim=1)[0].numpy()
@@ -119,7 +151,7 @@ def test_labels_are_upsampled_as_torch_does() -> None:
 @pytest.mark.parametrize(
     ("device", "engine", "message"),
     [
-        ("cpu", "magic", "engine 'magic' is unknown"),
+        ("cpu", "magic", "engine 'magic' is unknown; choose one of auto, torch, onnx, openvino"),
         ("toaster", "auto", "device 'toaster' is unknown"),
         ("mps", "auto", "is not supported"),
         pytest.param(
@@ -132,11 +164,56 @@ def test_what_is_not_there_is_said(device: str, engine: str, message: str, rando
         create_engine(load_weights(random_weights), device, engine)
 
 
-def test_auto_takes_the_best_that_is_installed(random_weights) -> None:  # type: ignore[no-untyped-def]
-    engine = create_engine(load_weights(random_weights), "cpu")
-    expected = "torch" if importlib.util.find_spec("openvino") is None else "openvino"
-    assert (engine.name, engine.device) == (expected, "cpu")
-    assert create_engine(load_weights(random_weights), "cpu", "torch").name == "torch"
+@pytest.mark.parametrize(
+    ("engine", "precision", "message"),
+    [
+        ("auto", "int4", "precision 'int4' is unknown; choose one of auto, float32, float16, bfloat16"),
+        ("auto", "float16", "The CPU does not compute in float16; use device 'cuda', or precision 'auto'"),
+        ("torch", "bfloat16", "The engine 'torch' on the CPU does not compute in bfloat16; use engine 'openvino'"),
+        ("onnx", "bfloat16", "The engine 'onnx' on the CPU does not compute in bfloat16"),
+    ],
+)
+def test_a_precision_that_is_not_there_is_said(random_weights, engine: str, precision: str, message: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(EngineError, match=message):
+        create_engine(load_weights(random_weights), "cpu", engine, precision=precision)
+
+
+@needs_openvino
+def test_bfloat16_is_another_computation_and_near(random_weights) -> None:  # type: ignore[no-untyped-def]
+    model = load_weights(random_weights)
+    image = np.random.default_rng(0).integers(0, 256, (128, 160, 3), dtype=np.uint8)
+    engine = create_engine(model, "cpu", precision="bfloat16")
+    found, expected = engine.run(image, True).heatmaps, TorchCpuEngine(model).run(image, True).heatmaps
+    assert engine.name == "openvino"
+    assert found is not None
+    assert expected is not None
+    # CPUs without bfloat16 compute in float32 all the same.
+    np.testing.assert_allclose(found, expected, atol=0.1 * float(np.abs(expected).max()))
+
+
+@pytest.mark.parametrize(
+    ("absent", "expected", "reason"),
+    [
+        ((), "openvino", "the fastest of openvino, onnx, torch"),
+        (("openvino",), "onnx", "the fastest of onnx, torch"),
+        (("openvino", "onnxruntime"), "torch", "the only one that is installed here"),
+    ],
+)
+@needs_onnx
+@needs_openvino
+def test_auto_takes_the_best_that_is_installed(  # type: ignore[no-untyped-def]
+    random_weights, monkeypatch: pytest.MonkeyPatch, absent: tuple[str, ...], expected: str, reason: str
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name in absent else find(name, *rest))
+    model = load_weights(random_weights)
+    engine = create_engine(model, "cpu")
+    assert (engine.name, engine.device, engine.reason) == (expected, "cpu", reason)
+    for name in absent:
+        wanted = {"onnxruntime": "onnx"}.get(name, name)
+        with pytest.raises(EngineError, match=f"The engine '{wanted}' is not installed; run 'pip install"):
+            create_engine(model, "cpu", wanted)
+    assert create_engine(model, "cpu", "torch").name == "torch"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU is here")

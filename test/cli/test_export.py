@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from csl_tracker.cli.main import main
+from csl_tracker.engines import create_engine
+from csl_tracker.tracker import Tracker
+
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+pytest.importorskip("onnx", reason="onnx is not installed")
+pytest.importorskip("openvino", reason="openvino is not installed")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "csl_tracker" / "engines"
+
+
+@pytest.fixture
+def frames(tmp_path: Path) -> Path:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for index in range(2):
+        noise = np.random.default_rng(index).integers(0, 256, (12, 16, 3), np.uint8)
+        cv2.imwrite(str(folder / f"{index}.png"), cv2.resize(noise, (160, 128)))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["no_such_file"], "There is no weights file"),
+        (["--size", "big"], "The size 'big' is no HxW"),
+        (["--size", "0x100"], "The size '0x100' is no HxW"),
+        (["--count", "0"], "--count is 0"),
+        (["--no-cache"], "name a folder with --out"),
+        (["--engine", "onnx", "--precision", "bfloat16"], "does not compute in bfloat16; use --engine openvino"),
+        (["--out", "FILE"], "is a file; give a folder with --out"),
+        (["--frames", "missing"], "missing"),
+    ],
+)
+def test_mistakes_are_said_before_anything_is_written(
+    random_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    given = [str(tmp_path / "file") if word == "FILE" else word for word in arguments]
+    assert main(["export", *([] if arguments[0] == "no_such_file" else [str(random_weights)]), *given]) == 2
+    assert message in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(("engine", "suffixes"), [("openvino", [".bin", ".xml"]), ("onnx", [".onnx"])])
+def test_an_exported_network_is_checked_and_then_used(
+    random_weights: Path,
+    tmp_path: Path,
+    frames: Path,
+    cache: Path,
+    capsys: pytest.CaptureFixture[str],
+    engine: str,
+    suffixes: list[str],
+) -> None:
+    out = tmp_path / "out"
+    command = [
+        "export",
+        str(random_weights),
+        "--engine",
+        engine,
+        "--size",
+        "128x160",
+        "--frames",
+        str(frames),
+        "--out",
+        str(out),
+    ]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert f"{engine} " in said
+    assert "float32, input 128x160" in said
+    assert " in 2 frames" in said
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        f"random-128x160{end}" for end in (*suffixes, f".{engine}.json")
+    )
+    report = json.loads((out / f"random-128x160.{engine}.json").read_text())
+    assert report["check"]["frames"] == 2
+    assert report["check"]["disagreement"] < 1e-4
+    assert str(tmp_path) not in json.dumps(report)
+    assert len(list(cache.iterdir())) == 1
+    assert main(command) == 2
+    assert "is there already; add --overwrite" in capsys.readouterr().err
+    # The network that was exported runs: it is not built again, for it could not be.
+    tracker = Tracker.from_weights(random_weights, "cpu", engine)
+    tracker.engine.build = None  # type: ignore[attr-defined]
+    image = cv2.imread(str(frames / "0.png"))
+    expected = Tracker.from_weights(random_weights, "cpu", "torch").engine.run(image, True)
+    np.testing.assert_allclose(tracker.engine.run(image, True).heatmaps, expected.heatmaps, atol=1e-4)
+
+
+def test_a_damaged_cache_costs_time_and_one_sentence(
+    random_weights: Path, frames: Path, cache: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["export", str(random_weights), "--size", "128x160", "--frames", str(frames), "--count", "1"]
+    assert main(command) == 0
+    (network,) = cache.glob("*/network.bin")
+    network.write_bytes(network.read_bytes()[:-100])
+    engine = create_engine(Tracker.from_weights(random_weights, "cpu", "torch").model, "cpu", "openvino")
+    engine.warm_up((128, 160))
+    assert "network.bin is damaged" in caplog.text
+    assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
+    caplog.clear()
+    assert main(["info", str(random_weights)]) == 0
+    assert "auto takes openvino on cpu; the fastest of openvino, onnx, torch; exported for 128x160" in capsys.readouterr().out
+
+
+def test_a_cache_that_cannot_be_written_to_keeps_nobody_from_a_copy(
+    random_weights: Path, tmp_path: Path, frames: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cache").write_text("in the way")
+    command = ["export", str(random_weights), "--size", "128x160", "--frames", str(frames), "--count", "1"]
+    assert main(command) == 2
+    assert "set XDG_CACHE_HOME" in capsys.readouterr().err
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    assert "The cache was left as it is" in capsys.readouterr().out
+    assert (tmp_path / "out" / "random-128x160.xml").is_file()
+
+
+def test_a_network_that_says_something_else_is_not_written(
+    make_weights: Callable[..., Path],
+    frames: Path,
+    cache: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from csl_tracker.engines.openvino_engine import OpenVinoEngine
+
+    infer = OpenVinoEngine.infer
+
+    def wrong(self, image):  # type: ignore[no-untyped-def]
+        return infer(self, 255 - image)
+
+    monkeypatch.setattr(OpenVinoEngine, "infer", wrong)
+    path = make_weights()
+    assert main(["export", str(path), "--size", "128x160", "--frames", str(frames), "--count", "1"]) == 2
+    assert "says something else in openvino than in float32 torch" in capsys.readouterr().err
+    assert list(cache.iterdir()) == []
