@@ -48,12 +48,13 @@ def run(args: argparse.Namespace) -> int:
     """
     from csl_tracker.cli.track import open_frames
     from csl_tracker.datasets.coco_writer import CocoWriter
-    from csl_tracker.labelling.suggest import describe, find_frames, write_suggestions
+    from csl_tracker.labelling.suggest import check_numbers, describe, find_frames, write_suggestions
     from csl_tracker.tracker import Tracker
     from csl_tracker.weights import default_weights
 
     if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
         raise ConfigError(f"The output {args.out} exists and is not empty; remove it, or choose another folder.")
+    check_numbers(args.count, args.spacing, args.every)
     reader = open_frames(args.input)
     total = len(reader)
     tracker = Tracker.from_weights(

@@ -40,6 +40,19 @@ class SuggestedFrames:
     classes: tuple[str, ...]
 
 
+def check_numbers(count: int, spacing_s: float, every: int) -> None:
+    """Refuse what :func:`find_frames` cannot do.
+
+    Raises:
+        ConfigError: A number is out of range.
+    """
+    for name, value in (("count", count), ("every", every)):
+        if value < 1:
+            raise ConfigError(f"The {name} of suggested frames is {value}; give 1 or more.")
+    if not (math.isfinite(spacing_s) and spacing_s >= 0):
+        raise ConfigError(f"The spacing of suggested frames is {spacing_s} s; give 0 or more.")
+
+
 def find_frames(
     reader: VideoReader,
     tracker: Tracker,
@@ -67,11 +80,7 @@ def find_frames(
         ConfigError: A number is out of range.
         DatasetError: The video cannot be decoded.
     """
-    for name, value in (("count", count), ("every", every)):
-        if value < 1:
-            raise ConfigError(f"The {name} of suggested frames is {value}; give 1 or more.")
-    if not (math.isfinite(spacing_s) and spacing_s >= 0):
-        raise ConfigError(f"The spacing of suggested frames is {spacing_s} s; give 0 or more.")
+    check_numbers(count, spacing_s, every)
     tracker.reset()
     twin = Tracker(tracker.model, tracker.engine, tracker.max_instruments, tracker.confidence_threshold) if mirror else None
     judge = Judge(tracker.model.instruments, reader.size, every)
