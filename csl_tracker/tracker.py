@@ -62,17 +62,19 @@ class Tracker:
         confidence_threshold: float | None = None,
         always_report: bool = False,
         mirror: bool = False,
+        precision: str = "auto",
     ) -> Tracker:
         """Load weights and choose the engine.
 
         Args:
             path: A ``.safetensors`` file of this package.
             device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-            engine: ``auto``, ``torch`` or ``openvino``.
+            engine: ``auto``, ``torch``, ``onnx`` or ``openvino``.
             max_instruments: Largest number of instruments in view, 1 to 8.
             confidence_threshold: 0..1; the model's own when None.
             always_report: Report ``max_instruments`` best guesses, however unsure: for measuring, not for control.
             mirror: Average the network's outputs with those of the mirrored image, at twice the time.
+            precision: ``auto``, ``float32``, ``float16`` or ``bfloat16``; see :func:`csl_tracker.engines.create_engine`.
 
         Raises:
             WeightsError: The file cannot be used.
@@ -80,7 +82,8 @@ class Tracker:
             ConfigError: A number is out of range.
         """
         model = load_weights(path)
-        return cls(model, create_engine(model, device, engine, mirror), max_instruments, confidence_threshold, always_report)
+        made = create_engine(model, device, engine, mirror, precision)
+        return cls(model, made, max_instruments, confidence_threshold, always_report)
 
     @property
     def engine_name(self) -> str:

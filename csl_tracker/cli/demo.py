@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", type=float, help="replay at this multiple of the input's own pace, rather than in lock-step")
     parser.add_argument("--weights", type=Path, help="weights file (the one that comes with the package)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
-    parser.add_argument("--engine", default="auto", help="auto, torch or openvino (%(default)s)")
+    parser.add_argument("--engine", default="auto", help="auto, torch, onnx or openvino (%(default)s)")
     parser.add_argument(
         "--max-instruments", type=int, help="largest number of instruments in view (as many as are annotated, else 2)"
     )

@@ -46,7 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="0..1, from which a landmark counts as seen (default: the weights' own)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument("--engine", default="auto", help="auto, torch, openvino, ... (default: %(default)s)")
+    parser.add_argument("--engine", default="auto", help="auto, torch, onnx or openvino (default: %(default)s)")
+    parser.add_argument(
+        "--precision", default="auto", help="auto, float32, float16 (CUDA) or bfloat16, which moves landmarks (%(default)s)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -64,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
         weights,
         device=args.device,
         engine=args.engine,
+        precision=args.precision,
         max_instruments=args.max_instruments,
         confidence_threshold=args.confidence_threshold,
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any, Literal
 
-from csl_tracker.engines.factory import ENGINES
+from csl_tracker.engines.factory import ENGINES, PRECISIONS
 from csl_tracker.errors import ConfigError
 
 
@@ -67,7 +67,15 @@ PARAMETERS: dict[str, Parameter] = {
         "", "Path of a .safetensors file of csl_tracker; empty takes the one that comes with the package.", Change.START
     ),
     "device": Parameter("auto", "auto, cpu, cuda or cuda:N; auto takes a GPU where there is one."),
-    "engine": Parameter("auto", "What runs the network; auto takes the fastest that is installed.", choices=ENGINES),
+    "engine": Parameter(
+        "auto", "What runs the network; auto takes the fastest that is installed and says the same.", choices=ENGINES
+    ),
+    "precision": Parameter(
+        "auto",
+        "What the network computes in; auto is float32 on the CPU, float16 on CUDA. On the CPU bfloat16 is faster and moves"
+        " landmarks.",
+        choices=PRECISIONS,
+    ),
     "max_instruments": Parameter(2, "Largest number of instruments in view.", Change.ALWAYS, (1, 8)),
     "confidence_threshold": Parameter(
         -1.0,
@@ -121,6 +129,7 @@ class Settings:
     weights: str
     device: str
     engine: str
+    precision: str
     max_instruments: int
     confidence_threshold: float
     always_report: bool

@@ -234,7 +234,8 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         weights = WeightsFile.of(path)
         model = load_weights(path)
         engine = FallbackEngine(
-            create_engine(model, settings.device, settings.engine), lambda: create_engine(model, "cpu", "auto")
+            create_engine(model, settings.device, settings.engine, precision=settings.precision),
+            lambda: create_engine(model, "cpu", "auto"),
         )
         tracker = Tracker(model, engine, settings.max_instruments, settings.threshold, settings.always_report)
         size = (settings.warm_up_height, settings.warm_up_width)
@@ -316,7 +317,9 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         ]
         height, width = self._tracker.model.description.preprocessing.input_size
         self.get_logger().info(
-            f"ready: model {self._model}, device {self._engine.device}, engine {self._engine.name},"
+            f"ready: model {self._model}, device {self._engine.device}, engine {self._engine.name}"
+            + (f" ({self._engine.reason})" if self._engine.reason else "")
+            + ","
             f" input {width}x{height} px, images from {self._topic}"
             + (", converted by cv_bridge" if self._cv_bridge is not None else "")
         )
@@ -551,6 +554,8 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         if self._tracker is None or self._engine is None:
             return {}
         values = {"model": self._model, "weights sha256": self._tracker.model.sha256, "engine": self._engine.name}
+        if self._engine.reason:
+            values["engine reason"] = self._engine.reason
         device = values["device"] = self._engine.device
         memory, temperature = memory_mb(), temperature_c()
         values["memory"] = "not known" if memory is None else f"{memory:.0f} MB"
