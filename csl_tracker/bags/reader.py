@@ -10,6 +10,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -383,16 +384,9 @@ class BagReader:
         if msgtype in self._stores:
             return self._stores[msgtype]
         topic = self._topics[name]
-        parse = _PARSERS.get(topic.definition_format)
-        store: Typestore | None = None
-        if parse is not None and topic.definition:
-            try:
-                store = get_typestore(Stores.EMPTY)
-                store.register(parse(topic.definition, msgtype))
-            except Exception:  # the grammar of rosbags fails in many ways
-                store = None
-        if store is None or msgtype not in store.fielddefs:
-            store = typestore()
+        store = typestore()
+        with suppress(Exception):  # the grammar of rosbags fails in many ways
+            store = _understand(topic.definition, topic.definition_format, msgtype) or store
         if msgtype not in store.fielddefs or topic.serialization != "cdr":
             raise BagError(
                 f"The messages on {name} of the bag {self.path} cannot be read: the bag has no usable definition of their type"
@@ -410,6 +404,23 @@ class BagReader:
 
     def _offset(self, time_ns: int) -> str:
         return f"{(time_ns - (self.start_ns or 0)) / _NS:.3f} s"
+
+
+def _understand(text: str, form: str, msgtype: str) -> Typestore | None:
+    """The types of a definition; None where it says nothing, or nothing but what is known here.
+
+    rosbags makes Python code of the types of a bag, from names that its grammar has checked: needless for those known here.
+    """
+    parse = _PARSERS.get(form)
+    if parse is None or not text:
+        return None
+    types = parse(text, msgtype)
+    known = typestore().fielddefs
+    if msgtype not in types or all(kind in known and known[kind][1] == fields for kind, (_, fields) in types.items()):
+        return None
+    store = get_typestore(Stores.EMPTY)
+    store.register(types)
+    return store
 
 
 def _remedy(file: Path) -> str:

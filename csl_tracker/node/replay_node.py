@@ -287,6 +287,7 @@ class ReplayNode(Node):  # type: ignore[misc]
         step_s = max(frame.stamp_ns - before_ns, 0) / NS
         self._due = self._due + step_s / self.rate if self.rate > 0 and self._last_ns is not None else time.monotonic()
         self._last_ns = frame.stamp_ns
+        self._spin(0.0)  # so that the pause is heard also by a replay that is behind its time
         while True:
             while self._paused:
                 held = time.monotonic()

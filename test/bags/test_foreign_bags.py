@@ -103,6 +103,24 @@ def test_a_missing_definition_is_named_when_it_is_needed(tmp_path, topic):
             bag.deserialize(message)
 
 
+def write_own_type(path: Path, kind: str, text: str, data: bytes) -> Path:
+    with path.open("wb") as file:
+        writer = Writer(file)
+        writer.start("ros2", "other")
+        channel = writer.register_channel("/a", "cdr", writer.register_schema(kind, "ros2msg", text.encode()))
+        writer.add_message(channel, START, data, START)
+        writer.finish()
+    return path
+
+
+def test_a_type_of_the_recorder_is_read_by_its_own_definition(tmp_path):
+    text = "uint8 KIND=7\nuint32 count\nInner inner\n" + "=" * 80 + "\nMSG: lab_msgs/Inner\nfloat64 value\n"
+    data = b"\x00\x01\x00\x00" + (3).to_bytes(4, "little") + bytes(4) + np.float64(2.5).tobytes()
+    with BagReader(write_own_type(tmp_path / "a.mcap", "lab_msgs/msg/Outer", text, data)) as bag:
+        message = bag.deserialize(next(bag.messages()))
+    assert (message.count, message.inner.value) == (3, 2.5)
+
+
 @pytest.mark.parametrize(
     ("bounds", "expected"),
     [
