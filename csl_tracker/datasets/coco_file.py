@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,8 @@ UNKNOWN_SLOT = "unknown"
 """Slot of a mask of which nobody knows whose it is."""
 LONE_SLOT = "instrument"
 """Slot of an instrument that is alone in its sequence and that nothing calls left or right."""
+
+T = TypeVar("T")
 
 _KEYS = ("images", "annotations", "categories")
 _MAX_DEPTH = 3
@@ -106,8 +108,8 @@ class CocoFiles:
         with_masks = set()
         for annotation in _by_id(path, data["annotations"], "annotation", "annotations").values():
             where = f"annotation {annotation['id']} in {path}"
-            frame = images.get(annotation.get("image_id"))
-            category: Mapping[str, Any] | None = categories.get(annotation.get("category_id"))
+            frame = _look_up(images, annotation.get("image_id"))
+            category = _look_up(categories, annotation.get("category_id"))
             if frame is None or category is None:
                 key, kind = ("image_id", "image") if frame is None else ("category_id", "category")
                 raise DatasetError(
@@ -123,7 +125,7 @@ class CocoFiles:
                 frame.instruments += _instruments(where, annotation, category["keypoints"], side, shift)
         ordered = [names[key][0] for key in categories]
         self.categories += [n for n in dict.fromkeys(ordered) if n in with_masks and n not in self.categories]
-        for stated in data.get("sequences") or []:
+        for stated in _list(data, "sequences"):
             if isinstance(stated, dict) and "name" in stated:
                 self.settings.setdefault(str(stated["name"]), stated)
 
@@ -174,7 +176,7 @@ class CocoFiles:
             )
         parts = _split_slots(names)
         self.landmarks += [name for name in dict.fromkeys(name for _, name in parts) if name not in self.landmarks]
-        for pair in category.get("skeleton") or []:
+        for pair in _list(category, "skeleton"):
             if isinstance(pair, list) and len(pair) == 2 and all(isinstance(i, int) and 1 <= i <= len(names) for i in pair):
                 joined = (parts[pair[0] - 1][1], parts[pair[1] - 1][1])
                 if joined not in self.skeleton and joined[::-1] not in self.skeleton:
@@ -290,6 +292,10 @@ def _parts(file_name: str) -> list[str]:
     return [part for part in PurePosixPath(path).parts if part not in ("/", "..", ".") and not part.endswith(":")]
 
 
+def _look_up(records: Mapping[Any, T], key: Any) -> T | None:
+    return records.get(key) if isinstance(key, int | str) else None
+
+
 def _by_id(path: Path, records: list[Any], kind: str, key: str) -> dict[Any, dict[str, Any]]:
     found: dict[Any, dict[str, Any]] = {}
     for index, record in enumerate(records):
@@ -376,9 +382,9 @@ def _instruments(where: str, annotation: Mapping[str, Any], names: list[Any], si
     if set(points) - {""}:
         return [Instrument(where, found, set(found), slot, "", _mean_x(found)) for slot, found in points.items()]
     track = _attributes(annotation).get("track_id", annotation.get("track_id"))
-    absent = {str(name) for name in annotation.get("keypoints_absent") or ()}
-    box = annotation.get("bbox")
-    center = box[0] + box[2] / 2 if isinstance(box, list) and len(box) == 4 and all(map(np.isreal, box)) else np.nan
+    absent = {str(name) for name in _list(annotation, "keypoints_absent")} & {str(name) for name in names}
+    box = [value for value in _list(annotation, "bbox") if isinstance(value, int | float)]
+    center = box[0] + box[2] / 2 if len(box) == 4 else np.nan
     return [
         Instrument(
             where=where,
@@ -405,6 +411,11 @@ def _slot_attribute(annotation: Mapping[str, Any]) -> str:
 def _slot(name: str) -> str:
     """A slot as its name says, but left and right however they are written."""
     return name.lower() if name.lower() in SIDES else name
+
+
+def _list(record: Mapping[str, Any], key: str) -> list[Any]:
+    value = record.get(key)
+    return value if isinstance(value, list) else []
 
 
 def _mean_x(points: Mapping[str, tuple[float, float]]) -> float:

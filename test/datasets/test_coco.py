@@ -365,3 +365,40 @@ def test_keypoints_and_masks_of_two_exports_are_merged(root: Path) -> None:
 def test_image_without_a_stated_size(root: Path) -> None:
     sequence, _ = read(write(root, [], [{"id": 1, "file_name": "frame1.png"}]))
     assert sequence.size == (HEIGHT, WIDTH)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Paths of all values in nested lists and objects."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for key, item in inner for place in places(item, (*path, key)))]
+
+
+@pytest.mark.parametrize("junk", [None, [], {}, "x", -1, 1.5, True, [[1, 2, 3]], {"a": 1}, 10**30], ids=repr)
+def test_whatever_stands_somewhere_is_read_or_told_in_a_sentence(root: Path, junk: Any) -> None:
+    """Every value of a file in turn is something else: never anything but a DatasetError."""
+    annotations = [
+        points(
+            1, [12, 13, 2, 0, 0, 0], attributes={"slot": "left", "track_id": 1}, bbox=[1, 2, 3, 4], keypoints_absent=["shaft"]
+        ),
+        area(2, attributes={"slot": "left"}),
+        area(3, {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]}),
+    ]
+    images = [image(1, "frame1.png", sequence="a", frame=3, stamp_ns=5, segmented=True, instances=False)]
+    settings = [{"name": "a", "fps": 10, "slots": ["left"], "landmarks": ["tip", "shaft"], "classes": ["background", "shaft"]}]
+    path = write(root, annotations, images, info=CVAT_INFO, sequences=settings) / "coco.json"
+    original = path.read_text()
+    refused = 0
+    for place in places(json.loads(original))[1:]:
+        data = json.loads(original)
+        inner = data
+        for key in place[:-1]:
+            inner = inner[key]
+        inner[place[-1]] = junk
+        path.write_text(json.dumps(data))
+        try:
+            for sequence in open_coco(root):
+                list(sequence)
+        except DatasetError as error:
+            assert str(error).endswith(".")
+            refused += 1
+    assert refused > 5
