@@ -314,7 +314,7 @@ def write_frames(
     """
     chosen = options or BagOptions()
     image_topic = topics.IMAGE + (topics.COMPRESSED_SUFFIX if chosen.jpeg is not None else "")
-    notes = {CLASSES_NOTE: ", ".join(chosen.classes)} if chosen.classes else {}
+    notes = {CLASSES_NOTE: ", ".join(chosen.classes)} if len(chosen.classes) > 1 else {}
     count = 0
     with (
         BagWriter(path, storage=chosen.storage, custom=notes, overwrite=chosen.overwrite) as bag,

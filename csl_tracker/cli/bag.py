@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from csl_tracker.bags.calibration import check_size, read_calibration
 from csl_tracker.bags.writer import STORAGES, BagOptions, RecordedFrame, sequence_frames, video_frames, write_frames
 from csl_tracker.cli.replay import decode
 from csl_tracker.errors import BagError, ConfigError, DatasetError
@@ -64,12 +65,13 @@ def _make(args: argparse.Namespace) -> int:
     if args.out.exists() and not args.overwrite:
         raise BagError(f"The bag {args.out} exists; give --overwrite to replace it, or another name with --out.")
     source, frames = _open_source(args)
-    camera, classes = getattr(source, "camera", None), () if isinstance(source, VideoReader) else source.classes
-    if args.camera_info is not None:
-        from csl_tracker.bags.calibration import check_size, read_calibration
-
-        camera = read_calibration(args.camera_info)
-        check_size(camera, source.size, str(args.camera_info))
+    classes = () if isinstance(source, VideoReader) else source.classes
+    if args.camera_info is None:
+        camera, name = getattr(source, "camera", None), f"of {args.source}"
+    else:
+        camera, name = read_calibration(args.camera_info), str(args.camera_info)
+    if camera is not None:
+        check_size(camera, source.size, name)
     options = BagOptions(args.storage, args.jpeg, camera, args.frame_id, classes, args.overwrite)
     total = len(source) if args.frames is None else min(len(source), args.frames)
     count = write_frames(args.out, frames, total, options)

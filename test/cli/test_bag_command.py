@@ -172,6 +172,27 @@ def test_a_video_with_calibration_as_jpeg_in_one_mcap_file(tmp_path, video):
             assert np.abs(difference).max() <= 3
 
 
+def test_the_calibration_of_a_dataset_goes_along(tmp_path, video):
+    folder = tmp_path / "SurgPose" / "000003"
+    (folder / "regular").mkdir(parents=True)
+    for side in ("left", "right"):
+        (folder / "regular" / f"{side}_video.mp4").write_bytes(video.read_bytes())
+        (folder / f"keypoints_{side}.yaml").write_text("0: {1: [30.5, 20.25]}")
+    camera = "res_x=80\nres_y=64\nfc_x=90\nfc_y=91\ncc_x=40\ncc_y=32\n" + "".join(f"kc_{i}=0\n" for i in range(5))
+    pose = "".join(f"R_{i}={float(i % 4 == 0)}\n" for i in range(9)) + "T_0=-5\nT_1=0\nT_2=0\n"
+    (folder / "StereoCalibrationDVRK.ini").write_text(f"[StereoLeft]\n{camera}[StereoRight]\n{camera}{pose}")
+    arguments = ["bag", "make", str(tmp_path / "SurgPose"), "--sequence", "000003_right", "--out", str(tmp_path / "bag")]
+    assert main(arguments) == 0
+    with BagReader(tmp_path / "bag") as bag:
+        assert bag.custom == {}
+        frame = next(bag.frames())
+        found = bag.deserialize(frame.camera_info)
+        truth = read_truth_array(bag.deserialize(frame.truth_poses))
+    assert (found.width, found.height, found.k[0], found.k[4]) == (80, 64, 90.0, 91.0)
+    assert found.p[3] == pytest.approx(-90.0 * 0.005, abs=0.01), "of the right camera: its focal length times the base line, m"
+    assert [30.5, 20.25] in truth.landmarks.reshape(-1, 2).tolist()
+
+
 def info(path: Path, capsys, *options: str) -> dict:
     assert main(["bag", "info", str(path), "--json", *options]) == 0
     return json.loads(capsys.readouterr().out)
