@@ -220,8 +220,10 @@ class BagReader:
                         raise StorageFault(storage.fault)
             except zstd.ZstdError as error:
                 raise self._broken(file, f"the compression of a message is broken: {error}") from error
-            except (StorageFault, OSError) as error:
+            except StorageFault as error:
                 raise self._broken(file, str(error)) from error
+            except OSError as error:
+                raise DamagedBagError(f"The bag file {file} cannot be read to its end ({_refusal(error)}).") from error
 
     def image_topic(self, choice: str | None = None) -> str:
         """Find the topic of the camera's images.
@@ -397,6 +399,8 @@ class BagReader:
         return store
 
     def _unreadable(self, file: Path, error: Exception) -> BagError:
+        if isinstance(error, OSError):
+            return BagError(f"The bag file {file} cannot be read ({_refusal(error)}).")
         return BagError(f"The bag file {file} cannot be read, {str(error).rstrip('.')}; {_remedy(file)}.")
 
     def _broken(self, file: Path, detail: str) -> DamagedBagError:
@@ -421,6 +425,10 @@ def _understand(text: str, form: str, msgtype: str) -> Typestore | None:
     store = get_typestore(Stores.EMPTY)
     store.register(types)
     return store
+
+
+def _refusal(error: OSError) -> str:
+    return f"{error.strerror or error}; check its permissions, and the room in TMPDIR where it is compressed as a whole"
 
 
 def _remedy(file: Path) -> str:

@@ -233,14 +233,22 @@ def test_a_recording_that_was_killed_has_no_metadata_and_an_open_last_file(tmp_p
         assert bag.problems[1] == str(damage)
 
 
+def replace_by_folders(folder: Path) -> None:
+    (folder / "metadata.yaml").unlink()
+    for file in folder.iterdir():
+        file.unlink()
+        file.mkdir()
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         (lambda folder: (folder / "bag_1.mcap").unlink(), r"lacks bag_1\.mcap"),
         (lambda folder: (folder / "metadata.yaml").write_text("a: ["), r"metadata\.yaml is broken"),
+        (lambda folder: replace_by_folders(folder), r"bag_[01]\.mcap cannot be read \(Is a directory; check"),
         (lambda folder: (folder / "bag_0.mcap").rename(folder / "bag_0.bin"), r"lacks bag_0\.mcap"),
     ],
-    ids=["file gone", "metadata broken", "file renamed"],
+    ids=["file gone", "metadata broken", "folders", "file renamed"],
 )
 def test_a_folder_that_is_not_whole_is_one_sentence(tmp_path, change, words):
     folder = split(tmp_path / "bag")
