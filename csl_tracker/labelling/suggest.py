@@ -16,6 +16,7 @@ from csl_tracker.datasets.coco_writer import CocoWriter
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.errors import ConfigError
 from csl_tracker.instruments import InstrumentSet
+from csl_tracker.labelling.cvat import project_labels
 from csl_tracker.labelling.label_studio import labelling_interface, task
 from csl_tracker.labelling.selection import Candidate, Choice, Judge, Pool, choose
 from csl_tracker.output import write_text
@@ -23,6 +24,7 @@ from csl_tracker.tracker import Tracker
 from csl_tracker.video import VideoReader
 
 CSV_NAME = "suggestions.csv"
+LABELS_NAME = "cvat_labels.json"
 TASKS_NAME = "label_studio.json"
 INTERFACE_NAME = "label_studio.xml"
 
@@ -136,6 +138,9 @@ def write_suggestions(
             progress()
         if len(images) == len(wanted):
             break
+    shapes = [points for choice in choices for points in _landmarks(choice.candidate, frames)[0]]
+    labels = project_labels(instruments, frames.slots, shapes)
+    write_text(writer.partial / LABELS_NAME, json.dumps(labels, indent=2, allow_nan=False) + "\n")
     write_text(writer.partial / TASKS_NAME, json.dumps(tasks, allow_nan=False))
     write_text(writer.partial / INTERFACE_NAME, labelling_interface(instruments, frames.slots))
     write_text(writer.partial / CSV_NAME, _table(choices, images))

@@ -105,6 +105,8 @@ def test_what_cvat_and_label_studio_need_is_there(suggested: Path) -> None:
         assert all(len(polygon) >= 6 for polygon in item["segmentation"])
     for data in (keypoints, instances):
         assert all((suggested / "images" / image["file_name"]).is_file() for image in data["images"])
+    labels = json.loads((suggested / "cvat_labels.json").read_text())
+    assert [label["name"] for label in labels] == ["instrument", "shaft", "manipulator", "ignore"]
     tasks = json.loads((suggested / "label_studio.json").read_text())
     assert len(tasks) == 3
     for task in tasks:
@@ -116,7 +118,7 @@ def test_the_mirror_is_asked_and_the_answer_is_the_same_again(video: Path, tmp_p
     for out in (one, other):
         assert main(["label-suggest", str(video), "--out", str(out), "--count", "2", "--every", "6", "--mirror", *CPU]) == 0
     files = [path.relative_to(one) for path in one.rglob("*") if path.is_file()]
-    assert len(files) == 7
+    assert len(files) == 8
     assert all((one / path).read_bytes() == (other / path).read_bytes() for path in files)
     with (one / "suggestions.csv").open() as file:
         assert all(float(row["mirror"]) > 0 for row in csv.DictReader(file))
