@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from csl_tracker.datasets.coco_file import is_coco, load_json
 from csl_tracker.datasets.deeplabcut import find_tables
-from csl_tracker.datasets.endovis2015 import find_sequences
-from csl_tracker.datasets.endovis2015_joints import find_endovis2015_joints
-from csl_tracker.datasets.endovis2015_rigid import find_endovis2015_rigid
-from csl_tracker.datasets.endovis2017 import find_endovis2017
-from csl_tracker.datasets.endovis2018 import find_endovis2018
+from csl_tracker.datasets.registry import FINDERS
 from csl_tracker.datasets.retinal import LANDMARK_NAMES
-from csl_tracker.datasets.surgpose import find_surgpose
 from csl_tracker.errors import DatasetError
 
 _MAX_DEPTH = 6
@@ -89,7 +84,7 @@ def sequence_names(layout: str, root: Path) -> list[str]:
     Raises:
         DatasetError: The folder is no such dataset.
     """
-    return list(_FINDERS[layout](root)) if layout in _FINDERS else []
+    return list(FINDERS[layout](root)) if layout in FINDERS else []
 
 
 def _endovis2017(tree: Tree) -> str | None:
@@ -170,17 +165,6 @@ DETECTORS: Mapping[str, Callable[[Tree], str | None]] = {
 }
 """Layout -> the path by which it is known, or None; the first is taken. ``synthetic`` has the one of
 ``endovis2015``."""
-
-
-_FINDERS: Mapping[str, Callable[[Path], Iterable[str]]] = {
-    "endovis2015": find_sequences,
-    "synthetic": find_sequences,
-    "endovis2015_rigid": find_endovis2015_rigid,
-    "endovis2015_joints": find_endovis2015_joints,
-    "endovis2017": find_endovis2017,
-    "endovis2018": find_endovis2018,
-    "surgpose": find_surgpose,
-}
 
 
 def _paths(root: Path) -> list[str]:

@@ -68,7 +68,7 @@ def open_dataset(name: str, root: str | os.PathLike[str], sequences: Iterable[st
     return list(DATASETS[name](root, sequences))
 
 
-_FINDERS: Mapping[str, Callable[[str | os.PathLike[str]], Iterable[str]]] = {
+FINDERS: Mapping[str, Callable[[str | os.PathLike[str]], Iterable[str]]] = {
     "endovis2015": find_sequences,
     "endovis2015_joints": find_endovis2015_joints,
     "endovis2015_rigid": find_endovis2015_rigid,
@@ -77,6 +77,7 @@ _FINDERS: Mapping[str, Callable[[str | os.PathLike[str]], Iterable[str]]] = {
     "surgpose": find_surgpose,
     "synthetic": find_sequences,
 }
+"""Dataset name -> function that finds its sequences by name without opening them."""
 
 
 def sequence_names(name: str, root: str | os.PathLike[str]) -> list[str]:
@@ -89,7 +90,7 @@ def sequence_names(name: str, root: str | os.PathLike[str]) -> list[str]:
     Raises:
         DatasetError: As :func:`open_dataset`.
     """
-    return list(_FINDERS[name](root)) if name in _FINDERS else [sequence.name for sequence in open_dataset(name, root)]
+    return list(FINDERS[name](root)) if name in FINDERS else [sequence.name for sequence in open_dataset(name, root)]
 
 
 class SelectedSequence:
