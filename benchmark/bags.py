@@ -25,7 +25,7 @@ from csl_tracker.bags import topics
 from csl_tracker.bags.reader import BagReader
 from csl_tracker.bags.writer import START_NS, BagWriter, RecordedFrame, compressed_message, image_message
 from csl_tracker.datasets.synthetic import SyntheticSequence
-from csl_tracker.node.image_conversion import decode_compressed, to_rgb
+from csl_tracker.node.image_conversion import message_to_rgb
 from csl_tracker.provenance import machine, versions
 from csl_tracker.video import VideoReader, VideoWriter
 
@@ -62,8 +62,7 @@ def _decoded(path: Path) -> Iterator[Any]:
         return
     with BagReader(path) as bag:
         for frame in bag.frames():
-            message = bag.deserialize(frame.image)
-            yield decode_compressed(message.data) if hasattr(message, "format") else to_rgb(message)
+            yield message_to_rgb(bag.deserialize(frame.image))
 
 
 def _measure(path: Path) -> dict[str, float]:

@@ -181,6 +181,11 @@ class Model:
         return self.sha256[:8]
 
     @property
+    def label(self) -> str:
+        """Name and short hash, as the messages carry them: ``csl_lite0@1a2b3c4d``."""
+        return f"{self.name}@{self.short_hash}"
+
+    @property
     def instruments(self) -> InstrumentSet:
         """What the channels mean."""
         return self.description.instruments

@@ -102,7 +102,7 @@ def replay_bag(
     """
     chosen = options or ReplayOptions()
     topic = bag.image_topic(chosen.topic)
-    model = f"{tracker.model.name}@{tracker.model.short_hash}"
+    model = tracker.model.label
     notes = {**OFFLINE, "csl_tracker_source": bag.path.name, "csl_tracker_model": model}
     summary = ReplaySummary()
     _warm_up(bag, topic, tracker, decode)

@@ -10,7 +10,6 @@ from typing import Any
 
 from csl_tracker.bags.calibration import check_size, read_calibration
 from csl_tracker.bags.writer import STORAGES, BagOptions, RecordedFrame, sequence_frames, video_frames, write_frames
-from csl_tracker.cli.replay import decode
 from csl_tracker.errors import BagError, ConfigError, DatasetError
 from csl_tracker.video import IMAGE_SUFFIXES, VideoReader
 
@@ -132,9 +131,10 @@ def _open_sequence(source: Path, dataset: str, name: str | None) -> Any:
 def _info(args: argparse.Namespace) -> int:
     from csl_tracker.bags.info import describe_bag
     from csl_tracker.bags.reader import BagReader
+    from csl_tracker.node.image_conversion import message_to_rgb
 
     with BagReader(args.bag) as bag:
-        found = describe_bag(bag, decode, args.check)
+        found = describe_bag(bag, message_to_rgb, args.check)
     if args.json:
         print(json.dumps(found, indent=2))
     else:

@@ -31,7 +31,7 @@ from csl_tracker.errors import ConfigError, CslTrackerError, DatasetError
 from csl_tracker.evaluation.recording import BagSequence, Figures, evaluate_recording
 from csl_tracker.evaluation.sequence import SequenceEvaluator
 from csl_tracker.instruments import ENDOVIS
-from csl_tracker.node.image_conversion import decode_compressed, to_rgb
+from csl_tracker.node.image_conversion import message_to_rgb
 from csl_tracker.node.processes import NodeProcess, free_domain_id, private_environment
 from csl_tracker.video import IMAGE_SUFFIXES, VideoReader
 from csl_tracker.weights import ModelDescription, default_weights, read_description
@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     description = read_description(weights)  # a wrong file is named before the work starts
     with _work_folder(args.output) as work, _sigterm_as_interrupt():
         source = _open_input(args, work, description)
-        sequence = BagSequence(source.bag, source.topic, _decode, source.classes)
+        sequence = BagSequence(source.bag, source.topic, message_to_rgb, source.classes)
         if sequence.labelled:
             SequenceEvaluator(sequence, description.instruments)  # so are weights for other landmarks
         recording = work / "poses.mcap"
@@ -204,10 +204,6 @@ def _synthetic_input(args: argparse.Namespace, frames_bag: Path) -> Input:
 
 def _count(total: int, limit: int | None) -> int:
     return total if limit is None else min(total, limit)
-
-
-def _decode(message: Any) -> Any:
-    return decode_compressed(message.data, message.format) if hasattr(message, "format") else to_rgb(message)
 
 
 def _track(args: argparse.Namespace, weights: Path, source: Input, sequence: BagSequence, recording: Path, work: Path) -> None:

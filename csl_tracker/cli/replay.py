@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
     """Replay; what a broken bag or Ctrl-C left is kept, and said."""
     from csl_tracker.bags.reader import BagReader
     from csl_tracker.bags.replay import ReplayOptions, replay_bag, results_path
+    from csl_tracker.node.image_conversion import message_to_rgb
 
     check_range(args.start, args.end)
     if args.frames is not None and args.frames < 1:
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         tracker = _tracker(args)
         options = ReplayOptions(args.topic, args.start, args.end, args.frames, args.segmentation, args.overwrite)
         with stop_on_interrupt() as stopped:
-            summary = replay_bag(bag, output, tracker, decode, options, stopped.is_set)
+            summary = replay_bag(bag, output, tracker, message_to_rgb, options, stopped.is_set)
     for text, count in summary.unusable.items():
         logger.warning("%d of the images could not be used: %s", count, text)
     if summary.backwards:
@@ -90,13 +91,6 @@ def check_range(start_s: float | None, end_s: float | None) -> None:
         raise ConfigError(f"--start is {start_s:g}; give seconds from the beginning of the bag, 0 or more.")
     if end_s is not None and not end_s > (start_s or 0.0):
         raise ConfigError(f"--end is {end_s:g}; give seconds from the beginning of the bag, more than --start.")
-
-
-def decode(message: Any) -> Any:
-    """An image message of either type to uint8 (H, W, 3), RGB."""
-    from csl_tracker.node.image_conversion import decode_compressed, to_rgb
-
-    return decode_compressed(message.data, message.format) if hasattr(message, "format") else to_rgb(message)
 
 
 def _tracker(args: argparse.Namespace) -> Any:

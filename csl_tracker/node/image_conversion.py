@@ -238,6 +238,15 @@ def decode_compressed(data: Any, image_format: str = "") -> Image:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
+def message_to_rgb(message: Any) -> Image:
+    """Turn a ``sensor_msgs/Image`` or a ``CompressedImage`` into RGB, as :func:`to_rgb` and :func:`decode_compressed` do.
+
+    Raises:
+        UnusableImageError: It is no usable image.
+    """
+    return decode_compressed(message.data, message.format) if hasattr(message, "format") else to_rgb(message)
+
+
 def fill_image(message: Any, image: Image) -> Any:
     """Fill an image message's size, encoding and data; the header stays as it is.
 

@@ -243,7 +243,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
             tracker.warm_up(size)
         self._cv_bridge = find_cv_bridge() if settings.image_transport == "raw" else None
         self._tracker, self._engine, self._weights = tracker, engine, weights
-        self._model = f"{model.name}@{model.short_hash}"
+        self._model = model.label
         self._poses_qos = qos.poses_qos(settings.expected_rate)
         self._poses = self._publisher(InstrumentPoseArray, "~/poses", self._poses_qos)
         self._pose = self._publisher(InstrumentPose, "~/pose", qos.POSE_QOS)
