@@ -87,7 +87,7 @@ def open_source(config: SourceConfig, instruments: InstrumentSet, cache: str, si
             config.share,
             frozenset(instruments.landmarks),
         )
-    root = os.path.expandvars(config.root)
+    root = os.path.expanduser(os.path.expandvars(config.root))
     if "$" in root or not root:
         raise ConfigError(
             f"The root {config.root!r} of {config.dataset!r} is not set; set that environment variable or give a path."
