@@ -239,19 +239,21 @@ def _sequences(files: CocoFiles) -> dict[str, CocoSequence]:
             (BACKGROUND, *(label for label in classes if label not in IGNORE_NAMES and label != BACKGROUND)),
             tuple(pair for pair in files.skeleton if set(pair) <= set(landmarks)),
             fps,
-            tuple(_names(settings, "slots")) or None,
+            tuple(_names(settings, "slots") or ()) or None,
         )
     return found
 
 
-def _names(settings: Mapping[str, Any], key: str) -> list[str]:
+def _names(settings: Mapping[str, Any], key: str) -> list[str] | None:
     names = settings.get(key)
-    return [str(name) for name in names] if isinstance(names, list) else []
+    return [str(name) for name in names] if isinstance(names, list) else None
 
 
-def _merge(stated: list[str], known: list[str], used: set[str]) -> tuple[str, ...]:
-    """The names that a sequence states, with what it uses besides; all known ones where it states none."""
-    return tuple(dict.fromkeys([*stated, *(name for name in known if not stated or name in used)]))
+def _merge(stated: list[str] | None, known: list[str], used: set[str]) -> tuple[str, ...]:
+    """The names that a sequence states, with what it uses besides; all known ones where it states nothing."""
+    if stated is None:
+        return tuple(known)
+    return tuple(dict.fromkeys([*stated, *(name for name in known if name in used)]))
 
 
 def _natural(path: str) -> list[list[tuple[int, str]]]:

@@ -107,7 +107,12 @@ def test_everything_that_a_sample_can_say_is_kept(tmp_path: Path) -> None:
         sample(8, 8, landmarks=np.full((2, 2, 2), np.nan), labelled=np.ones((2, 2), bool)),
         sample(9, 9, instances=rng.choice(np.array([0, 1, 2, 255], np.uint8), (20, 30))),
     ]
-    sequences: list[Any] = [Made(samples), Made([sample(0, sequence="training/other")], "training/other", slots=("x", "y"))]
+    bare = sample(0, sequence="bare", landmarks=np.empty((1, 0, 2)), labelled=np.empty((1, 0), bool), label_map=None)
+    sequences: list[Any] = [
+        Made([bare], "bare", landmarks=(), classes=("background",), slots=("left",)),
+        Made(samples),
+        Made([sample(0, sequence="training/other")], "training/other", slots=("x", "y")),
+    ]
     convert_to_coco(sequences, tmp_path / "coco")
     assert_same_dataset(sequences, list(open_coco(tmp_path / "coco")))
 
