@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from typing import Generic, TypeVar
 
@@ -58,6 +58,9 @@ class ReadAhead(Generic[T]):
             self._put((False, error))
         else:
             self._put((False, None))
+        finally:
+            if isinstance(stream, Generator):
+                stream.close()  # with the files that it has open
 
     def _put(self, entry: tuple[bool, T | BaseException | None]) -> bool:
         while not self._stopping.is_set():

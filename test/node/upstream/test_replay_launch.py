@@ -61,5 +61,4 @@ def test_a_value_of_another_type_is_named(description: LaunchDescription, given:
 def test_large_images_have_room(description: LaunchDescription, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*PROFILE_VARIABLES, "RMW_IMPLEMENTATION"):
         monkeypatch.delenv(name, raising=False)
-    environment = dict(make_node(description).additional_env or [])
-    assert len(environment) == len(PROFILE_VARIABLES)
+    assert len(make_node(description).additional_env or []) == len(PROFILE_VARIABLES)
