@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from csl_tracker.datasets.mapping import Matching
 from csl_tracker.datasets.registry import DATASETS, open_dataset
 from csl_tracker.errors import ConfigError
 from csl_tracker.evaluation.sequence import evaluate_sequence
@@ -38,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="instruments looked for in a frame; auto: as many as the sequence has, as in the paper (default: %(default)s)",
     )
     parser.add_argument(
+        "--partial",
+        action="store_true",
+        help="score the landmarks and classes that weights and dataset both have; else other names are refused",
+    )
+    parser.add_argument(
         "--mirror",
         action="store_true",
         help="average the network's outputs with those of the mirrored image, at twice the time",
@@ -66,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
         "machine": machine(),
         "versions": versions(),
         "dataset": args.dataset,
+        **({"partial": True} if args.partial else {}),
         "sequences": {},
     }
     tracker: Tracker | None = None
@@ -73,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         count = len(sequence.slots) if args.max_instruments == "auto" else args.max_instruments
         tracker = _tracker(tracker, weights, count, args)
         report["sequences"][sequence.name] = {
-            **evaluate_sequence(tracker, sequence, reference_size=args.reference_size),
+            **evaluate_sequence(tracker, sequence, reference_size=args.reference_size, matching=Matching(partial=args.partial)),
             "max_instruments": count,
             "input_sha256": sha256_of(sequence.files),
         }

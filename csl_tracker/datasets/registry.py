@@ -22,7 +22,7 @@ from csl_tracker.datasets.retinal import open_retinal
 from csl_tracker.datasets.sample import Sample, Sequence
 from csl_tracker.datasets.surgpose import find_surgpose, open_surgpose
 from csl_tracker.errors import DatasetError
-from csl_tracker.instruments import InstrumentSet
+from csl_tracker.instruments import IGNORE_LABEL, InstrumentSet
 from csl_tracker.pixels import Size
 
 
@@ -121,9 +121,9 @@ class SelectedSequence:
         return tuple(name for name, there in zip(self.landmarks, self._there, strict=True) if there)
 
     @property
-    def segmented(self) -> bool:
-        """Whether the sequence has masks that the set has a use for."""
-        return self._lut is not None
+    def segmented(self) -> frozenset[int]:
+        """Labels of the set's classes, the background's apart, that the sequence has masks of."""
+        return frozenset() if self._lut is None else frozenset(self._lut.tolist()) - {0, IGNORE_LABEL}
 
     def __len__(self) -> int:
         return len(self._sequence)

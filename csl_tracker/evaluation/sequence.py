@@ -29,6 +29,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from csl_tracker import metrics
+from csl_tracker.datasets.mapping import Matching
 from csl_tracker.datasets.registry import select_landmarks
 from csl_tracker.datasets.sample import Sample, Sequence
 from csl_tracker.errors import DatasetError
@@ -102,13 +103,21 @@ class SequenceEvaluator:
         instruments: The landmarks and classes of the model, in its order.
         reference_size: (height, width) of the image in whose px distances are stated; the source image's when None. The paper
             works on 640x480, so that its px are not those of a 720x576 video.
+        matching: What to do about names that differ; they are refused when None. With a partial one the figures are those
+            of what both have: landmarks of the sequence, and classes of which it has masks.
 
     Raises:
         WeightsError: The model has landmarks or classes that the sequence lacks.
     """
 
-    def __init__(self, sequence: Sequence, instruments: InstrumentSet, reference_size: Size | None = None) -> None:
-        self._selected = select_landmarks(sequence, instruments)
+    def __init__(
+        self,
+        sequence: Sequence,
+        instruments: InstrumentSet,
+        reference_size: Size | None = None,
+        matching: Matching | None = None,
+    ) -> None:
+        self._selected = select_landmarks(sequence, instruments, matching)
         self._instruments = instruments
         self._reference_size = reference_size
         self._tallies = {name: _Tally() for name in instruments.landmarks}
@@ -123,6 +132,7 @@ class SequenceEvaluator:
         self._tool: list[metrics.Overlap] = []
         self._classes: dict[str, list[metrics.Overlap]] = {name: [] for name in instruments.classes[1:]}
         self._frames = 0
+        self._looked_at = 0  # frames in which somebody labelled a landmark: elsewhere an instrument too many is unknown
         self._extra = 0
 
     def add(self, sample: Sample, result: TrackingResult) -> None:
@@ -142,17 +152,20 @@ class SequenceEvaluator:
         match = match_instruments(guesses, truth.landmarks)
         scale = np.ones(2) if self._reference_size is None else Resize(result.size, self._reference_size).scale
         self._frames += 1
-        self._extra += sum(bool(reported[p].any()) for p in range(len(reported)) if p not in match)
+        if truth.labelled.any():
+            self._looked_at += 1
+            self._extra += sum(bool(reported[p].any()) for p in range(len(reported)) if p not in match)
         for slot, prediction in enumerate(match):
             guess = np.full(truth.landmarks.shape[1:], np.nan) if prediction is None else guesses[prediction]
             seen = np.zeros(len(guess), bool) if prediction is None else reported[prediction]
             true = truth.landmarks[slot] * scale
             self._add_instrument((sample.frame, slot), guess * scale, seen, true, truth.labelled[slot])
             self._add_second(guess * scale, sample.landmarks[slot] * scale, true)
-        if truth.label_map is not None and result.label_map is not None:
+        if truth.label_map is not None and result.label_map is not None and self._selected.segmented:
             self._segmented.append(sample.frame)
             self._tool.append(metrics.tool_overlap(result.label_map, truth.label_map))
-            for label, name in enumerate(self._instruments.classes[1:], start=1):
+            for label in sorted(self._selected.segmented):
+                name = self._instruments.classes[label]
                 self._classes[name].append(metrics.class_overlap(result.label_map, truth.label_map, label))
 
     def report(self) -> dict[str, Any]:
@@ -167,7 +180,7 @@ class SequenceEvaluator:
             **_mean_overlap(self._tool),
             "classes": {name: _mean_overlap(overlaps) for name, overlaps in self._classes.items()},
             **everything.report(),
-            "extra_instruments_per_frame": self._extra / self._frames if self._frames else None,
+            "extra_instruments_per_frame": self._extra / self._looked_at if self._looked_at else None,
             "landmarks": {name: tally.report() for name, tally in self._tallies.items()},
             "second_annotation": {
                 f"{name}_vs_{SECOND_ANNOTATIONS[name]}": {
@@ -245,6 +258,7 @@ def evaluate_sequence(
     frames: range | None = None,
     reference_size: Size | None = None,
     details: bool = False,
+    matching: Matching | None = None,
 ) -> dict[str, Any]:
     """Track a sequence and score it.
 
@@ -254,6 +268,7 @@ def evaluate_sequence(
         frames: The frames to track and to score, such as the second half; all when None.
         reference_size: (height, width) of the image in whose px distances are stated; the source image's when None.
         details: Add the raw figures as ``details``.
+        matching: What to do about names that differ; they are refused when None.
 
     Raises:
         WeightsError: The weights are for other landmarks or classes than the sequence's.
@@ -265,7 +280,7 @@ def evaluate_sequence(
             f"The frames {frames.start} to {frames.stop - 1} of sequence {sequence.name} were asked for, which has the frames 0"
             f" to {len(sequence) - 1}; name some of these."
         )
-    evaluator = SequenceEvaluator(sequence, tracker.model.instruments, reference_size)
+    evaluator = SequenceEvaluator(sequence, tracker.model.instruments, reference_size, matching)
     tracker.reset()
     with tqdm(total=len(wanted), desc=sequence.name, unit="frame", leave=False, disable=None) as progress:
         for index, sample in enumerate(sequence):

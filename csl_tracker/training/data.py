@@ -108,7 +108,7 @@ def open_source(config: SourceConfig, instruments: InstrumentSet, cache: str, si
                 " 'partial: true' into that source to train on what both have, or rename with its 'landmarks' and 'classes'."
             ) from error
         landmarks |= set(chosen.labelled)
-        segmented |= chosen.segmented
+        segmented |= bool(chosen.segmented)
         scale = 1.5 * np.sqrt(size[0] * size[1] / (chosen.size[0] * chosen.size[1]))
         kept = chosen.size if scale >= 1 else (round(chosen.size[0] * scale), round(chosen.size[1] * scale))
         frames = FrameCache(chosen, Path(cache), kept)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from csl_tracker.datasets.mapping import Matching
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.errors import DatasetError, WeightsError
 from csl_tracker.evaluation.sequence import SequenceEvaluator, evaluate_sequence, match_instruments
@@ -68,6 +69,39 @@ def evaluator_of(*pairs: tuple[Sample, TrackingResult], reference_size: tuple[in
 
 def evaluate(*pairs: tuple[Sample, TrackingResult]) -> dict[str, Any]:
     return evaluator_of(*pairs).report()
+
+
+@pytest.mark.parametrize(
+    ("classes", "label_map", "dice"),
+    [
+        (("background", "shaft", "wrist", "clasper"), np.full((8, 10), 3, np.uint8), 1.0),
+        (("background", "wrist"), np.full((8, 10), 1, np.uint8), 1.0),
+        (("background", "tool"), np.full((8, 10), 1, np.uint8), None),
+        (("background",), None, None),
+    ],
+)
+def test_a_partial_dataset_is_scored_on_what_both_have(
+    classes: tuple[str, ...], label_map: np.ndarray | None, dice: float | None
+) -> None:
+    """The elbow has no truth; a mask of whole tools does not tell shaft from manipulator, and proves neither wrong."""
+    model = InstrumentSet(landmarks=("elbow", *MODEL.landmarks), classes=MODEL.classes)
+    evaluator = SequenceEvaluator(Frames(classes=classes), model, matching=Matching(partial=True))
+    names = [LandmarkEstimate(name, 2, 3, np.eye(2), 0.9, True) for name in model.landmarks]
+    said = InstrumentEstimate(1, "right", tuple(names), 0.9, 0.0, (0, 0, 0, 0))
+    other = InstrumentEstimate(2, "left", tuple(names), 0.9, 0.0, (0, 0, 0, 0))
+    manipulator = np.full((8, 10), 2, np.uint8)
+    evaluator.add(
+        sample({"center": (2, 7), "head": (2, 3)}, label_map=label_map), TrackingResult((said,), manipulator, (8, 10), 0)
+    )
+    evaluator.add(sample({}, frame=1), TrackingResult((said, other), None, (8, 10), 0.01))
+    report = evaluator.report()
+    assert {name: part["landmark_error_px"]["mean"] for name, part in report["landmarks"].items()} == {
+        "elbow": None,
+        "center": 4.0,
+        "head": 0.0,
+    }
+    assert report["dice"] == report["classes"]["manipulator"]["dice"] == dice
+    assert report["extra_instruments_per_frame"] == 0.0  # of the second frame nobody said what is in it
 
 
 def test_model_with_other_landmarks() -> None:
