@@ -63,7 +63,7 @@ class ReplaySummary:
         tracked: Images for which there is a pose array.
         instruments: Poses in all of them.
         unusable: Images that could not be decoded, by what was said about the first of a kind.
-        backwards: How often a stamp ran back; identities began anew each time.
+        backwards: The images, counted from 0, whose stamps ran back; identities began anew at each.
         stopped: It was stopped before the end.
         damage: Where the bag could not be read on; what came before is in the results.
         seconds: How long it took, from the first image on.
@@ -73,7 +73,7 @@ class ReplaySummary:
     tracked: int = 0
     instruments: int = 0
     unusable: Counter[str] = field(default_factory=Counter)
-    backwards: int = 0
+    backwards: list[int] = field(default_factory=list)
     stopped: bool = False
     damage: DamagedBagError | None = None
     seconds: float = 0.0
@@ -139,7 +139,7 @@ def replay_bag(
                     continue
                 stamp_ns = frame.image.stamp_ns
                 if 0 < stamp_ns < last_ns:  # as the node does it
-                    summary.backwards += 1
+                    summary.backwards.append(summary.frames - 1)
                     tracker.reset()
                 last_ns = stamp_ns
                 result = tracker.track(image, stamp_ns * 1e-9 if stamp_ns else None, segmentation=chosen.segmentation)

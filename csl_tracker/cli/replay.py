@@ -69,7 +69,13 @@ def run(args: argparse.Namespace) -> int:
     for text, count in summary.unusable.items():
         logger.warning("%d of the images could not be used: %s", count, text)
     if summary.backwards:
-        logger.warning("The stamps ran back %d times; identities began anew each time.", summary.backwards)
+        logger.warning(
+            "The stamps of the images in %s ran back %d times, first at image %d, and identities began anew each time; record"
+            " with one clock, or replay the parts with --start and --end.",
+            args.bag,
+            len(summary.backwards),
+            summary.backwards[0],
+        )
     print(
         f"tracked {summary.tracked} of {summary.frames} images at {summary.frames / max(summary.seconds, 1e-9):.1f} a second,"
         f" {summary.instruments} instruments; wrote {output}"

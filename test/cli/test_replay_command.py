@@ -1,6 +1,7 @@
 """``csl-tracker replay``: a bag through a tracker without ROS, also when it is stopped or the bag is broken."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -117,13 +118,14 @@ def test_images_that_cannot_be_used_are_passed_over_and_named(tiny_weights, tmp_
     with BagWriter(tmp_path / "a.mcap") as writer:
         writer.add_topic("/cam", topics.IMAGE_TYPE)
         for index in range(4):
-            message = image_message(picture(index), START + index * STEP)
+            message = image_message(picture(index), START + (index if index < 3 else -1) * STEP)
             if index in (1, 2):
                 message.encoding = "32FC3"
             writer.write("/cam", message, START + index * STEP)
     given = ["--weights", str(tiny_weights), *ENGINE]
     assert main(["replay", str(tmp_path / "a.mcap"), "--out", str(tmp_path / "out.mcap"), *given]) == 0
     assert "tracked 2 of 4 images" in capsys.readouterr().out
+    assert re.search(r"images in .*a\.mcap ran back 1 times, first at image 3", caplog.text)
     assert "2 of the images could not be used: The image has the encoding '32FC3'" in caplog.text
     assert (
         main(
