@@ -33,12 +33,14 @@ from csl_tracker.engines.comparison import compare
 from csl_tracker.engines.cpu import CpuEngine
 from csl_tracker.engines.torch_engine import TorchCpuEngine
 from csl_tracker.output import write_json
-from csl_tracker.pixels import Size
+from csl_tracker.pixels import Size, resize_image
 from csl_tracker.provenance import machine, sha256_of, versions
 from csl_tracker.weights import Model, default_weights, load_weights
 
 FIRST_SEED = 30_000
 """Of the synthetic frames; no training frame has it."""
+
+CALIBRATION_SEED, CALIBRATION_FRAMES = 50_000, 24
 
 REFERENCE = "torch, as trained"
 
@@ -61,10 +63,44 @@ def paths(model: Model, cache: ArtefactCache) -> dict[str, Callable[[], CpuEngin
     return found
 
 
+def int8(model: Model, size: Size, frames: Frames) -> CpuEngine:
+    """The network after training quantised to int8, by ONNX Runtime's calibration, run by OpenVINO: what it would cost.
+
+    Args:
+        model: What to quantise.
+        size: (height, width) of the network's input.
+        frames: Frames to calibrate on.
+    """
+    from onnxruntime import quantization
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    from csl_tracker.engines.exported import NETWORK
+    from csl_tracker.engines.onnx_engine import OnnxEngine
+    from csl_tracker.engines.openvino_engine import OpenVinoEngine
+
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]  # it has no types
+        def __init__(self) -> None:
+            self.images = iter(frames)
+
+        def get_next(self) -> dict[str, Any] | None:
+            image, _ = next(self.images, (None, None))
+            return None if image is None else {"image": resize_image(image, size)[None]}
+
+    engine = OpenVinoEngine(model)
+    with tempfile.TemporaryDirectory() as folder:
+        OnnxEngine.write(model, size, Path(folder))
+        given, quantised = (str(Path(folder) / f"{name}.onnx") for name in ("prepared", "quantised"))
+        quant_pre_process(str(Path(folder) / f"{NETWORK}.onnx"), given, skip_symbolic_shape=True)
+        quantization.quantize_static(given, quantised, Reader(), per_channel=True, op_types_to_quantize=["Conv"])
+        engine.use_file(size, Path(quantised))
+    return engine
+
+
 class Frames:
     """Frames with the truth where there is one; iterating again starts anew."""
 
-    def __init__(self, path: Path | None, count: int, size: Size) -> None:
+    def __init__(self, path: Path | None, count: int, size: Size, first_seed: int = FIRST_SEED) -> None:
+        self.first_seed = first_seed
         self.reader = None if path is None else open_frames(path)
         self.count = count if self.reader is None else min(count, len(self.reader))
         self.size = size if self.reader is None else self.reader.size
@@ -73,7 +109,7 @@ class Frames:
         """Yield images and label maps."""
         if self.reader is None:
             for index in range(self.count):
-                sample = render_frame(FIRST_SEED + index, self.size)
+                sample = render_frame(self.first_seed + index, self.size)
                 yield sample.image, sample.label_map
             return
         step = max(1, len(self.reader) // self.count)
@@ -107,7 +143,11 @@ def measure(model: Model, frames: Frames, repeats: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         engines: dict[str, CpuEngine] = {}
         found: dict[str, dict[str, Any]] = {}
-        for name, build in paths(model, ArtefactCache(Path(folder))).items():
+        builders = paths(model, ArtefactCache(Path(folder)))
+        if {"openvino", "onnx"} <= set(installed()):
+            calibration = Frames(None, CALIBRATION_FRAMES, frames.size, CALIBRATION_SEED)
+            builders["openvino, int8 (not offered)"] = functools.partial(int8, model, working, calibration)
+        for name, build in builders.items():
             start = time.perf_counter()
             engines[name] = build()
             engines[name].warm_up(frames.size)

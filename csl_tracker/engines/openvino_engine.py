@@ -64,6 +64,15 @@ class OpenVinoEngine(ExportedEngine):
         """See :meth:`ExportedEngine.load`."""
         return self._compile(self.core.read_model(folder / f"{NETWORK}.xml"))
 
+    def use_file(self, size: Size, path: Path) -> None:
+        """Run any file that OpenVINO reads (IR, ONNX) for an input size, such as a quantised network.
+
+        Args:
+            size: (height, width) of its input, which is uint8 (1, h, w, 3) RGB.
+            path: The file; its outputs are those of the model, in the same order.
+        """
+        self._ready[size] = self._compile(self.core.read_model(path))
+
     def build(self, size: Size) -> Any:
         """See :meth:`ExportedEngine.build`."""
         return self._compile(self._convert(self.model, size))
