@@ -35,6 +35,8 @@ _LOOKAHEAD = 8
 """How many images may wait for an annotation that comes later in the bag."""
 
 _NS = 1_000_000_000
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+"""First bytes of a message that rosbag2 has compressed by itself (RFC 8878, 3.1.1)."""
 
 
 class DamagedBagError(BagError):
@@ -209,13 +211,14 @@ class BagReader:
         begin = self.start_ns or 0
         start_ns = None if start_s is None else begin + round(start_s * _NS)
         stop_ns = None if end_s is None else begin + round(end_s * _NS) + 1
-        unpack = zstd.decompress if self._folder.compression_mode == "message" else None
         for file in self._folder.files:
             try:
                 with open_storage(file) as storage:
                     self._learn_definitions(storage)
                     for time_ns, topic, data in storage.messages(wanted, start_ns, stop_ns):
-                        yield RawMessage(topic, self.types[topic], time_ns, data if unpack is None else unpack(data))
+                        # Neither CDR nor JSON begins so; without metadata.yaml nothing else tells of it.
+                        content = zstd.decompress(data) if data.startswith(_ZSTD_MAGIC) else data
+                        yield RawMessage(topic, self.types[topic], time_ns, content)
                     if storage.fault:
                         raise StorageFault(storage.fault)
             except zstd.ZstdError as error:
@@ -369,6 +372,8 @@ class BagReader:
         """Without unpacking, metadata.yaml alone tells of files that are compressed as a whole."""
         if not self._folder.topics:  # one compressed file by itself, or a recording that was killed
             for file in self._folder.files:
+                if file.suffix != ".zstd":
+                    continue
                 try:
                     with open_storage(file) as storage:
                         self._take_over(file, storage)

@@ -189,6 +189,17 @@ def test_what_rosbag2_compresses(tmp_path, plugin, mode):
     with BagReader(tmp_path / "bag") as bag:
         assert bag.compression == [f"{mode.name.lower()}: zstd"]
         assert bag.count("/endoscope/image_raw") == COUNT
+    (tmp_path / "bag" / "metadata.yaml").unlink()  # as after a recording that was killed
+    assert read(tmp_path / "bag") == (list(range(COUNT)), None)
+
+
+def test_the_last_file_of_a_killed_recording_is_not_compressed_yet(tmp_path):
+    write_rosbag(tmp_path / "bag", StoragePlugin.MCAP, CompressionMode.FILE)
+    (tmp_path / "bag" / "metadata.yaml").unlink()
+    write_mcap(tmp_path / "bag" / "bag_1.mcap", COUNT, COUNT + 2)
+    assert read(tmp_path / "bag")[0] == list(range(COUNT + 2))
+    with BagReader(tmp_path / "bag") as bag:
+        assert bag.count("/endoscope/image_raw") == COUNT + 2
 
 
 def split(folder: Path) -> Path:
