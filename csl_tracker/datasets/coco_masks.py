@@ -21,6 +21,11 @@ from csl_tracker.pixels import FloatArray, Size
 
 Mask = npt.NDArray[np.bool_]
 
+POLYGON_TOLERANCE_PX = 1.0
+"""How far a polygon for people may run from the mask."""
+SPECK = 1e-4
+"""Share of the image below which a part of a mask is no polygon for people: removing a false one costs more than it gives."""
+
 _FIRST, _GROUP, _SIGN, _MORE = 48, 0x1F, 0x10, 0x20
 
 
@@ -114,7 +119,7 @@ def fill_polygon(vertices: npt.ArrayLike, size: Size) -> Mask:
     return np.asarray(np.cumsum(toggles, axis=1)[:, :width] % 2 == 1)
 
 
-def mask_to_polygons(mask: npt.ArrayLike, tolerance_px: float = 0.0) -> list[list[float]]:
+def mask_to_polygons(mask: npt.ArrayLike, tolerance_px: float = 0.0, smallest_px: float = 0.0) -> list[list[float]]:
     """Polygons whose union is a mask, for tools in which people move vertices.
 
     A part with a hole is cut in two through the hole, since a polygon of COCO has none.
@@ -123,6 +128,7 @@ def mask_to_polygons(mask: npt.ArrayLike, tolerance_px: float = 0.0) -> list[lis
         mask: bool (H, W).
         tolerance_px: Leave out vertices as long as the outline moves by no more than this. With 0 :func:`fill_polygon`
             gives the mask back.
+        smallest_px: Leave out parts of a smaller area than this, px.
 
     Returns:
         One ``[x, y, x, y, ...]`` a part, px from the corner.
@@ -145,11 +151,19 @@ def mask_to_polygons(mask: npt.ArrayLike, tolerance_px: float = 0.0) -> list[lis
                 parts.append(half)
             continue
         for contour in contours:
+            if cv2.contourArea(contour) < 4 * smallest_px:
+                continue
             outline = cv2.approxPolyDP(contour, 2 * tolerance_px, True) if tolerance_px > 0 else contour
             if len(outline) < 3:
                 outline = contour
             polygons.append(((outline[:, 0].astype(np.float64) + 0.5) / 2).ravel().tolist())
     return polygons
+
+
+def polygons_for_people(mask: npt.ArrayLike) -> list[list[float]]:
+    """Polygons of a mask to correct by hand: few vertices, and no specks; as :func:`mask_to_polygons` gives them."""
+    array = np.asarray(mask, bool)
+    return mask_to_polygons(array, POLYGON_TOLERANCE_PX, SPECK * array.size)
 
 
 def _vertices(polygon: Any) -> FloatArray:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from csl_tracker.datasets.coco_file import BACKGROUND, UNKNOWN_SLOT
-from csl_tracker.datasets.coco_masks import encode_rle, mask_to_polygons
+from csl_tracker.datasets.coco_masks import encode_rle, polygons_for_people
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.errors import DatasetError
 from csl_tracker.instruments import IGNORE_LABEL
@@ -36,8 +36,6 @@ FILE_NAME = "coco.json"
 KEYPOINTS_FILE = "annotations/person_keypoints_default.json"
 INSTANCES_FILE = "annotations/instances_default.json"
 """Names that CVAT and its kin know."""
-POLYGON_TOLERANCE_PX = 1.0
-"""How far a polygon for people may run from the mask."""
 
 
 class Described(Protocol):
@@ -241,12 +239,15 @@ class CocoWriter(AtomicOutput):
             if code == 0:
                 continue
             mask = codes == code
+            segmentation: Any = polygons_for_people(mask) if self.editable else encode_rle(mask)
+            if not segmentation:
+                continue
             rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
             self._masks.append(
                 {
                     "image_id": image_id,
                     "category_id": self._category(label, sequence["classes"], name)["id"],
-                    "segmentation": mask_to_polygons(mask, POLYGON_TOLERANCE_PX) if self.editable else encode_rle(mask),
+                    "segmentation": segmentation,
                     "bbox": [int(columns[0]), int(rows[0]), int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1],
                     "area": int(mask.sum()),
                     "iscrowd": 0,

@@ -12,8 +12,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 
 from csl_tracker.datasets.coco_file import SLOT_SEPARATOR
-from csl_tracker.datasets.coco_masks import mask_to_polygons
-from csl_tracker.datasets.coco_writer import POLYGON_TOLERANCE_PX
+from csl_tracker.datasets.coco_masks import polygons_for_people
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.drawing import colorize, landmark_colors
 from csl_tracker.instruments import InstrumentSet
@@ -71,7 +70,7 @@ def task(sample: Sample, slots: tuple[str, ...], instruments: InstrumentSet, ima
             result.append({"type": "keypointlabels", "from_name": _POINTS, "value": value, **shared})
     if sample.label_map is not None:
         for label, name in enumerate(instruments.classes[1:], 1):
-            for polygon in mask_to_polygons(sample.label_map == label, POLYGON_TOLERANCE_PX):
+            for polygon in polygons_for_people(sample.label_map == label):
                 corners = (np.array(polygon).reshape(-1, 2) * percent).tolist()
                 value = {"points": corners, "closed": True, "polygonlabels": [name]}
                 result.append({"type": "polygonlabels", "from_name": _AREAS, "value": value, **shared})

@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 from pycocotools import mask as reference
 
-from csl_tracker.datasets.coco_masks import decode_rle, decode_segmentation, encode_rle, fill_polygon, mask_to_polygons
+from csl_tracker.datasets.coco_masks import (
+    SPECK,
+    decode_rle,
+    decode_segmentation,
+    encode_rle,
+    fill_polygon,
+    mask_to_polygons,
+    polygons_for_people,
+)
 
 SIZE = (3, 4)
 
@@ -102,8 +110,18 @@ def test_polygons_of_a_mask_give_it_back(seed: int) -> None:
 def test_polygons_for_people_have_few_vertices_and_stay_close() -> None:
     mask = cv2.circle(np.zeros((200, 200), np.uint8), (100, 100), 80, 1, cv2.FILLED).astype(bool)
     mask = mask & ~cv2.circle(np.zeros((200, 200), np.uint8), (100, 100), 30, 1, cv2.FILLED).astype(bool)
-    polygons = mask_to_polygons(mask, 1.0)
+    polygons = polygons_for_people(mask)
     assert sum(map(len, polygons)) / 2 < 80
     back = decode_segmentation(polygons, (200, 200))
     assert back is not None
     assert (back ^ mask).sum() / mask.sum() < 0.02
+
+
+def test_specks_are_not_for_people() -> None:
+    mask = np.zeros((200, 200), bool)
+    mask[50:60, 50:60] = True
+    mask[100, 100] = True
+    assert SPECK * mask.size == 4
+    assert len(mask_to_polygons(mask)) == 2
+    assert len(polygons_for_people(mask)) == 1
+    assert not polygons_for_people(mask & (np.arange(200) >= 100))

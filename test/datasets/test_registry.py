@@ -23,7 +23,7 @@ def sequence(tmp_path: Path, write_sequence: Callable[..., Path]) -> EndoVis2015
 
 
 def test_unknown_dataset_lists_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="no dataset 'endovis2105'; known are .*endovis2015, .*synthetic"):
+    with pytest.raises(DatasetError, match=r"no dataset 'endovis2105'; known are .*endovis2015, .*synthetic"):
         open_dataset("endovis2105", tmp_path)
 
 
