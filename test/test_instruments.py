@@ -1,8 +1,10 @@
 import json
+from pathlib import Path
 
 import pytest
 
-from csl_tracker.instruments import ENDOVIS, InstrumentSet
+from csl_tracker.errors import ConfigError
+from csl_tracker.instruments import ENDOVIS, InstrumentSet, find_instruments
 
 
 @pytest.mark.parametrize(
@@ -29,3 +31,34 @@ def test_survives_json() -> None:
 def test_flipping_swaps_the_claspers_alone() -> None:
     flipped = [ENDOVIS.landmarks[i] for i in ENDOVIS.flip_permutation()]
     assert flipped == ["center", "shaft", "head", "right_clasper", "left_clasper"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, r"The instruments' file .*tool\.yaml cannot be read"),
+        ("landmarks: [tip", "describes no set of instruments: while parsing"),
+        ("[tip]", "describes no set of instruments: it has '.' where landmarks, classes"),
+        ("landmarks: [tip]\nclass: [a]", "it has 'class' where landmarks, classes"),
+        ("classes: [background, tool]", "has no landmarks; list landmarks and classes"),
+        ("landmarks: [tip, tip]\nclasses: [background, tool]", "a landmark name stands twice"),
+        ("landmarks: [tip]\nclasses: [background, tool]\nskeleton: [[tip, hub]]", "names the unknown landmark 'hub'"),
+        ("landmarks: 5\nclasses: [background, tool]", "describes no set of instruments: 'int' object"),
+    ],
+)
+def test_a_file_that_describes_no_instruments_is_named(tmp_path: Path, text: str | None, said: str) -> None:
+    path = tmp_path / "tool.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        find_instruments(str(path))
+
+
+def test_instruments_by_name_or_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_instruments("endovis") is ENDOVIS
+    with pytest.raises(ConfigError, match=r"instruments 'forks' are unknown; choose one of endovis, retinal, or give a \.yaml"):
+        find_instruments("forks")
+    (tmp_path / "tool.yaml").write_text("landmarks: [hub, tip]\nclasses: [background, tool]\nskeleton: [[hub, tip]]\n")
+    monkeypatch.setenv("MY_LAB", str(tmp_path))
+    found = find_instruments("${MY_LAB}/tool.yaml")
+    assert (found.landmarks, found.skeleton, found.num_classes) == (("hub", "tip"), (("hub", "tip"),), 2)

@@ -52,11 +52,14 @@ class NameMap:
     Attributes:
         order: For every landmark of the model the index in the sequence, -1 where it lacks it.
         labels: uint8 (256,), label of the sequence -> label of the model; None where there are no masks, or none are wanted.
+        tools: uint8 (256,), label of the sequence -> 1 for what is a tool to the model, whichever of its classes, 0 background,
+            255 unknown; None as ``labels``.
         key: Empty where names were compared strictly; else a text that differs where the outcome does.
     """
 
     order: tuple[int, ...]
     labels: npt.NDArray[np.uint8] | None
+    tools: npt.NDArray[np.uint8] | None
     key: str
 
 
@@ -81,13 +84,15 @@ def map_names(sequence: Sequence, instruments: InstrumentSet, matching: Matching
             f" {sequence.name} has {', '.join(known) or 'none'}; use weights that were trained for this dataset."
         )
     order = tuple(known.index(name) if name in known else -1 for name in instruments.landmarks)
-    labels = _label_table(sequence, instruments, matching)
+    labels, tools = _label_tables(sequence, instruments, matching) or (None, None)
     loose = matching.partial or matching.landmarks or matching.classes
     key = json.dumps([order, None if labels is None else labels.tolist()]) if loose else ""
-    return NameMap(order, labels, key)
+    return NameMap(order, labels, tools, key)
 
 
-def _label_table(sequence: Sequence, instruments: InstrumentSet, matching: Matching) -> npt.NDArray[np.uint8] | None:
+def _label_tables(
+    sequence: Sequence, instruments: InstrumentSet, matching: Matching
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]] | None:
     if len(instruments.classes) < 2 or len(sequence.classes) < 2:
         return None
     known = [matching.classes.get(name, name) for name in sequence.classes]
@@ -96,11 +101,20 @@ def _label_table(sequence: Sequence, instruments: InstrumentSet, matching: Match
             f"The weights are for other classes than the dataset's: they have {', '.join(instruments.classes)}, and the"
             f" sequence {sequence.name} has {', '.join(known)}; use weights that were trained for this dataset."
         )
-    table = np.full(256, IGNORE_LABEL, np.uint8)
+    labels, tools = np.full((2, 256), IGNORE_LABEL, np.uint8)
+    has_parts_of = {whole for name in instruments.classes for whole in _wholes(name)}
     for value, name in enumerate(known):
-        whole: str | None = name
-        while whole is not None and whole not in instruments.classes:
-            whole = WHOLE.get(whole)
-        if whole is not None:
-            table[value] = instruments.classes.index(whole)
-    return table
+        found = next((whole for whole in _wholes(name) if whole in instruments.classes), None)
+        if found is not None:
+            labels[value] = instruments.classes.index(found)
+        if found is not None or name in has_parts_of:
+            tools[value] = found != instruments.classes[0]
+    return labels, tools
+
+
+def _wholes(name: str) -> list[str]:
+    """A class, and all that it is a part of, from the smallest on."""
+    chain = [name]
+    while chain[-1] in WHOLE:
+        chain.append(WHOLE[chain[-1]])
+    return chain

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 
 from csl_tracker.datasets.coco import open_coco
 from csl_tracker.datasets.deeplabcut import open_deeplabcut
@@ -106,6 +107,7 @@ class SelectedSequence:
         self._there = np.array([index >= 0 for index in names.order], bool)
         self._order = [index for index in names.order if index >= 0]
         self._lut = names.labels
+        self._tools = names.tools
         self.mapping = names.key
         self.name = sequence.name
         self.landmarks = instruments.landmarks
@@ -124,6 +126,18 @@ class SelectedSequence:
     def segmented(self) -> frozenset[int]:
         """Labels of the set's classes, the background's apart, that the sequence has masks of."""
         return frozenset() if self._lut is None else frozenset(self._lut.tolist()) - {0, IGNORE_LABEL}
+
+    def tools(self, sample: Sample) -> npt.NDArray[np.uint8] | None:
+        """What of an original sample is a tool to the set, whichever of its classes.
+
+        Masks of whole tools say so to a set that tells shaft from manipulator, too, though :meth:`convert` has to ignore them.
+
+        Returns:
+            uint8 (H, W), 1 tool, 0 background, 255 unknown; None without masks.
+        """
+        if sample.label_map is None or self._tools is None or not (self._tools == 1).any():
+            return None
+        return np.asarray(np.take(self._tools, sample.label_map), np.uint8)
 
     def __len__(self) -> int:
         return len(self._sequence)

@@ -104,7 +104,7 @@ class SequenceEvaluator:
         reference_size: (height, width) of the image in whose px distances are stated; the source image's when None. The paper
             works on 640x480, so that its px are not those of a 720x576 video.
         matching: What to do about names that differ; they are refused when None. With a partial one the figures are those
-            of what both have: landmarks of the sequence, and classes of which it has masks.
+            of what both have: landmarks of the sequence, classes of which it has masks, and tools whatever their class.
 
     Raises:
         WeightsError: The model has landmarks or classes that the sequence lacks.
@@ -161,9 +161,10 @@ class SequenceEvaluator:
             true = truth.landmarks[slot] * scale
             self._add_instrument((sample.frame, slot), guess * scale, seen, true, truth.labelled[slot])
             self._add_second(guess * scale, sample.landmarks[slot] * scale, true)
-        if truth.label_map is not None and result.label_map is not None and self._selected.segmented:
+        tools = self._selected.tools(sample)
+        if tools is not None and truth.label_map is not None and result.label_map is not None:
             self._segmented.append(sample.frame)
-            self._tool.append(metrics.tool_overlap(result.label_map, truth.label_map))
+            self._tool.append(metrics.tool_overlap(result.label_map, tools))
             for label in sorted(self._selected.segmented):
                 name = self._instruments.classes[label]
                 self._classes[name].append(metrics.class_overlap(result.label_map, truth.label_map, label))

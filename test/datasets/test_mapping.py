@@ -102,6 +102,28 @@ def test_classes_go_to_what_they_are_a_part_of(
     assert (second.label_map, selected.segmented) == (None, set(expected) - {0, 255})
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours", "renamed", "expected"),
+    [
+        (PARTS, ENDOVIS.classes, {}, [0, 1, 1, 1]),
+        (("background", "tool"), ENDOVIS.classes, {}, [0, 1]),
+        (("background", "shaft", "manipulator"), PARTS, {}, [0, 1, 1]),
+        (("background", "grasper", "hook"), ("background", "tool"), {"grasper": "tool"}, [0, 1, 255]),
+        (("background", "tool"), ("background", "tool"), {"background": "ignore"}, [255, 1]),
+        (("background", "liver"), ENDOVIS.classes, {}, None),
+    ],
+)
+def test_a_tool_is_a_tool_whatever_its_class(
+    theirs: tuple[str, ...], ours: tuple[str, ...], renamed: dict[str, str], expected: list[int] | None
+) -> None:
+    made = Made(("center",), theirs)
+    model = InstrumentSet(landmarks=("center",), classes=ours)
+    first, second = (select_landmarks(made, model, Matching(partial=True, classes=renamed)).tools(sample) for sample in made)
+    assert second is None
+    assert (None if first is None else first.flat[: len(theirs)].tolist()) == expected
+    assert first is None or (first[3] == 255).all()
+
+
 def test_missing_landmarks_are_not_labelled() -> None:
     made = Made(("tip_a", "center"), ("background",))
     selected = select_landmarks(made, RETINAL, Matching(partial=True, landmarks={"tip_a": "left_tip"}))
