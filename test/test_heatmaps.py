@@ -1,4 +1,5 @@
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -124,3 +125,43 @@ def test_absent_landmarks_draw_nothing() -> None:
     assert float(maps[1, 10, 10]) == pytest.approx(1.0)
     assert encode(torch.zeros((0, 3, 2)), SIZE, HeatmapSpec(3.0)).shape == (3, *SIZE)
     assert [len(p) for p in decode(maps.numpy(), HeatmapSpec(3.0), 2)] == [0, 2]
+
+
+def plain_fit(heatmap: np.ndarray, row: int, column: int, spec: HeatmapSpec) -> tuple[float, float]:
+    """The weighted least-squares fit of one peak, with NumPy's own solver."""
+    radius = max(2, round(0.75 * spec.sigma))
+    rows, columns, values = [], [], []
+    for y in range(max(0, row - radius), min(heatmap.shape[0], row + radius + 1)):
+        for x in range(max(0, column - radius), min(heatmap.shape[1], column + radius + 1)):
+            if heatmap[y, x] > 0.05 * heatmap[row, column]:
+                rows.append(y - row)
+                columns.append(x - column)
+                values.append(float(heatmap[y, x]))
+    x, y, weight = np.array(columns, float), np.array(rows, float), np.array(values)
+    design = np.stack((np.ones_like(x), x, y, -0.5 * x * x, -x * y, -0.5 * y * y), axis=1)
+    s, *_ = np.linalg.lstsq(design * weight[:, None], np.log(weight) * weight, rcond=None)
+    shift = np.linalg.solve([[s[3], s[4]], [s[4], s[5]]], s[1:3])
+    return column + shift[0], row + shift[1]
+
+
+@pytest.mark.parametrize("point", [(60.3, 48.8), (0.4, 30.2), (118.7, 94.6)])
+def test_all_peaks_at_once_are_each_peak_alone(point: tuple[float, float]) -> None:
+    spec = HeatmapSpec(3.5)
+    maps = encode(torch.tensor([[point, (33.3, 22.2), (90.9, 70.1)]]), SIZE, spec).numpy()
+    maps += np.random.default_rng(0).normal(0, 0.002, maps.shape).astype(np.float32)
+    for heatmap, (peak,) in zip(maps, decode(maps, spec, 1), strict=True):
+        row, column = divmod(int(heatmap.argmax()), SIZE[1])
+        assert (peak.x, peak.y) == pytest.approx(plain_fit(heatmap, row, column, spec), abs=1e-9)
+
+
+def test_decoding_needs_no_memory_of_the_maps_size() -> None:
+    spec = HeatmapSpec(3.5)
+    maps = encode(torch.rand(2, 5, 2) * 90, (256, 320), spec).numpy()
+    decode(maps, spec, 2)
+    tracemalloc.start()
+    try:
+        decode(maps, spec, 2)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * maps[0].nbytes < maps.nbytes
