@@ -40,7 +40,14 @@ _EXPECTED = "looked for JSON files with 'images', 'annotations' and 'categories'
 
 @dataclass(frozen=True)
 class Region:
-    """A mask, not yet decoded."""
+    """A mask, not yet decoded.
+
+    Attributes:
+        category: Name of its category, without left or right where there is one for either side.
+        segmentation: As it stands in the file.
+        where: What to call the annotation in messages.
+        slot: Whose it is; empty where nothing says so.
+    """
 
     category: str
     segmentation: Any
@@ -50,7 +57,16 @@ class Region:
 
 @dataclass
 class Instrument:
-    """Keypoints of one annotation, in px with integers as pixel centres."""
+    """Keypoints of one instrument in one image.
+
+    Attributes:
+        where: What to call the annotation in messages.
+        points: Landmark -> (x, y) px, integers being pixel centres; those with a place alone.
+        labelled: Landmarks that somebody looked for.
+        slot: Name of the instrument; empty until it has one.
+        track: Its identity over time in the tool; empty without.
+        x: Mean x of the points, else of the box; NaN without either.
+    """
 
     where: str
     points: dict[str, tuple[float, float]]
@@ -62,7 +78,21 @@ class Instrument:
 
 @dataclass
 class Frame:
-    """Everything the files say about one image."""
+    """Everything the files say about one image.
+
+    Attributes:
+        path: The image file.
+        size: (height, width) as stated, px; None where it is not.
+        sequence: Name of its sequence.
+        number: Of the frame, where it is stated.
+        stamp_ns: Time since the start of the sequence, ns, where it is stated.
+        labelled: Somebody looked, even where there is no annotation.
+        segmented: Whether its masks were drawn, where that is stated.
+        instanced: Whether its masks tell whose they are, where that is stated.
+        source: The JSON file.
+        instruments: Its keypoints.
+        regions: Its masks, the uppermost last.
+    """
 
     path: Path
     size: Size | None
@@ -78,13 +108,22 @@ class Frame:
 
 
 class CocoFiles:
-    """What several files say, merged by image."""
+    """What several files say, merged by image.
+
+    Attributes:
+        root: Folder below which the images are looked for.
+        frames: Image file -> what is known of it.
+        landmarks: Names, in the order of the categories.
+        categories: Names of those that have masks, in their order.
+        skeleton: Pairs of landmarks.
+        settings: Sequence -> what the file states of it.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root if root.is_dir() else root.parent
         self.frames: dict[Path, Frame] = {}
         self.landmarks: list[str] = []
-        self.categories: list[str] = []  # that have masks, in their order
+        self.categories: list[str] = []
         self.skeleton: list[tuple[str, str]] = []
         self.settings: dict[str, dict[str, Any]] = {}
         self._by_name: dict[str, list[Path]] | None = None

@@ -112,7 +112,7 @@ def read_table(path: Path) -> LabelTable:
 
 @dataclass(frozen=True)
 class _Row:
-    """One labelled image: points and labelled as in Sample."""
+    """One labelled image, and its row among those of a table."""
 
     image: Path
     table: LabelTable
