@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example:\n  csl-tracker label-suggest surgery.mp4 --out to_label --count 50\n"
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("input", type=Path, metavar="VIDEO", help="video, folder of images, or EndoVis sequence folder")
-    parser.add_argument("--weights", help="weights file or name (default: the weights that come with the package)")
+    parser.add_argument("--weights", type=Path, help="weights file (default: the one that comes with the package)")
     parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="new folder for images, labels and reasons")
     parser.add_argument("--count", type=int, default=50, metavar="N", help="frames at most (%(default)s)")
     parser.add_argument("--spacing", type=float, default=1.0, metavar="S", help="least seconds between two (%(default)s)")
