@@ -180,10 +180,13 @@ def paste(onto: TrainingSample, pasted: TrainingSample, stride: int = 2) -> Trai
     """Put the instruments of one sample in front of another.
 
     A landmark of the lower instrument that gets covered stays labelled: the network is to look through short occlusions.
-    Where the upper sample's labels are unknown nothing is pasted.
+    Where the upper sample's labels are unknown nothing is pasted, and nothing at all if one of its landmarks lies there: it
+    would be a landmark without its instrument.
     """
     tool = (pasted.label_map > 0) & (pasted.label_map != IGNORE_LABEL)
-    if not tool.any():
+    places = pasted.landmarks[np.isfinite(pasted.landmarks).all(axis=-1)]
+    columns, rows = np.clip(np.rint(places), 0, np.array(pasted.label_map.shape)[::-1] - 1).astype(int).T
+    if not tool.any() or (pasted.label_map[rows, columns] == IGNORE_LABEL).any():
         return onto
     size = (onto.image.shape[1], onto.image.shape[0])
     alpha = cv2.resize(tool.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)

@@ -110,3 +110,18 @@ def test_colour_changes_keep_geometry_and_are_repeatable(name: str) -> None:
 def test_the_papers_ranges() -> None:
     paper = AUGMENTATIONS["paper"]
     assert (paper.rotation_deg, paper.scale, paper.gamma, paper.channel_gain) == (5, (1.0, 1.2), (0.9, 1.1), (0.8, 1.2))
+
+
+@pytest.mark.parametrize(("ignored", "pastes"), [((0, 0), True), ((30, 60), False)])
+def test_a_landmark_is_not_pasted_without_its_instrument(ignored: tuple[int, int], pastes: bool) -> None:
+    """Mixed training: a mask that does not know the part of the tool on which a landmark lies."""
+    points = np.array([[60.0, 30.0], [100.0, 60.0], [20.0, 90.0]])
+    identity = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    upper, lower = (
+        warp_sample(blob_sample((128, 128), shifted), identity, False, ORDER, (128, 128), 1)
+        for shifted in (points, points[::-1])
+    )
+    upper.label_map[ignored[0] : ignored[0] + 2, ignored[1] : ignored[1] + 2] = 255
+    result = paste(lower, upper, 1)
+    assert (len(result.landmarks) == 2) == pastes
+    assert (result is lower) != pastes
