@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -124,49 +125,60 @@ def _describe_images(bag: BagReader, name: str, decode: Callable[[Any], Any], pr
     return found
 
 
+@dataclass
+class _Headers:
+    """What the messages of one topic say about themselves."""
+
+    count: int = 0
+    last_ns: int = 0
+    unstamped: int = 0
+    backwards: list[int] = field(default_factory=list)
+    first_step_s: float = 0.0
+    sizes: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def add(self, stamp_ns: int, size: tuple[int, int] | None) -> None:
+        if stamp_ns == 0:
+            self.unstamped += 1
+        elif stamp_ns < self.last_ns:
+            self.first_step_s = self.first_step_s or (self.last_ns - stamp_ns) / _NS
+            self.backwards.append(self.count)
+        self.last_ns = stamp_ns or self.last_ns
+        if size is not None:
+            self.sizes.setdefault(size, self.count)
+        self.count += 1
+
+    def problems(self, name: str) -> Iterator[str]:
+        if self.backwards:
+            yield (
+                f"The stamps on {name} run back {len(self.backwards)} times, first by {self.first_step_s:.3f} s at message"
+                f" {self.backwards[0]}, so that identities begin anew there; record with one clock, or replay the parts with"
+                " --start and --end."
+            )
+        if self.unstamped:
+            yield (
+                f"{self.unstamped} of {self.count} messages on {name} have no stamp; their time of recording stands in for it,"
+                " and poses cannot be matched to them by stamp."
+            )
+        if len(self.sizes) > 1:
+            changes = ", ".join(f"{width}x{height} from message {index}" for (width, height), index in self.sizes.items())
+            yield f"The images on {name} change their size: {changes}; an overlay video needs one size."
+
+
 def _check(bag: BagReader, known: list[str]) -> list[str]:
-    """Read every message of the topics that matter here; what is wrong with their headers."""
+    """Read every message of the topics that matter here; what is wrong beside the problems that are known."""
     wanted = [name for name in bag.types if _use(bag, name) and bag.count(name)]
-    last: dict[str, int] = {}
-    backwards: dict[str, tuple[int, int, float]] = {}
-    zero: dict[str, int] = {}
-    sizes: dict[str, dict[tuple[int, int], int]] = {}
-    seen: dict[str, int] = {}
+    headers = {name: _Headers() for name in wanted}
     problems = []
     try:
         for message in tqdm(bag.messages(wanted), total=sum(map(bag.count, wanted)), desc="check", unit="message", leave=False):
-            name = message.topic
-            index = seen[name] = seen.get(name, -1) + 1
-            try:
-                stamp_ns = message.stamp_ns
-            except BagError as error:
-                problems.append(f"Message {index} on {name}: {error}")
-                continue
-            if stamp_ns == 0:
-                zero[name] = zero.get(name, 0) + 1
-            elif stamp_ns < last.get(name, 0):
-                count, at, _ = backwards.get(name, (0, index, 0.0))
-                seconds = (last[name] - stamp_ns) / _NS
-                backwards[name] = (count + 1, at, seconds if not count else backwards[name][2])
-            last[name] = stamp_ns or last.get(name, 0)
-            if message.msgtype == topics.IMAGE_TYPE and bag.defined(name):
+            size = None
+            if message.msgtype == topics.IMAGE_TYPE:
                 image = bag.deserialize(message)
-                sizes.setdefault(name, {}).setdefault((int(image.width), int(image.height)), index)
+                size = (int(image.width), int(image.height))
+            headers[message.topic].add(message.stamp_ns, size)
     except BagError as error:
         if str(error) not in known:
             problems.append(str(error))
-    for name, (count, index, seconds) in backwards.items():
-        problems.append(
-            f"The stamps on {name} run back {count} times, first by {seconds:.3f} s at message {index}, so that identities"
-            " begin anew there; record with one clock, or replay the parts with --start and --end."
-        )
-    for name, count in zero.items():
-        problems.append(
-            f"{count} of {bag.count(name)} messages on {name} have no stamp; their time of recording stands in for it, and"
-            " poses cannot be matched to them by stamp."
-        )
-    for name, changes in sizes.items():
-        if len(changes) > 1:
-            listed = ", ".join(f"{width}x{height} from message {index}" for (width, height), index in changes.items())
-            problems.append(f"The images on {name} change their size: {listed}; an overlay video needs one size.")
+    for name, found in headers.items():
+        problems += found.problems(name)
     return problems
