@@ -113,10 +113,11 @@ def test_what_cvat_and_label_studio_need_is_there(suggested: Path) -> None:
         assert (suggested / task["data"]["image"].removeprefix("/data/local-files/?d=")).is_file()
 
 
-def test_the_mirror_is_asked_and_the_answer_is_the_same_again(video: Path, tmp_path: Path) -> None:
+def test_the_mirror_is_asked_and_the_answer_is_the_same_again(video: Path, random_weights: Path, tmp_path: Path) -> None:
+    arguments = ["--count", "2", "--every", "6", "--mirror", "--weights", str(random_weights), "--confidence-threshold", "0"]
     one, other = tmp_path / "one", tmp_path / "other"
     for out in (one, other):
-        assert main(["label-suggest", str(video), "--out", str(out), "--count", "2", "--every", "6", "--mirror", *CPU]) == 0
+        assert main(["label-suggest", str(video), "--out", str(out), *arguments, *CPU]) == 0
     files = [path.relative_to(one) for path in one.rglob("*") if path.is_file()]
     assert len(files) == 8
     assert all((one / path).read_bytes() == (other / path).read_bytes() for path in files)
