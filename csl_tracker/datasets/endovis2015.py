@@ -369,9 +369,12 @@ class EndoVis2015Sequence:
         for index, (image, *masks) in enumerate(itertools.islice(streams, self._length)):
             label_map = instances = None
             for slot, labels in enumerate(map(snap_mask, masks), start=1):
-                owner = np.where(labels > 0, np.uint8(slot), np.uint8(0))
-                label_map = labels if label_map is None else np.where(labels > 0, labels, label_map)
-                instances = owner if instances is None else np.where(labels > 0, owner, instances)
+                tool = labels > 0
+                if label_map is None or instances is None:
+                    label_map, instances = labels, tool.view(np.uint8)
+                else:
+                    np.copyto(label_map, labels, where=tool)
+                    np.copyto(instances, np.uint8(slot), where=tool)
             yield Sample(
                 image=image,
                 label_map=label_map,

@@ -116,8 +116,8 @@ class EndoVis2017Sequence(ImageSequence):
                 masks[number],
                 "masks that were resized or stored as JPEG have others, copy the published ones",
             )
-            labels = np.where(part > 0, part, labels)
-            instances = np.where(part > 0, np.uint8(slot), instances)
+            np.copyto(labels, part, where=part > 0)
+            np.copyto(instances, np.uint8(slot), where=part > 0)
         return labels, instances
 
 

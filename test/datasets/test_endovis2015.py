@@ -326,6 +326,8 @@ def test_two_instruments_are_merged_and_the_right_one_lies_on_top(tmp_path: Path
     sample = next(iter(sequence))
     assert sample.label_map is not None
     assert [sample.label_map[40, x] for x in (30, 70, 100)] == [1, 2, 2]
+    assert sample.instances is not None
+    assert [sample.instances[y, x] for y, x in ((40, 30), (40, 70), (40, 100), (5, 5))] == [1, 2, 2, 0]
     np.testing.assert_array_equal(sample.landmarks[:, 0], [[10, 40], [110, 40]])
 
 
