@@ -29,7 +29,7 @@ from csl_tracker.training.presets import PRESETS
         (["synthetic", "--out", "/proc/nowhere", "--device", "cpu"], "cannot be written"),
         (["endovis_loso", "--out", "OUT", "--device", "cpu"], "as --root: a correct layout is"),
         (["endovis_loso", "--out", "OUT", "--root", "OUT/nowhere", "--device", "cpu"], "There is no folder"),
-        (["rm_9_9", "--out", "OUT", "--root", "OUT", "--device", "cpu"], "no loader"),
+        (["rm_9_9", "--out", "OUT", "--root", "OUT", "--device", "cpu"], "the layout of retinal stands in docs/datasets.md"),
     ],
 )
 def test_a_mistake_is_one_sentence(words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
