@@ -24,7 +24,7 @@ from csl_tracker.bags.messages import bag_types, make_pose_array
 from csl_tracker.bags.reader import BagFrame, BagReader, DamagedBagError
 from csl_tracker.bags.recording import OFFLINE
 from csl_tracker.bags.writer import BagWriter, image_message
-from csl_tracker.errors import BagError, ImageError
+from csl_tracker.errors import BagError, CslTrackerError, ImageError
 from csl_tracker.tracker import Tracker
 
 Image = npt.NDArray[np.uint8]
@@ -95,10 +95,11 @@ def replay_bag(
         tracker: What tracks; its identities are forgotten first.
         decode: From an image message to uint8 (H, W, 3), RGB.
         options: What of the bag; None takes all.
-        stopped: Asked after each frame; when true the results end there, whole.
+        stopped: Asked before each frame; when true the results end there, whole.
 
     Raises:
         BagError: The bag has no such images, none of them can be used, or the results cannot be written.
+        KeyboardInterrupt: It was stopped before there was anything to keep.
     """
     chosen = options or ReplayOptions()
     topic = bag.image_topic(chosen.topic)
@@ -108,16 +109,19 @@ def replay_bag(
     _warm_up(bag, topic, tracker, decode)
     tracker.reset()
 
-    def decoded() -> Iterator[tuple[BagFrame, Any, Image | ImageError]]:
+    def decoded() -> Iterator[tuple[BagFrame, Any, Image | CslTrackerError]]:
         stream = bag.frames(topic, chosen.start_s, chosen.end_s)
         for index, frame in enumerate(stream):
             if chosen.frames is not None and index >= chosen.frames:
                 return
-            message = bag.deserialize(frame.image)
+            header = None
+            image: Image | CslTrackerError
             try:
-                yield frame, message.header, decode(message)
-            except ImageError as error:
-                yield frame, message.header, error
+                message = bag.deserialize(frame.image)
+                header, image = message.header, decode(message)
+            except (BagError, ImageError) as error:
+                image = error
+            yield frame, header, image
 
     whole = chosen.start_s is None and chosen.end_s is None
     total = min(bag.count(topic), chosen.frames or bag.count(topic)) if whole else chosen.frames
@@ -131,10 +135,13 @@ def replay_bag(
         try:
             last_ns = 0
             for frame, header, image in frames:
+                if stopped():
+                    summary.stopped = True
+                    break
                 summary.frames += 1
                 bar.update()
                 _copy_truth(results, frame)
-                if isinstance(image, ImageError):
+                if isinstance(image, CslTrackerError):
                     summary.unusable[str(image)] += 1
                     continue
                 stamp_ns = frame.image.stamp_ns
@@ -148,13 +155,12 @@ def replay_bag(
                 summary.instruments += len(result.instruments)
                 if chosen.segmentation and result.label_map is not None:
                     _write_label_map(results, result.label_map, header, frame.image.time_ns)
-                if stopped():
-                    summary.stopped = summary.frames != total
-                    break
         except DamagedBagError as error:
             summary.damage = error
         summary.seconds = time.monotonic() - began
         if not summary.tracked:
+            if summary.stopped:
+                raise KeyboardInterrupt
             raise _nothing(bag, topic, summary)
     return summary
 
@@ -165,7 +171,7 @@ def _warm_up(bag: BagReader, topic: str, tracker: Tracker, decode: Decode) -> No
         first = next(bag.messages([topic]), None)
         if first is not None:
             tracker.warm_up(decode(bag.deserialize(first)).shape[:2])
-    except (DamagedBagError, ImageError):
+    except (BagError, ImageError):
         pass  # met again, and said then
 
 
