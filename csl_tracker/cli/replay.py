@@ -10,9 +10,9 @@ from typing import Any
 from csl_tracker.cli.track import stop_on_interrupt
 from csl_tracker.errors import ConfigError
 
-EXAMPLE = """example:
+EXAMPLE = """examples:
   csl-tracker replay recording --topic /endoscope/left/image_raw --out poses.mcap
-  csl-tracker evaluate-bag poses.mcap
+  csl-tracker replay recording --start 10 --end 25 --segmentation --out part.mcap
 
 The bag of results holds /tracker_node/poses under the images' own stamps, and the ground truth of the bag beside them.
 Ctrl-C ends it after the present frame and keeps what was done."""
