@@ -1,8 +1,7 @@
 """How fast is each engine, and does it move the keypoints?
 
     python benchmark/engines.py --json docs/results/engines.json          # measures; a quiet machine, please
-    python benchmark/engines.py --frames VIDEO --json docs/results/engines_real.json
-    python benchmark/engines.py --table docs/results/engines.json         # the table of docs/engines.md
+    python benchmark/engines.py --table docs/results/engines.json --page docs/engines.md  # the table of docs/engines.md
 
 All paths see the same frames in turn, one call each, so that what else the machine does hits all of them alike. The reference
 is the network as it was trained, in eager float32 torch. With --repeats 0 nothing is timed.
@@ -32,7 +31,7 @@ from csl_tracker.engines.auto import installed
 from csl_tracker.engines.comparison import compare
 from csl_tracker.engines.cpu import CpuEngine
 from csl_tracker.engines.torch_engine import TorchCpuEngine
-from csl_tracker.output import write_json
+from csl_tracker.output import write_json, write_text
 from csl_tracker.pixels import Size, resize_image
 from csl_tracker.provenance import machine, sha256_of, versions
 from csl_tracker.weights import Model, default_weights, load_weights
@@ -43,6 +42,7 @@ FIRST_SEED = 30_000
 CALIBRATION_SEED, CALIBRATION_FRAMES = 50_000, 24
 
 REFERENCE = "torch, as trained"
+BEGIN, END = "<!-- engines: benchmark/engines.py -->", "<!-- end of engines -->"
 
 
 def paths(model: Model, cache: ArtefactCache) -> dict[str, Callable[[], CpuEngine]]:
@@ -217,24 +217,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, nargs="*", default=[], help="weights files (default: the package's own)")
     parser.add_argument("--sizes", nargs="*", default=["576x720", "1080x1920"], metavar="HxW", help="of synthetic frames")
-    parser.add_argument("--frames", type=Path, metavar="VIDEO_OR_FOLDER", help="frames in place of the synthetic ones")
+    parser.add_argument("--frames", type=Path, metavar="VIDEO_OR_FOLDER", help="frames, after the synthetic ones")
+    parser.add_argument("--label", default="", help="what the table calls these frames")
     parser.add_argument("--count", type=int, default=100, help="frames on which landmarks are compared (%(default)s)")
     parser.add_argument("--repeats", type=int, default=200, help="times each path runs for its time (%(default)s)")
     parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--table", type=Path, metavar="JSON", help="print the table of such a file, and measure nothing")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="with --table: put it into this page, between its marks")
     args = parser.parse_args()
     if args.table is not None:
-        print(table(json.loads(args.table.read_text(encoding="utf-8"))))
+        text = table(json.loads(args.table.read_text(encoding="utf-8")))
+        if args.page is None:
+            print(text)
+        else:
+            page = args.page.read_text(encoding="utf-8")
+            before, after = page.split(BEGIN)[0], page.split(END)[1]
+            write_text(args.page, f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
         return
     if args.json is None or args.count < 1 or args.repeats < 0:
         parser.error("--json, a --count of at least 1 and --repeats of at least 0 are needed")
     results, before = [], busy()
     for path in args.weights or [default_weights()]:
         model = load_weights(path)
-        for text in args.sizes if args.frames is None else ["0x0"]:
-            height, _, width = text.partition("x")
-            frames = Frames(args.frames, args.count, (int(height), int(width)))
-            kind = "synthetic" if args.frames is None else f"{args.frames.name}"
+        sizes = [(int(height), int(width)) for height, _, width in (text.partition("x") for text in args.sizes)]
+        sources = [("synthetic", Frames(None, args.count, size)) for size in sizes]
+        if args.frames is not None:
+            sources.append((args.label or args.frames.stem, Frames(args.frames, args.count, (0, 0))))
+        for kind, frames in sources:
             results.append(
                 {
                     "model": {"name": model.name, "sha256": model.sha256},

@@ -1,7 +1,7 @@
 """Where does the time of a frame go, and where that of the start?
 
     python benchmark/latency.py --json docs/results/latency.json         # a quiet machine, please
-    python benchmark/latency.py --table docs/results/latency.json        # the tables of docs/engines.md
+    python benchmark/latency.py --table docs/results/latency.json --page docs/engines.md  # the tables of docs/engines.md
 
 A frame: ``Tracker.track`` of the default engine, piece by piece. What is around the network is all that is not the network's
 own forward pass. The start: a new Python to its first pose, once with an empty cache and once with the network that
@@ -32,13 +32,14 @@ from tqdm import tqdm
 import csl_tracker.tracker
 from csl_tracker.datasets.synthetic import render_frame
 from csl_tracker.engines.cpu import CpuEngine
-from csl_tracker.output import write_json
+from csl_tracker.output import write_json, write_text
 from csl_tracker.pixels import Size
 from csl_tracker.provenance import machine, versions
 from csl_tracker.tracker import Tracker
 from csl_tracker.weights import default_weights, load_weights
 
 FIRST_SEED = 40_000
+BEGIN, END = "<!-- latency: benchmark/latency.py -->", "<!-- end of latency -->"
 PIECES = ("resize", "network", "label map", "decode", "group and identify")
 
 START = """
@@ -183,9 +184,16 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5, help="starts of each kind (%(default)s)")
     parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--table", type=Path, metavar="JSON", help="print the tables of such a file, and measure nothing")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="with --table: put it into this page, between its marks")
     args = parser.parse_args()
     if args.table is not None:
-        print(tables(json.loads(args.table.read_text(encoding="utf-8"))))
+        text = tables(json.loads(args.table.read_text(encoding="utf-8")))
+        if args.page is None:
+            print(text)
+        else:
+            page = args.page.read_text(encoding="utf-8")
+            before, after = page.split(BEGIN)[0], page.split(END)[1]
+            write_text(args.page, f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
         return
     if args.json is None or args.frames < 2 or args.runs < 1:
         parser.error("--json, --frames of at least 2 and --runs of at least 1 are needed")
