@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export, check, and say where the network lies."""
-    from csl_tracker.engines.artefacts import ArtefactCache
+    from csl_tracker.engines.artefacts import ArtefactCache, CacheError
     from csl_tracker.weights import default_weights, load_weights
 
     source = _size(args.size)
@@ -78,8 +78,8 @@ def run(args: argparse.Namespace) -> int:
         key = kind.key(model, size)
         try:
             artefact = cache.put(key, lambda place: _write(kind, model, size, place, frames))
-        except EngineError as error:
-            if args.no_cache or args.out is None or "cache" not in str(error):
+        except CacheError as error:
+            if args.no_cache or args.out is None:
                 raise
             print(f"The cache was left as it is: {error}")
             artefact = ArtefactCache(Path(folder)).put(key, lambda place: _write(kind, model, size, place, frames))

@@ -28,6 +28,10 @@ MANIFEST = "manifest.json"
 FORMAT = "csl_tracker_artefact/1"
 
 
+class CacheError(EngineError):
+    """A folder of artefacts cannot be written to."""
+
+
 @dataclass(frozen=True)
 class ArtefactKey:
     """What an exported network depends on; it holds where all of this is equal.
@@ -129,14 +133,14 @@ class ArtefactCache:
             write: Writes the files into the folder that it is given, and returns what the manifest is to say beside.
 
         Raises:
-            EngineError: The cache cannot be written to.
+            CacheError: The cache cannot be written to.
         """
         final = self.folder / key.folder
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=self.folder))
         except OSError as error:
-            raise EngineError(
+            raise CacheError(
                 f"The cache {self.folder} cannot be written to ({error.strerror}); set XDG_CACHE_HOME to a folder that can be."
             ) from error
         try:
@@ -148,7 +152,7 @@ class ArtefactCache:
                 os.replace(final, partial.with_name(f"{partial.name}-old"))
             os.replace(partial, final)
         except OSError as error:
-            raise EngineError(
+            raise CacheError(
                 f"The exported network {final} cannot be written ({error.strerror}); make room, or set XDG_CACHE_HOME to"
                 " another folder."
             ) from error

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from csl_tracker.engines.artefacts import ArtefactCache, ArtefactKey, cache_folder
+from csl_tracker.engines.artefacts import ArtefactCache, ArtefactKey, CacheError, cache_folder
 from csl_tracker.errors import EngineError
 
 KEY = ArtefactKey("ab" * 32, "onnx", "1.2.3+x", "cpu", (128, 160))
@@ -93,7 +93,7 @@ def test_a_failed_export_leaves_the_old_one_and_nothing_else(cache, error):
 def test_a_cache_that_cannot_be_written_to_is_named_with_the_remedy(tmp_path):
     (tmp_path / "file").write_text("")
     cache = ArtefactCache(tmp_path / "file" / "cache")
-    with pytest.raises(EngineError, match=r"file/cache cannot be written to .* set XDG_CACHE_HOME"):
+    with pytest.raises(CacheError, match=r"file/cache cannot be written to .* set XDG_CACHE_HOME"):
         cache.put(KEY, write)
     assert cache.find(KEY) is None
     assert cache.sizes(KEY.weights_sha256) == {}

@@ -61,15 +61,14 @@ def test_the_last_ones_error_is_raised(model):
         AutoEngine(model, [("fast", broken), ("torch", broken)]).warm_up((128, 160))
 
 
-@pytest.mark.parametrize(("agreement", "trusted"), [(1e-7, True), (0.5, False), (None, False)])
+@pytest.mark.parametrize(("agreement", "trusted"), [(1e-7, True), (0.5, False)])
 def test_an_export_that_was_checked_is_not_checked_again(model, tmp_path, agreement, trusted):
     openvino_engine = pytest.importorskip("csl_tracker.engines.openvino_engine", reason="openvino is not installed")
     openvino_engine.OpenVinoEngine.write(model, (128, 160), tmp_path)
-    manifest = {} if agreement is None else {"check": {"disagreement": agreement}}
 
     def build():
         engine = openvino_engine.OpenVinoEngine(model)
-        engine.use((128, 160), Artefact(tmp_path, manifest))
+        engine.use((128, 160), Artefact(tmp_path, {"check": {"disagreement": agreement}}))
         return engine
 
     engine = AutoEngine(model, [("openvino", build), ("torch", broken)])
