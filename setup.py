@@ -32,7 +32,14 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
     package_data={
-        NAME: ["py.typed", "models/*.safetensors", "models/*.md", "evaluation/*.yaml", "evaluation/protocols/*.yaml"]
+        NAME: [
+            "py.typed",
+            "models/*.safetensors",
+            "models/*.md",
+            "evaluation/*.yaml",
+            "evaluation/protocols/*.yaml",
+            "evaluation/report_page/*",
+        ]
     },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),

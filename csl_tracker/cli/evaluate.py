@@ -80,7 +80,13 @@ def run(args: argparse.Namespace) -> int:
         count = len(sequence.slots) if args.max_instruments == "auto" else args.max_instruments
         tracker = _tracker(tracker, weights, count, args)
         report["sequences"][sequence.name] = {
-            **evaluate_sequence(tracker, sequence, reference_size=args.reference_size, matching=Matching(partial=args.partial)),
+            **evaluate_sequence(
+                tracker,
+                sequence,
+                reference_size=args.reference_size,
+                details=args.json is not None,  # csl-tracker compare pairs them
+                matching=Matching(partial=args.partial),
+            ),
             "max_instruments": count,
             "input_sha256": sha256_of(sequence.files),
         }

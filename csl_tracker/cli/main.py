@@ -24,6 +24,8 @@ COMMANDS = {
     "train": "train a network from a YAML configuration",
     "experiment": "train and compare models by a protocol, with tables and figures",
     "evaluate": "measure weights on the labelled sequences of a dataset",
+    "evaluate-bag": "measure the poses of a recorded bag against its ground truth, with a page to look at",
+    "compare": "tell what got better or worse between two evaluations",
     "dataset": "look into a labelled dataset of any layout, or convert it to COCO keypoints",
     "label-suggest": "propose the frames of a video that are most worth labelling, with predicted labels",
     "synthesize": "write synthetic endoscopic sequences in the EndoVis 2015 layout",

@@ -1,0 +1,56 @@
+"""``csl-tracker compare``: what got better or worse from one evaluation to others."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from csl_tracker.errors import ConfigError
+
+EXAMPLE = """examples:
+  csl-tracker compare output/before/figures.json output/after/figures.json
+  csl-tracker compare base.json one.json two.json --out output/comparison.html
+
+Every file is compared with the first one. Files of evaluate-bag, or of evaluate --json, on the same ground truth."""
+
+SUFFIXES = (".html", ".md", ".json")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Fill in the arguments."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EXAMPLE
+    parser.add_argument("reports", type=Path, nargs="+", metavar="JSON", help="the files of figures, the first is the baseline")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the comparison too: .html, .md or .json")
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE where it exists")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare, print Markdown, write the file."""
+    from csl_tracker.evaluation.compare_reports import as_data, as_html, as_table, compare_reports, read_report
+    from csl_tracker.output import write_json, write_text
+
+    if len(args.reports) < 2:
+        raise ConfigError(f"Only the file {args.reports[0]} was named; name two or more to compare.")
+    out: Path | None = args.out
+    if out is not None and out.suffix not in SUFFIXES:
+        raise ConfigError(f"The name {out} of --out ends in none of {', '.join(SUFFIXES)}; choose one of these.")
+    if out is not None and out.exists() and not args.overwrite:
+        raise ConfigError(f"The file {out} exists; give --overwrite to replace it, or another --out.")
+    first, *others = [read_report(path) for path in args.reports]
+    compared = [(other, compare_reports(first, other)) for other in others]
+    if not any(changes for _, changes in compared):
+        raise ConfigError(
+            f"The file {first.path} and the others have no figure in common; evaluate against ground truth, and write the"
+            " figures with this version."
+        )
+    tables = [as_table(first, other, changes) for other, changes in compared]
+    markdown = "\n\n".join(f"## {table.title}\n\n{table.caption}\n\n{table.markdown()}" for table in tables)
+    print(markdown)
+    if out is not None:
+        if out.suffix == ".json":
+            write_json(out, {"comparisons": [as_data(first, other, changes) for other, changes in compared]})
+        else:
+            write_text(out, as_html(tables) if out.suffix == ".html" else f"{markdown}\n")
+        print(f"\nwrote {out}")
+    return 0

@@ -1,0 +1,165 @@
+"""``csl-tracker evaluate-bag``: figures and a page of the poses in a bag, whoever published them."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from contextlib import ExitStack
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from csl_tracker.errors import ConfigError
+
+EXAMPLE = """examples:
+  csl-tracker evaluate-bag poses.mcap
+  csl-tracker evaluate-bag recording --ground-truth frames.mcap --poses /other_tracker/poses --out output/other
+
+Writes figures.json and report.html, a page that needs no network, into the folder of --out. A video of more than 16 MiB lies
+beside the page as overlay.mp4, a smaller one is inside."""
+
+NAMES = ("figures.json", "report.html", "overlay.mp4")
+
+logger = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Fill in the arguments."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EXAMPLE
+    parser.add_argument("recorded", type=Path, metavar="RECORDED", help="the bag of the poses")
+    parser.add_argument(
+        "--ground-truth", type=Path, metavar="BAG", help="the bag of the truth and, where it has them, of the images (RECORDED)"
+    )
+    parser.add_argument("--poses", metavar="TOPIC", help="topic of the poses (the tracker's own, or the only one)")
+    parser.add_argument("--topic", help="topic of the images (the only one)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the results (output/evaluate-bag/NAME)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the results in DIR")
+    parser.add_argument("--no-video", action="store_true", help="no overlay video; the worst frames are shown all the same")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate, write the JSON and the page, print the main figures."""
+    import cv2
+
+    from csl_tracker.evaluation.bag_figures import evaluate_bag
+    from csl_tracker.evaluation.recorded_bag import Image, RecordedBag
+    from csl_tracker.evaluation.report import write_report
+    from csl_tracker.node.image_conversion import message_to_rgb
+    from csl_tracker.output import write_json
+    from csl_tracker.provenance import machine, portable, portable_command, sha256_of, versions
+    from csl_tracker.video import VideoWriter
+
+    out: Path = args.out or Path("output") / "evaluate-bag" / args.recorded.resolve().name.split(".")[0]
+    _check_folder(out, args.overwrite)
+    bag = RecordedBag(args.recorded, args.ground_truth, message_to_rgb, args.poses, args.topic)
+    problems = list(bag.problems)
+    if not bag.has_truth:
+        problems.append(
+            f"The bag {args.recorded} has no ground truth, so that accuracy is not measured; name the bag that has it with"
+            " --ground-truth."
+        )
+    for problem in problems:
+        logger.warning("%s", problem)
+    fps = min(max(1.0 / bag.interval_s, 1.0), 240.0) if bag.interval_s > 0 else 25.0
+
+    def encode(image: Image) -> bytes:
+        _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_JPEG_QUALITY, 85))
+        return bytes(data)
+
+    video = out / "overlay.mp4" if bag.has_images and not args.no_video else None
+    with ExitStack() as stack:
+        writer = None if video is None else stack.enter_context(VideoWriter(video, fps, crf=23))
+        film = _Film(writer)
+        measured = evaluate_bag(bag, None if writer is None else film.add, encode)
+    if film.changed is not None:
+        problems.append(film.changed)
+        logger.warning("%s", film.changed)
+    if video is not None and not len(film):
+        video = None
+    report: dict[str, Any] = {
+        "kind": "evaluate-bag",
+        "command": portable_command(),
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "machine": machine(),
+        "versions": versions(),
+        "input_sha256": sha256_of(bag.files),
+        "problems": portable([_shorter(text, args) for text in problems]),
+        **measured.figures,
+    }
+    write_json(out / "figures.json", report)
+    write_report(out / "report.html", report, measured, video, fps, report["problems"])
+    _print(measured.figures)
+    print(f"wrote {out / 'report.html'} and figures.json")
+    if bag.damage is not None:
+        raise bag.damage
+    return 0
+
+
+class _Film:
+    """Frames on their way into a video, whose size is the first one's; every frame has its place, so that times agree."""
+
+    def __init__(self, writer: Any) -> None:
+        self._writer = writer
+        self._shape: tuple[int, ...] | None = None
+        self.changed: str | None = None
+
+    def __len__(self) -> int:
+        return 0 if self._writer is None else len(self._writer)
+
+    def add(self, image: Any) -> None:
+        import cv2
+
+        self._shape = self._shape or image.shape
+        if image.shape != self._shape:
+            self.changed = self.changed or (
+                f"Image {len(self)} has {image.shape[1]}x{image.shape[0]} px and the first one"
+                f" {self._shape[1]}x{self._shape[0]}; the video shows such images stretched."
+            )
+            image = cv2.resize(image, (self._shape[1], self._shape[0]))
+        self._writer.write(image)
+
+
+def _check_folder(out: Path, overwrite: bool) -> None:
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"The path {out} of --out is a file; name a folder.")
+    found = [name for name in NAMES if (out / name).exists()]
+    if found and not overwrite:
+        raise ConfigError(f"The folder {out} has {' and '.join(found)}; give --overwrite to replace them, or another --out.")
+    for name in found:
+        if name == "overlay.mp4":  # else an older film would lie beside a page that holds a new one
+            (out / name).unlink()
+
+
+def _shorter(text: str, args: argparse.Namespace) -> str:
+    """Without the folders of the bags, so that figures can be published."""
+    for path in (args.recorded, args.ground_truth):
+        if path is not None and path.is_absolute():
+            text = text.replace(str(path), path.name)
+    return text
+
+
+def _print(figures: dict[str, Any]) -> None:
+    def number(value: float | None, unit: str = "", digits: int = 1) -> str:
+        return "-" if value is None else f"{value:.{digits}f}{unit}"
+
+    accuracy = figures["accuracy"] or {}
+    error = accuracy.get("landmark_error_px") or {}
+    latency, reason = figures["latency_ms"], figures["latency_not_applicable"]
+    rows = [
+        ("poses", f"{figures['poses_topic']}, {', '.join(figures['models']) or 'unnamed model'}"),
+        ("frames / with poses / dropped", f"{figures['frames']} / {figures['answered_frames']} / {figures['dropped_frames']}"),
+        ("landmark error, mean / median", f"{number(error.get('mean'), ' px')} / {number(error.get('median'), ' px')}"),
+        ("within 20 px", number(accuracy.get("threshold_score_20px"), digits=3)),
+        ("DICE", number(accuracy.get("dice"), digits=3)),
+        ("jitter of positions, rms", number(figures["jitter"]["position_px"]["rms"], " px")),
+        (
+            "latency p50 / p95 / p99 / max",
+            f"not applicable: {reason}"
+            if reason
+            else " / ".join(number(latency[key], " ms") for key in ("p50", "p95", "p99", "max")),
+        ),
+    ]
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:<{width}}  {value}")

@@ -1,0 +1,474 @@
+"""Recorded poses, whoever published them, joined by header stamp with the images and the ground truth they belong to.
+
+A bag is read twice: first what is small (poses, annotations, the stamps of everything), then the pictures one by one, so that
+memory does not grow with them. What a replay published under new stamps goes by the stamp that its image has in its own bag.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Set
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from csl_tracker.bags import topics
+from csl_tracker.bags.messages import GroundTruth, read_pose_array, read_truth_array, stamp_ns
+from csl_tracker.bags.reader import BagReader, DamagedBagError, RawMessage, listed
+from csl_tracker.bags.recording import OFFLINE, ORIGINAL_STAMPS, label_map
+from csl_tracker.bags.writer import CLASSES_NOTE
+from csl_tracker.errors import BagError, ImageError
+from csl_tracker.pixels import FloatArray, Size
+from csl_tracker.results import InstrumentEstimate, LandmarkEstimate, TrackingResult
+
+Image = npt.NDArray[np.uint8]
+_WAITING = 32
+"""How many label maps may wait for the image they belong to."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The first pose array to an image.
+
+    Attributes:
+        result: Its content; landmarks in the order of :attr:`RecordedBag.landmarks`, NaN for those it lacks.
+        published_ns: Its header stamp, ns.
+        received_ns: When it was recorded, ns.
+        model: What it says of the model.
+    """
+
+    result: TrackingResult
+    published_ns: int
+    received_ns: int
+    model: str
+
+
+@dataclass(frozen=True)
+class Frame:
+    """An image with all that belongs to it.
+
+    Attributes:
+        index: Its number, from 0.
+        stamp_ns: Its stamp in the bag of the images, ns.
+        size: (height, width), px.
+        image: uint8 (H, W, 3), RGB; None where the bag has none, or it cannot be decoded.
+        landmarks: float64 (slots, landmarks, 2) of the truth, px.
+        labelled: bool (slots, landmarks).
+        label_map: uint8 (H, W) of the truth; None without.
+        answer: None for a dropped frame.
+    """
+
+    index: int
+    stamp_ns: int
+    size: Size
+    image: Image | None
+    landmarks: FloatArray
+    labelled: npt.NDArray[np.bool_]
+    label_map: Image | None
+    answer: Answer | None
+
+
+@dataclass
+class _Contents:
+    """What the first reading of a bag keeps. Keys are stamps in the bag of the images."""
+
+    bag: BagReader
+    image_topic: str | None
+    poses_topic: str | None
+    images: dict[int, int] = field(default_factory=dict)  # stamp -> when recorded
+    repeated_images: int = 0
+    poses: dict[int, list[RawMessage]] = field(default_factory=dict)
+    truth: dict[int, RawMessage] = field(default_factory=dict)
+    segmentation: set[int] = field(default_factory=set)
+    truth_segmentation: set[int] = field(default_factory=set)
+    source: dict[int, int] = field(default_factory=dict)  # stamp of a publication -> stamp in the image's own bag
+    damage: DamagedBagError | None = None
+
+
+class RecordedBag:
+    """Poses, truth and images of one or two bags.
+
+    Attributes:
+        name: Of the bag that has the truth.
+        poses_topic: Where the poses are.
+        landmarks: Names in the poses, in the order of their first appearance.
+        truth_landmarks: Names in the truth.
+        slots: Instruments of the truth.
+        classes: Names of the label values; None where no bag notes them.
+        stamps: Stamps of the frames in order, ns.
+        has_images: Whether frames have images.
+        has_truth: Whether there is any annotation.
+        has_segmentation: Whether label maps of a tracker and of the truth can be compared.
+        interval_s: Median distance of the stamps, s.
+        problems: What is unusual, one sentence each.
+        damage: Where a bag could not be read on; None where all was read.
+        unusable: Images that could not be decoded, by what was said about them.
+        nan_landmarks: Landmarks that claim to be visible, but have no finite position.
+    """
+
+    def __init__(
+        self,
+        recorded: Path,
+        truth: Path | None,
+        decode: Callable[[Any], Image],
+        poses_topic: str | None = None,
+        image_topic: str | None = None,
+    ) -> None:
+        """Read all that is small.
+
+        Args:
+            recorded: The bag of the poses.
+            truth: The bag of the truth, and of the images where it has them; None takes ``recorded``.
+            decode: From an image message to uint8 (H, W, 3), RGB.
+            poses_topic: Topic of the poses; None takes the tracker's own, or the only one.
+            image_topic: Topic of the images; None takes the only one.
+
+        Raises:
+            BagError: There are no poses, no truth where a bag of it was named, or no stamp that both sides have.
+        """
+        self._decode = decode
+        bag = BagReader(recorded)
+        own_images = image_topic if image_topic in bag.types else None
+        self.poses_topic = find_poses(bag, poses_topic)
+        truth_bag = bag if truth is None else BagReader(truth)
+        other = truth_bag is not bag and bool(truth_bag.image_topics())
+        self._recorded = _read(bag, self.poses_topic, own_images if other else image_topic, optional=other)
+        self._truth = self._recorded if truth_bag is bag else _read(truth_bag, None, image_topic, optional=not other)
+        self._pictures = self._truth if self._truth.images else self._recorded
+        self.name = truth_bag.path.name.split(".")[0]
+        self.problems = list(dict.fromkeys([*bag.problems, *truth_bag.problems]))
+        self.damage = self._recorded.damage or self._truth.damage
+        self.unusable: Counter[str] = Counter()
+        self.nan_landmarks = 0
+        self.has_images = bool(self._pictures.images)
+        self.has_truth = bool(self._truth.truth or self._truth.truth_segmentation)
+        if truth is not None and not self.has_truth:
+            raise BagError(
+                f"The bag {truth} has no ground truth ({topics.TRUTH_POSES} or {topics.TRUTH_SEGMENTATION}); its topics are"
+                f" {listed(truth_bag.types)}. Make one with 'csl-tracker bag make'."
+            )
+        stamps = self._pictures.images or sorted(self._truth.truth) or sorted(self._recorded.poses)
+        self.stamps = tuple(stamps)
+        self._check_stamps(recorded, self._pictures.bag.path if self.has_images else truth_bag.path)
+        self.has_segmentation = bool(self._recorded.segmentation and self._truth.truth_segmentation)
+        notes = (truth_bag.custom.get(CLASSES_NOTE), bag.custom.get(CLASSES_NOTE))
+        note = next((text for text in notes if text), None)
+        self.classes = None if note is None else tuple(part.strip() for part in note.split(","))
+        self.landmarks = self._published_names()
+        self.slots, self.truth_landmarks = self._truth_names()
+        steps = np.diff(np.array(sorted(self.stamps), np.int64))
+        self.interval_s = float(np.median(steps)) * 1e-9 if len(steps) else 0.04
+
+    @property
+    def pose_arrays(self) -> int:
+        """Number of recorded pose arrays."""
+        return sum(len(messages) for messages in self._recorded.poses.values())
+
+    @property
+    def duplicated(self) -> int:
+        """Pose arrays beyond the first one of their image."""
+        return self.pose_arrays - len(self._recorded.poses)
+
+    @property
+    def repeated_images(self) -> int:
+        """Images whose stamp an earlier image has."""
+        return self._pictures.repeated_images
+
+    @property
+    def unmatched_poses(self) -> int:
+        """Stamps of poses that no image has."""
+        return len(self._recorded.poses.keys() - set(self.stamps))
+
+    @property
+    def unmatched_truth(self) -> int:
+        """Stamps of annotations that no image has."""
+        return len(self._truth.truth.keys() - set(self.stamps))
+
+    @property
+    def offline(self) -> bool:
+        """Whether poses were recorded at their images' stamps, so that their times tell nothing."""
+        custom = self._recorded.bag.custom
+        return any(custom.get(key) == value for note in (OFFLINE, ORIGINAL_STAMPS) for key, value in note.items())
+
+    @property
+    def replayed(self) -> bool:
+        """Whether the images carried the time of their publication as their stamps."""
+        return bool(self._recorded.source) and not self.offline
+
+    @property
+    def image_recorded(self) -> Mapping[int, int]:
+        """Stamp -> when the recorder of the poses got the image, ns; empty where it did not record the images."""
+        return self._recorded.images
+
+    @property
+    def reception_ns(self) -> list[int]:
+        """When each pose array was recorded, ns, in order."""
+        return sorted(message.time_ns for messages in self._recorded.poses.values() for message in messages)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files of both bags."""
+        return tuple(dict.fromkeys([*self._recorded.bag.files, *self._truth.bag.files]))
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield every frame; one is in memory at a time, beside a bounded number of label maps.
+
+        Raises:
+            BagError: Poses or label maps are for images of another size, or a message is broken.
+        """
+        wanted = set(self.stamps)
+        predicted = _Pictures(self._recorded, topics.SEGMENTATION, self._recorded.segmentation & wanted)
+        true = _Pictures(self._truth, topics.TRUTH_SEGMENTATION, self._truth.truth_segmentation & wanted)
+        for index, (stamp, message) in enumerate(self._images()):
+            image = None if message is None else self._image(message)
+            landmarks, labelled, truth_size = self._annotation(stamp)
+            answer = self._answer(stamp, predicted.take(stamp))
+            true_map = true.take(stamp)
+            size = next(
+                (found for found in (None if image is None else image.shape[:2], truth_size) if found and min(found) > 0), None
+            )
+            if size is None:
+                size = (0, 0) if answer is None else answer.result.size
+            if answer is not None:
+                answer = replace(answer, result=self._sized(answer.result, size, index))
+            if true_map is not None and true_map.shape != size:
+                raise _other_size(f"The true label map of image {index}", self._truth.bag.path, true_map.shape, size)
+            yield Frame(index, stamp, size, image, landmarks, labelled, true_map, answer)
+
+    def _images(self) -> Iterator[tuple[int, RawMessage | None]]:
+        """Each frame's stamp and image, in the order of the recording."""
+        if not self.has_images or self._pictures.image_topic is None:
+            yield from ((stamp, None) for stamp in self.stamps)
+            return
+        seen: set[int] = set()
+        for stamp, message in _stream(self._pictures, self._pictures.image_topic):
+            if stamp not in seen:
+                seen.add(stamp)
+                yield stamp, message
+
+    def _image(self, message: RawMessage) -> Image | None:
+        try:
+            return self._decode(self._pictures.bag.deserialize(message))
+        except (BagError, ImageError) as error:
+            self.unusable[str(error)] += 1
+            return None
+
+    def _annotation(self, stamp: int) -> tuple[FloatArray, npt.NDArray[np.bool_], Size | None]:
+        shape = (len(self.slots), len(self.truth_landmarks))
+        landmarks, labelled = np.full((*shape, 2), np.nan), np.zeros(shape, bool)
+        message = self._truth.truth.get(stamp)
+        if message is None:
+            return landmarks, labelled, None
+        truth = self._read_truth(message)
+        columns = [self.truth_landmarks.index(name) for name in truth.names]
+        for row, slot in enumerate(numbered(truth.slots)):
+            landmarks[self.slots.index(slot), columns] = truth.landmarks[row]
+            labelled[self.slots.index(slot), columns] = truth.labelled[row]
+        return landmarks, labelled, truth.size
+
+    def _answer(self, stamp: int, mask: Image | None) -> Answer | None:
+        messages = self._recorded.poses.get(stamp)
+        if not messages:
+            return None
+        message = self._recorded.bag.deserialize(messages[0])
+        found = read_pose_array(message)
+        result = replace(found, instruments=tuple(self._aligned(one) for one in found.instruments), label_map=mask)
+        return Answer(result, messages[0].stamp_ns, messages[0].time_ns, str(message.model))
+
+    def _aligned(self, instrument: InstrumentEstimate) -> InstrumentEstimate:
+        """The landmarks in one order; a position that is not finite is no position, whatever the message claims."""
+        given = {landmark.name: landmark for landmark in instrument.landmarks}
+        unknown = np.full((2, 2), np.nan)
+        landmarks = []
+        for name in self.landmarks:
+            landmark = given.get(name, LandmarkEstimate(name, math.nan, math.nan, unknown, 0.0, False))
+            if not (math.isfinite(landmark.x) and math.isfinite(landmark.y)):
+                self.nan_landmarks += landmark.visible
+                landmark = replace(landmark, x=math.nan, y=math.nan, visible=False)
+            landmarks.append(landmark)
+        return replace(instrument, landmarks=tuple(landmarks))
+
+    def _sized(self, result: TrackingResult, size: Size, index: int) -> TrackingResult:
+        if min(result.size) == 0:  # a publisher that does not say
+            result = replace(result, size=size)
+        for what, found in (
+            ("The poses", result.size),
+            ("The label map", size if result.label_map is None else result.label_map.shape),
+        ):
+            if tuple(found) != tuple(size):
+                raise _other_size(f"{what} to image {index}", self._recorded.bag.path, found, size)
+        return result
+
+    def _read_truth(self, message: RawMessage) -> GroundTruth:
+        try:
+            return read_truth_array(self._truth.bag.deserialize(message))
+        except ValueError as error:
+            raise BagError(
+                f"The ground truth at {message.stamp_ns * 1e-9:.3f} s of the bag {self._truth.bag.path} has instruments with"
+                " different landmarks; give all of them the same names in the same order."
+            ) from error
+
+    def _published_names(self) -> tuple[str, ...]:
+        names: dict[str, None] = {}
+        for messages in self._recorded.poses.values():
+            for pose in self._recorded.bag.deserialize(messages[0]).poses:
+                names.update(dict.fromkeys(str(landmark.name) for landmark in pose.landmarks))
+        return tuple(names)
+
+    def _truth_names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        slots: dict[str, None] = {}
+        names: dict[str, None] = {}
+        for message in self._truth.truth.values():
+            truth = self._read_truth(message)
+            slots.update(dict.fromkeys(numbered(truth.slots)))
+            names.update(dict.fromkeys(truth.names))
+        return tuple(slots), tuple(names)
+
+    def _check_stamps(self, recorded: Path, other: Path) -> None:
+        if self._recorded.poses.keys() & set(self.stamps):
+            return
+        what = "images" if self.has_images else "ground truth"
+        raise BagError(
+            f"No pose array on {self.poses_topic} of the bag {recorded} has the stamp of one of the {what} in {other}: the"
+            f" poses run from {_range(self._recorded.poses)} and the {what} from {_range(self.stamps)}; name the bag that was"
+            " tracked, with --ground-truth, and let the publisher copy the header of the image."
+        )
+
+
+class _Pictures:
+    """Label maps of a topic by their stamps, which come in about the order of the images."""
+
+    def __init__(self, contents: _Contents, topic: str, stamps: Set[int]) -> None:
+        self._bag, self._stamps = contents.bag, stamps
+        self._stream = _stream(contents, topic) if stamps else iter(())
+        self._waiting: dict[int, RawMessage] = {}
+
+    def take(self, stamp: int) -> Image | None:
+        """The label map of a stamp; None without."""
+        if stamp not in self._stamps:
+            return None
+        while stamp not in self._waiting and len(self._waiting) <= _WAITING:
+            found, message = next(self._stream, (None, None))
+            if found is None or message is None:
+                break
+            if found in self._stamps:
+                self._waiting.setdefault(found, message)
+        chosen = self._waiting.pop(stamp, None)
+        if chosen is None and len(self._waiting) > _WAITING:
+            self._waiting.pop(next(iter(self._waiting)))
+        return None if chosen is None else label_map(self._bag.deserialize(chosen))
+
+
+def find_poses(bag: BagReader, choice: str | None = None) -> str:
+    """The topic of a tracker's poses.
+
+    Args:
+        bag: The bag.
+        choice: The topic to take; None takes the tracker's own, or the only one that is no ground truth.
+
+    Raises:
+        BagError: There is none, several, or the chosen one has another type.
+    """
+    found = [name for name, kind in bag.types.items() if kind == topics.POSES_TYPE and bag.count(name)]
+    found = [name for name in found if name != topics.TRUTH_POSES or name == choice]
+    if choice is not None:
+        if choice in found:
+            return choice
+        kind = bag.types.get(choice)
+        problem = "is not there" if kind is None else f"is of type {kind}" if kind != topics.POSES_TYPE else "is empty"
+        raise BagError(
+            f"The topic {choice} of the bag {bag.path} {problem}; poses ({topics.POSES_TYPE}) are on {listed(found)}."
+        )
+    if topics.POSES in found:
+        return topics.POSES
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise BagError(
+            f"The bag {bag.path} has no poses ({topics.POSES_TYPE}); its topics are {listed(bag.types)}. Record the tracker's"
+            f" {topics.POSES}, or make poses with 'csl-tracker replay'."
+        )
+    raise BagError(f"The bag {bag.path} has poses on {listed(found)}; name one of these topics with --poses TOPIC.")
+
+
+def numbered(names: tuple[str, ...]) -> list[str]:
+    """Names that are told apart where one stands twice."""
+    seen: Counter[str] = Counter()
+    unique = []
+    for name in names:
+        seen[name] += 1
+        unique.append(name if seen[name] == 1 else f"{name} {seen[name]}")
+    return unique
+
+
+def _read(bag: BagReader, poses_topic: str | None, image_topic: str | None, optional: bool) -> _Contents:
+    """The first reading; ``optional`` lets images go of which one cannot tell which are meant."""
+    topic: str | None = None
+    if bag.image_topics():
+        try:
+            topic = bag.image_topic(image_topic)
+        except BagError:
+            if not optional:
+                raise
+    contents = _Contents(bag, topic, poses_topic)
+    kinds = {
+        poses_topic: topics.POSES_TYPE,
+        topics.TRUTH_POSES: topics.POSES_TYPE,
+        topics.SEGMENTATION: topics.IMAGE_TYPE,
+        topics.TRUTH_SEGMENTATION: topics.IMAGE_TYPE,
+        topics.SOURCE_TIME: topics.TIME_REFERENCE_TYPE,
+        topic: None if topic is None else bag.types[topic],
+    }
+    names = [name for name, kind in kinds.items() if name is not None and bag.types.get(name) == kind]
+    messages: list[tuple[int, RawMessage]] = []
+    stamps: dict[str, list[int]] = {name: [] for name in names}
+    try:
+        for message in bag.messages(names) if names else ():
+            if message.topic == topics.SOURCE_TIME:
+                reference = bag.deserialize(message)
+                contents.source[stamp_ns(reference.header.stamp)] = stamp_ns(reference.time_ref)
+            elif message.topic in (poses_topic, topics.TRUTH_POSES):
+                messages.append((message.stamp_ns, message))
+            elif message.topic == topic:
+                stamp = message.stamp_ns or message.time_ns
+                contents.repeated_images += stamp in contents.images
+                contents.images.setdefault(stamp, message.time_ns)
+            else:
+                stamps[message.topic].append(message.stamp_ns)
+    except DamagedBagError as error:
+        contents.damage = error
+    source = contents.source
+    contents.images = {source.get(stamp, stamp): time for stamp, time in contents.images.items()}
+    for stamp, message in messages:
+        if message.topic == poses_topic:
+            contents.poses.setdefault(source.get(stamp, stamp), []).append(message)
+        if message.topic == topics.TRUTH_POSES:
+            contents.truth.setdefault(source.get(stamp, stamp), message)
+    contents.segmentation = {source.get(stamp, stamp) for stamp in stamps.get(topics.SEGMENTATION, ())}
+    contents.truth_segmentation = {source.get(stamp, stamp) for stamp in stamps.get(topics.TRUTH_SEGMENTATION, ())}
+    return contents
+
+
+def _stream(contents: _Contents, topic: str) -> Iterator[tuple[int, RawMessage]]:
+    """Messages of a topic under the stamps of the images; a broken end was told of by the first reading."""
+    try:
+        for message in contents.bag.messages([topic]):
+            stamp = message.stamp_ns or message.time_ns
+            yield contents.source.get(stamp, stamp), message
+    except DamagedBagError:
+        return
+
+
+def _other_size(what: str, path: Path, found: tuple[int, ...], size: Size) -> BagError:
+    return BagError(
+        f"{what} in the bag {path}: {found[1]}x{found[0]} px, while the image has {size[1]}x{size[0]} px; compare poses with"
+        " the truth of the very images that were tracked."
+    )
+
+
+def _range(stamps: Mapping[int, Any] | tuple[int, ...]) -> str:
+    return f"{min(stamps) * 1e-9:.3f} s to {max(stamps) * 1e-9:.3f} s" if stamps else "none"
