@@ -21,7 +21,7 @@ from csl_tracker.errors import ConfigError
 from csl_tracker.evaluation import statistics
 from csl_tracker.evaluation.runs import LandmarkErrors, Run, SequenceResult
 from csl_tracker.evaluation.statistics import QUANTITIES, RESAMPLES, Quantity
-from csl_tracker.evaluation.table import Cell, Column, Table
+from csl_tracker.evaluation.table import Cell, Column, Table, cell_text
 from csl_tracker.pixels import FloatArray
 
 EVALUATE_BAG = "evaluate-bag"
@@ -102,6 +102,7 @@ class Change:
         high: Upper end.
         verdict: ``better``, ``worse``, ``not separable``; without an interval ``better (no interval)`` and so on.
         units: Number of pairs; None without an interval.
+        left_out: Values that only one of the two has, such as those of a frame that the other dropped; None as ``units``.
     """
 
     sequence: str
@@ -112,6 +113,7 @@ class Change:
     high: float | None
     verdict: str
     units: int | None
+    left_out: int | None = None
 
 
 def read_report(path: Path) -> Report:
@@ -183,8 +185,20 @@ def compare_reports(a: Report, b: Report, resamples: int = RESAMPLES) -> list[Ch
                 continue
             difference = found.difference
             verdict = {"A better": "better", "B better": "worse"}.get(found.verdict, found.verdict)
+            if difference.low == difference.high == 0.0:
+                verdict = "equal"
             changes.append(
-                Change(title, quantity.key, found.mean_b, found.mean_a, difference.low, difference.high, verdict, found.units)
+                Change(
+                    title,
+                    quantity.key,
+                    found.mean_b,
+                    found.mean_a,
+                    difference.low,
+                    difference.high,
+                    verdict,
+                    found.units,
+                    found.left_out,
+                )
             )
         if title != "all":
             changes += _plain(title, a.parts[title], b.parts[title])
@@ -203,13 +217,15 @@ def as_table(a: Report, b: Report, changes: Sequence[Change]) -> Table:
         Column("high", "95 % to"),
         Column("verdict", "B is"),
         Column("units", "pairs"),
+        Column("left_out", "left out"),
     )
     rows: list[tuple[Cell, ...]] = [
-        (one.sequence, one.quantity, one.a, one.b, one.b - one.a, one.low, one.high, one.verdict, one.units) for one in changes
+        (one.sequence, one.quantity, one.a, one.b, one.b - one.a, one.low, one.high, one.verdict, one.units, one.left_out)
+        for one in changes
     ]
     caption = (
-        f"A is {_cell(a.name)}, B is {_cell(b.name)}. Paired by stamp or frame, instrument and landmark; the interval draws blocks"
-        f" of consecutive frames again ({RESAMPLES} times). A line without an interval says nothing about chance."
+        f"A is {_cell(a.name)}, B is {_cell(b.name)}. Paired by stamp or frame, instrument and landmark; the interval draws"
+        f" blocks of consecutive frames again ({RESAMPLES} times). A line without an interval says nothing about chance."
     )
     return Table("comparison", f"{_cell(b.name)} against {_cell(a.name)}", caption, columns, tuple(rows))
 
@@ -226,11 +242,11 @@ def as_html(tables: Sequence[Table]) -> str:
     parts = []
     for table in tables:
         head = "".join(f'<th scope="col">{escape(column.title)}</th>' for column in table.columns)
-        rows = [line.strip("| ").split(" | ") for line in table.markdown().splitlines()[2:]]
-        body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+        texts = [[cell_text(cell, 3) for cell in row] for row in table.rows]
+        body = "".join(f"<tr>{''.join(f'<td>{escape(text)}</td>' for text in row)}</tr>" for row in texts)
         parts.append(
-            f'<h2>{escape(table.title)}</h2><p>{escape(table.caption)}</p><div class="scroll" tabindex="0"><table><thead><tr>{head}'
-            f"</tr></thead><tbody>{body}</tbody></table></div>"
+            f'<h2>{escape(table.title)}</h2><p>{escape(table.caption)}</p><div class="scroll" tabindex="0">'
+            f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         )
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="color-scheme" content="light dark">'

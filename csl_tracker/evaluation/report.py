@@ -205,7 +205,8 @@ def _calibration(calibration: Mapping[str, Any]) -> list[str]:
         "<h2>Calibration of the confidence</h2><figure>"
         + charts.reliability(calibration["bins"], within)
         + f"<figcaption>Expected calibration error {calibration['ece']:.3f} over {calibration['count']} guesses: the mean"
-        " over the guesses of the distance between the share that is right in a bin and the bin's mean confidence.</figcaption></figure>"
+        " over the guesses of the distance between the share that is right in a bin and the bin's mean confidence."
+        "</figcaption></figure>"
     ]
 
 
