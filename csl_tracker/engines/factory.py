@@ -7,7 +7,7 @@ from functools import partial
 import torch
 
 from csl_tracker.engines.auto import AutoEngine, installed
-from csl_tracker.engines.base import Engine
+from csl_tracker.engines.base import Engine, mirror_order
 from csl_tracker.engines.cpu import CpuEngine
 from csl_tracker.engines.torch_engine import TorchCpuEngine, TorchDeviceEngine
 from csl_tracker.errors import EngineError
@@ -66,6 +66,8 @@ def create_engine(
         if value not in known:
             raise EngineError(f"The {what} {value!r} is unknown; choose one of {', '.join(known)}.")
     place = resolve_device(device)
+    if mirror:
+        mirror_order(model)  # says now what cannot be averaged, and not with the first image
     if model.description.network.strategy == "forest":
         if engine in _CPU_ALONE or (place != "cpu" and device != "auto"):
             wanted = f"the engine {engine!r}" if engine in _CPU_ALONE else f"the device {device!r}"

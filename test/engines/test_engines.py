@@ -247,10 +247,11 @@ def test_the_mirrored_image_says_the_same_mirrored(random_weights, build, size: 
     np.testing.assert_allclose(one.heatmaps, mean, atol=tolerance)
 
 
-def test_regressed_coordinates_are_not_averaged_with_the_mirrored() -> None:
+@pytest.mark.parametrize("engine", ["auto", "torch"])
+def test_regressed_coordinates_are_not_averaged_with_the_mirrored(engine: str) -> None:
     config = NetworkConfig("l", input_size=(96, 128))
     description = ModelDescription(
         "l", config, ENDOVIS, HeatmapSpec(3.0), Preprocessing((0.0,) * 3, (255.0,) * 3, (96, 128), "stretch")
     )
     with pytest.raises(EngineError, match="the strategy 'l' has none; track without the mirrored image"):
-        create_engine(Model(build_network(config), description, ""), "cpu", "torch", mirror=True)
+        create_engine(Model(build_network(config), description, ""), "cpu", engine, mirror=True)
