@@ -103,9 +103,13 @@ def without_position(result):
         (
             [(700, poses(0))],
             {},
-            r"No pose array .* the stamp of one of the images .* from 29.000 s to 29.000 s and the images from 1.000 s to 1.200 s",
+            r"No pose array .* the stamp of one of the images .* 29.000 s to 29.000 s and the images from 1.000 s to 1.200 s",
         ),
-        ([(0, poses(0, names=("a", "b")))], {}, r"the landmarks a, b and the ground truth has center, tip, none of them the same"),
+        (
+            [(0, poses(0, names=("a", "b")))],
+            {},
+            r"the landmarks a, b and the ground truth has center, tip, none of them the same",
+        ),
         ([(1, poses(1, size=(96, 128)))], {}, r"The poses to image 1 in the bag .*: 128x96 px, while the image has 64x48 px"),
     ],
 )
@@ -136,7 +140,14 @@ def test_figures_against_known_answers(tmp_path, images):
     """Every guess is (3, 4) px off; frame 2 has no poses and frame 4 two."""
     source = write_source(tmp_path / "frames.mcap", images=images)
     off = (3.0, 4.0)
-    answers = [(0, poses(0, off)), (1, poses(1, off)), (3, poses(3, off)), (4, poses(4, off)), (4, poses(4)), (5, poses(5, off))]
+    answers = [
+        (0, poses(0, off)),
+        (1, poses(1, off)),
+        (3, poses(3, off)),
+        (4, poses(4, off)),
+        (4, poses(4)),
+        (5, poses(5, off)),
+    ]
     recorded = record(tmp_path / "poses.mcap", answers, segmentation=HALF)
     figures = measure(recorded, source)
     accuracy = figures["accuracy"]
