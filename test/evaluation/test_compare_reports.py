@@ -1,0 +1,159 @@
+import json
+
+import numpy as np
+import pytest
+
+from csl_tracker.cli.main import main
+from csl_tracker.errors import ConfigError
+from csl_tracker.evaluation.compare_reports import compare_reports, read_report
+
+FRAMES = 200
+ALL = tuple(range(FRAMES))
+
+
+def bag_report(seed, mean_px, frames=ALL, truth="aa", landmarks=("center",), order=1):
+    """Figures of evaluate-bag with one error a frame; ``order`` of -1 lists frames from the last one on."""
+    noise = np.random.default_rng(seed).normal(0, 0.5, FRAMES)
+    chosen = list(frames)[::order]
+    part = {
+        "frame": chosen,
+        "slot": [0] * len(chosen),
+        "error_px": [float(mean_px + noise[k]) for k in chosen],
+        "box_px": [None] * len(chosen),
+        "missed": [0] * len(chosen),
+    }
+    return {
+        "kind": "evaluate-bag",
+        "name": "bag",
+        "truth_sha256": truth,
+        "frames": FRAMES,
+        "scored_landmarks": list(landmarks),
+        "accuracy": {"landmark_error_px": {"median": mean_px, "p95": mean_px}, "kbb_0.15": None},
+        "latency_ms": {"p95": 40.0 + seed, "max": None},
+        "jitter": {"position_px": {"rms": 1.0}},
+        "calibration": {"ece": 0.1},
+        "details": {
+            "stamp_ns": [10**18 + k * 40_000_000 for k in ALL],
+            "answered": [int(k in frames) for k in ALL],
+            "latency_ms": [20.0 if k in frames else None for k in ALL],
+            "landmarks": dict.fromkeys(landmarks, part),
+        },
+    }
+
+
+def dataset_report(error_px=5.0, details=True, **changes):
+    errors = {"visible": 3, "absent": 0, "landmark_error_px": {"median": error_px}}
+    part = {
+        "frames": 3,
+        "reference_size": None,
+        "max_instruments": 2,
+        "input_sha256": "cc",
+        "landmarks": {"center": errors},
+        "landmark_error_px": {"median": error_px, "p95": error_px},
+        **changes,
+    }
+    if details:
+        raw = {"frame": [0, 1, 2], "slot": [0] * 3, "error_px": [error_px] * 3, "box_px": [None] * 3, "missed": [0] * 3}
+        part["details"] = {"landmarks": {"center": raw}, "dice": [0.5, 0.5, 0.5], "segmented_frame": [0, 1, 2]}
+    return {"dataset": "synthetic", "sequences": {"s": part}}
+
+
+def write(path, data):
+    path.write_text(json.dumps(data), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("other", "sentence"),
+    [
+        (bag_report(1, 5, truth="bb"), "the ground truth .* differs"),
+        (bag_report(1, 5, landmarks=("center", "tip")), "the set of scored landmarks differs"),
+        (dataset_report(), "is of csl-tracker evaluate-bag and .* of csl-tracker evaluate;"),
+    ],
+)
+def test_what_does_not_belong_together_is_refused(tmp_path, other, sentence):
+    a, b = read_report(write(tmp_path / "a.json", bag_report(0, 5))), read_report(write(tmp_path / "b.json", other))
+    with pytest.raises(ConfigError, match=sentence):
+        compare_reports(a, b)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("input_sha256", "dd"), ("reference_size", [480, 640]), ("max_instruments", 1), ("frames", 2)]
+)
+def test_other_protocols_are_refused(tmp_path, key, value):
+    a = read_report(write(tmp_path / "a.json", dataset_report()))
+    b = read_report(write(tmp_path / "b.json", dataset_report(**{key: value})))
+    with pytest.raises(ConfigError, match=r"of s.* differs .*evaluate both in the same way|of s .* differs"):
+        compare_reports(a, b)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{", "is no JSON"),
+        ("[1]", "holds no figures"),
+        ('{"landmark_error_px": 3}', "holds no figures"),
+        ('{"kind": "evaluate-bag", "name": "x"}', "lacks a part .*'truth_sha256'"),
+    ],
+)
+def test_a_file_of_something_else_is_named(tmp_path, text, sentence):
+    path = tmp_path / "a.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=sentence):
+        read_report(path)
+
+
+def changes_of(tmp_path, a, b):
+    found = compare_reports(read_report(write(tmp_path / "a.json", a)), read_report(write(tmp_path / "b.json", b)))
+    return {change.quantity: change for change in found}
+
+
+def test_frames_are_paired_by_stamp(tmp_path):
+    """B lists its frames the other way round, and has dropped every fourth; its errors are 1 px smaller in each frame."""
+    found = changes_of(tmp_path, bag_report(0, 6), bag_report(0, 5, frames=[k for k in ALL if k % 4], order=-1))
+    error = found["landmark_error_px"]
+    assert error.b - error.a == pytest.approx(-1.0)
+    assert (error.low, error.high) == (pytest.approx(-1.0), pytest.approx(-1.0))  # the noise is the same: pairing removes it
+    assert (error.verdict, error.units, error.left_out) == ("better", 150, 50)
+    assert (found["answered"].verdict, found["answered"].b) == ("worse", 0.75)
+    assert found["latency_ms"].verdict == "equal"
+
+
+def test_noise_is_not_separable_and_a_real_change_is(tmp_path):
+    assert changes_of(tmp_path, bag_report(1, 5), bag_report(2, 5))["landmark_error_px"].verdict == "not separable"
+    worse = changes_of(tmp_path, bag_report(1, 5), bag_report(2, 6))["landmark_error_px"]
+    assert worse.verdict == "worse"
+    assert worse.low < worse.b - worse.a < worse.high
+
+
+def test_files_of_evaluate_without_raw_figures_have_no_interval(tmp_path):
+    found = changes_of(tmp_path, dataset_report(), dataset_report(4.0, details=False))
+    assert list(found) == ["landmark_error_px.median", "landmark_error_px.p95"]
+    assert found["landmark_error_px.median"].verdict == "better (no interval)"
+    assert changes_of(tmp_path, dataset_report(), dataset_report(4.0))["landmark_error_px"].verdict == "better"
+
+
+@pytest.mark.parametrize("suffix", [".md", ".html", ".json"])
+def test_the_comparison_is_written(tmp_path, suffix, capsys):
+    a, b = write(tmp_path / "<a>.json", bag_report(0, 6)), write(tmp_path / "b.json", bag_report(1, 5))
+    out = tmp_path / f"comparison{suffix}"
+    assert main(["compare", str(a), str(b), str(b), "--out", str(out)]) == 0
+    assert capsys.readouterr().out.count("| bag | landmark_error_px | 6.") == 2
+    text = out.read_text(encoding="utf-8")
+    assert text.count("landmark_error_px.median") == 2
+    assert "<a>" not in text or suffix != ".html"
+    assert main(["compare", str(a), str(b), "--out", str(out)]) == 2
+    assert "give --overwrite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["a.json"], "name two or more"),
+        (["a.json", "b.json", "--out", "c.txt"], "ends in none of"),
+        (["a.json", "b.json"], "read"),
+    ],
+)
+def test_arguments_that_make_no_comparison(arguments, sentence, capsys):
+    assert main(["compare", *arguments]) == 2
+    assert sentence in capsys.readouterr().err
