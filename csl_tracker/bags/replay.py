@@ -23,7 +23,7 @@ from csl_tracker.bags.ahead import ReadAhead
 from csl_tracker.bags.messages import bag_types, make_pose_array
 from csl_tracker.bags.reader import BagFrame, BagReader, DamagedBagError
 from csl_tracker.bags.recording import OFFLINE
-from csl_tracker.bags.writer import BagWriter, image_message
+from csl_tracker.bags.writer import CLASSES_NOTE, BagWriter, image_message
 from csl_tracker.errors import BagError, CslTrackerError, ImageError
 from csl_tracker.tracker import Tracker
 
@@ -105,6 +105,7 @@ def replay_bag(
     topic = bag.image_topic(chosen.topic)
     model = tracker.model.label
     notes = {**OFFLINE, "csl_tracker_source": bag.path.name, "csl_tracker_model": model}
+    notes |= {key: bag.custom[key] for key in (CLASSES_NOTE,) if key in bag.custom}  # what the copied truth's labels mean
     summary = ReplaySummary()
     _warm_up(bag, topic, tracker, decode)
     tracker.reset()
