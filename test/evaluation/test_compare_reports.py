@@ -24,7 +24,7 @@ def bag_report(seed, mean_px, frames=ALL, truth="aa", landmarks=("center",), ord
     }
     return {
         "kind": "evaluate-bag",
-        "name": "bag",
+        "name": f"bag_{seed}",
         "truth_sha256": truth,
         "frames": FRAMES,
         "scored_landmarks": list(landmarks),
@@ -138,7 +138,7 @@ def test_the_comparison_is_written(tmp_path, suffix, capsys):
     a, b = write(tmp_path / "<a>.json", bag_report(0, 6)), write(tmp_path / "b.json", bag_report(1, 5))
     out = tmp_path / f"comparison{suffix}"
     assert main(["compare", str(a), str(b), str(b), "--out", str(out)]) == 0
-    assert capsys.readouterr().out.count("| bag | landmark_error_px | 6.") == 2
+    assert capsys.readouterr().out.count("| recording | landmark_error_px | 6.") == 2
     text = out.read_text(encoding="utf-8")
     assert text.count("landmark_error_px.median") == 2
     assert "<a>" not in text or suffix != ".html"
