@@ -89,6 +89,8 @@ def run(args: argparse.Namespace) -> int:
     }
     write_json(out / "figures.json", report)
     write_report(out / "report.html", report, measured, video, fps, report["problems"])
+    if video is None:
+        (out / "overlay.mp4").unlink(missing_ok=True)  # an older one
     _print(measured.figures)
     print(f"wrote {out / 'report.html'} and figures.json")
     if bag.damage is not None:
@@ -126,9 +128,6 @@ def _check_folder(out: Path, overwrite: bool) -> None:
     found = [name for name in NAMES if (out / name).exists()]
     if found and not overwrite:
         raise ConfigError(f"The folder {out} has {' and '.join(found)}; give --overwrite to replace them, or another --out.")
-    for name in found:
-        if name == "overlay.mp4":  # else an older film would lie beside a page that holds a new one
-            (out / name).unlink()
 
 
 def _shorter(text: str, args: argparse.Namespace) -> str:

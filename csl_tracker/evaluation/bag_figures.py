@@ -287,6 +287,7 @@ def _report(
         "landmarks_without_truth": [name for name in bag.landmarks if name not in bag.truth_landmarks],
         "frames": frames,
         "frames_are": "images" if bag.has_images else "annotations" if bag.has_truth else "poses",
+        "frames_not_replayed": bag.not_replayed,
         "pose_arrays": bag.pose_arrays,
         "answered_frames": answered,
         "dropped_frames": frames - answered if known else None,

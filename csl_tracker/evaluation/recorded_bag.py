@@ -26,6 +26,8 @@ from csl_tracker.pixels import FloatArray, Size
 from csl_tracker.results import InstrumentEstimate, LandmarkEstimate, TrackingResult
 
 Image = npt.NDArray[np.uint8]
+_FAR_PX = 1e5
+"""A position farther from the image's corner is none: it is no number of px that anything could be drawn at."""
 _WAITING = 32
 """How many label maps may wait for the image they belong to."""
 
@@ -107,7 +109,7 @@ class RecordedBag:
         problems: What is unusual, one sentence each.
         damage: Where a bag could not be read on; None where all was read.
         unusable: Images that could not be decoded, by what was said about them.
-        nan_landmarks: Landmarks that claim to be visible, but have no finite position.
+        nan_landmarks: Landmarks that claim to be visible, but have no usable position.
     """
 
     def __init__(
@@ -154,6 +156,9 @@ class RecordedBag:
         stamps = self._pictures.images or sorted(self._truth.truth) or sorted(self._recorded.poses)
         self.stamps = tuple(stamps)
         self._check_stamps(recorded, self._pictures.bag.path if self.has_images else truth_bag.path)
+        self._all_stamps = frozenset(self.stamps)
+        if truth_bag is not bag:
+            self.stamps = self._part(self.stamps)
         self.has_segmentation = bool(self._recorded.segmentation and self._truth.truth_segmentation)
         notes = (truth_bag.custom.get(CLASSES_NOTE), bag.custom.get(CLASSES_NOTE))
         note = next((text for text in notes if text), None)
@@ -181,12 +186,17 @@ class RecordedBag:
     @property
     def unmatched_poses(self) -> int:
         """Stamps of poses that no image has."""
-        return len(self._recorded.poses.keys() - set(self.stamps))
+        return len(self._recorded.poses.keys() - self._all_stamps)
 
     @property
     def unmatched_truth(self) -> int:
         """Stamps of annotations that no image has."""
-        return len(self._truth.truth.keys() - set(self.stamps))
+        return len(self._truth.truth.keys() - self._all_stamps)
+
+    @property
+    def not_replayed(self) -> int:
+        """Images of the bag of the truth that a replay of a part of it did not publish; they are no dropped frames."""
+        return len(self._all_stamps) - len(self.stamps)
 
     @property
     def offline(self) -> bool:
@@ -244,11 +254,21 @@ class RecordedBag:
         if not self.has_images or self._pictures.image_topic is None:
             yield from ((stamp, None) for stamp in self.stamps)
             return
-        seen: set[int] = set()
+        wanted = set(self.stamps)
         for stamp, message in _stream(self._pictures, self._pictures.image_topic):
-            if stamp not in seen:
-                seen.add(stamp)
+            if stamp in wanted:  # the first of several
+                wanted.remove(stamp)
                 yield stamp, message
+
+    def _part(self, stamps: tuple[int, ...]) -> tuple[int, ...]:
+        """The frames that a replay of a part of a bag has published; all where that is not known."""
+        published = set(self._recorded.source.values())
+        if published:
+            return tuple(stamp for stamp in stamps if stamp in published)
+        if self.offline:  # it answers every image that it reads
+            first, last = min(self._recorded.poses), max(self._recorded.poses)
+            return tuple(stamp for stamp in stamps if first <= stamp <= last)
+        return stamps
 
     def _image(self, message: RawMessage) -> Image | None:
         try:
@@ -280,13 +300,13 @@ class RecordedBag:
         return Answer(result, messages[0].stamp_ns, messages[0].time_ns, str(message.model))
 
     def _aligned(self, instrument: InstrumentEstimate) -> InstrumentEstimate:
-        """The landmarks in one order; a position that is not finite is no position, whatever the message claims."""
+        """The landmarks in one order; a position that is no number of px is none, whatever the message claims."""
         given = {landmark.name: landmark for landmark in instrument.landmarks}
         unknown = np.full((2, 2), np.nan)
         landmarks = []
         for name in self.landmarks:
             landmark = given.get(name, LandmarkEstimate(name, math.nan, math.nan, unknown, 0.0, False))
-            if not (math.isfinite(landmark.x) and math.isfinite(landmark.y)):
+            if not (abs(landmark.x) < _FAR_PX and abs(landmark.y) < _FAR_PX):  # nor is NaN
                 self.nan_landmarks += landmark.visible
                 landmark = replace(landmark, x=math.nan, y=math.nan, visible=False)
             landmarks.append(landmark)

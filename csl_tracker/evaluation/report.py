@@ -215,12 +215,13 @@ def _frame_rows(figures: Mapping[str, Any]) -> list[Row]:
         "frames": "frames",
         "answered_frames": "with poses",
         "dropped_frames": "dropped: without poses",
+        "frames_not_replayed": "not replayed, and not counted",
         "longest_gap_frames": "longest run of dropped frames",
         "duplicated_pose_arrays": "further pose arrays of the same image",
         "repeated_image_stamps": "images with the stamp of an earlier one",
         "unmatched_pose_stamps": "pose stamps that no image has",
         "unmatched_truth_stamps": "truth stamps that no image has",
-        "nan_landmarks": "landmarks claimed visible without a finite position",
+        "nan_landmarks": "landmarks claimed visible without a usable position",
         "undecodable_images": "images that could not be decoded",
     }
     return [(text, figures[key]) for key, text in keys.items()]

@@ -1,3 +1,4 @@
+import json
 import math
 from dataclasses import replace
 
@@ -60,7 +61,7 @@ def poses(frame, offset=(0.0, 0.0), names=("tip", "center", "extra"), size=SIZE)
 
 
 def record(path, answers, topic="/foreign/poses", delay_ms=10.0, replayed=True, custom=None, segmentation=None):
-    """Answers are (frame, result); with ``replayed`` the frames were published under other stamps, 500 s on."""
+    """Answers are (frame, result or None); with ``replayed`` the frames were published under other stamps, 500 s on."""
     with BagWriter(path, custom=custom) as bag:
         bag.add_topic(topic, topics.POSES_TYPE)
         if replayed:
@@ -77,6 +78,8 @@ def record(path, answers, topic="/foreign/poses", delay_ms=10.0, replayed=True, 
                 bag.write(
                     topics.SOURCE_TIME, reference(header=header, time_ref=make_time(bag_types(), source), source=""), stamp
                 )
+            if result is None:
+                continue
             bag.write(topic, make_pose_array(bag_types(), header, result, "other@1"), received)
             if segmentation is not None:
                 bag.write(topics.SEGMENTATION, image_message(segmentation, stamp), received)
@@ -110,7 +113,7 @@ def without_position(result):
             {},
             r"the landmarks a, b and the ground truth has center, tip, none of them the same",
         ),
-        ([(1, poses(1, size=(96, 128)))], {}, r"The poses to image 1 in the bag .*: 128x96 px, while the image has 64x48 px"),
+        ([(1, poses(1, size=(96, 128)))], {}, r"The poses to image 0 in the bag .*: 128x96 px, while the image has 64x48 px"),
     ],
 )
 def test_what_cannot_be_evaluated_is_named(tmp_path, answers, options, sentence):
@@ -143,6 +146,7 @@ def test_figures_against_known_answers(tmp_path, images):
     answers = [
         (0, poses(0, off)),
         (1, poses(1, off)),
+        (2, None),
         (3, poses(3, off)),
         (4, poses(4, off)),
         (4, poses(4)),
@@ -165,7 +169,7 @@ def test_figures_against_known_answers(tmp_path, images):
     assert figures["landmarks_without_truth"] == ["extra"]
     assert figures["latency_not_applicable"] is None
     assert figures["latency_ms"]["max"] == pytest.approx(20.0)
-    assert figures["latency_ms"]["p50"] == pytest.approx(np.median([10, 20, 10, 20, 20]))
+    assert figures["latency_ms"]["p50"] == pytest.approx(np.median([10, 20, 20, 10, 10]))
     assert figures["jitter"]["position_px"]["rms"] == pytest.approx(0.0, abs=1e-9)  # a constant offset does not jitter
     assert figures["calibration"]["ece"] == pytest.approx(0.25)  # all right, at a confidence of 0.75
 
@@ -187,6 +191,44 @@ def test_a_position_that_is_not_finite_is_a_miss(tmp_path):
     figures = measure(recorded, source)
     assert figures["nan_landmarks"] == 3
     assert (figures["accuracy"]["unanswered"], figures["accuracy"]["miss_rate"]) == (2, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "answers", "frames", "dropped"),
+    [
+        ({}, (1, 2, 4), 3, 0),
+        ({"custom": OFFLINE, "replayed": False}, (1, 2, 4), 4, 1),
+        ({"replayed": False}, (1, 2, 4), 6, 3),  # a live tracker that comes late or dies has dropped the rest
+    ],
+)
+def test_what_was_not_replayed_is_not_dropped(tmp_path, options, answers, frames, dropped):
+    source = write_source(tmp_path / "frames.mcap")
+    figures = measure(record(tmp_path / "poses.mcap", [(k, poses(k)) for k in answers], **options), source)
+    assert (figures["frames"], figures["dropped_frames"], figures["frames_not_replayed"]) == (frames, dropped, 6 - frames)
+
+
+def test_what_was_readable_of_a_broken_bag_is_kept(tmp_path, capsys):
+    whole = record(tmp_path / "whole.mcap", [(k, poses(k)) for k in range(6)])
+    broken = tmp_path / "broken.mcap"
+    broken.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    source = write_source(tmp_path / "frames.mcap")
+    assert main(["evaluate-bag", str(broken), "--ground-truth", str(source), "--out", str(tmp_path / "out")]) == 2
+    assert "cannot be read to its end" in capsys.readouterr().err
+    figures = json.loads((tmp_path / "out" / "figures.json").read_text(encoding="utf-8"))
+    assert 0 < figures["answered_frames"] < 6
+    assert any("cannot be read to its end" in problem for problem in figures["problems"])
+
+
+@pytest.mark.parametrize(("x", "covariance"), [(1e12, 1.0), (-1e300, 1.0), (20.0, math.nan), (20.0, math.inf), (20.0, -5.0)])
+def test_absurd_numbers_of_a_publisher_are_drawn_or_left_out(tmp_path, x, covariance):
+    source = write_source(tmp_path / "frames.mcap", frames=1)
+    first, *others = poses(0).instruments
+    marks = tuple(replace(mark, x=x, covariance=np.full((2, 2), covariance), confidence=math.nan) for mark in first.landmarks)
+    result = replace(poses(0), instruments=(replace(first, landmarks=marks), *others))
+    recorded = record(tmp_path / "poses.mcap", [(0, result)])
+    drawn = []
+    evaluate_bag(RecordedBag(recorded, source, message_to_rgb), drawn.append)
+    assert drawn[0].shape == (*SIZE, 3)
 
 
 @pytest.mark.parametrize(
