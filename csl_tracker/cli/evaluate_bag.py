@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
 
     video = out / "overlay.mp4" if bag.has_images and not args.no_video else None
     with ExitStack() as stack:
+        stack.callback(_remove_empty, out)  # of what was stopped or failed before there was a result
         writer = None if video is None else stack.enter_context(VideoWriter(video, fps, crf=23))
         film = _Film(writer)
         measured = evaluate_bag(bag, None if writer is None else film.add, encode)
@@ -128,6 +129,11 @@ def _check_folder(out: Path, overwrite: bool) -> None:
     found = [name for name in NAMES if (out / name).exists()]
     if found and not overwrite:
         raise ConfigError(f"The folder {out} has {' and '.join(found)}; give --overwrite to replace them, or another --out.")
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):  # not empty, or never made
+        folder.rmdir()
 
 
 def _shorter(text: str, args: argparse.Namespace) -> str:

@@ -1,5 +1,9 @@
 import json
 import math
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +13,7 @@ from csl_tracker.bags import topics
 from csl_tracker.bags.messages import GroundTruth, bag_types, make_header, make_pose_array, make_time, make_truth_array
 from csl_tracker.bags.recording import OFFLINE
 from csl_tracker.bags.types import typestore
-from csl_tracker.bags.writer import BagWriter, RecordedFrame, image_message, write_frames
+from csl_tracker.bags.writer import BagOptions, BagWriter, RecordedFrame, image_message, write_frames
 from csl_tracker.cli.main import main
 from csl_tracker.errors import BagError
 from csl_tracker.evaluation.bag_figures import calibration, evaluate_bag, percentiles
@@ -271,3 +275,26 @@ def test_calibration_against_a_plain_loop():
     assert sum(part["count"] for part in found["bins"]) == 300
     assert calibration([], [])["ece"] is None
     assert percentiles([])["p99"] is None
+
+
+def test_ctrl_c_leaves_nothing_behind(tmp_path):
+    shape = (480, 640, 3)
+    label = GroundTruth(("left",), ("center", "tip"), points(0)[:1], np.ones((1, 2), bool), shape[:2])
+    noise = np.random.default_rng(1).integers(0, 255, shape).astype(np.uint8)
+    source = tmp_path / "frames.mcap"
+    frames = (RecordedFrame(noise, SECOND + k * STEP, None, label) for k in range(150))
+    write_frames(source, frames, options=BagOptions(jpeg=50))
+    recorded = record(tmp_path / "poses.mcap", [(k, poses(0, size=shape[:2])) for k in range(150)])
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "csl_tracker.cli.main", "evaluate-bag", recorded, "--ground-truth", source, "--out", out]
+    with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while not list(out.glob(".overlay*")):
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=120)[1]
+    assert process.returncode == 130, said
+    assert "stopped" in said
+    assert not out.exists()
