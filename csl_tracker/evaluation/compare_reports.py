@@ -254,15 +254,19 @@ def as_html(tables: Sequence[Table]) -> str:
     )
 
 
+def _name(path: Path) -> str:
+    """File and folder: files of figures often have the same name."""
+    return "/".join(part for part in path.parts[-2:] if part != path.anchor)
+
+
 def _of_bag(path: Path, data: Mapping[str, Any]) -> Report:
     protocol = {
         "the ground truth (truth_sha256)": data["truth_sha256"],
         "the number of frames": data["frames"],
         "the set of scored landmarks": sorted(data["scored_landmarks"]),
     }
-    name = f"{path.parent.name}/{path.name}"
     # Not by the name of the bag: the same truth may lie in a file of another name.
-    return Report(path, name, EVALUATE_BAG, protocol, {"recording": data})
+    return Report(path, _name(path), EVALUATE_BAG, protocol, {"recording": data})
 
 
 def _of_dataset(path: Path, data: Mapping[str, Any]) -> Report:
@@ -281,7 +285,7 @@ def _of_dataset(path: Path, data: Mapping[str, Any]) -> Report:
             landmark for landmark, found in part["landmarks"].items() if found["visible"] or found["absent"]
         )
     parts = {name: {"accuracy": part, "details": part.get("details", {})} for name, part in sequences.items()}
-    return Report(path, f"{path.parent.name}/{path.name}", "evaluate", protocol, parts)
+    return Report(path, _name(path), "evaluate", protocol, parts)
 
 
 def _run(report: Report, model: str, names: set[str]) -> Run:

@@ -119,6 +119,10 @@ def test_figures_have_what_the_docs_promise(
     assert list(report["sequences"]) == ["Dataset1", "Dataset5"]
     assert [s["max_instruments"] for s in report["sequences"].values()] == [1, 2]
     figures = report["sequences"]["Dataset1"]
+    raw = figures["details"]["landmarks"]  # what csl-tracker compare pairs
+    assert {name: len(part["error_px"]) for name, part in raw.items()} == {
+        name: part["visible"] for name, part in figures["landmarks"].items()
+    }
     assert figures["frames"] == FRAMES
     for key in ("dice", "precision", "recall", "threshold_score_20px", "miss_rate", "false_positive_rate"):
         assert 0 <= figures[key] <= 1, key
