@@ -162,7 +162,7 @@ def test_a_device_that_is_lost_costs_no_frame(rig, error):
         raise error
 
     rig.node._engine._engine.module.network.forward = fail  # what a kernel on a lost device does
-    rig.node._engine.device = "cuda:0"
+    rig.node._engine._engine.device = "cuda:0"
     rig.track(2)
     rig.hear("The device cuda:0", meanwhile=lambda: rig.show(3))
     assert rig.node._engine.device == "cpu"
