@@ -146,10 +146,11 @@ class _Browser:
         self._out, self._in = os.fdopen(ours_out, "wb", 0), os.fdopen(ours_in, "rb")
         self._number, self._session = 0, None
         self._buffer = b""
-        self.errors = []
+        self.errors, self.requests = [], []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self.call("Runtime.enable")
+        self.call("Log.enable")
         self.call("Network.enable")
         self.call("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=0, uploadThroughput=0)
         self.call("Page.navigate", url=address)
@@ -172,8 +173,15 @@ class _Browser:
         self._out.write(json.dumps(message).encode() + b"\0")
         while True:
             answer = json.loads(self._next())
-            if answer.get("method") == "Runtime.exceptionThrown":
-                self.errors.append(answer["params"])
+            method, details = answer.get("method"), answer.get("params", {})
+            if (
+                method == "Runtime.exceptionThrown"
+                or (method == "Runtime.consoleAPICalled" and details["type"] in ("error", "warning", "assert"))
+                or (method == "Log.entryAdded" and details["entry"]["level"] == "error")  # what the security policy refused
+            ):
+                self.errors.append(details)
+            if method == "Network.requestWillBeSent" and not details["request"]["url"].startswith("data:"):
+                self.requests.append(details["request"]["url"])
             if answer.get("id") == self._number:
                 assert "error" not in answer, answer
                 return answer["result"]
@@ -250,5 +258,27 @@ def test_a_browser_shows_the_chosen_frame_and_plays_the_video(page):
         browser.value("document.querySelector('video').play()")
         browser.until("document.querySelector('video').currentTime > 0.5")
         assert browser.value("document.querySelector('video').getVideoPlaybackQuality().totalVideoFrames") > 3
-        assert browser.errors == []
         assert browser.value("document.title") == "Tracking of recorded"
+        assert browser.value("document.querySelectorAll('script:not([type])').length") == 1
+        assert browser.value("document.body.innerText").count(EVIL)
+        assert browser.errors == []
+        assert browser.requests == [Path(page).as_uri()]
+
+
+@pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(BROWSERS)} is installed")
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("<script>console.error('x')</script>", "errors"),
+        ("<script>nothing()</script>", "errors"),
+        ("<img src='file:///nowhere.png'>", "requests"),
+        ("<meta http-equiv='Content-Security-Policy' content=\"img-src 'none'\"><img src='http://a.invalid/b'>", "errors"),
+    ],
+)
+def test_the_browser_notices_what_a_page_must_not_do(tmp_path, content, expected):
+    (tmp_path / "a.html").write_text(f"<!DOCTYPE html><body>{content}", encoding="utf-8")
+    with _Browser((tmp_path / "a.html").as_uri()) as browser:
+        browser.until("document.readyState === 'complete'")
+        browser.value("new Promise(done => setTimeout(done, 100))")
+        assert browser.requests[0].endswith("a.html")
+        assert browser.errors if expected == "errors" else len(browser.requests) > 1
