@@ -29,7 +29,8 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".
 DEFAULT_FPS = 25.0
 _EVENLY_SPACED = ("avi", "h264", "hevc", "mjpeg")
 """Containers without times of display: what FFmpeg makes up for them is wrong where frames were reordered."""
-_ENCODERS = ("libx264", "libopenh264", "mpeg4")
+_ENCODERS = ("libx264", "libopenh264", "libvpx-vp9", "mpeg4")
+"""The first that is there is taken; browsers play all but the last."""
 _BT601_LIMITED = {"colorspace": 6, "color_range": 1}  # FFmpeg's numbers; what swscale does to an untagged frame
 
 
@@ -325,9 +326,11 @@ class VideoWriter(AtomicOutput):
             raise
 
     def _add_stream(self, size: Size) -> Any:
-        name = next(name for name in _ENCODERS if name in av.codec.codecs_available)
+        avi = self.path.suffix.lower() == ".avi"
+        here = [name for name in _ENCODERS if name in av.codec.codecs_available]
+        name = next(name for name in here if not (avi and name == "libvpx-vp9"))
         options = {"crf": str(self._crf), "preset": self._preset} if name == "libx264" else {}
-        if self.path.suffix.lower() == ".avi":
+        if avi:
             options["bf"] = "0"  # AVI has no place for the display order of B-frames
         stream: Any = self._container.add_stream(name, rate=self._rate, options=options)
         stream.height, stream.width = size[0] + size[0] % 2, size[1] + size[1] % 2

@@ -77,6 +77,19 @@ def test_round_trip_keeps_order_colours_and_count(tmp_path: Path, suffix: str) -
             assert np.abs(image.astype(int) - frame(index)).mean() < 3
 
 
+@pytest.mark.parametrize(("suffix", "codec"), [(".mp4", "vp9"), (".avi", "mpeg4")])
+def test_without_h264_browsers_still_get_what_they_play(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, codec: str
+) -> None:
+    monkeypatch.setattr("csl_tracker.video._ENCODERS", ("an encoder that is not here", "libvpx-vp9", "mpeg4"))
+    path = write(tmp_path / f"video{suffix}")
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].codec_context.name == codec
+    found = list(VideoReader(path))
+    assert len(found) == 10
+    assert np.abs(found[4].astype(int) - frame(4)).mean() < 6
+
+
 def test_gray_keeps_the_full_range(tmp_path: Path) -> None:
     labels = np.zeros((48, 64), np.uint8)
     labels[10:30, 10:30] = 70
