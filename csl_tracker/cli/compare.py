@@ -35,6 +35,8 @@ def run(args: argparse.Namespace) -> int:
     out: Path | None = args.out
     if out is not None and out.suffix not in SUFFIXES:
         raise ConfigError(f"The name {out} of --out ends in none of {', '.join(SUFFIXES)}; choose one of these.")
+    if out is not None and out.exists() and any(path.exists() and out.samefile(path) for path in args.reports):
+        raise ConfigError(f"The file {out} of --out is one of those compared; choose another --out.")
     if out is not None and out.exists() and not args.overwrite:
         raise ConfigError(f"The file {out} exists; give --overwrite to replace it, or another --out.")
     first, *others = [read_report(path) for path in args.reports]

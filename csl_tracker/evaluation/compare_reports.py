@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ import numpy as np
 from csl_tracker.errors import ConfigError
 from csl_tracker.evaluation import statistics
 from csl_tracker.evaluation.runs import LandmarkErrors, Run, SequenceResult
-from csl_tracker.evaluation.statistics import QUANTITIES, RESAMPLES, Quantity
+from csl_tracker.evaluation.sequence import KBB_ALPHA
+from csl_tracker.evaluation.statistics import BLOCK_FRAMES, QUANTITIES, RESAMPLES, Quantity
 from csl_tracker.evaluation.table import Cell, Column, Table, cell_text
 from csl_tracker.pixels import FloatArray
 
@@ -36,6 +37,16 @@ def _missed(part: SequenceResult) -> dict[tuple[int, ...], float]:
     }
 
 
+def _within_box(part: SequenceResult) -> dict[tuple[int, ...], float]:
+    """As ``csl_tracker.metrics.kbb_score``: an instrument without a box does not enter, no guess is not below."""
+    return {
+        (int(frame), int(slot), index): float(error < KBB_ALPHA * side)
+        for index, marks in enumerate(part.landmarks.values())
+        for frame, slot, error, side in zip(marks.frame, marks.slot, marks.error, marks.box, strict=True)
+        if math.isfinite(side)
+    }
+
+
 def _per_frame(part: SequenceResult, key: str) -> dict[tuple[int, ...], float]:
     details = part.report["details"]
     values = details.get(key) or ()
@@ -48,13 +59,21 @@ def _per_frame(part: SequenceResult, key: str) -> dict[tuple[int, ...], float]:
 
 PAIRED: tuple[Quantity, ...] = (
     *QUANTITIES,
+    Quantity(f"kbb_{KBB_ALPHA:g}", "", True, _within_box),
     Quantity("miss_rate", "", False, _missed),
     Quantity("answered", "", True, lambda part: _per_frame(part, "answered")),
     Quantity("latency_ms", "ms", False, lambda part: _per_frame(part, "latency_ms")),
 )
 """What has an interval; a quantity that either file lacks is left out."""
 
+BY_LANDMARK = ("landmark_error_px", "threshold_score_20px", f"kbb_{KBB_ALPHA:g}", "miss_rate")
+"""Of the paired quantities, those that every landmark has too, as ``QUANTITY LANDMARK``."""
+
 PLAIN: tuple[tuple[str, tuple[str, ...], bool], ...] = (
+    ("landmark_error_px", ("accuracy", "landmark_error_px", "mean"), False),
+    ("threshold_score_20px", ("accuracy", "threshold_score_20px"), True),
+    ("dice", ("accuracy", "dice"), True),
+    ("miss_rate", ("accuracy", "miss_rate"), False),
     ("landmark_error_px.median", ("accuracy", "landmark_error_px", "median"), False),
     ("landmark_error_px.p95", ("accuracy", "landmark_error_px", "p95"), False),
     ("kbb_0.15", ("accuracy", "kbb_0.15"), True),
@@ -63,11 +82,13 @@ PLAIN: tuple[tuple[str, tuple[str, ...], bool], ...] = (
     ("false_positive_rate", ("accuracy", "false_positive_rate"), False),
     ("jitter.position_px.rms", ("jitter", "position_px", "rms"), False),
     ("jitter.publishing_interval_ms.sd", ("jitter", "publishing_interval_ms", "sd"), False),
+    ("latency_ms.p50", ("latency_ms", "p50"), False),
     ("latency_ms.p95", ("latency_ms", "p95"), False),
+    ("latency_ms.p99", ("latency_ms", "p99"), False),
     ("latency_ms.max", ("latency_ms", "max"), False),
     ("calibration.ece", ("calibration", "ece"), False),
 )
-"""What is compared without an interval: its name, where it is, whether larger is better."""
+"""What is compared without an interval, unless it could be paired: its name, where it is, whether larger is better."""
 
 
 @dataclass(frozen=True)
@@ -126,14 +147,16 @@ def read_report(path: Path) -> Report:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"The file {path} cannot be read ({error.strerror}); check its name and its permissions.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"The file {path} is no JSON ({error}); name a file of {' or '.join(_KINDS.values())}.") from error
     try:
         if isinstance(data, dict) and data.get("kind") == EVALUATE_BAG:
-            return _of_bag(path, data)
+            return _checked(_of_bag(path, data))
         if isinstance(data, dict) and "sequences" in data and "dataset" in data:
-            return _of_dataset(path, data)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+            return _checked(_of_dataset(path, data))
+    except (IndexError, OverflowError, TypeError, AttributeError, ValueError) as error:
+        raise ConfigError(f"The file {path} holds figures that do not fit together ({error}); evaluate again.") from error
+    except KeyError as error:
         raise ConfigError(
             f"The file {path} lacks a part that the figures of this version have ({error}); evaluate again."
         ) from error
@@ -176,13 +199,17 @@ def compare_reports(a: Report, b: Report, resamples: int = RESAMPLES) -> list[Ch
     if len(a.parts) > 1:
         sequences = {"all": set(a.parts), **sequences}
     for title, names in sequences.items():
-        runs = [_run(b, "b", names), _run(a, "a", names)]
-        for quantity in PAIRED:
+        # One order for both files: units are told apart by the landmark's number, and publishers order theirs differently.
+        landmarks = sorted(_landmarks(a, names) | _landmarks(b, names))
+        runs = [_run(b, "b", names, landmarks), _run(a, "a", names, landmarks)]
+        paired: set[str] = set()
+        for quantity in (*PAIRED, *_by_landmark(landmarks)):
             if quantity.key == "answered" and not any(0 in _answered(report, names) for report in (a, b)):
                 continue
             found = statistics.compare(runs, "b", "a", quantity, resamples)
             if found.difference is None or found.mean_a is None or found.mean_b is None:
                 continue
+            paired.add(quantity.key)
             difference = found.difference
             verdict = {"A better": "better", "B better": "worse"}.get(found.verdict, found.verdict)
             if difference.low == difference.high == 0.0:
@@ -201,7 +228,7 @@ def compare_reports(a: Report, b: Report, resamples: int = RESAMPLES) -> list[Ch
                 )
             )
         if title != "all":
-            changes += _plain(title, a.parts[title], b.parts[title])
+            changes += [one for one in _plain(title, a.parts[title], b.parts[title]) if one.quantity not in paired]
     return changes
 
 
@@ -225,8 +252,12 @@ def as_table(a: Report, b: Report, changes: Sequence[Change]) -> Table:
     ]
     caption = (
         f"A is {_cell(a.name)}, B is {_cell(b.name)}. Paired by stamp or frame, instrument and landmark; the interval draws"
-        f" blocks of consecutive frames again ({RESAMPLES} times). A line without an interval says nothing about chance."
+        f" blocks of {BLOCK_FRAMES} consecutive frames again ({RESAMPLES} times; a fifth of a shorter sequence)."
+        " A line without an interval is not paired and says nothing about chance."
     )
+    unpaired = [letter for letter, report in (("A", a), ("B", b)) if not _landmarks(report, set(report.parts))]
+    if unpaired:
+        caption += f" {' and '.join(unpaired)}: no raw figures of landmarks, so that their errors cannot be paired."
     return Table("comparison", f"{_cell(b.name)} against {_cell(a.name)}", caption, columns, tuple(rows))
 
 
@@ -288,12 +319,44 @@ def _of_dataset(path: Path, data: Mapping[str, Any]) -> Report:
     return Report(path, _name(path), "evaluate", protocol, parts)
 
 
-def _run(report: Report, model: str, names: set[str]) -> Run:
-    sequences = {name: _sequence(name, part) for name, part in report.parts.items() if name in names}
+def _checked(report: Report) -> Report:
+    """Take the raw figures apart once, so that damaged ones are refused with the name of their file."""
+    names = set(report.parts)
+    for part in _run(report, "", names, sorted(_landmarks(report, names))).sequences.values():
+        for quantity in PAIRED:
+            quantity.measure(part)
+    return report
+
+
+def _landmarks(report: Report, names: set[str]) -> set[str]:
+    """The landmarks with raw figures."""
+    found = [(report.parts[name]["details"].get("landmarks") or {}).items() for name in names]
+    return {landmark for items in found for landmark, values in items if values["frame"]}
+
+
+def _by_landmark(landmarks: Sequence[str]) -> list[Quantity]:
+    """The quantities of each landmark by itself, where there is more than one."""
+
+    def of(quantity: Quantity, landmark: str) -> Quantity:
+        return replace(
+            quantity,
+            key=f"{quantity.key} {landmark}",
+            measure=lambda part: quantity.measure(replace(part, landmarks={landmark: part.landmarks[landmark]})),
+        )
+
+    chosen = [quantity for quantity in PAIRED if quantity.key in BY_LANDMARK]
+    return [of(quantity, landmark) for landmark in landmarks for quantity in chosen] if len(landmarks) > 1 else []
+
+
+def _run(report: Report, model: str, names: set[str], landmarks: Sequence[str]) -> Run:
+    sequences = {name: _sequence(name, part, landmarks) for name, part in report.parts.items() if name in names}
     return Run("", "", model, 0, sequences, {})
 
 
-def _sequence(name: str, part: Mapping[str, Any]) -> SequenceResult:
+_NO_ENTRIES: Mapping[str, Sequence[Any]] = {"frame": (), "slot": (), "error_px": (), "box_px": (), "missed": ()}
+
+
+def _sequence(name: str, part: Mapping[str, Any], names: Sequence[str]) -> SequenceResult:
     details = part["details"]
     stamps = np.array(details.get("stamp_ns", ()), np.int64)
 
@@ -301,18 +364,18 @@ def _sequence(name: str, part: Mapping[str, Any]) -> SequenceResult:
         numbers = np.array(frames, np.int64)
         return stamps[numbers] if len(stamps) else numbers
 
-    landmarks = {
-        landmark: LandmarkErrors(
+    def errors(found: Mapping[str, Sequence[Any]]) -> LandmarkErrors:
+        return LandmarkErrors(
             unit(found["frame"]),
             np.array(found["slot"], np.int64),
             _floats(found["error_px"]),
             _floats(found["box_px"]),
             np.array(found["missed"], bool),
         )
-        # Two publishers may order their landmarks differently.
-        for landmark, found in sorted((details.get("landmarks") or {}).items())
-        if found["frame"]
-    }
+
+    raw = details.get("landmarks") or {}
+    # Every name, those without an entry too: they keep their place.
+    landmarks = {landmark: errors(raw.get(landmark, _NO_ENTRIES)) for landmark in names}
     overlaps = {key: _floats(details.get(key) or ()) for key in ("dice", "precision", "recall")}
     return SequenceResult(name, part, unit(details.get("segmented_frame") or ()), overlaps, landmarks)
 

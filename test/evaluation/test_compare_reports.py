@@ -6,6 +6,7 @@ import pytest
 from csl_tracker.cli.main import main
 from csl_tracker.errors import ConfigError
 from csl_tracker.evaluation.compare_reports import compare_reports, read_report
+from csl_tracker.metrics import kbb_score
 
 FRAMES = 200
 ALL = tuple(range(FRAMES))
@@ -91,6 +92,7 @@ def test_other_protocols_are_refused(tmp_path, key, value):
     ("text", "sentence"),
     [
         ("{", "is no JSON"),
+        pytest.param("[" * 100_000, "is no JSON", id="nested too deeply"),
         ("[1]", "holds no figures"),
         ('{"landmark_error_px": 3}', "holds no figures"),
         ('{"kind": "evaluate-bag", "name": "x"}', "lacks a part .*'truth_sha256'"),
@@ -119,6 +121,67 @@ def test_frames_are_paired_by_stamp(tmp_path):
     assert found["latency_ms"].verdict == "equal"
 
 
+def entries(frames, error_px, box_px=20.0):
+    count = len(frames)
+    columns = {"slot": 0, "error_px": error_px, "box_px": box_px, "missed": 0}
+    return {"frame": list(frames), **{key: [value] * count for key, value in columns.items()}}
+
+
+def test_a_landmark_that_one_side_never_answered_is_not_paired_with_another(tmp_path):
+    """A dropped the frames in which `center` is visible: what is left of A, its `tip`, is paired with B's `tip`."""
+    a, b = bag_report(0, 5, landmarks=("center", "tip")), bag_report(0, 5, landmarks=("center", "tip"))
+    a["details"]["landmarks"] = {"center": entries([], 0.0), "tip": entries(range(100, 200), 5.0)}
+    b["details"]["landmarks"] = {"tip": entries(range(200), 5.0), "center": entries(range(100, 200), 50.0)}
+    found = changes_of(tmp_path, a, b)
+    error = found["landmark_error_px"]
+    assert (error.a, error.b, error.verdict, error.units, error.left_out) == (5.0, 5.0, "equal", 100, 200)
+    assert "landmark_error_px center" not in found
+
+
+def test_every_landmark_has_its_own_lines(tmp_path):
+    a, b = bag_report(0, 5, landmarks=("center", "tip")), bag_report(0, 5, landmarks=("center", "tip"))
+    a["details"]["landmarks"] = {"center": entries(range(200), 5.0), "tip": entries(range(200), 2.0)}
+    b["details"]["landmarks"] = {"center": entries(range(200), 1.0), "tip": entries(range(200), 4.0)}
+    found = changes_of(tmp_path, a, b)
+    assert [found[f"landmark_error_px {name}"].verdict for name in ("center", "tip")] == ["better", "worse"]
+    assert (found["landmark_error_px"].a, found["landmark_error_px"].b) == (3.5, 2.5)
+    # Below 0.15 * 20 px = 3 px are one of the two landmarks before, and the other one after.
+    assert [(found[key].a, found[key].b) for key in ("kbb_0.15", "kbb_0.15 center", "kbb_0.15 tip")] == [
+        (0.5, 0.5),
+        (0, 1),
+        (1, 0),
+    ]
+
+
+def test_an_instrument_without_a_box_has_no_kbb_score(tmp_path):
+    report = bag_report(0, 5)
+    part = entries(range(4), 2.0)
+    part["box_px"] = [None, 20.0, 20.0, 20.0]
+    part["error_px"] = [2.0, None, 2.0, 3.0]
+    report["details"]["landmarks"] = {"center": part}
+    found = changes_of(tmp_path, report, report)["kbb_0.15"]
+    assert (found.a, found.units) == (pytest.approx(kbb_score([2, np.nan, 2, 3], [np.nan, 20, 20, 20], 0.15)), 3)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("slot", None, "lacks a part .*'slot'"),
+        ("frame", [9999] * FRAMES, "do not fit together .*9999"),
+        ("error_px", [1.0], "do not fit together"),
+        ("error_px", ["x"] * FRAMES, "do not fit together .*'x'"),
+    ],
+)
+def test_damaged_raw_figures_are_refused(tmp_path, key, value, sentence):
+    report = bag_report(0, 5)
+    part = report["details"]["landmarks"]["center"]
+    part.pop(key)
+    if value is not None:
+        part[key] = value
+    with pytest.raises(ConfigError, match=sentence):
+        read_report(write(tmp_path / "a.json", report))
+
+
 def test_noise_is_not_separable_and_a_real_change_is(tmp_path):
     assert changes_of(tmp_path, bag_report(1, 5), bag_report(2, 5))["landmark_error_px"].verdict == "not separable"
     worse = changes_of(tmp_path, bag_report(1, 5), bag_report(2, 6))["landmark_error_px"]
@@ -127,8 +190,9 @@ def test_noise_is_not_separable_and_a_real_change_is(tmp_path):
 
 
 def test_files_of_evaluate_without_raw_figures_have_no_interval(tmp_path):
-    found = changes_of(tmp_path, dataset_report(), dataset_report(4.0, details=False))
-    assert list(found) == ["landmark_error_px.median", "landmark_error_px.p95"]
+    found = changes_of(tmp_path, dataset_report(dice=0.5), dataset_report(4.0, details=False, dice=0.6))
+    assert list(found) == ["dice", "landmark_error_px.median", "landmark_error_px.p95"]
+    assert (found["dice"].verdict, found["dice"].low) == ("better (no interval)", None)
     assert found["landmark_error_px.median"].verdict == "better (no interval)"
     assert changes_of(tmp_path, dataset_report(), dataset_report(4.0))["landmark_error_px"].verdict == "better"
 
@@ -144,6 +208,14 @@ def test_the_comparison_is_written(tmp_path, suffix, capsys):
     assert "<a>" not in text or suffix != ".html"
     assert main(["compare", str(a), str(b), "--out", str(out)]) == 2
     assert "give --overwrite" in capsys.readouterr().err
+
+
+def test_a_file_that_is_compared_is_not_overwritten(tmp_path, capsys):
+    a, b = write(tmp_path / "a.json", bag_report(0, 6)), write(tmp_path / "b.json", bag_report(1, 5))
+    before = b.read_bytes()
+    assert main(["compare", str(a), str(b), "--out", str(b), "--overwrite"]) == 2
+    assert "is one of those compared" in capsys.readouterr().err
+    assert b.read_bytes() == before
 
 
 @pytest.mark.parametrize(
