@@ -1,6 +1,8 @@
+import json
 import re
 import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,42 @@ def test_the_readmes_figures_are_those_of_the_committed_files() -> None:
     card = ROOT / "csl_tracker" / "models" / "MODEL_CARD.md"
     assert module["model_card"]() in card.read_text(encoding="utf-8")
     assert module["history"]() in (ROOT / "docs" / "results" / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_nodes_latency_is_that_of_its_file() -> None:
+    table = runpy.run_path(str(ROOT / "benchmark" / "latency_node.py"))["table"]
+    assert table(_results("latency_node")).strip() in (ROOT / "docs" / "engines.md").read_text(encoding="utf-8")
+
+
+def test_the_rates_of_reading_are_those_of_their_file() -> None:
+    results = _results("bags")
+    rows = []
+    for name, found in results["inputs"].items():
+        minutes = found["frames"] / results["fps"] / 60
+        times = found["times_real_time"]
+        rows.append(f"| {name} | {minutes:.0f} min | {times:.{0 if times >= 10 else 1}f} | {found['peak_rss_mb']:.0f} MB |")
+    assert len(rows) == 5
+    assert "\n".join(rows).replace("h264", "H.264") in (ROOT / "docs" / "bags.md").read_text(encoding="utf-8")
+
+
+def test_soak_and_lease_are_those_of_their_files() -> None:
+    page = (ROOT / "docs" / "node.md").read_text(encoding="utf-8")
+    soak, lease = _results("soak"), _results("lease")
+    memory = soak["memory_mb"]
+    assert f"{soak['frames_shown']:,} frames" in page
+    assert f"{soak['pose_arrays']:,} tracked" in page
+    assert f"memory {memory['first']:.0f} MB at first, {memory['last']:.0f} MB at last" in page
+    for fault, words in (("stopped", "stopped {} of {} times, {:.0f} ms"), ("hanging", "hanging worker {} of {}, {:.0f} ms")):
+        found = lease[fault]["liveliness_lost_ms"]
+        assert words.format(found["noticed"], lease["trials"], found["max"]) in page
+    assert lease["followed"]["false_alarms"] == 1
+    assert f"one false alarm in {lease['followed']['seconds']:.0f} s" in page
+    assert lease["silent_camera_10_s"]["liveliness_lost"] == 0
+
+
+def _results(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((ROOT / "docs" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    return found
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
