@@ -26,6 +26,7 @@ from csl_tracker import provenance
 from csl_tracker.bags import topics
 from csl_tracker.bags.reader import BagReader
 from csl_tracker.bags.writer import RecordedFrame, sequence_frames, video_frames, write_frames
+from csl_tracker.cli.tracking import add_network_arguments, weights_of
 from csl_tracker.datasets.registry import open_dataset
 from csl_tracker.errors import ConfigError, CslTrackerError, DatasetError
 from csl_tracker.evaluation.recording import BagSequence, Figures, evaluate_recording
@@ -34,7 +35,7 @@ from csl_tracker.instruments import ENDOVIS
 from csl_tracker.node.image_conversion import message_to_rgb
 from csl_tracker.node.processes import NodeProcess, free_domain_id, private_environment
 from csl_tracker.video import IMAGE_SUFFIXES, VideoReader
-from csl_tracker.weights import ModelDescription, default_weights, read_description
+from csl_tracker.weights import ModelDescription, read_description
 
 HELP = "run bag, node and evaluation on an embedded synthetic sequence or on your own input"
 
@@ -54,9 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, default=Path("output/demo"), help="folder of the results (%(default)s)")
     parser.add_argument("--frames", type=int, help=f"number of frames (all; of the synthetic sequence {DEFAULT_FRAMES})")
     parser.add_argument("--rate", type=float, help="replay at this multiple of the input's own pace, rather than in lock-step")
-    parser.add_argument("--weights", type=Path, help="weights file (the one that comes with the package)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
-    parser.add_argument("--engine", default="auto", help="auto, torch, onnx or openvino (%(default)s)")
+    add_network_arguments(parser)
     parser.add_argument(
         "--max-instruments", type=int, help="largest number of instruments in view (as many as are annotated, else 2)"
     )
@@ -92,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--frames is {args.frames}; give 1 or more.")
     if args.rate is not None and args.rate <= 0:
         raise ConfigError(f"--rate is {args.rate}; give a number above 0, or leave it out for lock-step.")
-    weights = args.weights or default_weights()
+    weights = weights_of(args)
     description = read_description(weights)  # a wrong file is named before the work starts
     with _work_folder(args.output) as work, _sigterm_as_interrupt():
         source = _open_input(args, work, description)
@@ -221,6 +220,7 @@ def _track(args: argparse.Namespace, weights: Path, source: Input, sequence: Bag
             "weights": str(weights.resolve()),
             "device": args.device,
             "engine": args.engine,
+            "precision": args.precision,
             "max_instruments": args.max_instruments or (max(len(sequence.slots), 1) if sequence.labelled else 2),
             "always_report": sequence.labelled,
             "image_transport": "compressed" if compressed else "raw",

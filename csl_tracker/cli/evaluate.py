@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from csl_tracker.cli.tracking import add_network_arguments, tracker_of, weights_of
 from csl_tracker.datasets.mapping import Matching
 from csl_tracker.datasets.registry import DATASETS, open_dataset
 from csl_tracker.errors import ConfigError
@@ -24,13 +25,10 @@ HELP = "measure weights on the labelled sequences of a dataset"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Fill in the arguments."""
-    parser.add_argument("--weights", type=Path, help="weights file (default: the one that comes with the package)")
     parser.add_argument("--dataset", required=True, help=f"one of {', '.join(sorted(DATASETS))}")
     parser.add_argument("--root", type=Path, required=True, help="folder of the dataset")
     parser.add_argument("--sequences", nargs="+", metavar="NAME", help="names of the sequences (default: all)")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures to this file")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument("--engine", default="auto", help="auto, torch, openvino, ... (default: %(default)s)")
     parser.add_argument(
         "--max-instruments",
         type=_instruments,
@@ -54,17 +52,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HxW",
         help="state distances in px of an image of this size, such as 480x640 for the paper's (default: the source image's)",
     )
+    add_network_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate every sequence, print a table, write the JSON."""
-    from csl_tracker.weights import default_weights
-
     if args.json is not None and args.json.is_dir():
         raise ConfigError(
             f"The path {args.json} of --json is a folder; name a file in it, such as {args.json / 'figures.json'}."
         )
-    weights = default_weights() if args.weights is None else args.weights
     sequences = open_dataset(args.dataset, args.root, args.sequences)
     report: dict[str, Any] = {
         "command": portable_command(),
@@ -78,7 +74,8 @@ def run(args: argparse.Namespace) -> int:
     tracker: Tracker | None = None
     for sequence in sequences:
         count = len(sequence.slots) if args.max_instruments == "auto" else args.max_instruments
-        tracker = _tracker(tracker, weights, count, args)
+        if tracker is None or tracker.max_instruments != count:
+            tracker = tracker_of(args, max_instruments=count, mirror=args.mirror, always_report=True)
         report["sequences"][sequence.name] = {
             **evaluate_sequence(
                 tracker,
@@ -93,11 +90,12 @@ def run(args: argparse.Namespace) -> int:
     assert tracker is not None  # open_dataset never returns an empty list
     report["weights"] = {
         "name": tracker.model.name,
-        "file": weights.name,
+        "file": weights_of(args).name,
         "sha256": tracker.model.sha256,
         "confidence_threshold": tracker.confidence_threshold,
         "engine": tracker.engine_name,
         "device": tracker.device,
+        "precision": args.precision,
         "mirror": args.mirror,
     }
     report["input_sha256"] = sha256_of(path for sequence in sequences for path in sequence.files)
@@ -139,16 +137,6 @@ def format_table(sequences: dict[str, dict[str, Any]]) -> str:
         for row in rows
     ]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
-
-
-def _tracker(tracker: Tracker | None, weights: Path, count: int, args: argparse.Namespace) -> Tracker:
-    from csl_tracker.tracker import Tracker
-
-    if tracker is not None and tracker.max_instruments == count:
-        return tracker
-    return Tracker.from_weights(
-        weights, args.device, args.engine, max_instruments=count, always_report=True, mirror=args.mirror
-    )
 
 
 def _instruments(text: str) -> int | str:

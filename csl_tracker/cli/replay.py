@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
-from typing import Any
 
 from csl_tracker.cli.track import stop_on_interrupt
+from csl_tracker.cli.tracking import add_instrument_arguments, add_network_arguments, tracker_of
 from csl_tracker.errors import ConfigError
 
 EXAMPLE = """examples:
@@ -25,7 +25,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLE
     parser.add_argument("bag", type=Path, metavar="BAG", help="an .mcap or .db3 file, or the folder of a recording")
-    parser.add_argument("--weights", type=Path, help="weights file (default: the one that comes with the package)")
     parser.add_argument(
         "--out", type=Path, metavar="RESULTS_BAG", help="an .mcap or .db3 file, or a folder (output/replay/NAME.mcap)"
     )
@@ -35,13 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--end", type=float, metavar="S", help="end so many seconds after the bag's first message")
     parser.add_argument("--frames", type=int, metavar="N", help="number of frames at most (all)")
     parser.add_argument("--segmentation", action="store_true", help="write the label maps too, /tracker_node/segmentation")
-    parser.add_argument("--max-instruments", type=int, default=2, metavar="N", help="instruments in a frame (%(default)s)")
-    parser.add_argument("--confidence-threshold", type=float, metavar="C", help="0..1 (the weights' own)")
+    add_instrument_arguments(parser)
     parser.add_argument(
         "--always-report", action="store_true", help="report best guesses, however unsure: for measuring, not for control"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
-    parser.add_argument("--engine", default="auto", help="auto, torch, openvino, ... (%(default)s)")
+    add_network_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -62,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         bag.image_topic(args.topic)  # what is wrong with the bag is said before a network is loaded
         for problem in bag.problems:
             logger.warning("%s", problem)
-        tracker = _tracker(args)
+        tracker = tracker_of(args, always_report=args.always_report)
         options = ReplayOptions(args.topic, args.start, args.end, args.frames, args.segmentation, args.overwrite)
         with stop_on_interrupt() as stopped:
             summary = replay_bag(bag, output, tracker, message_to_rgb, options, stopped.is_set)
@@ -97,17 +94,3 @@ def check_range(start_s: float | None, end_s: float | None) -> None:
         raise ConfigError(f"--start is {start_s:g}; give seconds from the beginning of the bag, 0 or more.")
     if end_s is not None and not end_s > (start_s or 0.0):
         raise ConfigError(f"--end is {end_s:g}; give seconds from the beginning of the bag, more than --start.")
-
-
-def _tracker(args: argparse.Namespace) -> Any:
-    from csl_tracker.tracker import Tracker
-    from csl_tracker.weights import default_weights
-
-    return Tracker.from_weights(
-        args.weights or default_weights(),
-        device=args.device,
-        engine=args.engine,
-        max_instruments=args.max_instruments,
-        confidence_threshold=args.confidence_threshold,
-        always_report=args.always_report,
-    )

@@ -13,6 +13,7 @@ from types import FrameType
 
 from tqdm import tqdm
 
+from csl_tracker.cli.tracking import add_instrument_arguments, add_network_arguments, tracker_of
 from csl_tracker.drawing import draw_overlay
 from csl_tracker.errors import ConfigError
 from csl_tracker.pose_files import PoseFiles
@@ -28,7 +29,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "input", type=Path, metavar="VIDEO_OR_FOLDER", help="video, folder of images, or EndoVis sequence folder"
     )
-    parser.add_argument("--weights", type=Path, help="weights file (default: the one that comes with the package)")
     parser.add_argument(
         "--output",
         type=Path,
@@ -36,41 +36,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder for overlay.mp4, poses.csv and poses.json (default: output/track/NAME)",
     )
     parser.add_argument("--no-overlay", action="store_true", help="write the poses only")
-    parser.add_argument(
-        "--max-instruments", type=int, default=2, metavar="N", help="instruments in a frame (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--confidence-threshold",
-        type=float,
-        metavar="C",
-        help="0..1, from which a landmark counts as seen (default: the weights' own)",
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument("--engine", default="auto", help="auto, torch, onnx or openvino (default: %(default)s)")
-    parser.add_argument(
-        "--precision", default="auto", help="auto, float32, float16 (CUDA) or bfloat16, which moves landmarks (%(default)s)"
-    )
+    add_instrument_arguments(parser)
+    add_network_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Track every frame; Ctrl-C ends the work after the current frame and keeps what was done."""
-    from csl_tracker.tracker import Tracker
-    from csl_tracker.weights import default_weights
-
     reader = open_frames(args.input)
     total = len(reader)
     output = args.output or Path("output") / "track" / _name(args.input)
     if output.exists() and not output.is_dir():
         raise ConfigError(f"The output {output} is a file; name a folder with --output.")
-    weights = default_weights() if args.weights is None else args.weights
-    tracker = Tracker.from_weights(
-        weights,
-        device=args.device,
-        engine=args.engine,
-        precision=args.precision,
-        max_instruments=args.max_instruments,
-        confidence_threshold=args.confidence_threshold,
-    )
+    tracker = tracker_of(args)
     instruments = tracker.model.instruments
     header = {
         "command": portable_command(),

@@ -1,0 +1,73 @@
+"""The options of every sub-command that runs a network, and the tracker they stand for."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from csl_tracker.tracker import Tracker
+
+
+def add_network_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which weights, and what runs them."""
+    group = parser.add_argument_group("network")
+    group.add_argument("--weights", type=Path, help="weights file (default: the one that comes with the package)")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    group.add_argument("--engine", default="auto", help="auto, torch, onnx or openvino (default: %(default)s)")
+    group.add_argument(
+        "--precision",
+        default="auto",
+        help="auto, float32, float16 (CUDA) or bfloat16, which moves landmarks (default: %(default)s)",
+    )
+
+
+def add_instrument_arguments(parser: argparse.ArgumentParser) -> None:
+    """What counts as an instrument, and as a seen landmark."""
+    parser.add_argument(
+        "--max-instruments", type=int, default=2, metavar="N", help="instruments in a frame (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--confidence-threshold",
+        type=float,
+        metavar="C",
+        help="0..1, from which a landmark counts as seen (default: the weights' own)",
+    )
+
+
+def weights_of(args: argparse.Namespace) -> Path:
+    """The weights of the command line, or the package's own."""
+    from csl_tracker.weights import default_weights
+
+    return default_weights() if args.weights is None else Path(args.weights)
+
+
+def tracker_of(
+    args: argparse.Namespace, *, max_instruments: int | None = None, mirror: bool = False, always_report: bool = False
+) -> Tracker:
+    """The tracker that the options stand for; needs :func:`add_network_arguments`.
+
+    Args:
+        args: The command line.
+        max_instruments: Instead of ``--max-instruments``.
+        mirror: Average over the mirrored image.
+        always_report: Report best guesses, however unsure.
+
+    Raises:
+        WeightsError: The weights are missing or broken.
+        EngineError: Device, engine or precision is unknown, not installed, or they do not go together.
+        ConfigError: A number is out of range.
+    """
+    from csl_tracker.tracker import Tracker
+
+    return Tracker.from_weights(
+        weights_of(args),
+        device=args.device,
+        engine=args.engine,
+        precision=args.precision,
+        mirror=mirror,
+        always_report=always_report,
+        max_instruments=args.max_instruments if max_instruments is None else max_instruments,
+        confidence_threshold=getattr(args, "confidence_threshold", None),
+    )
