@@ -27,6 +27,7 @@ _IGNORE_COLOR: Color = (128, 128, 128)
 _DARK: Color = (0, 0, 0)
 _LIGHT: Color = (255, 255, 255)
 _SHIFT = 4  # fractional bits of OpenCV's drawing coordinates
+_FARTHEST_PX = 100_000.0
 _REFERENCE_SIDE = 640.0  # sqrt(width * height), px, of the image for which lengths below are meant
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
@@ -211,8 +212,9 @@ class _Pen:
 
 
 def _fixed(point: FloatArray) -> tuple[int, int]:
-    """Fixed-point coordinates; integers are pixel centres, as everywhere."""
-    return round(float(point[0]) * (1 << _SHIFT)), round(float(point[1]) * (1 << _SHIFT))
+    """Fixed-point coordinates; integers are pixel centres, as everywhere. OpenCV wants 32 bits: what is farther away is cut."""
+    x, y = np.clip(point, -_FARTHEST_PX, _FARTHEST_PX)
+    return round(float(x) * (1 << _SHIFT)), round(float(y) * (1 << _SHIFT))
 
 
 def _blend(canvas: Image, label_map: Image, instruments: InstrumentSet) -> None:

@@ -36,8 +36,8 @@ def test_result_of_another_size_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "points",
-    [[(math.nan, math.nan)], [(-1e4, 50)], [(1e6, 1e6)]],
-    ids=["nan", "left of the image", "far away"],
+    [[(math.nan, math.nan)], [(-1e4, 50)], [(1e6, 1e6)], [(1e300, -1e300)]],
+    ids=["nan", "left of the image", "far away", "beyond 32 bits"],
 )
 @pytest.mark.parametrize("variance", [0.0, math.nan, 1e12])
 def test_odd_points_and_covariances_do_no_harm(points: list[tuple[float, float]], variance: float) -> None:

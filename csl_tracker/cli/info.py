@@ -71,6 +71,16 @@ def _engine(model: Model) -> str:
     return "; ".join(text for text in (f"auto takes {engine.name} on {engine.device}", engine.reason, sizes) if text)
 
 
+def _cost(info: dict[str, Any], size: str) -> dict[str, str]:
+    """What a network holds and computes; a forest has no parameters, and its comparisons are no operations on numbers."""
+    if info["parameters"] == 0:
+        return {"forest": f"{info['network']['trees']} trees of at most {info['network']['nodes']} nodes in each stage"}
+    return {
+        "parameters": f"{info['parameters'] / 1e6:.2f} M",
+        "GFLOP": f"{info['gflop']:.2f} at {size} (a multiplication and an addition count as two)",
+    }
+
+
 def run(args: argparse.Namespace) -> int:
     """Print a description."""
     from csl_tracker.weights import default_weights
@@ -84,8 +94,7 @@ def run(args: argparse.Namespace) -> int:
     rows = {
         "model": f"{info['name']} ({info['sha256'][:8]}), {info['size_bytes'] / 1e6:.1f} MB",
         "network": f"{network['strategy']}, {network['encoder']}, {network['decoder']} decoder",
-        "parameters": f"{info['parameters'] / 1e6:.2f} M",
-        "GFLOP": f"{info['gflop']:.2f} at {size} (a multiplication and an addition count as two)",
+        **_cost(info, size),
         "engine": info["engine"],
         "landmarks": ", ".join(info["instruments"]["landmarks"]),
         "classes": ", ".join(info["instruments"]["classes"]),

@@ -7,6 +7,11 @@ from pathlib import Path
 import pytest
 
 from csl_tracker.cli.main import main
+from csl_tracker.heatmaps import HeatmapSpec
+from csl_tracker.instruments import ENDOVIS
+from csl_tracker.networks.base import NetworkConfig
+from csl_tracker.networks.strategies import build_network
+from csl_tracker.weights import ModelDescription, Preprocessing, save_weights
 
 
 def test_everything_that_is_known_is_printed(random_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,3 +88,22 @@ def test_mistakes_are_said(
         arguments = [str(random_weights), *arguments]
     assert main(["info", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_forest_is_described_by_its_trees(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = NetworkConfig("forest", "none", "none", trees=2, nodes=3)
+    description = ModelDescription(
+        name="trees",
+        network=config,
+        instruments=ENDOVIS,
+        heatmap=HeatmapSpec(3.5),
+        preprocessing=Preprocessing((0.0,) * 3, (1.0,) * 3, (64, 64)),
+        confidence_threshold=0.3,
+        provenance={},
+    )
+    save_weights(tmp_path / "forest.safetensors", build_network(config), description)
+    assert main(["info", str(tmp_path / "forest.safetensors")]) == 0
+    printed = capsys.readouterr().out
+    assert "2 trees of at most 3 nodes" in printed
+    assert " M\n" not in printed
+    assert "GFLOP" not in printed
