@@ -88,7 +88,10 @@ def _player(measured: BagFigures, video: Path | None, inline: bool, fps: float) 
         view.append(
             f'<figure><video controls muted playsinline preload="auto" src="{escape(source)}"></video>'
             "<figcaption>Poses (discs, lines, two-sigma ellipses) and truth (crosses)"
-            f"{'' if inline else f'; the video is the file {escape(video.name)} beside this page'}.</figcaption></figure>"
+            f"{'' if inline else f'; the video is the file {escape(video.name)} beside this page'}.</figcaption>"
+            f'<p class="steps" data-fps="{fps:.9g}" data-frames="{len(measured.figures["details"]["stamp_ns"])}">'
+            '<button type="button" data-step="-1">Previous frame</button> <output></output>'
+            ' <button type="button" data-step="1">Next frame</button></p></figure>'
         )
     pictured = [frame for frame in measured.worst if frame.picture is not None]
     if pictured:

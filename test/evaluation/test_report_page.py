@@ -253,6 +253,14 @@ def test_a_browser_shows_the_chosen_frame_and_plays_the_video(page):
         browser.key("Enter", 13)
         browser.until(f"document.body.dataset.chosen === '{FAR}'")
 
+        for start, step, expected in ((12, 1, 13), (12, -1, 11), (0, -1, 0), (FRAMES - 1, 1, FRAMES - 1)):
+            browser.value(f"document.querySelector('video').currentTime = {(start + 0.5) * STEP / SECOND}")
+            browser.until("!document.querySelector('video').seeking")
+            browser.click(f'button[data-step="{step}"]')
+            browser.until(f"document.querySelector('.steps output').textContent === 'frame {expected} of 0 to {FRAMES - 1}'")
+            time_s = browser.value("document.querySelector('video').currentTime")
+            assert time_s == pytest.approx((expected + 0.5) * STEP / SECOND, abs=0.01)
+
         browser.value("document.querySelector('video').currentTime = 0")
         browser.until("!document.querySelector('video').seeking")
         browser.value("document.querySelector('video').play()")

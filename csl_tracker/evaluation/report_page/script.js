@@ -35,6 +35,22 @@
       }
     });
   }
+  const steps = document.querySelector(".steps");
+  if (video && steps) {
+    const fps = Number(steps.dataset.fps);
+    const last = Number(steps.dataset.frames) - 1;
+    const shown = () => Math.min(last, Math.max(0, Math.floor(video.currentTime * fps)));
+    const say = () => { steps.querySelector("output").textContent = `frame ${shown()} of 0 to ${last}`; };
+    for (const button of steps.querySelectorAll("button")) {
+      button.addEventListener("click", () => {
+        video.pause();
+        const frame = Math.min(last, Math.max(0, shown() + Number(button.dataset.step)));
+        video.currentTime = (frame + 0.5) / fps;  // the middle of a frame, so that rounding shows no neighbour
+      });
+    }
+    for (const event of ["loadeddata", "timeupdate", "seeked"]) video.addEventListener(event, say);
+    say();
+  }
   const first = document.querySelector("button[data-frame]");
   if (first) choose(first.dataset.frame);
 })();
