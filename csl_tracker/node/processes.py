@@ -55,7 +55,7 @@ def private_environment(domain: int, environ: Mapping[str, str] | None = None) -
 
 
 class NodeProcess:
-    """A node of this package that runs as ``python -m csl_tracker.node.MODULE``, stopped at the end of the context.
+    """A node that runs as ``python -m MODULE``, stopped at the end of the context.
 
     It is started in a session of its own, so that Ctrl-C in a terminal reaches the parent alone, which then stops the node.
     """
@@ -67,19 +67,22 @@ class NodeProcess:
         remappings: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
         log: Path | None = None,
+        arguments: Sequence[str] = (),
     ) -> None:
         """Start the process.
 
         Args:
-            module: Name of the module under ``csl_tracker.node``.
+            module: Name of a module under ``csl_tracker.node``, or with dots the full name of one anywhere.
             parameters: Parameters of the node.
             remappings: Names to replace.
             environment: The whole environment; None takes this process's.
             log: File that takes stdout and stderr; None leaves stderr as it is, for a progress bar.
+            arguments: What the program itself takes, before what is for ROS.
         """
         self.module = module
         self.log = log
-        command = [sys.executable, "-m", f"csl_tracker.node.{module}", "--ros-args"]
+        full_name = module if "." in module else f"csl_tracker.node.{module}"
+        command = [sys.executable, "-m", full_name, *arguments, "--ros-args"]
         for name, value in parameters.items():
             command += ["-p", f"{name}:={_yaml(value)}"]
         for name, value in (remappings or {}).items():
