@@ -18,6 +18,7 @@ from csl_tracker.losses import Losses, LossWeights, network_loss
 from csl_tracker.networks import Network, NetworkOutput
 from csl_tracker.pixels import Resize, Size
 from csl_tracker.training.config import TrainConfig
+from csl_tracker.training.cpu import ease_convolutions
 from csl_tracker.training.side import side_axis, side_loss, side_targets
 from csl_tracker.weights import Preprocessing
 
@@ -34,6 +35,7 @@ class TrackingModule(pl.LightningModule):
     def __init__(self, network: Network, config: TrainConfig, preprocessing: Preprocessing) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        ease_convolutions(self.network)
         self.config = config
         self.weights = LossWeights(config.heatmap_weight, config.regression_weight)
         self.seconds_before = 0.0
@@ -152,9 +154,11 @@ class TrackingModule(pl.LightningModule):
             {"params": encoder, "lr": config.learning_rate * config.encoder_rate},
             {"params": rest, "lr": config.learning_rate},
         ]
+        on_cpu = self.device.type == "cpu"
         optimizer: torch.optim.Optimizer
         if config.optimizer == "adamw":
-            optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+            # On GPUs torch's default is as fast, and the fused kernel does not go with clipping in mixed precision.
+            optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True if on_cpu else None)
         else:
             optimizer = torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9, weight_decay=config.weight_decay)
 

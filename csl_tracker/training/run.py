@@ -11,9 +11,10 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from csl_tracker import __version__
 from csl_tracker.errors import ConfigError
@@ -24,6 +25,7 @@ from csl_tracker.networks.base import REGRESSING
 from csl_tracker.networks.encoders import published_weights
 from csl_tracker.provenance import portable
 from csl_tracker.training.config import MAY_CHANGE, TrainConfig, differing_setting
+from csl_tracker.training.cpu import keep_freed_memory
 from csl_tracker.training.data import build_loaders
 from csl_tracker.training.module import CHECKPOINT_KEY, NonFiniteLossError, TrackingModule
 from csl_tracker.weights import MODELS_DIR, ModelDescription, Preprocessing, load_weights, save_weights
@@ -114,6 +116,7 @@ def train(config: TrainConfig, command: str, resume: bool = True) -> Path:
     pl.seed_everything(config.seed, workers=True, verbose=False)
     # The tails of the Gaussians and of Adam's moments are denormal numbers, which some CPUs handle slowly.
     torch.set_flush_denormal(True)
+    keep_freed_memory()
     if config.threads:
         torch.set_num_threads(config.threads)
     network, preprocessing, origin = build(config)
@@ -127,7 +130,7 @@ def train(config: TrainConfig, command: str, resume: bool = True) -> Path:
         TQDMProgressBar(refresh_rate=5),
     ]
     if config.ema_decay:
-        callbacks.append(EMAWeightAveraging(decay=config.ema_decay))
+        callbacks.append(WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay)))  # type: ignore[no-untyped-call]
     last = output / LAST
     before = _read_checkpoint(last, config) if resume and last.is_file() else None
     if before is not None:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from csl_tracker.datasets.planes import lay
 from csl_tracker.datasets.synthetic.noise import Field, fractal, smooth
 
 _PALE = np.array(
@@ -48,7 +49,7 @@ def _across(rng: np.random.Generator, size: tuple[int, int], bend: float) -> tup
 
 
 def _lay(color: Field, height: Field, alpha: Field, tint: Field, rise: Field) -> None:
-    color += alpha[..., None] * (tint - color)
+    lay(color, alpha, tint)
     height += alpha * (rise + 0.7 * (float(np.mean(height)) - height))
 
 
@@ -112,8 +113,8 @@ def _thread(rng: np.random.Generator, color: Field, height: Field) -> None:
     mask: npt.NDArray[np.uint8] = np.zeros((h, w), np.uint8)
     line = np.rint(np.array(points) * 16).astype(np.int32)
     cv2.polylines(mask, [line], False, 255, max(1, round(rng.uniform(0.003, 0.009) * w)), cv2.LINE_AA, 4)
-    alpha = mask.astype(np.float32) / 255
-    color += alpha[..., None] * (_pick(rng, _THREADS) - color)
+    alpha = np.asarray(mask.astype(np.float32) / 255, np.float32)
+    lay(color, alpha, _pick(rng, _THREADS))
     height += np.float32(0.1) * alpha
 
 

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from csl_tracker.datasets.planes import row, tripled
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.datasets.synthetic.clutter import add_clutter
 from csl_tracker.datasets.synthetic.instrument import Look, Part, Pose, Shape, parts_and_landmarks, random_look, random_shape
@@ -210,7 +211,7 @@ class Scene:
         shadow = cv2.GaussianBlur(shadow, (0, 0), spread / 4)
         matrix = np.array([[4.0, 0, 0.4 * spread], [0, 4.0, 0.9 * spread]])
         shadow = cv2.warpAffine(shadow, matrix, (w, h), flags=cv2.INTER_LINEAR)
-        image = image * (1 - np.float32(self.shadow / 255) * shadow[..., None])
+        image = image * tripled(1 - np.float32(self.shadow / 255) * shadow)
         # Light falls off along the shaft, and the tissue colours the metal.
         color_cast = (1 + np.float32(self.tint) * (ambient - 1)).astype(np.float32)
         for part, alpha in zip(parts, alphas, strict=True):
@@ -248,12 +249,12 @@ class Scene:
         balance = self.balance
         if self.moving:
             balance = balance * np.exp(_BALANCE_DRIFT * np.sin(0.31 * time + np.array([0.0, 2.1, 4.2]))).astype(np.float32)
-        image = image * (balance * np.float32(self.exposure * breath))
+        image = image * row(balance * np.float32(self.exposure * breath), w)
         if self.vignette:
             rows = ((np.arange(h, dtype=np.float32) - h / 2) / w)[:, None]
             columns = ((np.arange(w, dtype=np.float32) - w / 2) / w)[None]
             fall = 1 - np.float32(self.vignette) * np.minimum((rows**2 + columns**2) * 2.2, 0.9)
-            image *= fall[..., None]
+            image *= tripled(fall)
         if self.smoke:
             smoke_rng = np.random.default_rng((self.seed, 4))
             cloud = np.clip(0.5 + 0.4 * smooth(smoke_rng, (h, w), 3).reshape(h, w), 0, 1)

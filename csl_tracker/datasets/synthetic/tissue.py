@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from csl_tracker.datasets.planes import lay, row, tripled
 from csl_tracker.datasets.synthetic.noise import Field, fractal, smooth
 
 _PALETTE = np.array(
@@ -36,9 +37,9 @@ def render_tissue(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Fiel
     colors += rng.normal(0, 7, (3, 3)).astype(np.float32)
     mix = 1 / (1 + np.exp(-3 * fractal(rng, size, rng.uniform(1, 4), 3)))
     second = 1 / (1 + np.exp(-5 * (fractal(rng, size, rng.uniform(1, 5), 4) - rng.uniform(0.0, 1.2))))
-    color = colors[0] + mix[..., None] * (colors[1] - colors[0])
-    color += second[..., None] * (colors[2] - color)
-    color *= 1 + np.float32(rng.uniform(0.02, 0.07)) * fractal(rng, size, 24, 3, 0.8)[..., None]
+    color = row(colors[0], size[1]) + tripled(np.asarray(mix, np.float32)) * row(colors[1] - colors[0], size[1])
+    lay(color, second, colors[2])
+    color *= tripled(1 + np.float32(rng.uniform(0.02, 0.07)) * fractal(rng, size, 24, 3, 0.8))
     height = fractal(rng, size, rng.uniform(1, 3), 2) * np.float32(rng.uniform(0.8, 1.8))
     for _ in range(rng.integers(1, 4)):
         # A ridge where a smooth field crosses zero: a fold.
@@ -72,16 +73,16 @@ def _vessels(rng: np.random.Generator, color: Field, count: int) -> None:
                 count += 1
         line = np.rint(np.array(points) * 16).astype(np.int32)
         cv2.polylines(mask, [line], False, 255, max(1, round(width)), cv2.LINE_AA, 4)
-    alpha = cv2.GaussianBlur(mask, (0, 0), 0.004 * w).astype(np.float32)[..., None] / 255 * np.float32(rng.uniform(0.25, 0.7))
+    alpha = cv2.GaussianBlur(mask, (0, 0), 0.004 * w).astype(np.float32) / 255 * np.float32(rng.uniform(0.25, 0.7))
     tint = np.array(rng.choice([(110, 30, 40), (80, 45, 80), (150, 50, 45)]), np.float32)
-    color += alpha * (tint - color)
+    lay(color, alpha, tint)
 
 
 def _blood(rng: np.random.Generator, color: Field) -> None:
     field = fractal(rng, color.shape[:2], rng.uniform(2, 9), 4)
-    alpha = np.clip((field - np.float32(rng.uniform(1.2, 2.2))) * 6, 0, 1)[..., None] * np.float32(rng.uniform(0.4, 0.95))
+    alpha = np.clip((field - np.float32(rng.uniform(1.2, 2.2))) * 6, 0, 1) * np.float32(rng.uniform(0.4, 0.95))
     tint = np.array((rng.uniform(70, 150), rng.uniform(5, 25), rng.uniform(8, 28)), np.float32)
-    color += alpha * (tint - color)
+    lay(color, alpha, tint)
 
 
 def light(
@@ -125,5 +126,5 @@ def light(
     spread = np.float32(rng.uniform(0.04, 0.1))
     mirror = np.exp(-((rx - lx) ** 2 + (ry - ly) ** 2) / (2 * spread**2))
     wet = 1 / (1 + np.exp(-4 * (smooth(ripple_rng, (h, w), 5).reshape(h, w) + wetness)))
-    gloss = np.clip(1.8 * mirror * wet - 0.3, 0, 1.2)[..., None]
-    return np.asarray(color * shade[..., None] + 235 * gloss, np.float32)
+    gloss = np.clip(1.8 * mirror * wet - 0.3, 0, 1.2)
+    return np.asarray(color * tripled(shade) + tripled(235 * gloss), np.float32)
