@@ -1,0 +1,65 @@
+"""Runs of experiments as one file that can be published: without the error of every single frame, and without the curves.
+
+python benchmark/collect_runs.py OUT [OUT ...] --json docs/results/endovis_recipe.json [--evaluated FILE ...]
+
+Each OUT is the folder of a ``csl-tracker experiment``; FILE is what ``csl-tracker evaluate --json`` wrote about weights of such
+a run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from csl_tracker.errors import ConfigError
+from csl_tracker.output import write_json
+
+_KEPT = (
+    *("protocol", "fold", "model", "seed", "preset", "steps", "batch_size", "input_size", "initialisation", "network"),
+    *("seconds", "command", "date", "machine", "versions", "input_sha256", "weights"),
+)
+
+
+def collect(folders: list[Path], evaluated: list[Path]) -> dict[str, Any]:
+    """The finished runs of experiments, and evaluations of their weights.
+
+    Raises:
+        ConfigError: A folder holds no finished run.
+    """
+    runs = []
+    for folder in folders:
+        found = sorted(folder.glob("runs/*/*/seed*/result.json"))
+        if not found:
+            raise ConfigError(f"The folder {folder} holds no finished run (runs/FOLD/MODEL/seedK/result.json).")
+        for path in found:
+            result = json.loads(path.read_text(encoding="utf-8"))
+            kept = {key: result[key] for key in _KEPT}
+            kept["validation"] = {key: values[-1] for key, values in result["curve"]["validation"].items() if values}
+            kept["sequences"] = _without_details(result["sequences"])
+            runs.append(kept)
+    others = []
+    for path in evaluated:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        others.append({**report, "sequences": _without_details(report["sequences"])})
+    return {"runs": runs, "evaluated": others}
+
+
+def _without_details(sequences: dict[str, Any]) -> dict[str, Any]:
+    return {name: {key: value for key, value in figures.items() if key != "details"} for name, figures in sequences.items()}
+
+
+def main() -> None:
+    """Collect, and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", type=Path, nargs="+", metavar="OUT")
+    parser.add_argument("--evaluated", type=Path, nargs="*", default=[], metavar="FILE")
+    parser.add_argument("--json", type=Path, required=True, metavar="FILE")
+    args = parser.parse_args()
+    write_json(args.json, collect(args.folders, args.evaluated))
+    print(f"wrote {args.json}")
+
+
+if __name__ == "__main__":
+    main()
