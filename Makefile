@@ -1,11 +1,12 @@
 # Every target does the set-up it needs; a second call does none. Another interpreter: make PYTHON=python3.12 TARGET
 PYTHON ?=
 INPUT ?=
+BENCH_ARGS ?=
 VENV := .venv/bin
 RUNNER := $(firstword $(shell command -v python3 2>/dev/null) $(shell command -v $(firstword $(PYTHON) python3) 2>/dev/null))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-ros lint clean clean-all
+.PHONY: help setup demo test test-ros bench lint clean clean-all
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +31,11 @@ test: setup  ## lint, and all the tests that can run here
 
 test-ros: setup  ## the tests that need launch, launch_ros, ros2cli or cv_bridge: in a sourced ROS 2
 	@$(VENV)/python -m pytest -m upstream $(PYTEST_ARGS)
+
+bench: setup  ## latency, drops and rates of the node, and of others' networks on the same frames; BENCH_ARGS=--quick
+	@$(VENV)/python -c "import monai" 2>/dev/null || \
+	  $(VENV)/python -m pip install -q -r requirements/bench.txt -c requirements/constraints.txt
+	@$(VENV)/python -m benchmark.bench $(BENCH_ARGS)
 
 clean:  ## remove what was built and written, not the environment
 	@rm -rf build install log output .pytest_cache .mypy_cache .ruff_cache csl_tracker.egg-info

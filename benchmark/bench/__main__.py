@@ -38,9 +38,8 @@ from csl_tracker.provenance import machine, portable, versions
 from csl_tracker.weights import Model, default_weights, load_weights, save_weights
 
 SIZES: tuple[Size, ...] = ((576, 720), (1080, 1920))
-SEED, PICTURES = 60_000, 48
+SEED, PICTURES = 60_000, 24
 HIGHEST_HZ = 120.0
-PEAK_TRIALS = 7
 SLOWER = 4  # networks that take hundreds of ms see a share of the images
 OURS, PLAIN = "csl_tracker", "plain node (eager torch, queue of 10)"
 
@@ -60,16 +59,17 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--frames", type=int, default=1000, metavar="N", help="of each run (%(default)s)")
     parser.add_argument("--runs", type=int, default=3, metavar="N", help="of each combination (%(default)s)")
     parser.add_argument("--rates", type=float, nargs="+", default=[30.0, 60.0], metavar="HZ", help="(30 60)")
+    parser.add_argument("--trials", type=int, default=7, metavar="N", help="of the search for the peak rate (%(default)s)")
     parser.add_argument("--rounds", type=int, default=40, metavar="N", help="of the networks in turn (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="few images and one run: not for publication")
-    parser.add_argument("--only", choices=("nodes", "networks"), help="leave out the other half")
+    parser.add_argument("--only", choices=("ours", "nodes", "networks"), help="the tracker node, all nodes, or networks alone")
     parser.add_argument("--fresh", action="store_true", help="measure again what is finished")
     parser.add_argument("--table", action="store_true", help="only write tables and pictures of what is finished")
     args = parser.parse_args(argv)
     if args.quick:
         args.frames, args.runs, args.rounds = min(args.frames, 90), 1, 3
-    if args.frames < 30 or args.runs < 1 or args.rounds < 1 or min(args.rates) <= 0:
-        raise ConfigError("Give --frames of 30 or more, --runs and --rounds of 1 or more, and --rates above 0.")
+    if args.frames < 30 or min(args.runs, args.rounds, args.trials) < 1 or min(args.rates) <= 0:
+        raise ConfigError("Give --frames of 30 or more, --runs, --rounds and --trials of 1 or more, and --rates above 0.")
     if args.bag is not None and not args.bag.exists():
         raise ConfigError(f"The bag {args.bag} does not exist; give the path of a recording with --bag.")
     return args
@@ -94,9 +94,8 @@ class Parts:
                 return found["result"]
         if self._only_read:
             return None
-        result = measure()
-        write_json(path, {"settings": key, "result": result})
-        return result
+        write_json(path, {"settings": key, "result": measure()})
+        return json.loads(path.read_text(encoding="utf-8"))["result"]  # rounded, as it will be found the next time
 
 
 def synthetic_bag(folder: Path, size: Size) -> Path:
@@ -157,7 +156,7 @@ def cases(args: argparse.Namespace, weights: Path, bags: Sequence[tuple[Path, Si
 
         ours = tracker(OURS, weights, args.rates)
         found += [Case(ours, bag, size, digest, args.frames, segmentation) for segmentation in (False, True)]
-        if number:
+        if number or args.only == "ours":
             continue
         plain = dds.Subject(PLAIN, "benchmark.bench.plain_node", {"weights": str(weights)}, tuple(args.rates))
         found.append(Case(plain, bag, size, digest, args.frames, segmentation=False))
@@ -181,7 +180,7 @@ def one_run(case: Case, args: argparse.Namespace, peak: bool) -> dict[str, Any]:
     cache = args.out.resolve() / "cache"
     with dds.session(subject, case.bag, args.topic, case.segmentation, cache, times) as session:
         found = [session.measure(rate, case.frames, f"{what}, {rate:g} Hz") for rate in subject.rates_hz]
-        best = session.peak_rate(max(30, case.frames // 4), HIGHEST_HZ, PEAK_TRIALS, what) if peak else None
+        best = session.peak_rate(max(30, case.frames // 4), HIGHEST_HZ, args.trials, what) if peak else None
         session.stop()
     for at in found:
         at["inside"] = dds.doors(times, at.pop("stamps"))
@@ -240,7 +239,13 @@ def measure_nodes(
         for index, case in enumerate(plan):
             subject, size = case.subject, "x".join(map(str, case.size))
             name = f"{subject.name} {size} {'map' if case.segmentation else 'poses'} run {run}"
-            settings = {"bag": case.digest, "rates": subject.rates_hz, "frames": case.frames, "engine": args.engine}
+            settings = {
+                "bag": case.digest,
+                "rates": subject.rates_hz,
+                "frames": case.frames,
+                "trials": args.trials,
+                "engine": args.engine,
+            }
             if not args.table:
                 tqdm.write(f"{run * len(plan) + index + 1} of {args.runs * len(plan)}: {name}")
             found = parts.get(name, settings, functools.partial(one_run, case, args, peak=run == 0))
@@ -294,6 +299,8 @@ def open_bags(args: argparse.Namespace) -> list[tuple[Path, Size, str]]:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, join, and write tables and pictures."""
+    if args.table and not (args.out / "bench.json").is_file():
+        raise ConfigError(f"Nothing is finished in {args.out}; run without --table first.")
     args.out.mkdir(parents=True, exist_ok=True)
     weights = (args.weights or default_weights()).resolve()
     ours = load_weights(weights)
@@ -308,9 +315,7 @@ def run(args: argparse.Namespace) -> int:
             for _, size, _ in bags:
                 export(weights, args.engine, size, args.out.resolve() / "cache")
         groups, raw = measure_nodes(args, cases(args, weights, bags), parts)
-    rows = [] if args.only == "nodes" else measure_networks(args, ours, bags[0][0], bags[0][2], parts) or []
-    if not groups and not rows:
-        raise ConfigError(f"Nothing is finished in {args.out}; run without --table first.")
+    rows = [] if args.only in ("ours", "nodes") else measure_networks(args, ours, bags[0][0], bags[0][2], parts) or []
     if not args.table:
         report = {
             "command": shlex.join(["python", "-m", "benchmark.bench", *(str(portable(word)) for word in sys.argv[1:])]),

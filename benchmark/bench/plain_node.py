@@ -8,6 +8,7 @@ knows one instrument, no identities, no sub-pixel positions and no covariances. 
 from __future__ import annotations
 
 import time
+from array import array
 from typing import Any
 
 import cv2
@@ -60,14 +61,14 @@ class PlainNode(Node):
             landmark.confidence = float(np.clip(heatmap.max() / self.model.description.heatmap.peak, 0, 1))
             landmark.visible = bool(landmark.confidence > self.model.description.confidence_threshold)
             pose.landmarks.append(landmark)
-        array = InstrumentPoseArray(header=message.header, poses=[pose])
+        poses = InstrumentPoseArray(header=message.header, poses=[pose])
         elapsed = time.perf_counter() - start
-        array.processing_time.nanosec = int(elapsed * 1e9) % 1_000_000_000
-        array.processing_time.sec = int(elapsed)
-        self.poses.publish(array)
+        poses.processing_time.nanosec = int(elapsed * 1e9) % 1_000_000_000
+        poses.processing_time.sec = int(elapsed)
+        self.poses.publish(poses)
         full = cv2.resize(labels, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_NEAREST)
         out = Image(header=message.header, height=full.shape[0], width=full.shape[1], encoding="mono8", step=full.shape[1])
-        out.data = full.tobytes()
+        out.data = array("B", full.tobytes())
         self.segmentation.publish(out)
 
 
