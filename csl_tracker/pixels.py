@@ -82,10 +82,36 @@ class Resize:
         return np.array([[scale[0], 0.0, shift[0]], [0.0, scale[1], shift[1]]])
 
 
+def halvings(source: Size, target: Size) -> list[Size]:
+    """Sizes that :func:`resize_image` goes through before the last step: half of each side, as often as both can be halved."""
+    steps: list[Size] = []
+    height, width = source
+    while height % 2 == 0 and width % 2 == 0 and height >= 2 * target[0] and width >= 2 * target[1]:
+        height, width = height // 2, width // 2
+        steps.append((height, width))
+    return steps
+
+
+def halve(image: npt.NDArray[np.uint8], target: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.uint8]:
+    """Mean of each 2x2 px, into memory of half the size where it is given; both sides are even."""
+    size = (image.shape[1] // 2, image.shape[0] // 2)
+    return np.asarray(cv2.resize(image, size, target, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def last_interpolation(source: Size, target: Size) -> int:
+    """OpenCV's number of the interpolation that takes :func:`resize_image` from the last of its halvings to the target."""
+    shrinks = target[0] <= source[0] and target[1] <= source[1]
+    # Between one and two px of the source for one of the target: a bilinear sample leaves none of them out.
+    much = source[0] > 2 * target[0] or source[1] > 2 * target[1]
+    return cv2.INTER_AREA if shrinks and much else cv2.INTER_LINEAR
+
+
 def resize_image(
     image: npt.NDArray[np.uint8], size: Size, target: npt.NDArray[np.uint8] | None = None
 ) -> npt.NDArray[np.uint8]:
-    """Resize by area means, so that nothing is aliased (bilinear where it grows).
+    """Resize as mipmaps do: means of 2x2 px while the image stays large enough, and the rest bilinearly.
+
+    Where an odd side stands in the way of halving, area means take its place: slower, and nothing is aliased either.
 
     Args:
         image: uint8 (H, W) or (H, W, 3).
@@ -95,11 +121,30 @@ def resize_image(
     Returns:
         uint8, contiguous; without a target the image itself where it has that size and is.
     """
+    for _ in halvings((image.shape[0], image.shape[1]), size):
+        image = halve(image)
     if image.shape[:2] == size:
         if target is None:
             return np.ascontiguousarray(image)
         np.copyto(target, image)
         return target
-    shrinks = size[0] <= image.shape[0] and size[1] <= image.shape[1]
-    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    interpolation = last_interpolation((image.shape[0], image.shape[1]), size)
     return np.asarray(cv2.resize(image, (size[1], size[0]), target, interpolation=interpolation), np.uint8)
+
+
+def resize_matrices(source: Size, target: Size) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """The last step of :func:`resize_image` as two matrices, for devices: ``rows @ plane @ columns.T``, rounded.
+
+    Args:
+        source: (height, width) after the halvings.
+        target: (height, width) to reach.
+
+    Returns:
+        float32 (h, H) and float32 (w, W).
+    """
+    interpolation = last_interpolation(source, target)
+    rows, columns = (
+        np.asarray(cv2.resize(np.eye(old, dtype=np.float32), (old, new), interpolation=interpolation), np.float32)
+        for old, new in zip(source, target, strict=True)
+    )
+    return rows, columns

@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from csl_tracker.engines import Engine, create_engine
-from csl_tracker.engines.base import EngineOutput, PixelMap
+from csl_tracker.engines.base import EngineOutput, LabelMapMaker, PixelMap
 from csl_tracker.errors import ConfigError, ImageError
 from csl_tracker.grouping import Group, Grouper
 from csl_tracker.heatmaps import decode
@@ -135,13 +136,31 @@ class Tracker:
             ImageError: The image has another shape or dtype, or is empty.
         """
         start = time.perf_counter()
+        result, make_label_map = self.begin(image, stamp_s, segmentation)
+        if make_label_map is None:
+            return result
+        return replace(result, label_map=make_label_map(), processing_time_s=time.perf_counter() - start)
+
+    def begin(
+        self, image: npt.NDArray[np.uint8], stamp_s: float | None = None, segmentation: bool = True
+    ) -> tuple[TrackingResult, LabelMapMaker | None]:
+        """:meth:`track` for who cannot wait: the instruments, before the label map is made.
+
+        Returns:
+            The result without a label map, and what makes one, to be called before the next frame, if at all; None when it is
+            not wanted, or the network does not segment.
+
+        Raises:
+            ImageError: The image has another shape or dtype, or is empty.
+        """
+        start = time.perf_counter()
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
             raise ImageError(
                 f"An image of dtype {image.dtype} and shape {image.shape} cannot be tracked; give uint8 (H, W, 3) in RGB."
             )
         stamp = self.frames * 0.04 if stamp_s is None else stamp_s
         self.frames += 1
-        output = self.engine.run(image, segmentation)
+        output, make_label_map = self.engine.begin(image, segmentation)
         groups = self._groups(output)
         landmarks = [self._landmarks(group, output.to_source) for group in groups]
         size = (image.shape[0], image.shape[1])
@@ -151,7 +170,7 @@ class Tracker:
             _instrument(found, direction, identity, size)
             for found, direction, identity in zip(landmarks, directions, identities, strict=True)
         )
-        return TrackingResult(instruments, output.label_map, size, time.perf_counter() - start)
+        return TrackingResult(instruments, None, size, time.perf_counter() - start), make_label_map
 
     def _groups(self, output: EngineOutput) -> list[Group]:
         if output.points is not None:

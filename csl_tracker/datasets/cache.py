@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
@@ -22,7 +23,7 @@ from csl_tracker.errors import DatasetError
 from csl_tracker.instruments import IGNORE_LABEL
 from csl_tracker.pixels import Resize, Size, resize_image
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever a cache on disk would be read wrongly by the current code."""
 
 _ARRAYS = ("images", "label_maps", "landmarks", "labelled")
@@ -38,7 +39,10 @@ def resize_label_map(label_map: npt.NDArray[np.uint8], size: Size) -> npt.NDArra
     if label_map.shape == size:
         return label_map
     values = np.unique(label_map)
-    shares = [resize_image(np.where(label_map == value, 255, 0).astype(np.uint8), size) for value in values]
+    shrinks = size[0] <= label_map.shape[0] and size[1] <= label_map.shape[1]
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    planes = (np.where(label_map == value, 255, 0).astype(np.uint8) for value in values)
+    shares = [cv2.resize(plane, (size[1], size[0]), interpolation=interpolation) for plane in planes]
     return np.asarray(np.take(values, np.argmax(shares, axis=0)), np.uint8)
 
 

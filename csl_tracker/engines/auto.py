@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from csl_tracker.engines.base import EngineOutput
+from csl_tracker.engines.base import EngineOutput, LabelMapMaker, RunsAtOnce
 from csl_tracker.engines.cpu import CpuEngine
 from csl_tracker.engines.exported import ExportedEngine, normalized
 from csl_tracker.errors import EngineError
@@ -33,7 +33,7 @@ def installed() -> tuple[str, ...]:
     )
 
 
-class AutoEngine:
+class AutoEngine(RunsAtOnce):
     """Runs the first of several engines that can be built and agrees with float32 torch.
 
     Which one that is turns out with the first image, since an engine is built for a size.
@@ -67,11 +67,11 @@ class AutoEngine:
         place = f"the fastest of {self._among}" if "," in self._among else "the only one that is installed here"
         return "; ".join([*self._left_out, *([] if self._left_out else [place]), *([self._note] if self._note else [])])
 
-    def run(self, image: npt.NDArray[np.uint8], segmentation: bool) -> EngineOutput:
-        """See :meth:`csl_tracker.engines.base.Engine.run`."""
+    def begin(self, image: npt.NDArray[np.uint8], segmentation: bool) -> tuple[EngineOutput, LabelMapMaker | None]:
+        """See :meth:`csl_tracker.engines.base.Engine.begin`."""
         if self._engine is None:
             self._engine = self._choose((image.shape[0], image.shape[1]))
-        return self._engine.run(image, segmentation)
+        return self._engine.begin(image, segmentation)
 
     def warm_up(self, size: Size) -> None:
         """See :meth:`csl_tracker.engines.base.Engine.warm_up`."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -57,6 +58,10 @@ class PixelMap:
 _UNSTRIDE = Resize((1, 1), (STRIDE, STRIDE))
 
 
+LabelMapMaker = Callable[[], "npt.NDArray[np.uint8]"]
+"""Makes the label map of the last image, uint8 (H, W) at the source size; to be called before the next one, if at all."""
+
+
 class Engine(Protocol):
     """Runs one model on one device."""
 
@@ -72,11 +77,31 @@ class Engine(Protocol):
     def reason(self) -> str:
         """Why this engine runs and no other, a clause; empty where it was asked for by its name."""
 
+    def begin(self, image: npt.NDArray[np.uint8], segmentation: bool) -> tuple[EngineOutput, LabelMapMaker | None]:
+        """Run on one uint8 (H, W, 3) RGB image of any size; what the poses need comes first.
+
+        Returns:
+            The output without a label map, and what makes one; None when it is not wanted, or the network does not segment.
+        """
+
     def run(self, image: npt.NDArray[np.uint8], segmentation: bool) -> EngineOutput:
-        """Run on one uint8 (H, W, 3) RGB image of any size."""
+        """:meth:`begin`, and the label map at once."""
 
     def warm_up(self, size: Size) -> None:
         """Do what is only done for the first image of a size."""
+
+
+class RunsAtOnce:
+    """:meth:`Engine.run` for engines that bring :meth:`Engine.begin`."""
+
+    def begin(self, image: npt.NDArray[np.uint8], segmentation: bool) -> tuple[EngineOutput, LabelMapMaker | None]:
+        """See :meth:`Engine.begin`."""
+        raise NotImplementedError
+
+    def run(self, image: npt.NDArray[np.uint8], segmentation: bool) -> EngineOutput:
+        """See :meth:`Engine.run`."""
+        output, make_label_map = self.begin(image, segmentation)
+        return output if make_label_map is None else replace(output, label_map=make_label_map())
 
 
 class NormalizedNetwork(nn.Module):

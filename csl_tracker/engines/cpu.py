@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 
-from csl_tracker.engines.base import EngineOutput, Float32Array, NetworkArrays, PixelMap, locate_points, mirror_order
+from csl_tracker.engines.base import (
+    EngineOutput,
+    Float32Array,
+    LabelMapMaker,
+    NetworkArrays,
+    PixelMap,
+    RunsAtOnce,
+    locate_points,
+    mirror_order,
+)
 from csl_tracker.engines.labels import LabelUpsampler
 from csl_tracker.engines.parallel import Pair
-from csl_tracker.pixels import Size, resize_image
+from csl_tracker.pixels import Size, halve, halvings, resize_image
 from csl_tracker.weights import Model
 
-_WORTH_HALVING_PX = 300_000
-"""Source pixels from which two threads resize faster than one."""
+_WORTH_HALVING_PX = 200_000
+"""Pixels of a halved image from which two threads are faster than one."""
 
 _LARGEST_LOGIT = 80.0
 """Above it the exponential of a float32 is infinite, and the probability is 1 long before."""
 
 
-class CpuEngine:
+class CpuEngine(RunsAtOnce):
     """Pre- and post-processing with OpenCV around ``infer``, which the concrete engines bring.
 
     Args:
@@ -40,9 +51,10 @@ class CpuEngine:
         self.preprocessing = model.description.preprocessing
         self.mirror_order = mirror_order(model) if mirror else None
         self._buffers: dict[Size, npt.NDArray[np.uint8]] = {}
+        self._scratch: dict[Size, npt.NDArray[np.uint8]] = {}
         self._pair = Pair()
         self._labels = LabelUpsampler()
-        self._logits_memory = np.empty((0, 0, 0), np.float32)
+        self._logits_memory = self._odds_memory = np.empty((0, 0, 0), np.float32)
 
     def infer(self, image: npt.NDArray[np.uint8]) -> NetworkArrays:
         """Run the network on uint8 (h, w, 3) at the working size."""
@@ -58,8 +70,8 @@ class CpuEngine:
         """Make what :meth:`input_buffer` keeps."""
         return np.empty((*size, 3), np.uint8)
 
-    def run(self, image: npt.NDArray[np.uint8], segmentation: bool) -> EngineOutput:
-        """See :meth:`csl_tracker.engines.base.Engine.run`."""
+    def begin(self, image: npt.NDArray[np.uint8], segmentation: bool) -> tuple[EngineOutput, LabelMapMaker | None]:
+        """See :meth:`csl_tracker.engines.base.Engine.begin`."""
         source = (image.shape[0], image.shape[1])
         working = self.preprocessing.working_size(source)
         small = self.input_buffer(working)
@@ -69,19 +81,21 @@ class CpuEngine:
             straight = NetworkArrays(_copy(found.heatmaps), _copy(found.scores))
             mirrored = self.infer(np.ascontiguousarray(small[:, ::-1]))
             found = _mean_with_mirror(straight, mirrored, self.mirror_order)
-        foreground, label_map = None, None
+        foreground: Float32Array | None = None
+        make_label_map: LabelMapMaker | None = None
         if found.scores is not None:
             logits = self._logits(found.scores)
-            label_map = self._labels(logits, source) if segmentation else None
-            foreground = probability_of_tool(logits)
+            foreground = probability_of_tool(logits, self._odds_memory)
+            if segmentation:
+                make_label_map = partial(self._labels, logits, source)
         points = None if found.points is None else locate_points(found.points, working)
-        return EngineOutput(_copy(found.heatmaps), foreground, label_map, PixelMap(source, working), points)
+        return EngineOutput(_copy(found.heatmaps), foreground, None, PixelMap(source, working), points), make_label_map
 
     def _logits(self, scores: Float32Array) -> Float32Array:
         """Scores less the background's, in memory that is kept."""
         shape = (scores.shape[0] - 1, *scores.shape[1:])
         if self._logits_memory.shape != shape:
-            self._logits_memory = np.empty(shape, np.float32)
+            self._logits_memory, self._odds_memory = np.empty(shape, np.float32), np.empty(shape, np.float32)
         np.subtract(scores[1:], scores[0], out=self._logits_memory)
         return self._logits_memory
 
@@ -90,32 +104,41 @@ class CpuEngine:
         self.run(np.zeros((*size, 3), np.uint8), segmentation=True)
 
     def _resize(self, image: npt.NDArray[np.uint8], target: npt.NDArray[np.uint8]) -> None:
-        """:func:`csl_tracker.pixels.resize_image` into memory that is there, the halves of a large image at once."""
-        height, half = image.shape[0], target.shape[0] // 2
-        shrinks = target.shape[0] < height and target.shape[1] < image.shape[1]
-        # An area mean reads the px that it covers and no others, so that halves that meet between two px are the whole.
-        if not shrinks or height % 2 or target.shape[0] % 2 or height * image.shape[1] < _WORTH_HALVING_PX:
-            resize_image(image, (target.shape[0], target.shape[1]), target)
-            return
-        size = (half, target.shape[1])
+        """:func:`csl_tracker.pixels.resize_image` into memory that is there and kept; large images are halved on two cores."""
+        for step in halvings((image.shape[0], image.shape[1]), (target.shape[0], target.shape[1])):
+            image = self._halve(image, self._scratch_of(step))
+        resize_image(image, (target.shape[0], target.shape[1]), target)
+
+    def _halve(self, image: npt.NDArray[np.uint8], target: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        middle = target.shape[0] // 2
+        if target.shape[0] * target.shape[1] < _WORTH_HALVING_PX or middle == 0:
+            return halve(image, target)
         self._pair.run(
-            lambda: resize_image(image[height // 2 :], size, target[half:]),
-            lambda: resize_image(image[: height // 2], size, target[:half]),
+            lambda: halve(image[2 * middle :], target[middle:]),
+            lambda: halve(image[: 2 * middle], target[:middle]),
         )
+        return target
+
+    def _scratch_of(self, size: Size) -> npt.NDArray[np.uint8]:
+        if size not in self._scratch:
+            self._scratch[size] = np.empty((*size, 3), np.uint8)
+        return self._scratch[size]
 
 
-def probability_of_tool(logits: Float32Array) -> Float32Array:
+def probability_of_tool(logits: Float32Array, scratch: Float32Array | None = None) -> Float32Array:
     """Probability of any class but the background: one less the first of the softmax.
 
     Args:
-        logits: float32 (classes - 1, h, w), each class's score less the background's; overwritten.
+        logits: float32 (classes - 1, h, w), each class's score less the background's.
+        scratch: Memory of the same shape to work in; new memory when None.
 
     Returns:
         float32 (h, w), new.
     """
-    np.exp(np.minimum(logits, _LARGEST_LOGIT, out=logits), out=logits)
-    odds: Float32Array = logits.sum(axis=0)
-    np.divide(odds, 1.0 + odds, out=odds)
+    scratch = np.empty_like(logits) if scratch is None else scratch
+    np.exp(np.minimum(logits, _LARGEST_LOGIT, out=scratch), out=scratch)
+    odds: Float32Array = scratch.sum(axis=0)
+    np.divide(odds, np.add(odds, 1.0, out=scratch[0]), out=odds)
     return odds
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from csl_tracker.engines.base import Engine, EngineOutput
+from csl_tracker.engines.base import Engine, EngineOutput, LabelMapMaker, RunsAtOnce
 from csl_tracker.pixels import Size
 
 logger = logging.getLogger(__name__)
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 _DEVICE_WORDS = ("cuda", "cudnn", "cublas", "nvrtc", "hip error", "device-side")
 
 
-class FallbackEngine:
+class FallbackEngine(RunsAtOnce):
     """Runs an engine until its device fails, and from then on a second one.
 
     Args:
@@ -48,13 +48,13 @@ class FallbackEngine:
         """Why that engine runs."""
         return self._engine.reason
 
-    def run(self, image: npt.NDArray[np.uint8], segmentation: bool) -> EngineOutput:
-        """See :meth:`Engine.run`."""
+    def begin(self, image: npt.NDArray[np.uint8], segmentation: bool) -> tuple[EngineOutput, LabelMapMaker | None]:
+        """See :meth:`Engine.begin`."""
         try:
-            return self._engine.run(image, segmentation)
+            return self._engine.begin(image, segmentation)
         except RuntimeError as error:
             self._fall_back(error)
-        return self._engine.run(image, segmentation)
+        return self._engine.begin(image, segmentation)
 
     def warm_up(self, size: Size) -> None:
         """See :meth:`Engine.warm_up`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,11 @@ from torch.nn import functional
 
 from csl_tracker.engines.base import (
     EngineOutput,
+    LabelMapMaker,
     NetworkArrays,
     NormalizedNetwork,
     PixelMap,
+    RunsAtOnce,
     locate_points,
     mirror_order,
     output_names,
@@ -25,7 +28,7 @@ from csl_tracker.engines.base import (
 from csl_tracker.engines.cpu import CpuEngine
 from csl_tracker.engines.folding import fold_batch_norms
 from csl_tracker.networks import NetworkOutput
-from csl_tracker.pixels import Size
+from csl_tracker.pixels import Size, halvings, resize_matrices
 from csl_tracker.weights import Model
 
 logger = logging.getLogger(__name__)
@@ -64,7 +67,7 @@ class TorchCpuEngine(CpuEngine):
         return NetworkArrays(**{name: tensor[0].numpy() for name, tensor in zip(self.names, found, strict=True)})
 
 
-class TorchDeviceEngine:
+class TorchDeviceEngine(RunsAtOnce):
     """Torch on an accelerator: one upload of the uint8 image, everything else there, one download of the small results.
 
     On CUDA all that happens between upload and download is captured as one graph for each image size, so that a frame costs
@@ -94,10 +97,11 @@ class TorchDeviceEngine:
         # The normalisation scales 0..255 and is kept in float32; the network behind it runs in half precision.
         self.module.network.to(self.dtype)
         self._graphs: dict[tuple[Size, bool], _Graph | None] = {}
+        self._matrices: dict[Size, tuple[Tensor, Tensor]] = {}
 
     @torch.inference_mode()
-    def run(self, image: npt.NDArray[np.uint8], segmentation: bool) -> EngineOutput:
-        """See :meth:`csl_tracker.engines.base.Engine.run`."""
+    def begin(self, image: npt.NDArray[np.uint8], segmentation: bool) -> tuple[EngineOutput, LabelMapMaker | None]:
+        """See :meth:`csl_tracker.engines.base.Engine.begin`; the label map comes with the same download."""
         source = (image.shape[0], image.shape[1])
         graph = self._graph(source, segmentation) if self.device.startswith("cuda") else None
         if graph is not None:
@@ -107,17 +111,14 @@ class TorchDeviceEngine:
             found = _split(_join(parts).cpu().numpy(), _layout(parts))
         working = self.preprocessing.working_size(source)
         points = locate_points(found["points"], working) if "points" in found else None
-        return EngineOutput(
-            found.get("heatmaps"), found.get("foreground"), found.get("label_map"), PixelMap(source, working), points
-        )
+        output = EngineOutput(found.get("heatmaps"), found.get("foreground"), None, PixelMap(source, working), points)
+        return output, partial(found.__getitem__, "label_map") if "label_map" in found else None
 
     def _path(self, image: Tensor, segmentation: bool) -> dict[str, Tensor]:
         """From a uint8 (H, W, 3) image on the device to what is downloaded; nothing in it waits for the device."""
         source = (int(image.shape[0]), int(image.shape[1]))
         working = self.preprocessing.working_size(source)
-        x = image.permute(2, 0, 1)[None].float()
-        if source != working:
-            x = functional.interpolate(x, working, mode="bilinear", align_corners=False, antialias=True)
+        x = self._resized(image.permute(2, 0, 1)[None].float(), source, working)
         x = (x * self.module.scale + self.module.shift).to(self.dtype, memory_format=torch.channels_last)
         output: NetworkOutput = self.module.network(x if self.mirror_order is None else torch.cat((x, x.flip(-1))))
         if self.mirror_order is not None:
@@ -134,6 +135,22 @@ class TorchDeviceEngine:
                 scores = functional.interpolate(scores, source, mode="bilinear", align_corners=False)
                 parts["label_map"] = scores.argmax(dim=1)[0].to(torch.uint8)
         return parts
+
+    def _resized(self, x: Tensor, source: Size, working: Size) -> Tensor:
+        """:func:`csl_tracker.pixels.resize_image` on the device, rounded as uint8 is: landmarks feel it."""
+        steps = halvings(source, working)
+        for _ in steps:
+            x = functional.avg_pool2d(x, 2).add_(0.5).floor_()
+        size = steps[-1] if steps else source
+        if size == working:
+            return x
+        if size not in self._matrices:
+            if len(self._matrices) >= _MOST_GRAPHS:
+                self._matrices.pop(next(iter(self._matrices)))
+            rows, columns = (torch.from_numpy(matrix).to(self.device) for matrix in resize_matrices(size, working))
+            self._matrices[size] = rows, columns.T.contiguous()
+        rows, columns = self._matrices[size]
+        return (rows @ x @ columns).round_()
 
     def _graph(self, source: Size, segmentation: bool) -> _Graph | None:
         """The captured path for an image size; None where it cannot be captured."""

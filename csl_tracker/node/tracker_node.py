@@ -22,6 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -440,10 +441,12 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         wanted = [publisher for publisher in pictures if publisher.get_subscription_count() > 0]
         stamp = stamp_ns(message.header.stamp)
         self._prepare(tracker, settings, stamp)
-        result = tracker.track(image, stamp * 1e-9 if stamp else None, segmentation=bool(wanted))
-        self._publish_poses(message.header, self._in_pose_frame(result, tracker, settings))
+        result, make_label_map = tracker.begin(image, stamp * 1e-9 if stamp else None, segmentation=bool(wanted))
+        self._publish_poses(message.header, self._in_pose_frame(result, tracker, settings))  # nothing waits for a picture
         latency = (self.get_clock().now().nanoseconds - stamp) / NS if stamp else None
         self._statistics.track(time.monotonic(), result.processing_time_s, latency)
+        if make_label_map is not None:
+            result = replace(result, label_map=make_label_map())
         for publisher in wanted:
             if result.label_map is None and publisher is not self._overlay:
                 continue  # a network that only localises

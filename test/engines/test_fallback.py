@@ -35,7 +35,7 @@ class OnGpu:
     name, device, reason = "torch", "cuda:0", ""
 
     def __init__(self, engine):
-        self.run, self.warm_up = engine.run, engine.warm_up
+        self.begin, self.warm_up = engine.begin, engine.warm_up
 
 
 @pytest.mark.parametrize(("error", "words"), [(OOM, "is out of memory"), (LOST, "was lost")])

@@ -307,8 +307,8 @@ def test_the_segmentation_is_made_only_while_someone_subscribes(peer, tiny_weigh
     try:
         assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
         asked = []
-        track = node._tracker.track
-        node._tracker.track = lambda *args, **kwargs: (asked.append(kwargs["segmentation"]), track(*args, **kwargs))[1]
+        begin = node._tracker.begin
+        node._tracker.begin = lambda *args, **kwargs: (asked.append(kwargs["segmentation"]), begin(*args, **kwargs))[1]
         node._process(image(1))
         assert asked == [False]
         masks = peer.listen(Image, "/tracker_node/segmentation")
@@ -317,6 +317,17 @@ def test_the_segmentation_is_made_only_while_someone_subscribes(peer, tiny_weigh
         assert asked == [False, True]
         peer.wait_for(lambda: masks)
         assert [mask.header.stamp.nanosec for mask in masks] == [2]
+        order = []
+        publish = node._publish_poses
+        node._publish_poses = lambda *args: (publish(*args), order.append("poses"))
+
+        def begun(*args, **kwargs):
+            result, make_label_map = begin(*args, **kwargs)
+            return result, lambda: (order.append("label map"), make_label_map())[1]
+
+        node._tracker.begin = begun
+        node._process(image(3))
+        assert order == ["poses", "label map"], "nothing waits for a picture"
     finally:
         peer.executor.remove_node(node)
         node.close()
