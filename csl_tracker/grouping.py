@@ -21,7 +21,7 @@ _DOUBT_COST = 2.0
 _OFF_TOOL_COST = 0.3
 _HOP_COST = 0.05
 _MAX_COST = 0.5
-_LINE_SAMPLES = 9
+_ALONG_LINE = np.linspace(0.0, 1.0, 9)[:, None]
 _BEND_COST = 0.1
 _REGRESSED_SIGMA_PX = 8.0
 """Standard deviation stated for a regressed landmark, px of the heatmap: regression itself says nothing of its precision."""
@@ -29,6 +29,10 @@ _MOST_EXCHANGED = 8
 """Landmarks, beyond which two instruments have too many ways to share them."""
 MIN_LANDMARKS = 2
 """Seen landmarks that make an instrument, where the model has so many."""
+
+
+Costs = list[list[float]]
+"""Of joining any two peaks. Plain lists: there are few peaks, and an array costs more to ask than to hold."""
 
 
 class _Pool:
@@ -40,20 +44,18 @@ class _Pool:
 
     Attributes:
         peaks: All, of all landmarks.
-        landmark: int (peaks,).
-        position: float64 (peaks, 2), (x, y) in px of the heatmap.
-        confidence: float64 (peaks,).
+        landmark: Of each.
+        confidence: Of each.
         free: Landmark to the indices of its peaks that are not taken; landmarks without any are not in it.
     """
 
     def __init__(self, peaks: Sequence[Sequence[Peak]], most: int) -> None:
         items = [(i, peak) for i, found in enumerate(peaks) for peak in found[:most]]
         self.peaks = [peak for _, peak in items]
-        self.landmark = np.array([i for i, _ in items], np.intp)
-        self.position = np.array([(peak.x, peak.y) for peak in self.peaks], np.float64).reshape(-1, 2)
-        self.confidence = np.array([peak.confidence for peak in self.peaks], np.float64)
+        self.landmark = [i for i, _ in items]
+        self.confidence = [peak.confidence for peak in self.peaks]
         self.free: dict[int, list[int]] = {}
-        for k, (i, _) in enumerate(items):
+        for k, i in enumerate(self.landmark):
             self.free.setdefault(i, []).append(k)
 
     def of(self, free: dict[int, list[int]]) -> _Pool:
@@ -109,7 +111,9 @@ class Grouper:
         self.threshold = threshold
         self.min_landmarks = min(min_landmarks, self.count)
         self.hops = _hops(instruments)
+        self.edges = [(i, j) for i, j in itertools.combinations(range(self.count), 2) if self.hops[i, j] == 1]
         self.chains = instruments.chains()
+        self._trees: dict[tuple[int, ...], list[tuple[int, int | None]]] = {}
 
     def group(
         self, peaks: Sequence[Sequence[Peak]], foreground: npt.NDArray[np.float32], always_report: bool = False
@@ -131,19 +135,21 @@ class Grouper:
             return []
         pool = _Pool(peaks, self.max_instruments)
         costs = self._costs(pool, foreground)
-        groups: list[Group] = []
+        groups: list[dict[int, int]] = []
         while len(groups) < self.max_instruments:
             chosen = self._cheapest(pool, costs)
             if not always_report:
                 chosen = self._what_fits(chosen, pool, costs)
             if not chosen:
                 break
-            groups.append([pool.peaks[chosen[i]] if i in chosen else None for i in range(self.count)])
+            groups.append(chosen)
             pool = pool.without(chosen.values())
-        real = [group for group in groups if self._seen(group) >= self.min_landmarks]  # guesses have nothing to give
-        for one, other in itertools.combinations(real, 2):
-            self._exchange(one, other, foreground)
-        return sorted(groups, key=_weight, reverse=True)
+        seen = [sum(pool.confidence[k] >= self.threshold for k in group.values()) for group in groups]
+        real = [group for group, count in zip(groups, seen, strict=True) if count >= self.min_landmarks]
+        for one, other in itertools.combinations(real, 2):  # guesses have nothing to give
+            self._exchange(one, other, pool, costs)
+        whole: list[Group] = [[pool.peaks[group[i]] if i in group else None for i in range(self.count)] for group in groups]
+        return sorted(whole, key=_weight, reverse=True)
 
     def take(self, points: npt.NDArray[np.float32], always_report: bool = False) -> list[Group]:
         """Instruments that a network regressed one by one.
@@ -164,76 +170,77 @@ class Grouper:
             order = [group for group in order if self._seen(group) >= self.min_landmarks]
         return order[: self.max_instruments]
 
-    def _exchange(self, one: Group, other: Group, foreground: npt.NDArray[np.float32]) -> None:
+    def _exchange(self, one: dict[int, int], other: dict[int, int], pool: _Pool, costs: Costs) -> None:
         """Swap landmarks between two instruments, in place, for the cheapest of all ways to share what both have."""
-        both = [i for i in range(self.count) if one[i] is not None and other[i] is not None]
+        both = [i for i in range(self.count) if i in one and i in other]
         if len(both) < 2 or len(both) > _MOST_EXCHANGED:
             return
-        pairs = {i: (one[i], other[i]) for i in range(self.count)}
-        edges = [(i, j) for i, j in itertools.combinations(range(self.count), 2) if self.hops[i, j] == 1]
-        pool = _Pool([[p for p in pair if p is not None] for pair in pairs.values()], 2)
-        costs = self._costs(pool, foreground)
-        index = {id(p): k for k, p in enumerate(pool.peaks)}
-        lines = {
-            (i, a, j, b): float(costs[index[id(p)], index[id(q)]])
-            for i, j in edges
-            for (a, p), (b, q) in itertools.product(enumerate(pairs[i]), enumerate(pairs[j]))
-            if p is not None and q is not None
-        }
-        bends = {
-            (i, a, j, b, k, c): _bend(p, q, r)
-            for i, j, k in self.chains
-            for (a, p), (b, q), (c, r) in itertools.product(*(enumerate(pairs[n]) for n in (i, j, k)))
-            if p is not None and q is not None and r is not None
-        }
+        sides = (one, other)
+
+        def line(i: int, a: int, j: int, b: int) -> float:
+            return costs[sides[a][i]][sides[b][j]] if i in sides[a] and j in sides[b] else 0.0
+
+        def bend(chain: tuple[int, int, int], *on: int) -> float:
+            ends = [sides[side].get(i) for i, side in zip(chain, on, strict=True)]
+            return _BEND_COST * _bend(*(pool.peaks[k] for k in ends if k is not None)) if None not in ends else 0.0
+
+        # What both instruments cost along an edge or a chain depends on which of its landmarks are on the first one's side.
+        edges = [(i, j, [line(i, 0, j, apart) + line(i, 1, j, 1 - apart) for apart in (0, 1)]) for i, j in self.edges]
+        chains = [
+            (chain, [[bend(chain, 0, b, c) + bend(chain, 1, 1 - b, 1 - c) for c in (0, 1)] for b in (0, 1)])
+            for chain in self.chains
+        ]
 
         def cost(swapped: tuple[int, ...]) -> float:
             side = [0] * self.count
-            for i, value in zip(both, (0, *swapped), strict=True):
+            for i, value in zip(both[1:], swapped, strict=True):
                 side[i] = value
-            total = 0.0
-            for mine in (0, 1):
-                a = [value ^ mine for value in side]
-                total += sum(lines.get((i, a[i], j, a[j]), 0.0) for i, j in edges)
-                total += _BEND_COST * sum(bends.get((i, a[i], j, a[j], k, a[k]), 0.0) for i, j, k in self.chains)
-            return total
+            total = sum(price[side[i] ^ side[j]] for i, j, price in edges)
+            return total + sum(price[side[i] ^ side[j]][side[i] ^ side[k]] for (i, j, k), price in chains)
 
         best = min(itertools.product((0, 1), repeat=len(both) - 1), key=cost)  # the first is none: it stays in a draw
-        for i, value in zip(both, (0, *best), strict=True):
+        for i, value in zip(both[1:], best, strict=True):
             if value:
                 one[i], other[i] = other[i], one[i]
 
     def _seen(self, group: Group) -> int:
         return sum(peak is not None and peak.confidence >= self.threshold for peak in group)
 
-    def _cheapest(self, pool: _Pool, costs: npt.NDArray[np.float64]) -> dict[int, int]:
+    def _cheapest(self, pool: _Pool, costs: Costs) -> dict[int, int]:
         """Landmark to the index of its peak, for the cheapest instrument that the free peaks make."""
         free = pool.free
-        order = self._tree(list(free))
-        total = {i: _DOUBT_COST * (1.0 - pool.confidence[free[i]]) for i in free}
-        best: dict[int, npt.NDArray[np.intp]] = {}
+        order = self._tree(tuple(free))
+        total = {i: [_DOUBT_COST * (1.0 - pool.confidence[k]) for k in ks] for i, ks in free.items()}
+        best: dict[int, list[int]] = {}
         for i, parent in reversed(order):
-            if parent is not None:
-                way = costs[np.ix_(free[parent], free[i])] + total[i]
-                best[i] = way.argmin(axis=1)
-                total[parent] = total[parent] + way.min(axis=1)
-        at: dict[int, int] = {}
+            if parent is None:
+                continue
+            below, best[i] = total[i], []
+            for at, k in enumerate(free[parent]):
+                row = costs[k]
+                ways = [row[child] + cost for child, cost in zip(free[i], below, strict=True)]
+                least = min(ways)
+                best[i].append(ways.index(least))
+                total[parent][at] += least
+        at_peak: dict[int, int] = {}
         for i, parent in order:
-            at[i] = int(total[i].argmin() if parent is None else best[i][at[parent]])
-        return {i: free[i][k] for i, k in at.items()}
+            at_peak[i] = total[i].index(min(total[i])) if parent is None else best[i][at_peak[parent]]
+        return {i: free[i][k] for i, k in at_peak.items()}
 
-    def _tree(self, present: list[int]) -> list[tuple[int, int | None]]:
+    def _tree(self, present: tuple[int, ...]) -> list[tuple[int, int | None]]:
         """Each landmark, after its parent: the fewest hops that join those that are there; None for what nothing joins."""
-        order: list[tuple[int, int | None]] = []
-        rest = list(present)
-        while rest:
-            ways = [(float(self.hops[i, j]), i, j) for i, _ in order for j in rest if math.isfinite(self.hops[i, j])]
-            _, parent, i = min(ways) if ways else (0.0, None, rest[0])
-            order.append((i, parent))
-            rest.remove(i)
-        return order
+        if present not in self._trees:
+            order: list[tuple[int, int | None]] = []
+            rest = list(present)
+            while rest:
+                ways = [(float(self.hops[i, j]), i, j) for i, _ in order for j in rest if math.isfinite(self.hops[i, j])]
+                _, parent, i = min(ways) if ways else (0.0, None, rest[0])
+                order.append((i, parent))
+                rest.remove(i)
+            self._trees[present] = order
+        return self._trees[present]
 
-    def _what_fits(self, chosen: dict[int, int], pool: _Pool, costs: npt.NDArray[np.float64]) -> dict[int, int]:
+    def _what_fits(self, chosen: dict[int, int], pool: _Pool, costs: Costs) -> dict[int, int]:
         """An instrument without the seen landmarks that are too far from its others; empty where too few are left.
 
         Another instrument may have these. An unsure guess takes their place, for it does not count as seen.
@@ -241,26 +248,30 @@ class Grouper:
         parts: list[set[int]] = []
         for k in chosen.values():
             if pool.confidence[k] >= self.threshold:
-                near = [part for part in parts if any(costs[k, other] < _MAX_COST for other in part)]
+                near = [part for part in parts if any(costs[k][other] < _MAX_COST for other in part)]
                 parts = [part for part in parts if part not in near] + [{k}.union(*near)]
-        kept = max(parts, key=lambda part: float(pool.confidence[list(part)].sum()), default=set())
+        kept = max(parts, key=lambda part: sum(pool.confidence[k] for k in sorted(part)), default=set())
         if len(kept) < self.min_landmarks:
             return {}
         sure = {i: k for i, k in chosen.items() if k in kept}
         unsure = {i: [k for k in ks if pool.confidence[k] < self.threshold] for i, ks in pool.free.items() if i not in sure}
         return self._cheapest(pool.of({i: ks for i, ks in unsure.items() if ks} | {i: [k] for i, k in sure.items()}), costs)
 
-    def _costs(self, pool: _Pool, foreground: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """Cost of joining any two peaks, float64 (peaks, peaks); infinite where no skeleton joins their landmarks."""
-        hops = self.hops[np.ix_(pool.landmark, pool.landmark)]
+    def _costs(self, pool: _Pool, foreground: npt.NDArray[np.float32]) -> Costs:
+        """Infinite where no skeleton joins two peaks' landmarks."""
+        landmark = np.array(pool.landmark, np.intp)
+        hops = self.hops[landmark[:, None], landmark]
         height, width = foreground.shape
-        offsets = pool.position[None] - pool.position[:, None]
+        position = np.array([(peak.x, peak.y) for peak in pool.peaks], np.float64).reshape(-1, 2)
+        offsets = position[None] - position[:, None]
         distance = np.hypot(offsets[..., 0], offsets[..., 1]) / math.hypot(height, width)
-        line = np.rint(pool.position[:, None, None] + np.linspace(0.0, 1.0, _LINE_SAMPLES)[:, None] * offsets[:, :, None])
-        columns, rows = np.clip(line, 0, (width - 1, height - 1)).astype(np.intp).transpose(3, 0, 1, 2)
+        line = np.rint(position[:, None, None] + _ALONG_LINE * offsets[:, :, None])
+        rows = np.clip(line[..., 1], 0, height - 1).astype(np.intp)
+        columns = np.clip(line[..., 0], 0, width - 1).astype(np.intp)
         off_tool = 1.0 - foreground[rows, columns].mean(axis=-1, dtype=np.float64)
         cost = distance / np.maximum(hops, 1.0) + _OFF_TOOL_COST * off_tool + _HOP_COST * (hops - 1.0)
-        return np.asarray(np.where(np.isfinite(hops) & (hops > 0), cost, np.inf))
+        costs: Costs = np.where(np.isfinite(hops) & (hops > 0), cost, np.inf).tolist()
+        return costs
 
 
 def _weight(group: Group) -> float:

@@ -22,6 +22,7 @@ FloatArray = npt.NDArray[np.float64]
 _FIT_RADIUS_SIGMAS = 0.75
 _MIN_SIGMA_PX = 0.25
 """Smallest standard deviation that is stated for a peak, px of the heatmap: what rounding of the network's output leaves."""
+_LEAST_POSITIVE = np.nextafter(np.float32(0), np.float32(1))
 _LEAST_SPREAD = 1e-12
 """Least share that the smallest eigenvalue of a fit's normal equations has of the largest: below it the fit says nothing."""
 
@@ -136,13 +137,12 @@ def decode(heatmaps: npt.NDArray[np.float32], spec: HeatmapSpec, count: int) -> 
 def _summits(heatmap: npt.NDArray[np.float32], spec: HeatmapSpec, count: int) -> list[tuple[int, int]]:
     """(row, column) of the highest positive local maxima of a finite map, highest first."""
     reach = max(1, round(2 * spec.sigma))
-    kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
-    highest = heatmap >= cv2.dilate(heatmap, kernel, borderType=cv2.BORDER_REPLICATE)
-    highest &= heatmap > 0
-    places = np.flatnonzero(highest)
-    order = np.argsort(-heatmap.ravel()[places], kind="stable")
+    neighbourhood = cv2.dilate(heatmap, _square(2 * reach + 1), borderType=cv2.BORDER_REPLICATE)
+    np.maximum(neighbourhood, _LEAST_POSITIVE, out=neighbourhood)
+    places = np.flatnonzero(heatmap >= neighbourhood)
+    heights = heatmap.ravel()[places]
     taken: list[tuple[int, int]] = []
-    for place in places[order].tolist():
+    for place in places[np.argsort(-heights, kind="stable")].tolist():
         row, column = divmod(place, heatmap.shape[1])
         # A plateau has many highest pixels; they are one peak.
         if any(max(abs(row - r), abs(column - c)) <= reach for r, c in taken):
@@ -151,6 +151,11 @@ def _summits(heatmap: npt.NDArray[np.float32], spec: HeatmapSpec, count: int) ->
         if len(taken) == count:
             break
     return taken
+
+
+@lru_cache(maxsize=8)
+def _square(size: int) -> npt.NDArray[np.uint8]:
+    return np.ones((size, size), np.uint8)
 
 
 def _highest_point(heatmap: npt.NDArray[np.float32], spec: HeatmapSpec) -> list[Peak]:
@@ -162,51 +167,82 @@ def _highest_point(heatmap: npt.NDArray[np.float32], spec: HeatmapSpec) -> list[
 
 
 @lru_cache(maxsize=8)
-def _design(radius: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], FloatArray]:
-    """Rows and columns of a window, relative to its centre, and the design matrix (pixels, 6) of a quadratic over it."""
+def _design(radius: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], FloatArray, FloatArray]:
+    """A window and a quadratic over it.
+
+    Returns:
+        Rows and columns relative to the centre, the design matrix (pixels, 6), and the products of its columns (pixels, 36).
+    """
     dy, dx = (axis.ravel() for axis in np.mgrid[-radius : radius + 1, -radius : radius + 1])
     x, y = dx.astype(np.float64), dy.astype(np.float64)
-    return dy, dx, np.stack((np.ones_like(x), x, y, -0.5 * x * x, -x * y, -0.5 * y * y), axis=1)
+    design = np.stack((np.ones_like(x), x, y, -0.5 * x * x, -x * y, -0.5 * y * y), axis=1)
+    return dy, dx, design, (design[:, :, None] * design[:, None, :]).reshape(-1, 36)
 
 
 def _fit(heatmaps: npt.NDArray[np.float32], maxima: Sequence[tuple[int, int, int]], spec: HeatmapSpec) -> list[Peak]:
     """Fit a Gaussian around every maximum, given as (landmark, row, column); see :func:`find_peaks`."""
     radius = max(2, round(_FIT_RADIUS_SIGMAS * spec.sigma))
-    dy, dx, design = _design(radius)
+    dy, dx, design, products = _design(radius)
     landmark, row, column = (values[:, None] for values in np.array(maxima).T)
     rows, columns = row + dy, column + dx
     inside = (rows >= 0) & (rows < heatmaps.shape[1]) & (columns >= 0) & (columns < heatmaps.shape[2])
-    window = heatmaps[landmark, np.clip(rows, 0, heatmaps.shape[1] - 1), np.clip(columns, 0, heatmaps.shape[2] - 1)]
-    height = heatmaps[landmark[:, 0], row[:, 0], column[:, 0]].astype(np.float64)
-    relative = window.astype(np.float64) / height[:, None]
+    places = (landmark * heatmaps.shape[1] + rows) * heatmaps.shape[2] + columns
+    window = np.take(heatmaps.ravel(), places, mode="clip")  # outside of its map any value will do
+    height = window[:, len(dy) // 2].astype(np.float64)
+    relative = window / height[:, None]
     squared = np.where(inside & (relative > 0.05), relative, 0.0) ** 2
     log = np.log(np.maximum(relative, 1e-6))
     # The normal equations of six well-scaled columns: their condition number is in the thousands.
-    left = (design.T[None] * squared[:, None]) @ design
+    left = (squared @ products).reshape(-1, 6, 6)
     right = (squared * log) @ design
     spread = np.linalg.eigvalsh(left)
     enough = (np.count_nonzero(squared, axis=1) >= 6) & (spread[:, 0] > _LEAST_SPREAD * spread[:, 5])
     left[~enough] = np.eye(6)
-    solution = np.linalg.solve(left, right[..., None])[..., 0]
-    precision = solution[:, [3, 4, 4, 5]].reshape(-1, 2, 2)
-    enough &= np.linalg.eigvalsh(precision)[:, 0] > 1e-3 / spec.sigma**2
-    precision[~enough] = np.eye(2) / spec.sigma**2
-    shift = np.linalg.solve(precision, solution[:, 1:3, None])[..., 0]
-    enough &= np.abs(shift).max(axis=1) <= 1.0
-    precision[~enough] = np.eye(2) / spec.sigma**2
-    shift[~enough] = 0.0
-    rise = np.where(enough, np.minimum(solution[:, 0] + 0.5 * (solution[:, 1:3] * shift).sum(axis=1), 0.5), 0.0)
+    log_height, gx, gy, xx, xy, yy = np.linalg.solve(left, right[..., None])[..., 0].T
+    # From here on 2x2 matrices, in closed form: the log is log_height + g.d - d.P.d / 2 with the precision P.
+    determinant = xx * yy - xy * xy
+    with np.errstate(divide="ignore", invalid="ignore"):
+        least = 0.5 * (xx + yy - np.hypot(xx - yy, 2 * xy))
+        dx_, dy_ = (yy * gx - xy * gy) / determinant, (xx * gy - xy * gx) / determinant
+        enough &= (least > 1e-3 / spec.sigma**2) & (np.maximum(np.abs(dx_), np.abs(dy_)) <= 1.0)
+    dx_, dy_ = np.where(enough, dx_, 0.0), np.where(enough, dy_, 0.0)
+    rise = np.where(enough, np.minimum(log_height + 0.5 * (gx * dx_ + gy * dy_), 0.5), 0.0)
     confidence = np.clip(height * np.exp(rise) / spec.peak, 0.0, 1.0)
-    values, vectors = np.linalg.eigh(np.linalg.inv(precision) - spec.sigma**2 * np.eye(2))
-    covariance = (vectors * np.maximum(values, _MIN_SIGMA_PX**2)[:, None]) @ vectors.transpose(0, 2, 1)
     return [
-        Peak(x, y, covariance[i], sure)
-        for i, (x, y, sure) in enumerate(
-            zip(
-                (column[:, 0] + shift[:, 0]).tolist(),
-                (row[:, 0] + shift[:, 1]).tolist(),
-                confidence.tolist(),
-                strict=True,
-            )
+        Peak(x, y, covariance, sure)
+        for x, y, covariance, sure in zip(
+            (column[:, 0] + dx_).tolist(),
+            (row[:, 0] + dy_).tolist(),
+            _own_covariances(xx, xy, yy, determinant, enough, spec),
+            confidence.tolist(),
+            strict=True,
         )
     ]
+
+
+def _own_covariances(
+    xx: FloatArray, xy: FloatArray, yy: FloatArray, determinant: FloatArray, known: npt.NDArray[np.bool_], spec: HeatmapSpec
+) -> FloatArray:
+    """What peaks are wider than the Gaussian they were trained on, in each direction at least the smallest that is stated.
+
+    Args:
+        xx: Of the precision matrices [[xx, xy], [xy, yy]], float64 (peaks,).
+        xy: Likewise.
+        yy: Likewise.
+        determinant: Of these matrices.
+        known: Whether a peak's precision is; else it has the trained Gaussian's width.
+        spec: The trained Gaussian.
+
+    Returns:
+        float64 (peaks, 2, 2), px^2.
+    """
+    scale = np.where(known, 1.0 / np.where(known, determinant, 1.0), 0.0)
+    wide = np.where(known, 0.0, spec.sigma**2)
+    a, b, c = yy * scale + wide - spec.sigma**2, -xy * scale, xx * scale + wide - spec.sigma**2
+    # Eigenvalues of [[a, b], [b, c]] are mean +- radius; (cos, sin) of twice the angle of the first vector is (dx, b) / radius.
+    mean, dx = 0.5 * (a + c), 0.5 * (a - c)
+    radius = np.hypot(dx, b)
+    large, small = (np.maximum(value, _MIN_SIGMA_PX**2) for value in (mean + radius, mean - radius))
+    mean, half = 0.5 * (large + small), 0.5 * (large - small) / np.where(radius > 0, radius, 1.0)
+    found: FloatArray = np.stack((mean + half * dx, half * b, half * b, mean - half * dx), axis=1).reshape(-1, 2, 2)
+    return found

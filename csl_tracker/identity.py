@@ -139,16 +139,16 @@ class TrackAssigner:
 
 
 def _distance(a: FloatArray, b: FloatArray) -> float:
-    both = np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1)
-    if not both.any():
-        return float("inf")
-    return float(np.linalg.norm(a[both] - b[both], axis=1).mean())
+    apart = [math.hypot(dx, dy) for dx, dy in (a - b).tolist()]
+    both = [length for length in apart if math.isfinite(length)]
+    return sum(both) / len(both) if both else math.inf
 
 
 def _cosine(a: FloatArray, b: FloatArray) -> float:
     """Of the angle between two directions; 1 where one of them is unknown."""
-    length = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float(a @ b) / length if np.isfinite(length) and length > 0 else 1.0
+    (ax, ay), (bx, by) = a.tolist(), b.tolist()
+    length = math.hypot(ax, ay) * math.hypot(bx, by)
+    return (ax * bx + ay * by) / length if math.isfinite(length) and length > 0 else 1.0
 
 
 def _comes_from(points: FloatArray, direction: FloatArray, width: int) -> float:

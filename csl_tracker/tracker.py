@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -162,7 +162,7 @@ class Tracker:
         self.frames += 1
         output, make_label_map = self.engine.begin(image, segmentation)
         groups = self._groups(output)
-        landmarks = [self._landmarks(group, output.to_source) for group in groups]
+        landmarks = self._landmarks(groups, output.to_source)
         size = (image.shape[0], image.shape[1])
         directions = [shaft_direction(found, self.model.instruments.shaft_axis) for found in landmarks]
         identities = self.assigner.update([_seen_points(found) for found in landmarks], directions, size, stamp)
@@ -180,19 +180,27 @@ class Tracker:
         peaks = decode(output.heatmaps, self.model.description.heatmap, self.max_instruments)
         return self.grouper.group(peaks, output.foreground, self.always_report)
 
-    def _landmarks(self, group: Group, to_source: PixelMap) -> tuple[LandmarkEstimate, ...]:
-        sure = [peak is not None and peak.confidence >= self.confidence_threshold for peak in group]
+    def _landmarks(self, groups: Sequence[Group], to_source: PixelMap) -> list[tuple[LandmarkEstimate, ...]]:
+        peaks = [peak for group in groups for peak in group if peak is not None]
+        points = iter(to_source.points([(peak.x, peak.y) for peak in peaks]).tolist() if peaks else ())
+        covariances = iter(to_source.covariances([peak.covariance for peak in peaks]) if peaks else ())
+        return [self._instrument_landmarks(group, points, covariances) for group in groups]
+
+    def _instrument_landmarks(
+        self, group: Group, points: Iterator[tuple[float, float]], covariances: Iterator[npt.NDArray[np.float64]]
+    ) -> tuple[LandmarkEstimate, ...]:
+        """The landmarks of one instrument, whose peaks' places are the next of those given."""
+        sure = sum(peak is not None and peak.confidence >= self.confidence_threshold for peak in group)
         # A best guess that the working tracker would not report as an instrument counts as unseen when it is measured, too.
-        is_instrument = sum(sure) >= self.grouper.min_landmarks
+        is_instrument = sure >= self.grouper.min_landmarks
         estimates = []
         for name, peak in zip(self.model.instruments.landmarks, group, strict=True):
             if peak is None:
                 estimates.append(LandmarkEstimate(name, math.nan, math.nan, np.full((2, 2), math.nan), 0.0, False))
                 continue
-            x, y = to_source.points((peak.x, peak.y))
-            covariance = to_source.covariances(peak.covariance)
+            (x, y), covariance = next(points), next(covariances)
             visible = is_instrument and peak.confidence >= self.confidence_threshold
-            estimates.append(LandmarkEstimate(name, float(x), float(y), covariance, peak.confidence, visible))
+            estimates.append(LandmarkEstimate(name, x, y, covariance, peak.confidence, visible))
         return tuple(estimates)
 
 
@@ -214,19 +222,21 @@ def shaft_direction(landmarks: Sequence[LandmarkEstimate], axis: tuple[str, str]
         names = list(seen)
         axis = (names[0], names[-1])
     vector = np.array([seen[axis[1]].x - seen[axis[0]].x, seen[axis[1]].y - seen[axis[0]].y])
-    length = float(np.linalg.norm(vector))
+    length = math.hypot(vector[0], vector[1])
     return vector / length if length > 0 else np.full(2, math.nan)
 
 
 def bounding_box(landmarks: Sequence[LandmarkEstimate], size: Size) -> tuple[int, int, int, int]:
     """(x, y, width, height) of the box around the visible landmarks, px, clipped to an image of a size; zeros without any."""
-    points = _seen_points(landmarks)
-    points = points[np.isfinite(points).all(axis=1)]
-    if not len(points):
+    seen = [(item.x, item.y) for item in landmarks if item.visible and math.isfinite(item.x) and math.isfinite(item.y)]
+    if not seen:
         return (0, 0, 0, 0)
-    left, top = np.clip(np.floor(points.min(axis=0)), 0, (size[1] - 1, size[0] - 1)).astype(int)
-    right, bottom = np.clip(np.ceil(points.max(axis=0)), 0, (size[1] - 1, size[0] - 1)).astype(int)
-    return (int(left), int(top), int(right - left + 1), int(bottom - top + 1))
+    spans = []
+    for values, length in zip(zip(*seen, strict=True), (size[1], size[0]), strict=True):
+        first, last = (min(max(value, 0), length - 1) for value in (math.floor(min(values)), math.ceil(max(values))))
+        spans.append((first, last - first + 1))
+    (x, width), (y, height) = spans
+    return (x, y, width, height)
 
 
 def shaft_angle(direction: npt.NDArray[np.float64]) -> float:
@@ -246,7 +256,7 @@ def _instrument(
         track_id=identity.track_id,
         slot=identity.slot,
         landmarks=landmarks,
-        confidence=float(np.mean(seen)) if seen else 0.0,
+        confidence=math.fsum(seen) / len(seen) if seen else 0.0,
         shaft_angle=shaft_angle(direction),
         roi=bounding_box(landmarks, size),
     )
