@@ -6,6 +6,8 @@ import copy
 import itertools
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,12 +29,39 @@ _REGRESSED_SIGMA_PX = 8.0
 """Standard deviation stated for a regressed landmark, px of the heatmap: regression itself says nothing of its precision."""
 _MOST_EXCHANGED = 8
 """Landmarks, beyond which two instruments have too many ways to share them."""
+_MOST_PAIRS = 256
 MIN_LANDMARKS = 2
 """Seen landmarks that make an instrument, where the model has so many."""
 
 
 Costs = list[list[float]]
 """Of joining any two peaks. Plain lists: there are few peaks, and an array costs more to ask than to hold."""
+
+
+class ForegroundMap(Protocol):
+    """Probability of any class but the background, float32 (h, w): an array, or what is asked for its values like one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(h, w)."""
+
+    def __getitem__(self, at: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]], /) -> npt.NDArray[np.float32]:
+        """The values at rows and columns, of their shape."""
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Pairs of peaks that the skeleton joins, each once.
+
+    Attributes:
+        one: Index of a peak.
+        other: Index of a later one.
+        hops: Skeleton edges between their landmarks.
+    """
+
+    one: npt.NDArray[np.intp]
+    other: npt.NDArray[np.intp]
+    hops: npt.NDArray[np.float64]
 
 
 class _Pool:
@@ -113,16 +142,15 @@ class Grouper:
         self.hops = _hops(instruments)
         self.edges = [(i, j) for i, j in itertools.combinations(range(self.count), 2) if self.hops[i, j] == 1]
         self.chains = instruments.chains()
+        self._pairs: dict[tuple[int, ...], _Pairs] = {}
         self._trees: dict[tuple[int, ...], list[tuple[int, int | None]]] = {}
 
-    def group(
-        self, peaks: Sequence[Sequence[Peak]], foreground: npt.NDArray[np.float32], always_report: bool = False
-    ) -> list[Group]:
+    def group(self, peaks: Sequence[Sequence[Peak]], foreground: ForegroundMap, always_report: bool = False) -> list[Group]:
         """Group the peaks of one image.
 
         Args:
             peaks: For each landmark its peaks, highest first.
-            foreground: float32 (h, w), probability of instrument, on the heatmaps' pixels.
+            foreground: (h, w), probability of instrument, on the heatmaps' pixels.
             always_report: Return ``max_instruments`` groups where there are peaks enough, however unsure.
 
         Returns:
@@ -137,6 +165,8 @@ class Grouper:
         costs = self._costs(pool, foreground)
         groups: list[dict[int, int]] = []
         while len(groups) < self.max_instruments:
+            if not always_report and self._seen_free(pool) < self.min_landmarks:
+                break
             chosen = self._cheapest(pool, costs)
             if not always_report:
                 chosen = self._what_fits(chosen, pool, costs)
@@ -203,6 +233,10 @@ class Grouper:
             if value:
                 one[i], other[i] = other[i], one[i]
 
+    def _seen_free(self, pool: _Pool) -> int:
+        """Number of landmarks of which a peak is free and seen."""
+        return sum(any(pool.confidence[k] >= self.threshold for k in ks) for ks in pool.free.values())
+
     def _seen(self, group: Group) -> int:
         return sum(peak is not None and peak.confidence >= self.threshold for peak in group)
 
@@ -257,21 +291,32 @@ class Grouper:
         unsure = {i: [k for k in ks if pool.confidence[k] < self.threshold] for i, ks in pool.free.items() if i not in sure}
         return self._cheapest(pool.of({i: ks for i, ks in unsure.items() if ks} | {i: [k] for i, k in sure.items()}), costs)
 
-    def _costs(self, pool: _Pool, foreground: npt.NDArray[np.float32]) -> Costs:
+    def _costs(self, pool: _Pool, foreground: ForegroundMap) -> Costs:
         """Infinite where no skeleton joins two peaks' landmarks."""
-        landmark = np.array(pool.landmark, np.intp)
-        hops = self.hops[landmark[:, None], landmark]
-        height, width = foreground.shape
+        pairs = self._pairs_of(tuple(pool.landmark))
+        height, width = foreground.shape[:2]
         position = np.array([(peak.x, peak.y) for peak in pool.peaks], np.float64).reshape(-1, 2)
-        offsets = position[None] - position[:, None]
-        distance = np.hypot(offsets[..., 0], offsets[..., 1]) / math.hypot(height, width)
-        line = np.rint(position[:, None, None] + _ALONG_LINE * offsets[:, :, None])
-        rows = np.clip(line[..., 1], 0, height - 1).astype(np.intp)
-        columns = np.clip(line[..., 0], 0, width - 1).astype(np.intp)
+        offsets = position[pairs.other] - position[pairs.one]
+        distance = np.hypot(offsets[:, 0], offsets[:, 1]) / math.hypot(height, width)
+        line = np.rint(position[pairs.one, None] + _ALONG_LINE * offsets[:, None])
+        columns, rows = np.clip(line, 0, (width - 1, height - 1)).astype(np.intp).transpose(2, 0, 1)
         off_tool = 1.0 - foreground[rows, columns].mean(axis=-1, dtype=np.float64)
-        cost = distance / np.maximum(hops, 1.0) + _OFF_TOOL_COST * off_tool + _HOP_COST * (hops - 1.0)
-        costs: Costs = np.where(np.isfinite(hops) & (hops > 0), cost, np.inf).tolist()
+        cost = distance / pairs.hops + _OFF_TOOL_COST * off_tool + _HOP_COST * (pairs.hops - 1.0)
+        costs: Costs = [[math.inf] * len(pool.peaks) for _ in pool.peaks]
+        for one, other, price in zip(pairs.one.tolist(), pairs.other.tolist(), cost.tolist(), strict=True):
+            costs[one][other] = costs[other][one] = price
         return costs
+
+    def _pairs_of(self, landmark: tuple[int, ...]) -> _Pairs:
+        """The pairs among peaks of these landmarks; images show few combinations of them."""
+        if landmark not in self._pairs:
+            if len(self._pairs) >= _MOST_PAIRS:
+                self._pairs.clear()
+            kinds = np.array(landmark, np.intp)
+            hops = self.hops[kinds[:, None], kinds]
+            one, other = np.nonzero(np.triu(np.isfinite(hops) & (hops > 0)))
+            self._pairs[landmark] = _Pairs(one, other, hops[one, other])
+        return self._pairs[landmark]
 
 
 def _weight(group: Group) -> float:

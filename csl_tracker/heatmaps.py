@@ -125,7 +125,7 @@ def decode(heatmaps: npt.NDArray[np.float32], spec: HeatmapSpec, count: int) -> 
     if count < 1 or heatmaps.size == 0:
         return [[] for _ in heatmaps]
     clean = heatmaps
-    if not np.isfinite(heatmaps.sum(dtype=np.float64)):
+    if not np.isfinite(heatmaps.max()):  # a NaN is handed on, too; what is infinitely low is no peak anyway
         clean = np.nan_to_num(heatmaps, nan=0.0, posinf=0.0, neginf=0.0)
     places = [_summits(heatmap, spec, count) for heatmap in clean]
     maxima = [(index, row, column) for index, found in enumerate(places) for row, column in found]
@@ -182,67 +182,69 @@ def _design(radius: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], 
 def _fit(heatmaps: npt.NDArray[np.float32], maxima: Sequence[tuple[int, int, int]], spec: HeatmapSpec) -> list[Peak]:
     """Fit a Gaussian around every maximum, given as (landmark, row, column); see :func:`find_peaks`."""
     radius = max(2, round(_FIT_RADIUS_SIGMAS * spec.sigma))
+    height, width = heatmaps.shape[1:]
     dy, dx, design, products = _design(radius)
-    landmark, row, column = (values[:, None] for values in np.array(maxima).T)
-    rows, columns = row + dy, column + dx
-    inside = (rows >= 0) & (rows < heatmaps.shape[1]) & (columns >= 0) & (columns < heatmaps.shape[2])
-    places = (landmark * heatmaps.shape[1] + rows) * heatmaps.shape[2] + columns
-    window = np.take(heatmaps.ravel(), places, mode="clip")  # outside of its map any value will do
-    height = window[:, len(dy) // 2].astype(np.float64)
-    relative = window / height[:, None]
-    squared = np.where(inside & (relative > 0.05), relative, 0.0) ** 2
+    centre = np.array([(landmark * height + row) * width + column for landmark, row, column in maxima])
+    # Outside of its map any value will do.
+    window = np.take(heatmaps.ravel(), centre[:, None] + (dy * width + dx), mode="clip").astype(np.float64)
+    heights = window[:, len(dy) // 2]
+    relative = window / heights[:, None]
+    usable = relative > 0.05
+    if not all(radius <= row < height - radius and radius <= column < width - radius for _, row, column in maxima):
+        _, row, column = np.array(maxima).T[:, :, None]
+        rows, columns = row + dy, column + dx
+        usable &= (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    squared = np.where(usable, relative, 0.0) ** 2
     log = np.log(np.maximum(relative, 1e-6))
     # The normal equations of six well-scaled columns: their condition number is in the thousands.
     left = (squared @ products).reshape(-1, 6, 6)
     right = (squared * log) @ design
-    spread = np.linalg.eigvalsh(left)
-    enough = (np.count_nonzero(squared, axis=1) >= 6) & (spread[:, 0] > _LEAST_SPREAD * spread[:, 5])
-    left[~enough] = np.eye(6)
-    log_height, gx, gy, xx, xy, yy = np.linalg.solve(left, right[..., None])[..., 0].T
-    # From here on 2x2 matrices, in closed form: the log is log_height + g.d - d.P.d / 2 with the precision P.
-    determinant = xx * yy - xy * xy
-    with np.errstate(divide="ignore", invalid="ignore"):
-        least = 0.5 * (xx + yy - np.hypot(xx - yy, 2 * xy))
-        dx_, dy_ = (yy * gx - xy * gy) / determinant, (xx * gy - xy * gx) / determinant
-        enough &= (least > 1e-3 / spec.sigma**2) & (np.maximum(np.abs(dx_), np.abs(dy_)) <= 1.0)
-    dx_, dy_ = np.where(enough, dx_, 0.0), np.where(enough, dy_, 0.0)
-    rise = np.where(enough, np.minimum(log_height + 0.5 * (gx * dx_ + gy * dy_), 0.5), 0.0)
-    confidence = np.clip(height * np.exp(rise) / spec.peak, 0.0, 1.0)
+    used = np.count_nonzero(squared, axis=1)
+    enough = used >= 6
+    # Px on one conic determine no quadratic; more than two lines of them cannot be on one.
+    doubtful = np.flatnonzero(used <= 2 * (2 * radius + 1))
+    if len(doubtful):
+        spread = np.linalg.eigvalsh(left[doubtful])
+        enough[doubtful] &= spread[:, 0] > _LEAST_SPREAD * spread[:, 5]
+        left[~enough] = np.eye(6)
+    solution = np.linalg.solve(left, right[..., None])[..., 0]
     return [
-        Peak(x, y, covariance, sure)
-        for x, y, covariance, sure in zip(
-            (column[:, 0] + dx_).tolist(),
-            (row[:, 0] + dy_).tolist(),
-            _own_covariances(xx, xy, yy, determinant, enough, spec),
-            confidence.tolist(),
-            strict=True,
+        _peak(row, column, top, quadratic if known else None, spec)
+        for (_, row, column), top, quadratic, known in zip(
+            maxima, heights.tolist(), solution.tolist(), enough.tolist(), strict=True
         )
     ]
 
 
-def _own_covariances(
-    xx: FloatArray, xy: FloatArray, yy: FloatArray, determinant: FloatArray, known: npt.NDArray[np.bool_], spec: HeatmapSpec
-) -> FloatArray:
-    """What peaks are wider than the Gaussian they were trained on, in each direction at least the smallest that is stated.
+def _peak(row: int, column: int, height: float, quadratic: Sequence[float] | None, spec: HeatmapSpec) -> Peak:
+    """What a fit says, in plain numbers: there are few peaks.
 
     Args:
-        xx: Of the precision matrices [[xx, xy], [xy, yy]], float64 (peaks,).
-        xy: Likewise.
-        yy: Likewise.
-        determinant: Of these matrices.
-        known: Whether a peak's precision is; else it has the trained Gaussian's width.
-        spec: The trained Gaussian.
-
-    Returns:
-        float64 (peaks, 2, 2), px^2.
+        row: Of the maximum, px of the heatmap.
+        column: Likewise.
+        height: There.
+        quadratic: (a, gx, gy, xx, xy, yy): the logarithm of what is relative to the height is ``a + g.d - d.P.d / 2`` at d from
+            the maximum, P being [[xx, xy], [xy, yy]]; None where there were too few px.
+        spec: The trained Gaussian. A peak whose fit is no peak nearby is taken to have its shape.
     """
-    scale = np.where(known, 1.0 / np.where(known, determinant, 1.0), 0.0)
-    wide = np.where(known, 0.0, spec.sigma**2)
-    a, b, c = yy * scale + wide - spec.sigma**2, -xy * scale, xx * scale + wide - spec.sigma**2
-    # Eigenvalues of [[a, b], [b, c]] are mean +- radius; (cos, sin) of twice the angle of the first vector is (dx, b) / radius.
-    mean, dx = 0.5 * (a + c), 0.5 * (a - c)
-    radius = np.hypot(dx, b)
-    large, small = (np.maximum(value, _MIN_SIGMA_PX**2) for value in (mean + radius, mean - radius))
-    mean, half = 0.5 * (large + small), 0.5 * (large - small) / np.where(radius > 0, radius, 1.0)
-    found: FloatArray = np.stack((mean + half * dx, half * b, half * b, mean - half * dx), axis=1).reshape(-1, 2, 2)
-    return found
+    trained = spec.sigma**2
+    if quadratic is not None:
+        a, gx, gy, xx, xy, yy = quadratic
+        determinant = xx * yy - xy * xy
+        if 0.5 * (xx + yy - math.hypot(xx - yy, 2.0 * xy)) > 1e-3 / trained:  # its least eigenvalue
+            dx, dy = (yy * gx - xy * gy) / determinant, (xx * gy - xy * gx) / determinant
+            if max(abs(dx), abs(dy)) <= 1.0:
+                rise = min(a + 0.5 * (gx * dx + gy * dy), 0.5)
+                covariance = _own_covariance(yy / determinant - trained, -xy / determinant, xx / determinant - trained)
+                return Peak(column + dx, row + dy, covariance, min(max(height * math.exp(rise) / spec.peak, 0.0), 1.0))
+    return Peak(float(column), float(row), _own_covariance(0.0, 0.0, 0.0), min(max(height / spec.peak, 0.0), 1.0))
+
+
+def _own_covariance(xx: float, xy: float, yy: float) -> FloatArray:
+    """What a peak is wider than the trained Gaussian, [[xx, xy], [xy, yy]], in each direction at least the least stated."""
+    mean, half = 0.5 * (xx + yy), 0.5 * (xx - yy)
+    radius = math.hypot(half, xy)
+    # The eigenvalues are mean +- radius; (half, xy) / radius are cosine and sine of twice the angle of the larger one's vector.
+    large, small = max(mean + radius, _MIN_SIGMA_PX**2), max(mean - radius, _MIN_SIGMA_PX**2)
+    mean, grown = 0.5 * (large + small), 0.5 * (large - small) / (radius or 1.0)
+    return np.array(((mean + grown * half, grown * xy), (grown * xy, mean - grown * half)))

@@ -17,6 +17,51 @@ from csl_tracker.pixels import Resize, Size
 from csl_tracker.weights import Model, Preprocessing
 
 Float32Array = npt.NDArray[np.float32]
+IndexArray = npt.NDArray[np.intp]
+
+_LARGEST_LOGIT = 80.0
+"""Above it the exponential of a float32 is infinite, and the probability is 1 long before."""
+
+
+@dataclass(frozen=True)
+class ForegroundOfScores:
+    """Probability of any class but the background, computed where it is asked for: grouping looks at a few points of it.
+
+    Attributes:
+        scores: float32 (classes, h, w), the background first.
+    """
+
+    scores: Float32Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(h, w)."""
+        return self.scores.shape[1:]
+
+    def __getitem__(self, at: tuple[IndexArray, IndexArray]) -> Float32Array:
+        """The values at rows and columns, of their shape."""
+        return probability_of_tool(self.scores[:, at[0], at[1]])
+
+    def whole(self) -> Float32Array:
+        """All of it, float32 (h, w), new."""
+        return probability_of_tool(self.scores)
+
+
+def probability_of_tool(scores: Float32Array) -> Float32Array:
+    """Probability of any class but the background: one less the first of the softmax.
+
+    Args:
+        scores: float32 (classes, ...), the background first.
+
+    Returns:
+        float32 (...), new.
+    """
+    odds = np.zeros(scores.shape[1:], np.float32)
+    for plane in scores[1:]:
+        grown = np.subtract(plane, scores[0])
+        odds += np.exp(np.minimum(grown, _LARGEST_LOGIT, out=grown), out=grown)
+    np.divide(odds, 1.0 + odds, out=odds)
+    return odds
 
 
 @dataclass(frozen=True)
@@ -25,7 +70,7 @@ class EngineOutput:
 
     Attributes:
         heatmaps: float32 (landmarks, h, w); None where the network regresses points.
-        foreground: float32 (h, w), probability of any class but the background; None where the network does not segment.
+        foreground: (h, w), probability of any class but the background; None where the network does not segment.
         label_map: uint8 (H, W) at the source size; None when it was not asked for, or where the network does not segment.
         to_source: Map from heatmap px to px of the source image.
         points: float32 (slots, landmarks, 3), regressed x and y in heatmap px and the probability of being in view; None
@@ -33,7 +78,7 @@ class EngineOutput:
     """
 
     heatmaps: Float32Array | None
-    foreground: Float32Array | None
+    foreground: Float32Array | ForegroundOfScores | None
     label_map: npt.NDArray[np.uint8] | None
     to_source: PixelMap
     points: Float32Array | None = None
@@ -81,11 +126,12 @@ class Engine(Protocol):
         """Run on one uint8 (H, W, 3) RGB image of any size; what the poses need comes first.
 
         Returns:
-            The output without a label map, and what makes one; None when it is not wanted, or the network does not segment.
+            The output without a label map, whose arrays may be the engine's own memory, which its next image overwrites; and
+            what makes the label map, None when it is not wanted, or the network does not segment.
         """
 
     def run(self, image: npt.NDArray[np.uint8], segmentation: bool) -> EngineOutput:
-        """:meth:`begin`, and the label map at once."""
+        """:meth:`begin`, and the label map at once; arrays of their own."""
 
     def warm_up(self, size: Size) -> None:
         """Do what is only done for the first image of a size."""
@@ -101,7 +147,13 @@ class RunsAtOnce:
     def run(self, image: npt.NDArray[np.uint8], segmentation: bool) -> EngineOutput:
         """See :meth:`Engine.run`."""
         output, make_label_map = self.begin(image, segmentation)
-        return output if make_label_map is None else replace(output, label_map=make_label_map())
+        foreground = output.foreground
+        return replace(
+            output,
+            heatmaps=None if output.heatmaps is None else np.array(output.heatmaps, np.float32, order="C"),
+            foreground=foreground.whole() if isinstance(foreground, ForegroundOfScores) else foreground,
+            label_map=None if make_label_map is None else make_label_map(),
+        )
 
 
 class NormalizedNetwork(nn.Module):

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from csl_tracker.engines.base import (
     EngineOutput,
     Float32Array,
+    ForegroundOfScores,
     LabelMapMaker,
     NetworkArrays,
     PixelMap,
@@ -24,9 +25,6 @@ from csl_tracker.weights import Model
 
 _WORTH_HALVING_PX = 200_000
 """Pixels of a halved image from which two threads are faster than one."""
-
-_LARGEST_LOGIT = 80.0
-"""Above it the exponential of a float32 is infinite, and the probability is 1 long before."""
 
 
 class CpuEngine(RunsAtOnce):
@@ -54,7 +52,7 @@ class CpuEngine(RunsAtOnce):
         self._scratch: dict[Size, npt.NDArray[np.uint8]] = {}
         self._pair = Pair()
         self._labels = LabelUpsampler()
-        self._logits_memory = self._odds_memory = np.empty((0, 0, 0), np.float32)
+        self._logits_memory = np.empty((0, 0, 0), np.float32)
 
     def infer(self, image: npt.NDArray[np.uint8]) -> NetworkArrays:
         """Run the network on uint8 (h, w, 3) at the working size."""
@@ -81,21 +79,21 @@ class CpuEngine(RunsAtOnce):
             straight = NetworkArrays(_copy(found.heatmaps), _copy(found.scores))
             mirrored = self.infer(np.ascontiguousarray(small[:, ::-1]))
             found = _mean_with_mirror(straight, mirrored, self.mirror_order)
-        foreground: Float32Array | None = None
-        make_label_map: LabelMapMaker | None = None
-        if found.scores is not None:
-            logits = self._logits(found.scores)
-            foreground = probability_of_tool(logits, self._odds_memory)
-            if segmentation:
-                make_label_map = partial(self._labels, logits, source)
+        foreground = None if found.scores is None else ForegroundOfScores(found.scores)
         points = None if found.points is None else locate_points(found.points, working)
-        return EngineOutput(_copy(found.heatmaps), foreground, None, PixelMap(source, working), points), make_label_map
+        output = EngineOutput(found.heatmaps, foreground, None, PixelMap(source, working), points)
+        if found.scores is None or not segmentation:
+            return output, None
+        return output, partial(self._label_map, found.scores, source)
+
+    def _label_map(self, scores: Float32Array, size: Size) -> npt.NDArray[np.uint8]:
+        return self._labels(self._logits(scores), size)
 
     def _logits(self, scores: Float32Array) -> Float32Array:
         """Scores less the background's, in memory that is kept."""
         shape = (scores.shape[0] - 1, *scores.shape[1:])
         if self._logits_memory.shape != shape:
-            self._logits_memory, self._odds_memory = np.empty(shape, np.float32), np.empty(shape, np.float32)
+            self._logits_memory = np.empty(shape, np.float32)
         np.subtract(scores[1:], scores[0], out=self._logits_memory)
         return self._logits_memory
 
@@ -123,23 +121,6 @@ class CpuEngine(RunsAtOnce):
         if size not in self._scratch:
             self._scratch[size] = np.empty((*size, 3), np.uint8)
         return self._scratch[size]
-
-
-def probability_of_tool(logits: Float32Array, scratch: Float32Array | None = None) -> Float32Array:
-    """Probability of any class but the background: one less the first of the softmax.
-
-    Args:
-        logits: float32 (classes - 1, h, w), each class's score less the background's.
-        scratch: Memory of the same shape to work in; new memory when None.
-
-    Returns:
-        float32 (h, w), new.
-    """
-    scratch = np.empty_like(logits) if scratch is None else scratch
-    np.exp(np.minimum(logits, _LARGEST_LOGIT, out=scratch), out=scratch)
-    odds: Float32Array = scratch.sum(axis=0)
-    np.divide(odds, np.add(odds, 1.0, out=scratch[0]), out=odds)
-    return odds
 
 
 def _copy(array: Float32Array | None) -> Float32Array | None:

@@ -72,6 +72,9 @@ ImageMessage = Any
 _NAMES_COME_S = 0.5
 """A node is named this long after its publisher at the latest, on a machine that is not overloaded."""
 
+_HEAD_START_S = 0.001
+"""For the worker's thread, until its image is with OpenCV and the network, which leave the interpreter to others."""
+
 WARNING_PERIOD_S = 5.0
 """A reason for unusable frames is named at most this often."""
 
@@ -253,6 +256,8 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         self._overlay = self._publisher(Image, "~/overlay", qos.PICTURE_QOS)
         self._optional = optional_publishers(self, model.instruments)
         self._publishers_of_configured += [optional.publisher for optional in self._optional]
+        gc.collect()
+        gc.freeze()  # torch's objects stay: looking through them again and again would hold a frame up
 
     def _publisher(self, kind: Any, name: str, profile: QoSProfile) -> Publisher:
         topic = self.resolve_topic_name(name)
@@ -272,6 +277,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         self._optional = ()
         self._tracker = self._engine = self._weights = self._cv_bridge = None
         self._model = ""
+        gc.unfreeze()
         gc.collect()  # a compiled network holds on to itself
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -399,8 +405,13 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         self._statistics.receive(now)
         if not self._enabled or not self._limiter.admit(now, self._settings.rate_limit):
             self._statistics.skip(now)
-        elif worker.submit(message):
+            return
+        idle = worker.busy_s() == 0.0
+        if worker.submit(message):
             self._statistics.drop(now)
+        elif idle:
+            # What the executor does next is half a ms of Python, for which the worker would wait with the image in its hands.
+            time.sleep(_HEAD_START_S)
 
     def _take_camera_info(self, message: Any) -> None:
         calibration = (message.width, message.height, *message.k, *message.d, message.distortion_model, *message.r, *message.p)
@@ -485,8 +496,9 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         assert self._pose is not None
         array = make_pose_array(ROS_TYPES, header, result, self._model)
         self._poses.publish(array)
-        for pose in array.poses:
-            self._pose.publish(pose)
+        if self._pose.get_subscription_count() > 0:
+            for pose in array.poses:
+                self._pose.publish(pose)
         for optional in self._optional:
             optional.publish(array)
 

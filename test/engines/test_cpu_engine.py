@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from csl_tracker.engines.cpu import CpuEngine, probability_of_tool
+from csl_tracker.engines.base import ForegroundOfScores, probability_of_tool
+from csl_tracker.engines.cpu import CpuEngine
 from csl_tracker.engines.labels import LabelUpsampler, upsample_labels
 from csl_tracker.engines.parallel import Pair
 from csl_tracker.engines.torch_engine import TorchCpuEngine
@@ -49,7 +50,15 @@ def test_the_labels_of_one_image_stay_when_the_next_one_comes():
 def test_the_probability_of_a_tool_is_that_of_the_softmax(scale):
     scores = scale * np.random.default_rng(0).normal(size=(4, 9, 11)).astype(np.float32)
     expected = 1 - torch.softmax(torch.from_numpy(scores).double(), dim=0)[0]
-    np.testing.assert_allclose(probability_of_tool(scores[1:] - scores[0]), expected, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(probability_of_tool(scores), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_the_foreground_is_computed_where_it_is_asked_for():
+    scores = np.random.default_rng(0).normal(size=(3, 9, 11)).astype(np.float32)
+    foreground = ForegroundOfScores(scores)
+    rows, columns = np.array([[0, 8], [3, 3]]), np.array([[10, 0], [4, 5]])
+    assert foreground.shape == (9, 11)
+    np.testing.assert_array_equal(foreground[rows, columns], probability_of_tool(scores)[rows, columns])
 
 
 @pytest.mark.parametrize(
