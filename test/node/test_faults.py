@@ -137,9 +137,9 @@ def test_a_publisher_that_goes_and_comes_back(rig):
 
 
 def test_at_200_hz_the_newest_is_tracked_and_nothing_piles_up(rig):
-    track = rig.node._tracker.track
+    begin = rig.node._tracker.begin
     # A tracker that cannot keep up with 200 Hz on any machine.
-    rig.node._tracker.track = lambda *given, **named: (time.sleep(0.02), track(*given, **named))[1]
+    rig.node._tracker.begin = lambda *given, **named: (time.sleep(0.02), begin(*given, **named))[1]
     rig.track(1)
     rig.poses.clear()
     began, count = time.monotonic(), 400
@@ -188,8 +188,8 @@ def test_a_stuck_worker_is_noticed_though_the_process_lives(rig):
     events = rig.peer.watch_over(InstrumentPoseArray, "/tracker_node/poses", 2.5)
     rig.track(1)
     rig.peer.wait_for(lambda: events["alive"], LONG_S, "no liveliness")
-    release, track = threading.Event(), rig.node._tracker.track
-    rig.node._tracker.track = lambda *given, **named: (release.wait(), track(*given, **named))[1]
+    release, begin = threading.Event(), rig.node._tracker.begin
+    rig.node._tracker.begin = lambda *given, **named: (release.wait(), begin(*given, **named))[1]
     rig.show(2)
     try:
         rig.peer.wait_for(lambda: events["alive"] is False, LONG_S, "nobody noticed")
@@ -203,8 +203,8 @@ def test_a_stuck_worker_is_noticed_though_the_process_lives(rig):
 def test_what_is_stuck_when_it_is_deactivated_keeps_it_from_becoming_active(rig, monkeypatch):
     monkeypatch.setattr("csl_tracker.node.tracker_node.STOP_TIMEOUT_S", 0.2)
     rig.track(1)
-    entered, release, track = threading.Event(), threading.Event(), rig.node._tracker.track
-    rig.node._tracker.track = lambda *given, **named: (entered.set(), release.wait(), track(*given, **named))[2]
+    entered, release, begin = threading.Event(), threading.Event(), rig.node._tracker.begin
+    rig.node._tracker.begin = lambda *given, **named: (entered.set(), release.wait(), begin(*given, **named))[2]
     rig.show(2)
     rig.peer.wait_for(entered.is_set, LONG_S)
     rig.ending = True
