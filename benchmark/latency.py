@@ -89,13 +89,13 @@ def pieces(weights: Path, engine: str, size: Size, frames: int, segmentation: bo
         digest.update(image.tobytes())
     running = getattr(tracker.engine, "_engine", tracker.engine)
     assert isinstance(running, CpuEngine)
-    laps: dict[str, list[float]] = {name: [] for name in ("track", "run", *PIECES)}
+    laps: dict[str, list[float]] = {name: [] for name in ("track", "begin", *PIECES)}
     with ExitStack() as stack:
         for place, name, key in (
             (running, "_resize", "resize"),
             (running, "infer", "network"),
             (running, "_labels", "label map"),
-            (running, "run", "run"),
+            (running, "begin", "begin"),
             (csl_tracker.tracker, "decode", "decode"),
         ):
             stack.enter_context(timed(place, name, laps[key]))
@@ -104,7 +104,8 @@ def pieces(weights: Path, engine: str, size: Size, frames: int, segmentation: bo
             tracker.track(images[number % len(images)], segmentation=segmentation)
             laps["track"].append(time.perf_counter() - start)
     track, network = np.array(laps["track"]), np.array(laps["network"])
-    rest = track - np.array(laps["run"]) - np.array(laps["decode"])
+    rest = track - np.array(laps["begin"]) - np.array(laps["decode"])
+    rest -= np.array(laps["label map"]) if segmentation else 0.0
     laps["group and identify"] = rest.tolist()
     return {
         "source_size": list(size),

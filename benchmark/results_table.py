@@ -198,7 +198,6 @@ def _recipe_row(fold: str, figures: dict[str, Any], flips: str) -> str:
 def tables() -> str:
     """The tables of the README, Markdown."""
     real, speed = _load("endovis2015_dataset3_node.json"), _load("synthetic_speed.json")
-    latency = real["latency_ms"]
     folds = {run["fold"]: run["sequences"][run["fold"]] for run in _final_runs()}
     recipe_rows = [_accuracy_row(f"real, another surgery: {name}", folds[name]) for name in ("Dataset2", "Dataset3")]
     seconds = [folds[name]["second_annotation"]["center_vs_tracked_point"] for name in ("Dataset2", "Dataset3")]
@@ -224,12 +223,36 @@ def tables() -> str:
         f"{_number(against[1])} px on Dataset3; the two annotations themselves are {_number(apart[0])} px and"
         f" {_number(apart[1])} px apart.",
         "",
-        f"From publication to reception of the pose, 720x576, lock-step, on {real['machine']['cores']} cores"
-        f" ({real['machine']['cpu']}): p50 {_number(latency['p50'])} ms,",
-        f"p95 {_number(latency['p95'])} ms, p99 {_number(latency['p99'])} ms. Synthetic training frames of 320x256:"
+        *_latency(),
+        "",
+        "Synthetic training frames of 320x256:"
         f" {_number(speed['frames_per_second']['median'], 0)} a second on {speed['processes']} cores.",
     ]
     return "\n".join(lines)
+
+
+def _latency() -> list[str]:
+    """The tracker node's latency and drops, from ``make bench``."""
+    bench = _load("bench.json")
+    machine = bench["machine"]
+    lines = [
+        "From publication of an image to reception of its poses, between processes over DDS, on"
+        f" {machine['cores']} CPU cores ({machine['cpu']})",
+        "that camera, tracker and subscriber share ([how, and what others take](docs/benchmark.md)):",
+        "",
+        "| image | `~/segmentation` | rate | p50, ms | p99, ms | dropped |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for group in bench["nodes"]:
+        if group["name"] != "csl_tracker":
+            continue
+        for at in group["rates"]:
+            (height, width), times = group["image_size"], at["latency_ms"]
+            lines.append(
+                f"| {width}x{height} | {'subscribed' if group['segmentation'] else 'no'} | {at['rate_hz']:g} Hz |"
+                f" {_number(times['p50'])} | {_number(times['p99'])} | {at['dropped']} of {at['frames']} |"
+            )
+    return lines
 
 
 def main() -> None:

@@ -13,7 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmark.bench import dds, figures, plots, tables  # noqa: E402
+from benchmark import training as training_speed  # noqa: E402
+from benchmark.bench import dds, figures, pareto, plots, tables, train  # noqa: E402
 from csl_tracker.bags import topics  # noqa: E402
 from csl_tracker.bags.writer import sequence_frames, write_frames  # noqa: E402
 from csl_tracker.datasets.synthetic import SyntheticSequence  # noqa: E402
@@ -120,3 +121,82 @@ def test_mistakes_get_a_sentence(tmp_path: Path, arguments: list[str], words: st
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_front_is_what_nothing_faster_beats() -> None:
+    points = [(3.0, 1.0), (1.0, 5.0), (2.0, 5.0), (2.0, 2.0), (4.0, 1.0), (1.0, 6.0)]
+    assert pareto.front(points) == [1, 3, 0]
+    for index, (time, loss) in enumerate(points):
+        beaten = any(t <= time and e <= loss and (t, e) != (time, loss) for t, e in points)
+        assert (index in pareto.front(points)) != beaten
+
+
+def finished(folder: Path, model: str, dice: float, error: float, **changed: object) -> None:
+    """A run of an experiment, as ``result.json`` has it."""
+    sequence = {"dice": dice, "landmark_error_px": {"mean": error, "median": error / 2}, "threshold_score_20px": 0.9}
+    data = {
+        **{"model": model, "steps": 9, "batch_size": 8, "input_size": [64, 64], "input_sha256": {"a": "b"}, "preset": "modern"},
+        **{"initialisation": "random initialisation", "seconds": 5.0},
+        "sequences": {"Test1": sequence, "Test2": {**sequence, "dice": dice - 0.2}},
+        **changed,
+    }
+    path = folder / "runs" / "all" / f"model{len(list(folder.rglob('result.json')))}" / "seed0" / "result.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(data), encoding="utf-8")
+
+
+def test_candidates_become_models_of_an_experiment_and_a_table(tmp_path: Path) -> None:
+    from csl_tracker.training.plan import parse_model
+
+    fast, slow = pareto.REFERENCE, pareto.CANDIDATES[-1]
+    assert len({candidate.name for candidate in pareto.CANDIDATES}) == len(pareto.CANDIDATES) == 16
+    settings = parse_model(fast.model).settings
+    assert settings["input_size"] == settings["crop"] == [256, 320]
+    assert settings["heatmap"]["sigma"] == 3.5
+    times = {"p50": 10.0, "p95": 12.0}
+    rows = [
+        {"name": candidate.name, "gflop": 1.0, "parameters": 5, "frame_ms": {**times, "p50": at}, "network_ms": times}
+        | {"frame_ratio": {"median": 1.0}}
+        for candidate, at in ((fast, 10.0), (slow, 90.0))
+    ]
+    common = {"versions": {}, "load_after": 0.1, "rounds": 3, "source_size": [576, 720], "images_sha256": "c"}
+    machine = {"cores": 2, "cpu": "a CPU"}
+    (tmp_path / "time.json").write_text(json.dumps({"machine": machine, **common, "rows": rows}), encoding="utf-8")
+    assert pareto.fast_enough(tmp_path, 28.0) == [fast]
+    finished(tmp_path / "train", fast.model, 0.9, 8.0)
+    data = pareto.join(tmp_path, 28.0)
+    assert data["rows"][0]["accuracy"]["dice"] == pytest.approx(0.8)
+    assert data["rows"][1]["accuracy"] is None
+    text = pareto.table(data)
+    assert "| **0.800** | **8.0 / 4.0** | 0.900 |" in text
+    assert "| too slow | too slow | too slow |" in text
+    pareto.picture(data, tmp_path / "picture")
+    assert (tmp_path / "picture.png").stat().st_size > 1000
+
+
+def test_networks_that_were_trained_alike_share_a_table(tmp_path: Path) -> None:
+    finished(tmp_path, train.OURS, 0.9, 8.0)
+    finished(tmp_path, train.MONAI, 0.7, 10.0)
+    rows = train.accuracy(tmp_path, [train.OURS, train.MONAI])
+    assert [(row["name"], row["dice"], row["error_px"]["median"]) for row in rows] == [
+        ("csl_lite0", pytest.approx(0.8), 4.0),
+        ("MONAI FlexibleUNet, EfficientNet-B2", pytest.approx(0.6), 5.0),
+    ]
+    with pytest.raises(train.ConfigError, match="no finished run of csl@"):
+        train.accuracy(tmp_path, [train.OURS, train.RESNET])
+    finished(tmp_path, train.RESNET, 0.7, 10.0, steps=10)
+    with pytest.raises(train.ConfigError, match="other settings or frames"):
+        train.accuracy(tmp_path, [train.OURS, train.RESNET])
+
+
+@pytest.mark.slow
+def test_both_trainings_are_timed(tmp_path: Path) -> None:
+    """The real training and the plain loop, a few steps each."""
+    command = [sys.executable, "benchmark/training.py", "--networks", "csl", "--steps", "2", "--rounds", "1", "--json"]
+    done = subprocess.run([*command, str(tmp_path / "t.json")], cwd=ROOT, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    data = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
+    (row,) = data["networks"]
+    assert set(row["images_per_s"]) == set(training_speed.SIDES)
+    assert all(rate > 0 for rate in row["images_per_s"].values())
+    assert training_speed.table(data) in done.stdout

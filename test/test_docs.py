@@ -20,9 +20,26 @@ def test_the_readmes_figures_are_those_of_the_committed_files() -> None:
     assert module["history"]() in (ROOT / "docs" / "results" / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_nodes_latency_is_that_of_its_file() -> None:
-    table = runpy.run_path(str(ROOT / "benchmark" / "latency_node.py"))["table"]
-    assert table(_results("latency_node")).strip() in (ROOT / "docs" / "engines.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize(
+    ("script", "function", "results", "page"),
+    [
+        ("engines.py", "table", "engines", "engines.md"),
+        ("latency.py", "tables", "latency", "engines.md"),
+        ("training.py", "table", "training_speed", "training.md"),
+    ],
+)
+def test_the_tables_of_measurements_are_those_of_their_files(script: str, function: str, results: str, page: str) -> None:
+    table = runpy.run_path(str(ROOT / "benchmark" / script))[function]
+    assert table(_results(results)).strip() in (ROOT / "docs" / page).read_text(encoding="utf-8")
+
+
+def test_the_benchmarks_figures_are_those_of_its_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmark.bench import tables
+
+    accuracy = ROOT / "docs" / "results" / "bench_accuracy.json"
+    trained = json.loads(accuracy.read_text(encoding="utf-8")) if accuracy.is_file() else None
+    assert tables.page(_results("bench"), trained) in (ROOT / "docs" / "benchmark.md").read_text(encoding="utf-8")
 
 
 def test_the_rates_of_reading_are_those_of_their_file() -> None:

@@ -40,6 +40,7 @@ from csl_tracker.weights import Model, default_weights, load_weights, save_weigh
 SIZES: tuple[Size, ...] = ((576, 720), (1080, 1920))
 SEED, PICTURES = 60_000, 24
 HIGHEST_HZ = 120.0
+BEGIN, END = "<!-- benchmark: benchmark/bench -->", "<!-- end of benchmark -->"
 SLOWER = 4  # networks that take hundreds of ms see a share of the images
 OURS, PLAIN = "csl_tracker", "plain node (eager torch, queue of 10)"
 
@@ -65,6 +66,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", choices=("ours", "nodes", "networks"), help="the tracker node, all nodes, or networks alone")
     parser.add_argument("--fresh", action="store_true", help="measure again what is finished")
     parser.add_argument("--table", action="store_true", help="only write tables and pictures of what is finished")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="put the tables into this page, too, between its marks")
     args = parser.parse_args(argv)
     if args.quick:
         args.frames, args.runs, args.rounds = min(args.frames, 90), 1, 3
@@ -332,6 +334,9 @@ def run(args: argparse.Namespace) -> int:
     accuracy = args.out / "accuracy.json"
     page = tables.page(report, json.loads(accuracy.read_text(encoding="utf-8")) if accuracy.is_file() else None)
     write_text(args.out / "README.md", page + "\n")
+    if args.page is not None:
+        text = args.page.read_text(encoding="utf-8")
+        write_text(args.page, f"{text.split(BEGIN)[0]}{BEGIN}\n\n{page}\n\n{END}{text.split(END)[1]}")
     if groups:
         plots.latency(groups, raw, args.out / "latency")
         plots.drops(groups, args.out / "drops")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from unittest import mock
 
 import torch
@@ -114,8 +114,10 @@ def monai_known() -> Iterator[None]:
     """Let trainings and weights files of the package build MONAI's network where they say :data:`MONAI_CONFIG`."""
 
     def build(config: NetworkConfig) -> Network:
-        ours = replace(config, num_landmarks=MONAI_CONFIG.num_landmarks, num_classes=MONAI_CONFIG.num_classes)
-        return MonaiFlexibleUNet(config) if ours == MONAI_CONFIG else build_network(config)
+        stands_for_it = (config.strategy, config.width) == (MONAI_CONFIG.strategy, MONAI_CONFIG.width)
+        return MonaiFlexibleUNet(config) if stands_for_it else build_network(config)
 
-    with mock.patch("csl_tracker.weights.build_network", build), mock.patch("csl_tracker.training.run.build_network", build):
+    with ExitStack() as stack:
+        for place in ("csl_tracker.weights", "csl_tracker.training.run", "csl_tracker.networks"):
+            stack.enter_context(mock.patch(f"{place}.build_network", build))
         yield
