@@ -30,7 +30,7 @@ def latency(groups: Sequence[Mapping[str, Any]], raw: Mapping[str, Sequence[floa
             values = np.sort(np.asarray(raw[title(group)], np.float64))
             share = 1 - np.arange(len(values)) / len(values)
             axes.step(values, share, where="post", label=title(group), **_look(index))
-        axes.set(xscale="log", yscale="log", xlabel="stamp to pose, ms", ylabel="share of the images that take longer")
+        axes.set(xscale="log", yscale="log", xlabel="stamp to pose, ms", ylabel="share of images beyond it")
         legend_below(figure, *axes.get_legend_handles_labels())
         return save(figure, stem)
 
