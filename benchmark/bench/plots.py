@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,13 +55,13 @@ def drops(groups: Sequence[Mapping[str, Any]], stem: Path) -> list[Path]:
 def networks(rows: Sequence[Mapping[str, Any]], stem: Path) -> list[Path]:
     """Median times of the networks' forward passes as bars on a logarithmic axis."""
     with styled():
-        figure, (axes,) = panels(1, height_in=0.5 + 0.4 * len(rows), columns=1)
-        names = [f"{row['name']}, {row['input_size'][0]}x{row['input_size'][1]}" for row in rows]
+        figure, (axes,) = panels(1, height_in=0.5 + 0.5 * len(rows), columns=1)
+        names = [textwrap.fill(f"{row['name']}, {row['input_size'][0]}x{row['input_size'][1]}", 27) for row in rows]
         values = [row["network_ms"]["p50"] for row in rows]
         bars = axes.barh(names, values, color=[COLORS[0], *["#999999"] * (len(rows) - 1)])
         axes.bar_label(bars, [f"{value:.0f} ms" for value in values], padding=3, fontsize=8)
         axes.invert_yaxis()
-        axes.set(xscale="log", xlabel="forward pass, ms (median)", xlim=(min(values) / 2, 3 * max(values)))
+        axes.set(xscale="log", xlabel="forward pass, ms", xlim=(min(values) / 2, 5 * max(values)))
         axes.grid(axis="y", visible=False)
         return save(figure, stem)
 
