@@ -91,7 +91,11 @@ def main() -> None:
     parser.add_argument("--sequences", nargs="+")
     parser.add_argument("--json", type=Path, required=True)
     args = parser.parse_args()
-    models = {path.stem: measure(path, args.dataset, args.root, args.sequences) for path in args.weights}
+    stems = [path.stem for path in args.weights]
+    models = {}
+    for path in args.weights:  # the runs of an experiment are all best.safetensors, and differ by the name inside
+        found = measure(path, args.dataset, args.root, args.sequences)
+        models[path.stem if stems.count(path.stem) == 1 else found["name"]] = found
     files = [path for sequence in open_dataset(args.dataset, args.root, args.sequences) for path in sequence.files]
     command = portable_command(sys.argv[1:]).removeprefix("csl-tracker ")
     write_json(
