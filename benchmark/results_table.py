@@ -16,6 +16,7 @@ from csl_tracker.weights import MODELS_DIR, default_weights, read_description
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
 BEGIN, END = "<!-- results: benchmark/results_table.py -->", "<!-- end of results -->"
+STRATEGIES_BEGIN, STRATEGIES_END = "<!-- strategies: benchmark/results_table.py -->", "<!-- end of strategies -->"
 
 
 def _load(name: str) -> dict[str, Any]:
@@ -101,6 +102,17 @@ def left_right() -> str:
             correct, margin = _number(found["correct"], 3), _number(found["margin"], 3)
             lines.append(f"| {label} | {frames} | {found['instruments']} | {correct} | {margin} |")
     return "\n".join([*lines, "", "The two differ in steps (1500 and 1800) and in clutter, too."])
+
+
+def strategies() -> str:
+    """Whether the strategies' heatmaps know left from right, run by run, Markdown."""
+    lines = ["| run | instruments | correct | margin |", "| --- | --- | --- | --- |"]
+    for name, found in _load("left_right_strategies.json")["models"].items():
+        _, _, model, seed = name.split("/")
+        figures = found["all"]
+        correct, margin = _number(figures["correct"], 3), _number(figures["margin"], 3)
+        lines.append(f"| `{model}`, {seed.replace('seed', 'seed ')} | {figures['instruments']} | {correct} | {margin} |")
+    return "\n".join(lines)
 
 
 def history() -> str:
@@ -269,10 +281,16 @@ def main() -> None:
         (RESULTS / "README.md", f"{history()}\n\n## A surgery that was never seen\n\n{recipe()}"),
     )
     for page, content in pages:
-        text = page.read_text(encoding="utf-8")
-        before, _, rest = text.partition(BEGIN)
-        _, _, after = rest.partition(END)
-        page.write_text(f"{before}{BEGIN}\n\n{content}\n\n{END}{after}", encoding="utf-8")
+        _put(page, content, BEGIN, END)
+    _put(RESULTS / "README.md", strategies(), STRATEGIES_BEGIN, STRATEGIES_END)
+
+
+def _put(page: Path, content: str, begin: str, end: str) -> None:
+    """Put a text between two markers of a page."""
+    text = page.read_text(encoding="utf-8")
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    page.write_text(f"{before}{begin}\n\n{content}\n\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

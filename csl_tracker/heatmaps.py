@@ -22,7 +22,8 @@ FloatArray = npt.NDArray[np.float64]
 _FIT_RADIUS_SIGMAS = 0.75
 _MIN_SIGMA_PX = 0.25
 """Smallest standard deviation that is stated for a peak, px of the heatmap: what rounding of the network's output leaves."""
-_LEAST_POSITIVE = np.nextafter(np.float32(0), np.float32(1))
+_LEAST_POSITIVE = np.finfo(np.float32).tiny
+"""Of what is above 0 also where a process has denormal numbers flushed to 0, as training does."""
 _LEAST_SPREAD = 1e-12
 """Least share that the smallest eigenvalue of a fit's normal equations has of the largest: below it the fit says nothing."""
 

@@ -17,6 +17,7 @@ def test_the_readmes_figures_are_those_of_the_committed_files() -> None:
     card = ROOT / "csl_tracker" / "models" / "MODEL_CARD.md"
     assert module["model_card"]() in card.read_text(encoding="utf-8")
     assert module["recipe"]() in (ROOT / "docs" / "results" / "README.md").read_text(encoding="utf-8")
+    assert module["strategies"]() in (ROOT / "docs" / "results" / "README.md").read_text(encoding="utf-8")
     assert module["history"]() in (ROOT / "docs" / "results" / "README.md").read_text(encoding="utf-8")
 
 

@@ -80,6 +80,15 @@ def test_nothing_is_found_where_nothing_is(heatmap: np.ndarray) -> None:
     assert find_peaks(heatmap, HeatmapSpec(3.0), 2) == []
 
 
+def test_nothing_is_found_where_nothing_is_though_denormal_numbers_are_flushed() -> None:
+    """As in a process that has trained."""
+    torch.set_flush_denormal(True)
+    try:
+        assert find_peaks(np.zeros(SIZE, np.float32), HeatmapSpec(3.0), 2) == []
+    finally:
+        torch.set_flush_denormal(False)
+
+
 def test_a_map_without_anything_positive_still_has_a_highest_point() -> None:
     heatmap = np.full(SIZE, -0.5, np.float32)
     heatmap[33, 44] = -0.1
