@@ -31,7 +31,7 @@ from csl_tracker.engines.auto import installed
 from csl_tracker.engines.comparison import compare
 from csl_tracker.engines.cpu import CpuEngine
 from csl_tracker.engines.torch_engine import TorchCpuEngine
-from csl_tracker.output import write_json, write_text
+from csl_tracker.output import write_between, write_json
 from csl_tracker.pixels import Size, resize_image
 from csl_tracker.provenance import machine, sha256_of, versions
 from csl_tracker.weights import Model, default_weights, load_weights
@@ -230,9 +230,7 @@ def main() -> None:
         if args.page is None:
             print(text)
         else:
-            page = args.page.read_text(encoding="utf-8")
-            before, after = page.split(BEGIN)[0], page.split(END)[1]
-            write_text(args.page, f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+            write_between(args.page, BEGIN, END, text)
         return
     if args.json is None or args.count < 1 or args.repeats < 0:
         parser.error("--json, a --count of at least 1 and --repeats of at least 0 are needed")

@@ -32,7 +32,7 @@ from tqdm import tqdm
 import csl_tracker.tracker
 from csl_tracker.datasets.synthetic import render_frame
 from csl_tracker.engines.cpu import CpuEngine
-from csl_tracker.output import write_json, write_text
+from csl_tracker.output import write_between, write_json
 from csl_tracker.pixels import Size
 from csl_tracker.provenance import machine, versions
 from csl_tracker.tracker import Tracker
@@ -192,9 +192,7 @@ def main() -> None:
         if args.page is None:
             print(text)
         else:
-            page = args.page.read_text(encoding="utf-8")
-            before, after = page.split(BEGIN)[0], page.split(END)[1]
-            write_text(args.page, f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+            write_between(args.page, BEGIN, END, text)
         return
     if args.json is None or args.frames < 2 or args.runs < 1:
         parser.error("--json, --frames of at least 2 and --runs of at least 1 are needed")

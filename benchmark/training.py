@@ -26,7 +26,7 @@ from unittest import mock
 import numpy as np
 
 from csl_tracker.errors import ConfigError
-from csl_tracker.output import write_json, write_text
+from csl_tracker.output import write_between, write_json
 from csl_tracker.provenance import machine, portable, versions
 
 BEGIN, END = "<!-- training speed: benchmark/training.py -->", "<!-- end of training speed -->"
@@ -164,9 +164,7 @@ def main() -> None:
         if args.page is None:
             print(text)
         else:
-            page = args.page.read_text(encoding="utf-8")
-            before, after = page.split(BEGIN)[0], page.split(END)[1]
-            write_text(args.page, f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+            write_between(args.page, BEGIN, END, text)
         return
     if args.json is None or args.steps < 2 or args.rounds < 1:
         parser.error("--json, --steps of at least 2 and --rounds of at least 1 are needed")

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from csl_tracker.errors import DatasetError
+from csl_tracker.errors import ConfigError, DatasetError
 
 JSON_DECIMALS = 6
 _NUMBERS = re.compile(r'\[\n([^\[\]{}"]*)\]')  # a list without text, lists or objects in it
@@ -90,3 +90,17 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_rounded(item) for item in value]
     return value
+
+
+def write_between(page: Path, begin: str, end: str, text: str) -> None:
+    """Put a text between two marks of a page that is there, in place of what was between them.
+
+    Raises:
+        ConfigError: The page lacks a mark.
+        OSError: It cannot be read or written.
+    """
+    before, begun, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, ended, after = rest.partition(end)
+    if not (begun and ended):
+        raise ConfigError(f"The page {page} lacks {begin if not begun else end}; put both marks where the text belongs.")
+    write_text(page, f"{before}{begin}\n\n{text}\n\n{end}{after}")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from csl_tracker.errors import DatasetError
-from csl_tracker.output import write_json
+from csl_tracker.errors import ConfigError, DatasetError
+from csl_tracker.output import write_between, write_json
 
 
 def test_json_that_cannot_be_written(tmp_path: Path) -> None:
@@ -32,3 +32,15 @@ def test_numbers_of_a_list_stand_on_one_line_and_text_stays(tmp_path: Path) -> N
     assert json.loads(text) == data
     assert '"a": [1, 2.5, null]' in text
     assert '"d": [true, -1e-05]' in text
+
+
+def test_a_text_goes_between_the_marks_of_a_page(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("above <a> old <b> below", encoding="utf-8")
+    write_between(page, "<a>", "<b>", "new")
+    write_between(page, "<a>", "<b>", "newer")
+    assert page.read_text(encoding="utf-8") == "above <a>\n\nnewer\n\n<b> below"
+    for begin, end, missing in (("<c>", "<b>", "<c>"), ("<a>", "<c>", "<c>")):
+        with pytest.raises(ConfigError, match=f"lacks {missing}"):
+            write_between(page, begin, end, "lost")
+    assert "newer" in page.read_text(encoding="utf-8")

@@ -32,7 +32,7 @@ from csl_tracker.cli.main import main as csl_tracker_main
 from csl_tracker.datasets.synthetic import SyntheticSequence
 from csl_tracker.errors import ConfigError, CslTrackerError
 from csl_tracker.node.image_conversion import message_to_rgb
-from csl_tracker.output import write_json, write_text
+from csl_tracker.output import write_between, write_json, write_text
 from csl_tracker.pixels import Size
 from csl_tracker.provenance import machine, portable, versions
 from csl_tracker.weights import Model, default_weights, load_weights, save_weights
@@ -335,8 +335,7 @@ def run(args: argparse.Namespace) -> int:
     page = tables.page(report, json.loads(accuracy.read_text(encoding="utf-8")) if accuracy.is_file() else None)
     write_text(args.out / "README.md", page + "\n")
     if args.page is not None:
-        text = args.page.read_text(encoding="utf-8")
-        write_text(args.page, f"{text.split(BEGIN)[0]}{BEGIN}\n\n{page}\n\n{END}{text.split(END)[1]}")
+        write_between(args.page, BEGIN, END, page)
     if groups:
         plots.latency(groups, raw, args.out / "latency")
         plots.drops(groups, args.out / "drops")

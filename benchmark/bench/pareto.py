@@ -35,7 +35,7 @@ from csl_tracker.evaluation.style import panels, save, styled
 from csl_tracker.heatmaps import HeatmapSpec
 from csl_tracker.instruments import ENDOVIS
 from csl_tracker.networks import NetworkConfig, build_network
-from csl_tracker.output import write_json, write_text
+from csl_tracker.output import write_between, write_json
 from csl_tracker.pixels import Size
 from csl_tracker.provenance import machine, portable, versions
 from csl_tracker.weights import Model, ModelDescription, Preprocessing
@@ -299,8 +299,7 @@ def main() -> int:
             if args.page is None:
                 print(text)
             else:
-                page = args.page.read_text(encoding="utf-8")
-                write_text(args.page, f"{page.split(BEGIN)[0]}{BEGIN}\n\n{text}\n\n{END}{page.split(END)[1]}")
+                write_between(args.page, BEGIN, END, text)
     except CslTrackerError as error:
         print(f"pareto: {error}", file=sys.stderr)
         return 2
