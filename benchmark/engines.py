@@ -31,7 +31,7 @@ from csl_tracker.engines.auto import installed
 from csl_tracker.engines.comparison import compare
 from csl_tracker.engines.cpu import CpuEngine
 from csl_tracker.engines.torch_engine import TorchCpuEngine
-from csl_tracker.output import write_between, write_json
+from csl_tracker.output import print_or_write_between, write_json
 from csl_tracker.pixels import Size, resize_image
 from csl_tracker.provenance import machine, sha256_of, versions
 from csl_tracker.weights import Model, default_weights, load_weights
@@ -226,11 +226,7 @@ def main() -> None:
     parser.add_argument("--page", type=Path, metavar="FILE", help="with --table: put it into this page, between its marks")
     args = parser.parse_args()
     if args.table is not None:
-        text = table(json.loads(args.table.read_text(encoding="utf-8")))
-        if args.page is None:
-            print(text)
-        else:
-            write_between(args.page, BEGIN, END, text)
+        print_or_write_between(args.page, BEGIN, END, table(json.loads(args.table.read_text(encoding="utf-8"))))
         return
     if args.json is None or args.count < 1 or args.repeats < 0:
         parser.error("--json, a --count of at least 1 and --repeats of at least 0 are needed")

@@ -26,13 +26,14 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
 import csl_tracker.tracker
 from csl_tracker.datasets.synthetic import render_frame
 from csl_tracker.engines.cpu import CpuEngine
-from csl_tracker.output import write_between, write_json
+from csl_tracker.output import print_or_write_between, write_json
 from csl_tracker.pixels import Size
 from csl_tracker.provenance import machine, versions
 from csl_tracker.tracker import Tracker
@@ -103,6 +104,7 @@ def pieces(weights: Path, engine: str, size: Size, frames: int, segmentation: bo
             start = time.perf_counter()
             tracker.track(images[number % len(images)], segmentation=segmentation)
             laps["track"].append(time.perf_counter() - start)
+    resizes = np.array([_resizes(running, images[number % len(images)]) for number in range(frames)])
     track, network = np.array(laps["track"]), np.array(laps["network"])
     rest = track - np.array(laps["begin"]) - np.array(laps["decode"])
     rest -= np.array(laps["label map"]) if segmentation else 0.0
@@ -115,7 +117,21 @@ def pieces(weights: Path, engine: str, size: Size, frames: int, segmentation: bo
         "engine": tracker.engine_name,
         "ms": {name: percentiles(np.array(laps[name])) for name in (*PIECES, "track") if laps[name]},
         "around_the_network_ms": percentiles(track - network),
+        "resize_ms": percentiles(resizes[:, 0]),
+        "area_means_ms": percentiles(resizes[:, 1]),
+        "area_means_over_resize": float(np.median(resizes[:, 1] / resizes[:, 0])),
     }
+
+
+def _resizes(engine: CpuEngine, image: Any) -> tuple[float, float]:
+    """Seconds of the engine's resize and of area means in one step, one after the other."""
+    target = engine.input_buffer(engine.preprocessing.working_size(image.shape[:2]))
+    height, width = target.shape[:2]
+    start = time.perf_counter()
+    engine._resize(image, target)
+    middle = time.perf_counter()
+    cv2.resize(image, (width, height), target, interpolation=cv2.INTER_AREA)
+    return middle - start, time.perf_counter() - middle
 
 
 def percentiles(seconds: Any) -> dict[str, float]:
@@ -166,6 +182,11 @@ def tables(data: dict[str, Any]) -> str:
         size = "x".join(map(str, row["source_size"]))
         wanted = "yes" if row["segmentation"] else "no"
         lines.append(f"| {size} | {wanted} | {' | '.join(cells)} | {around['p50']:.2f} / {around['p99']:.2f} |")
+    lines += ["", "| frame | resize, ms | area means in one step, ms | ratio |", "|" + " --- |" * 4]
+    for row in data["frames"]:
+        if row["segmentation"]:
+            size, ratio = "x".join(map(str, row["source_size"])), row["area_means_over_resize"]
+            lines.append(f"| {size} | {row['resize_ms']['p50']:.2f} | {row['area_means_ms']['p50']:.2f} | {ratio:.1f} |")
     lines += ["", "| start | imports | weights and engine | warm-up | first frame | sum |", "|" + " --- |" * 6]
     for name, runs in data["starts"].items():
         steps = [
@@ -188,11 +209,7 @@ def main() -> None:
     parser.add_argument("--page", type=Path, metavar="FILE", help="with --table: put it into this page, between its marks")
     args = parser.parse_args()
     if args.table is not None:
-        text = tables(json.loads(args.table.read_text(encoding="utf-8")))
-        if args.page is None:
-            print(text)
-        else:
-            write_between(args.page, BEGIN, END, text)
+        print_or_write_between(args.page, BEGIN, END, tables(json.loads(args.table.read_text(encoding="utf-8"))))
         return
     if args.json is None or args.frames < 2 or args.runs < 1:
         parser.error("--json, --frames of at least 2 and --runs of at least 1 are needed")

@@ -26,17 +26,24 @@ from unittest import mock
 import numpy as np
 
 from csl_tracker.errors import ConfigError
-from csl_tracker.output import write_between, write_json
+from csl_tracker.output import print_or_write_between, write_json
 from csl_tracker.provenance import machine, portable, versions
 
 BEGIN, END = "<!-- training speed: benchmark/training.py -->", "<!-- end of training speed -->"
 WARM_UP = 4
+BATCH = 8
+SAME_LOSS = 1e-4
+"""Relative difference of the first losses that rounding may make."""
 NETWORKS = {"csl": {"strategy": "csl"}, "unet": {"strategy": "unet", "encoder": "none", "decoder": "none", "width": 16}}
 SIDES = ("csl_tracker", "plain loop")
 
 
-def one_process(name: str, side: str, steps: int, frames: Path, workers: int) -> list[float]:
-    """Train, and note how long each step took after the one before it, s."""
+def one_process(name: str, side: str, steps: int, frames: Path, workers: int) -> dict[str, Any]:
+    """Train.
+
+    Returns:
+        ``seconds``, how long each step took after the one before it, without those that warm up, and ``first_loss``.
+    """
     import torch
     from torch.nn import utils
 
@@ -56,6 +63,7 @@ def one_process(name: str, side: str, steps: int, frames: Path, workers: int) ->
         "encoder_weights": "",
         "input_size": [256, 320],
         "crop": [256, 256],
+        "batch_size": BATCH,
         "train": [source],
         "validation": [source],
         "steps": steps + WARM_UP,
@@ -65,12 +73,18 @@ def one_process(name: str, side: str, steps: int, frames: Path, workers: int) ->
     }
     config = parse_config(layered(PRESETS["modern"], settings), "benchmark")
     ends: list[float] = []
+    losses: list[torch.Tensor] = []
 
-    def note(*_given: Any) -> None:
+    def note(loss: torch.Tensor) -> None:
         ends.append(time.perf_counter())
+        losses.append(loss.detach())
 
     if side == SIDES[0]:
-        with mock.patch.object(TrackingModule, "on_train_batch_end", note, create=True):
+
+        def after(_module: Any, outputs: Any, *_given: Any) -> None:
+            note(outputs["loss"])
+
+        with mock.patch.object(TrackingModule, "on_train_batch_end", after, create=True):
             run.train(config, "benchmark", resume=False)
     else:
         network, preprocessing, _ = run.build(config)
@@ -80,13 +94,47 @@ def one_process(name: str, side: str, steps: int, frames: Path, workers: int) ->
         optimizer = torch.optim.AdamW(module.parameters(), config.learning_rate, weight_decay=config.weight_decay)
         module.train()
         for batch in loader:
-            losses, _ = module._losses(batch)
+            loss = module._losses(batch)[0].total
             optimizer.zero_grad()
-            losses.total.backward()
+            loss.backward()
             utils.clip_grad_norm_(module.parameters(), config.clip)
             optimizer.step()
-            note()
-    return np.diff(ends)[WARM_UP - 1 :].tolist()
+            note(loss)
+    return {"seconds": np.diff(ends)[WARM_UP - 1 :].tolist(), "first_loss": float(losses[0])}
+
+
+def one_row(name: str, threads: int, frames: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Both sides of one network in turn.
+
+    Raises:
+        ConfigError: A process failed, or the two do not begin with the same loss: they would not be training the same.
+    """
+    found: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
+    for number in range(args.rounds):
+        for side in SIDES:
+            print(f"{name}, threads {threads}: round {number + 1} of {args.rounds}, {side}", flush=True)
+            command = [sys.executable, __file__, "--one", name, side, str(frames)]
+            command += ["--steps", str(args.steps), "--workers", str(args.workers)]
+            environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+            done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+            if done.returncode != 0:
+                raise ConfigError(f"{side} failed: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}")
+            found[side].append(json.loads(done.stdout.strip().splitlines()[-1]))
+    first = [run["first_loss"] for runs in found.values() for run in runs]
+    if max(first) - min(first) > SAME_LOSS * max(first):
+        raise ConfigError(f"The two sides begin with the losses {sorted(set(first))}: they do not train the same.")
+    medians = {side: [float(np.median(run["seconds"])) for run in runs] for side, runs in found.items()}
+    ratios = [slow / fast for fast, slow in zip(*(medians[side] for side in SIDES), strict=True)]
+    return {
+        "network": name,
+        "threads": threads,
+        "batch_size": BATCH,
+        "crop": [256, 256],
+        "first_loss": first[0],
+        "images_per_s": {side: BATCH / float(np.median(medians[side])) for side in SIDES},
+        "seconds_per_step_of_rounds": medians,
+        "ratio": {"median": float(np.median(ratios)), "min": min(ratios), "max": max(ratios)},
+    }
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -100,28 +148,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         if csl_tracker_main(drawn) != 0:
             raise ConfigError("The frames to train on could not be drawn; the sentence above says why.")
         for name in args.networks:
-            seconds: dict[str, list[list[float]]] = {side: [] for side in SIDES}
-            for number in range(args.rounds):
-                for side in SIDES:
-                    print(f"{name}: round {number + 1} of {args.rounds}, {side}", flush=True)
-                    command = [sys.executable, __file__, "--one", name, side, str(frames)]
-                    command += ["--steps", str(args.steps), "--workers", str(args.workers)]
-                    done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
-                    if done.returncode != 0:
-                        raise ConfigError(f"{side} failed: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}")
-                    seconds[side].append(json.loads(done.stdout.strip().splitlines()[-1]))
-            medians = {side: [float(np.median(run)) for run in runs] for side, runs in seconds.items()}
-            ratios = [slow / fast for fast, slow in zip(*(medians[side] for side in SIDES), strict=True)]
-            rows.append(
-                {
-                    "network": name,
-                    "batch_size": 8,
-                    "crop": [256, 256],
-                    "images_per_s": {side: 8 / float(np.median(medians[side])) for side in SIDES},
-                    "seconds_per_step_of_rounds": medians,
-                    "ratio": {"median": float(np.median(ratios)), "min": min(ratios), "max": max(ratios)},
-                }
-            )
+            for threads in args.threads:
+                rows.append(one_row(name, threads, frames, args))
     return {
         "command": shlex.join(["python", "benchmark/training.py", *(str(portable(word)) for word in sys.argv[1:])]),
         "machine": machine(),
@@ -135,11 +163,11 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 def table(data: dict[str, Any]) -> str:
     """The figures as Markdown."""
-    lines = ["| network | csl_tracker, images/s | plain loop, images/s | faster by |", "| --- | --- | --- | --- |"]
+    lines = ["| network | threads | csl_tracker, images/s | plain loop, images/s | ratio |", "| --- | --- | --- | --- | --- |"]
     for row in data["networks"]:
         rates, ratio = row["images_per_s"], row["ratio"]
         spread = f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})"
-        lines.append(f"| {row['network']} | {rates[SIDES[0]]:.1f} | {rates[SIDES[1]]:.1f} | {spread} |")
+        lines.append(f"| {row['network']} | {row['threads']} | {rates[SIDES[0]]:.1f} | {rates[SIDES[1]]:.1f} | {spread} |")
     return "\n".join(lines)
 
 
@@ -149,6 +177,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS), metavar="NAME")
     parser.add_argument("--steps", type=int, default=20, help="timed steps of each process (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="processes of each side (%(default)s)")
+    parser.add_argument("--threads", type=int, nargs="+", default=[2, 1], metavar="N", help="of each process (2 and 1)")
     parser.add_argument("--workers", type=int, default=0, help="processes that make frames (%(default)s)")
     parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--table", type=Path, metavar="JSON", help="print the table of such a file, and measure nothing")
@@ -160,11 +189,7 @@ def main() -> None:
         print(json.dumps(one_process(name, side, args.steps, Path(frames), args.workers)))
         return
     if args.table is not None:
-        text = table(json.loads(args.table.read_text(encoding="utf-8")))
-        if args.page is None:
-            print(text)
-        else:
-            write_between(args.page, BEGIN, END, text)
+        print_or_write_between(args.page, BEGIN, END, table(json.loads(args.table.read_text(encoding="utf-8"))))
         return
     if args.json is None or args.steps < 2 or args.rounds < 1:
         parser.error("--json, --steps of at least 2 and --rounds of at least 1 are needed")

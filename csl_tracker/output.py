@@ -92,6 +92,14 @@ def _rounded(value: Any) -> Any:
     return value
 
 
+def print_or_write_between(page: Path | None, begin: str, end: str, text: str) -> None:
+    """:func:`write_between`, or print the text where there is no page."""
+    if page is None:
+        print(text)
+    else:
+        write_between(page, begin, end, text)
+
+
 def write_between(page: Path, begin: str, end: str, text: str) -> None:
     """Put a text between two marks of a page that is there, in place of what was between them.
 

@@ -26,11 +26,12 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmark.bench import dds, figures, forward, peers, plots, tables
+from benchmark.bench.ending import exit_code
 from csl_tracker.bags.reader import BagReader
 from csl_tracker.bags.writer import sequence_frames, write_frames
 from csl_tracker.cli.main import main as csl_tracker_main
 from csl_tracker.datasets.synthetic import SyntheticSequence
-from csl_tracker.errors import ConfigError, CslTrackerError
+from csl_tracker.errors import ConfigError
 from csl_tracker.node.image_conversion import message_to_rgb
 from csl_tracker.output import write_between, write_json, write_text
 from csl_tracker.pixels import Size
@@ -348,22 +349,7 @@ def run(args: argparse.Namespace) -> int:
 
 def main() -> int:
     """Exit code: 0, 2 for a mistake of the user, 130 after Ctrl-C."""
-    try:
-        return run(arguments())
-    except CslTrackerError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 2
-    except ImportError as error:
-        if (error.name or "").split(".")[0] != "monai":
-            raise
-        print(
-            "bench: MONAI is not installed; 'make bench' installs it, or pip install -r requirements/bench.txt.",
-            file=sys.stderr,
-        )
-        return 2
-    except KeyboardInterrupt:
-        print("\nbench: stopped; what is finished is kept, and the same command goes on.", file=sys.stderr)
-        return 130
+    return exit_code("bench", lambda: run(arguments()))
 
 
 if __name__ == "__main__":

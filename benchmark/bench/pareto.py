@@ -27,15 +27,16 @@ import numpy as np
 import torch
 
 from benchmark.bench import forward
+from benchmark.bench.ending import exit_code
 from benchmark.bench.plots import COLORS
 from csl_tracker.cli.main import main as csl_tracker_main
 from csl_tracker.datasets.synthetic import render_frame
-from csl_tracker.errors import ConfigError, CslTrackerError
+from csl_tracker.errors import ConfigError
 from csl_tracker.evaluation.style import panels, save, styled
 from csl_tracker.heatmaps import HeatmapSpec
 from csl_tracker.instruments import ENDOVIS
 from csl_tracker.networks import NetworkConfig, build_network
-from csl_tracker.output import write_between, write_json
+from csl_tracker.output import print_or_write_between, write_json
 from csl_tracker.pixels import Size
 from csl_tracker.provenance import machine, portable, versions
 from csl_tracker.weights import Model, ModelDescription, Preprocessing
@@ -268,9 +269,11 @@ def picture(data: Mapping[str, Any], stem: Path) -> None:
         save(figure, stem)
 
 
-def main() -> int:
-    """Exit code: 0, 2 for a mistake of the user, 130 after Ctrl-C."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmark.bench.pareto", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=("time", "train", "report", "page"))
     parser.add_argument("--out", type=Path, default=Path("output/pareto"), metavar="DIR", help="(%(default)s)")
     parser.add_argument("--root", type=Path, metavar="DIR", help="the synthetic sequences (default: drawn into OUT/train/data)")
@@ -281,32 +284,31 @@ def main() -> int:
     parser.add_argument("--picture", type=Path, metavar="STEM", help="report: pictures STEM.png and STEM.svg")
     parser.add_argument("--page", type=Path, help="page: put the table into this file, between its marks")
     args = parser.parse_args()
-    try:
-        if args.what == "time":
-            measure_times(args)
-        elif args.what == "train":
-            return train(args)
-        elif args.json is None:
-            parser.error(f"{args.what} needs --json")
-        elif args.what == "report":
-            data = join(args.out, args.most_ms)
-            write_json(args.json, data)
-            if args.picture is not None:
-                picture(data, args.picture)
-            print(table(data))
-        else:
-            text = table(json.loads(args.json.read_text(encoding="utf-8")))
-            if args.page is None:
-                print(text)
-            else:
-                write_between(args.page, BEGIN, END, text)
-    except CslTrackerError as error:
-        print(f"pareto: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\npareto: stopped; what is trained is kept, and the same command goes on.", file=sys.stderr)
-        return 130
+    if args.what in ("report", "page") and args.json is None:
+        parser.error(f"{args.what} needs --json")
+    return args
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do one of the four."""
+    if args.what == "train":
+        return train(args)
+    if args.what == "time":
+        measure_times(args)
+    elif args.what == "report":
+        data = join(args.out, args.most_ms)
+        write_json(args.json, data)
+        if args.picture is not None:
+            picture(data, args.picture)
+        print(table(data))
+    else:
+        print_or_write_between(args.page, BEGIN, END, table(json.loads(args.json.read_text(encoding="utf-8"))))
     return 0
+
+
+def main() -> int:
+    """Exit code: 0, 2 for a mistake of the user, 130 after Ctrl-C."""
+    return exit_code("pareto", lambda: run(arguments()))
 
 
 if __name__ == "__main__":

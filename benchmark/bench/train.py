@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 
 from benchmark.bench import peers
+from benchmark.bench.ending import exit_code
 from csl_tracker.cli.main import main as csl_tracker_main
-from csl_tracker.errors import ConfigError, CslTrackerError
+from csl_tracker.errors import ConfigError
 from csl_tracker.output import write_json
 from csl_tracker.provenance import machine, portable, versions
 from csl_tracker.weights import default_weights, load_weights
@@ -126,18 +127,7 @@ def run(args: argparse.Namespace) -> int:
 
 def main() -> int:
     """Exit code: 0, 2 for a mistake of the user, 130 after Ctrl-C."""
-    try:
-        return run(arguments())
-    except CslTrackerError as error:
-        print(f"train: {error}", file=sys.stderr)
-        return 2
-    except ImportError as error:
-        if (error.name or "").split(".")[0] != "monai":
-            raise
-        print("train: MONAI is not installed; pip install -r requirements/bench.txt.", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    return exit_code("train", lambda: run(arguments()))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from csl_tracker.errors import EngineError
 from csl_tracker.heatmaps import HeatmapSpec, decode
 from csl_tracker.instruments import ENDOVIS, InstrumentSet
 from csl_tracker.networks import NetworkConfig, NetworkOutput, build_network
+from csl_tracker.pixels import resize_image
 from csl_tracker.weights import Model, ModelDescription, Preprocessing, load_weights
 
 needs_onnx = pytest.mark.skipif(
@@ -104,6 +105,18 @@ def test_a_drawn_point_comes_back_where_it_was_drawn(
     assert np.all(output.label_map.max(axis=1) == 1)
     assert np.abs(borders - edge).max() <= math.ceil(source[1] / working[1])
     assert output.foreground.shape == (working[0] // 2, working[1] // 2)
+
+
+@pytest.mark.parametrize("source", [(576, 720), (1080, 1920), (480, 640), (601, 720), (90, 70), (256, 320)])
+def test_devices_resize_as_the_cpu_does(source: tuple[int, int], random_weights) -> None:  # type: ignore[no-untyped-def]
+    """But for OpenCV's bilinear rounding, which is a little low: by a grey level at the most, and on a few px."""
+    image = np.random.default_rng(0).integers(0, 256, (*source, 3), dtype=np.uint8)
+    engine = TorchDeviceEngine(load_weights(random_weights), "cpu", "float32")
+    working = engine.preprocessing.working_size(source)
+    found = engine._resized(torch.from_numpy(image).permute(2, 0, 1)[None].float(), source, working)
+    difference = found[0].permute(1, 2, 0).numpy() - resize_image(image, working)
+    assert np.abs(difference).max() <= 1
+    assert np.abs(difference).mean() < 0.2
 
 
 @pytest.mark.parametrize("build", BUILDERS[1:])

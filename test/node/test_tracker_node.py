@@ -1,4 +1,5 @@
 import array
+import gc
 import re
 import signal
 import time
@@ -293,6 +294,23 @@ def test_a_signal_ends_the_node_cleanly(tiny_weights, ros_environment, tmp_path,
         assert process.wait(20) == 0
         assert "Traceback" not in process.output()
         assert process.complaint() == "0 frames received, 0 processed, 0 dropped for a newer one"
+
+
+def test_what_is_there_after_configuring_is_kept_out_of_garbage_collection(peer, tiny_weights):
+    from rclpy.parameter import Parameter
+
+    values = {"weights": str(tiny_weights), "device": "cpu", "engine": "torch", "warm_up_width": 0}
+    node = tracker_node.TrackerNode(
+        context=peer.context, parameter_overrides=[Parameter(name, value=value) for name, value in values.items()]
+    )
+    gc.unfreeze()
+    try:
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        assert gc.get_freeze_count() > 0
+        assert node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
+        assert gc.get_freeze_count() == 0
+    finally:
+        node.destroy_node()
 
 
 def test_the_segmentation_is_made_only_while_someone_subscribes(peer, tiny_weights):

@@ -1,0 +1,36 @@
+"""How the programs of the benchmark end: a sentence and an exit code instead of a traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from csl_tracker.errors import CslTrackerError
+
+
+def exit_code(name: str, work: Callable[[], int]) -> int:
+    """Do the work of a program.
+
+    Args:
+        name: Of the program, for its messages.
+        work: Returns the exit code.
+
+    Returns:
+        What the work returns; 2 for a mistake of the user or where MONAI is missing, 130 after Ctrl-C.
+    """
+    try:
+        return work()
+    except CslTrackerError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    except ImportError as error:
+        if (error.name or "").split(".")[0] != "monai":
+            raise
+        print(
+            f"{name}: MONAI is not installed; 'make bench' installs it, or pip install -r requirements/bench.txt.",
+            file=sys.stderr,
+        )
+        return 2
+    except KeyboardInterrupt:
+        print(f"\n{name}: stopped; what is finished is kept, and the same command goes on.", file=sys.stderr)
+        return 130
