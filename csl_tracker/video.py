@@ -340,3 +340,27 @@ class VideoWriter(AtomicOutput):
         if name != "libx264":
             stream.bit_rate = int(0.15 * size[0] * size[1] * float(self._rate))
         return stream
+
+
+class Film:
+    """Frames on their way into a video whose size is the first one's; every frame has its place, so that times agree.
+
+    Attributes:
+        changed: A sentence about the first frame of another size; None while all are equal.
+    """
+
+    def __init__(self, writer: VideoWriter) -> None:
+        self._writer = writer
+        self._size: Size | None = None
+        self.changed: str | None = None
+
+    def add(self, image: Image) -> None:
+        """Write a frame, uint8 (H, W, 3), RGB; it is stretched where its size is another."""
+        height, width = self._size = self._size or (image.shape[0], image.shape[1])
+        if image.shape[:2] != self._size:
+            self.changed = self.changed or (
+                f"Image {len(self._writer)} has {image.shape[1]}x{image.shape[0]} px and the first one {width}x{height}; the"
+                " video shows such images stretched."
+            )
+            image = np.asarray(cv2.resize(image, (width, height)), np.uint8)
+        self._writer.write(image)

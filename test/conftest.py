@@ -5,14 +5,20 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from csl_tracker.bags import topics
+from csl_tracker.bags.messages import read_pose_array, stamp_ns
+from csl_tracker.bags.reader import BagReader
+from csl_tracker.bags.recording import label_map
 from csl_tracker.heatmaps import HeatmapSpec
 from csl_tracker.instruments import ENDOVIS
 from csl_tracker.networks import NetworkConfig, build_network
+from csl_tracker.results import TrackingResult
 from csl_tracker.weights import ModelDescription, Preprocessing, save_weights
 
 
@@ -43,6 +49,37 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def _seeded() -> None:
     """Every test draws the same random tensors in every run."""
     torch.manual_seed(0)
+
+
+@dataclass(frozen=True)
+class Publication:
+    """An image that a replay published, and the answer that it recorded; times in ns."""
+
+    source_ns: int
+    published_ns: int
+    received_ns: int | None
+    result: TrackingResult | None
+
+
+@pytest.fixture(scope="session")
+def read_publications() -> Callable[[Path], list[Publication]]:
+    """A function that reads all publications, answered or not, from the bag of a replay."""
+
+    def read(path: Path) -> list[Publication]:
+        found: dict[int, Publication] = {}
+        with BagReader(path) as bag:
+            names = [name for name in (topics.SOURCE_TIME, topics.POSES, topics.SEGMENTATION) if name in bag.types]
+            for message in sorted(bag.messages(names), key=lambda message: names.index(message.topic)):
+                data, stamp = bag.deserialize(message), message.stamp_ns
+                if message.topic == topics.SOURCE_TIME:
+                    found[stamp] = Publication(stamp_ns(data.time_ref), stamp, None, None)
+                elif message.topic == topics.POSES:
+                    found[stamp] = replace(found[stamp], received_ns=message.time_ns, result=read_pose_array(data))
+                elif (result := found[stamp].result) is not None:
+                    found[stamp] = replace(found[stamp], result=replace(result, label_map=label_map(data)))
+        return list(found.values())
+
+    return read
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from csl_tracker.errors import DatasetError
-from csl_tracker.video import VideoReader, VideoWriter, natural_order
+from csl_tracker.video import Film, VideoReader, VideoWriter, natural_order
 
 
 def frame(index: int, height: int = 48, width: int = 64) -> np.ndarray:
@@ -216,3 +216,15 @@ def test_an_avi_has_no_times_of_its_own(tmp_path):
         for index in range(5):
             video.write(np.full((48, 64, 3), 40 * index, np.uint8))
     assert [time_ns for time_ns, _ in VideoReader(tmp_path / "a.avi").timed()] == [50_000_000 * index for index in range(5)]
+
+
+def test_a_film_has_a_place_for_every_frame_and_says_which_was_stretched(tmp_path):
+    shapes = [(48, 64), (36, 64), (48, 64), (24, 32)]
+    with VideoWriter(tmp_path / "a.mp4", fps=25) as writer:
+        film = Film(writer)
+        for value, shape in enumerate(shapes):
+            film.add(np.full((*shape, 3), 60 * value, np.uint8))
+    assert film.changed == "Image 1 has 64x36 px and the first one 64x48; the video shows such images stretched."
+    frames = list(VideoReader(tmp_path / "a.mp4"))
+    assert [frame.shape for frame in frames] == [(48, 64, 3)] * 4
+    np.testing.assert_allclose([frame.mean() for frame in frames], [0, 60, 120, 180], atol=4)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -25,17 +26,21 @@ from typing import Any
 from csl_tracker import provenance
 from csl_tracker.bags import topics
 from csl_tracker.bags.reader import BagReader
-from csl_tracker.bags.writer import RecordedFrame, sequence_frames, video_frames, write_frames
+from csl_tracker.bags.writer import BagOptions, RecordedFrame, sequence_frames, video_frames, write_frames
 from csl_tracker.cli.tracking import add_network_arguments, weights_of
+from csl_tracker.datasets.mapping import map_names
 from csl_tracker.datasets.registry import open_dataset
 from csl_tracker.errors import ConfigError, CslTrackerError, DatasetError
-from csl_tracker.evaluation.recording import BagSequence, Figures, evaluate_recording
-from csl_tracker.evaluation.sequence import SequenceEvaluator
-from csl_tracker.instruments import ENDOVIS
+from csl_tracker.evaluation.bag_figures import evaluate_bag
+from csl_tracker.evaluation.bag_labels import BagLabels, labels_at_beginning
+from csl_tracker.evaluation.recorded_bag import RecordedBag
+from csl_tracker.instruments import ENDOVIS, InstrumentSet
 from csl_tracker.node.image_conversion import message_to_rgb
 from csl_tracker.node.processes import NodeProcess, free_domain_id, private_environment
-from csl_tracker.video import IMAGE_SUFFIXES, VideoReader
+from csl_tracker.video import IMAGE_SUFFIXES, Film, VideoReader, VideoWriter
 from csl_tracker.weights import ModelDescription, read_description
+
+logger = logging.getLogger(__name__)
 
 HELP = "run bag, node and evaluation on an embedded synthetic sequence or on your own input"
 
@@ -73,7 +78,6 @@ class Input:
         bag: The bag of the frames.
         sha256: Of the files that were read, or of the rendered pixels.
         topic: Topic of the images in the bag; None takes the only one.
-        classes: Names of the label values of the annotation.
         own: The bag was written here, not by the user.
     """
 
@@ -81,7 +85,6 @@ class Input:
     bag: Path
     sha256: str
     topic: str | None
-    classes: tuple[str, ...]
     own: bool
 
 
@@ -95,20 +98,14 @@ def run(args: argparse.Namespace) -> int:
     description = read_description(weights)  # a wrong file is named before the work starts
     with _work_folder(args.output) as work, _sigterm_as_interrupt():
         source = _open_input(args, work, description)
-        sequence = BagSequence(source.bag, source.topic, message_to_rgb, source.classes)
-        if sequence.labelled:
-            SequenceEvaluator(sequence, description.instruments)  # so are weights for other landmarks
+        labels = labels_at_beginning(source.bag, source.topic, message_to_rgb)
+        if labels.landmarks and not set(labels.landmarks) & set(description.instruments.landmarks):
+            map_names(labels, description.instruments)  # names the landmarks of both
         recording = work / "poses.mcap"
         began = time.monotonic()
-        _track(args, weights, source, sequence, recording, work)
+        _track(args, weights, source, labels, recording, work)
         tracking_s = time.monotonic() - began
-        figures = evaluate_recording(
-            sequence, source.bag, recording, description.instruments, source.topic, args.frames, work / "overlay.mp4"
-        )
-        if not figures.answered:
-            raise CslTrackerError(
-                f"The tracker answered none of the {figures.frames} frames at --rate {args.rate:g}; lower or omit it."
-            )
+        figures = _evaluate(args, source, recording, description.instruments, work / "overlay.mp4")
         metrics = _metrics(args, source, weights, figures, tracking_s)
         (work / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
         names = ["overlay.mp4", "poses.mcap", "metrics.json"]
@@ -168,7 +165,7 @@ def _open_input(args: argparse.Namespace, work: Path, description: ModelDescript
         with BagReader(path) as bag:
             topic = bag.image_topic(args.topic)
         files = [path] if path.is_file() else sorted(item for item in path.iterdir() if item.is_file())
-        return Input(path.name, path, provenance.sha256_of(files), topic, description.instruments.classes, own=False)
+        return Input(path.name, path, provenance.sha256_of(files), topic, own=False)
     if path.is_dir() and not any(item.suffix.lower() in IMAGE_SUFFIXES for item in path.iterdir()):
         sequences = open_dataset("endovis2015", path)
         if len(sequences) != 1:
@@ -177,12 +174,12 @@ def _open_input(args: argparse.Namespace, work: Path, description: ModelDescript
                 " folder of one of them."
             )
         sequence = sequences[0]
-        write_frames(frames_bag, sequence_frames(sequence, args.frames), _count(len(sequence), args.frames))
-        sha256 = provenance.sha256_of(sequence.files)
-        return Input(sequence.name, frames_bag, sha256, topics.IMAGE, sequence.classes, own=True)
+        count, options = _count(len(sequence), args.frames), BagOptions(classes=sequence.classes)
+        write_frames(frames_bag, sequence_frames(sequence, args.frames), count, options)
+        return Input(sequence.name, frames_bag, provenance.sha256_of(sequence.files), topics.IMAGE, own=True)
     video = VideoReader(path)
     write_frames(frames_bag, video_frames(video, args.frames), _count(len(video), args.frames))
-    return Input(path.name, frames_bag, provenance.sha256_of(video.files), topics.IMAGE, (), own=True)
+    return Input(path.name, frames_bag, provenance.sha256_of(video.files), topics.IMAGE, own=True)
 
 
 def _synthetic_input(args: argparse.Namespace, frames_bag: Path) -> Input:
@@ -197,15 +194,15 @@ def _synthetic_input(args: argparse.Namespace, frames_bag: Path) -> Input:
             digest.update(frame.image.tobytes())
             yield frame
 
-    write_frames(frames_bag, hashed(sequence_frames(sequence)), frames)
-    return Input(sequence.name, frames_bag, digest.hexdigest(), topics.IMAGE, ENDOVIS.classes, own=True)
+    write_frames(frames_bag, hashed(sequence_frames(sequence)), frames, BagOptions(classes=ENDOVIS.classes))
+    return Input(sequence.name, frames_bag, digest.hexdigest(), topics.IMAGE, own=True)
 
 
 def _count(total: int, limit: int | None) -> int:
     return total if limit is None else min(total, limit)
 
 
-def _track(args: argparse.Namespace, weights: Path, source: Input, sequence: BagSequence, recording: Path, work: Path) -> None:
+def _track(args: argparse.Namespace, weights: Path, source: Input, labels: BagLabels, recording: Path, work: Path) -> None:
     """Run the tracker node and the replay node until the bag has ended.
 
     Raises:
@@ -221,11 +218,11 @@ def _track(args: argparse.Namespace, weights: Path, source: Input, sequence: Bag
             "device": args.device,
             "engine": args.engine,
             "precision": args.precision,
-            "max_instruments": args.max_instruments or (max(len(sequence.slots), 1) if sequence.labelled else 2),
-            "always_report": sequence.labelled,
+            "max_instruments": args.max_instruments or len(labels.slots) or 2,
+            "always_report": bool(labels.landmarks),
             "image_transport": "compressed" if compressed else "raw",
-            "warm_up_height": sequence.size[0],
-            "warm_up_width": sequence.size[1],
+            "warm_up_height": labels.size[0],
+            "warm_up_width": labels.size[1],
         },
         {"image": topics.IMAGE},
         environment,
@@ -255,15 +252,39 @@ def _track(args: argparse.Namespace, weights: Path, source: Input, sequence: Bag
             raise CslTrackerError(f"The replay ended with status {status}; its reason stands above.")
 
 
-def _metrics(args: argparse.Namespace, source: Input, weights: Path, figures: Figures, tracking_s: float) -> dict[str, Any]:
-    accuracy = figures.accuracy or {}
+def _evaluate(
+    args: argparse.Namespace, source: Input, recording: Path, instruments: InstrumentSet, overlay: Path
+) -> dict[str, Any]:
+    """Figures of the recording as ``csl-tracker evaluate-bag`` makes them, and the overlay video.
+
+    Raises:
+        CslTrackerError: There is no answer at all.
+    """
+    with BagReader(recording) as answers, BagReader(source.bag) as frames:
+        if topics.POSES not in answers.types or not answers.count(topics.POSES):
+            count = _count(frames.count(frames.image_topic(source.topic)), args.frames)
+            pace = "" if args.rate is None else f" at --rate {args.rate:g}; lower or omit it"
+            raise CslTrackerError(f"The tracker answered none of the {count} frames{pace}.")
+    bag = RecordedBag(recording, source.bag, message_to_rgb, topics.POSES, source.topic)
+    with VideoWriter(overlay, bag.fps) as writer:
+        film = Film(writer)
+        figures = evaluate_bag(bag, film.add, model=instruments).figures
+    if film.changed is not None:
+        logger.warning("%s", film.changed)
+    return figures
+
+
+def _metrics(
+    args: argparse.Namespace, source: Input, weights: Path, figures: dict[str, Any], tracking_s: float
+) -> dict[str, Any]:
+    accuracy = figures["accuracy"] or {}
     nothing = {"mean": None, "median": None}
     return {
         "input": source.name,
         "input_sha256": source.sha256,
-        "frames": figures.frames,
-        "poses": figures.answered,
-        "instruments": figures.instruments,
+        "frames": figures["frames"],
+        "poses": figures["answered_frames"],
+        "instruments": figures["instruments"],
         "landmark_error_px": accuracy.get("landmark_error_px") or nothing,
         "segmented_frames": accuracy.get("segmented_frames"),
         "dice": accuracy.get("dice"),
@@ -274,14 +295,14 @@ def _metrics(args: argparse.Namespace, source: Input, weights: Path, figures: Fi
         "false_positive_rate": accuracy.get("false_positive_rate"),
         "landmarks": accuracy.get("landmarks"),
         "second_annotation": accuracy.get("second_annotation"),
-        "latency_ms": figures.latency_ms,
-        "processing_ms": figures.processing_ms,
+        "latency_ms": figures["latency_ms"],
+        "processing_ms": figures["processing_ms"],
         "replay": {
             "mode": "lock-step" if args.rate is None else f"rate {args.rate:g}",
-            "resent": figures.resent,
+            "resent": figures["resent_images"],
             "seconds": tracking_s,
         },
-        "model": {"name": figures.model, "sha256": provenance.sha256_of([weights])},
+        "model": {"name": ", ".join(figures["models"]), "sha256": provenance.sha256_of([weights])},
         "command": provenance.portable_command(),
         "machine": provenance.machine(),
         "versions": {**provenance.versions(), **_ros_versions()},

@@ -9,7 +9,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from csl_tracker.errors import ConfigError
+from csl_tracker.bags import topics
+from csl_tracker.errors import BagError, ConfigError
 
 EXAMPLE = """examples:
   csl-tracker evaluate-bag poses.mcap
@@ -48,12 +49,17 @@ def run(args: argparse.Namespace) -> int:
     from csl_tracker.node.image_conversion import message_to_rgb
     from csl_tracker.output import write_json
     from csl_tracker.provenance import machine, portable, portable_command, sha256_of, versions
-    from csl_tracker.video import VideoWriter
+    from csl_tracker.video import Film, VideoWriter
 
     out: Path = args.out or Path("output") / "evaluate-bag" / args.recorded.resolve().name.split(".")[0]
     _check_folder(out, args.overwrite)
     bag = RecordedBag(args.recorded, args.ground_truth, message_to_rgb, args.poses, args.topic)
     problems = list(bag.problems)
+    if args.ground_truth is not None and not bag.has_truth:
+        raise BagError(
+            f"The bag {args.ground_truth} has no ground truth ({topics.TRUTH_POSES} or {topics.TRUTH_SEGMENTATION}); make one"
+            " with 'csl-tracker bag make'."
+        )
     if not bag.has_truth:
         problems.append(
             f"The bag {args.recorded} has no ground truth, so that accuracy is not measured; name the bag that has it with"
@@ -61,7 +67,6 @@ def run(args: argparse.Namespace) -> int:
         )
     for problem in problems:
         logger.warning("%s", problem)
-    fps = min(max(1.0 / bag.interval_s, 1.0), 240.0) if bag.interval_s > 0 else 25.0
 
     def encode(image: Image) -> bytes:
         _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_JPEG_QUALITY, 85))
@@ -70,13 +75,13 @@ def run(args: argparse.Namespace) -> int:
     video = out / "overlay.mp4" if bag.has_images and not args.no_video else None
     with ExitStack() as stack:
         stack.callback(_remove_empty, out)  # of what was stopped or failed before there was a result
-        writer = None if video is None else stack.enter_context(VideoWriter(video, fps, crf=23))
-        film = _Film(writer)
-        measured = evaluate_bag(bag, None if writer is None else film.add, encode)
-    if film.changed is not None:
+        writer = None if video is None else stack.enter_context(VideoWriter(video, bag.fps, crf=23))
+        film = None if writer is None else Film(writer)
+        measured = evaluate_bag(bag, None if film is None else film.add, encode)
+    if film is not None and film.changed is not None:
         problems.append(film.changed)
         logger.warning("%s", film.changed)
-    if video is not None and not len(film):
+    if writer is not None and not len(writer):
         video = None
     report: dict[str, Any] = {
         "kind": "evaluate-bag",
@@ -89,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
         **measured.figures,
     }
     write_json(out / "figures.json", report)
-    write_report(out / "report.html", report, measured, video, fps, report["problems"])
+    write_report(out / "report.html", report, measured, video, bag.fps, report["problems"])
     if video is None:
         (out / "overlay.mp4").unlink(missing_ok=True)  # an older one
     _print(measured.figures)
@@ -97,30 +102,6 @@ def run(args: argparse.Namespace) -> int:
     if bag.damage is not None:
         raise bag.damage
     return 0
-
-
-class _Film:
-    """Frames on their way into a video, whose size is the first one's; every frame has its place, so that times agree."""
-
-    def __init__(self, writer: Any) -> None:
-        self._writer = writer
-        self._shape: tuple[int, ...] | None = None
-        self.changed: str | None = None
-
-    def __len__(self) -> int:
-        return 0 if self._writer is None else len(self._writer)
-
-    def add(self, image: Any) -> None:
-        import cv2
-
-        self._shape = self._shape or image.shape
-        if image.shape != self._shape:
-            self.changed = self.changed or (
-                f"Image {len(self)} has {image.shape[1]}x{image.shape[0]} px and the first one"
-                f" {self._shape[1]}x{self._shape[0]}; the video shows such images stretched."
-            )
-            image = cv2.resize(image, (self._shape[1], self._shape[0]))
-        self._writer.write(image)
 
 
 def _check_folder(out: Path, overwrite: bool) -> None:

@@ -9,7 +9,7 @@ import hashlib
 import heapq
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,11 @@ from csl_tracker.datasets.registry import SelectedSequence, select_landmarks
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.drawing import draw_overlay
 from csl_tracker.errors import BagError
+from csl_tracker.evaluation.bag_labels import BagLabels
 from csl_tracker.evaluation.recorded_bag import Frame, Image, RecordedBag
 from csl_tracker.evaluation.sequence import THRESHOLD_PX, SequenceEvaluator, match_instruments
 from csl_tracker.instruments import ENDOVIS, IGNORE_LABEL, InstrumentSet
-from csl_tracker.pixels import FloatArray, Size
+from csl_tracker.pixels import FloatArray
 from csl_tracker.results import TrackingResult
 
 BINS = 10
@@ -82,32 +83,15 @@ class _Raw:
     correct: list[bool] = field(default_factory=list)
     steps: list[FloatArray] = field(default_factory=list)  # px, changes of the error vector from frame to frame
     dropped_visible: int = 0
+    instruments: int = 0
     models: dict[str, None] = field(default_factory=dict)
-
-
-class _Labels:
-    """The truth of a recorded bag, as the sequence that evaluators expect."""
-
-    def __init__(self, bag: RecordedBag, size: Size) -> None:
-        self.name = bag.name
-        self.landmarks = bag.truth_landmarks
-        self.classes = bag.classes or _TOOL
-        self.slots = bag.slots
-        self.fps = 1.0 / bag.interval_s if bag.interval_s > 0 else 25.0
-        self.size = size
-        self._length = len(bag.stamps)
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __iter__(self) -> Any:
-        raise TypeError("the frames of a recorded bag are read by RecordedBag.frames")
 
 
 def evaluate_bag(
     bag: RecordedBag,
     show: Callable[[Image], None] | None = None,
     encode: Picture | None = None,
+    model: InstrumentSet | None = None,
 ) -> BagFigures:
     """Measure recorded poses.
 
@@ -115,15 +99,19 @@ def evaluate_bag(
         bag: Poses and truth.
         show: Takes the overlay of every frame, RGB; None draws none.
         encode: From an RGB overlay to the bytes of a picture, for the worst frames; None keeps no pictures.
+        model: Landmarks and classes of the model whose poses these are; None goes by the names in the poses, and where no bag
+            notes what the labels mean, by tool and background.
 
     Raises:
         BagError: The poses and the truth name no common landmark or are for images of other sizes, or a message is broken.
     """
-    instruments = _instruments(bag)
+    instruments = model or _instruments(bag)
+    as_tools = model is None and not bag.classes
     evaluator: SequenceEvaluator | None = None
     selected: SelectedSequence | None = None
     if bag.has_truth:
-        labels = _Labels(bag, (0, 0))
+        classes = bag.classes or instruments.classes
+        labels = BagLabels(bag.name, bag.truth_landmarks, classes, bag.slots, bag.fps, (0, 0), len(bag.stamps))
         evaluator = SequenceEvaluator(labels, instruments, matching=Matching(partial=True))
         selected = select_landmarks(labels, instruments, Matching(partial=True))
     raw = _Raw()
@@ -133,12 +121,12 @@ def evaluate_bag(
     with tqdm(total=len(bag.stamps), desc="evaluate-bag", unit="frame", leave=False) as bar:
         for frame in bag.frames():
             bar.update()
-            sample = _sample(frame, bag)
+            sample = _sample(frame, bag, as_tools)
             _hash_truth(digest, sample, bag)
             raw.stamps.append(frame.stamp_ns)
             raw.answered.append(frame.answer is not None)
             truth = None if selected is None else selected.convert(sample).landmarks
-            result = None if frame.answer is None else _binary(frame.answer.result, bag)
+            result = None if frame.answer is None else _result(frame.answer.result, as_tools)
             _times(raw, frame, bag)
             vectors: FloatArray | None = None
             if truth is not None and result is None:
@@ -191,18 +179,14 @@ def _instruments(bag: RecordedBag) -> InstrumentSet:
     return InstrumentSet(landmarks=names, classes=classes)
 
 
-def _sample(frame: Frame, bag: RecordedBag) -> Sample:
-    label_map = frame.label_map
-    if label_map is not None and bag.classes is None:
-        label_map = _tools(label_map)
+def _sample(frame: Frame, bag: RecordedBag, as_tools: bool) -> Sample:
+    label_map = _tools(frame.label_map) if as_tools and frame.label_map is not None else frame.label_map
     image = np.broadcast_to(np.uint8(0), (*frame.size, 3)) if frame.image is None else frame.image
     return Sample(image, label_map, frame.landmarks, frame.labelled, bag.name, frame.index, frame.stamp_ns)
 
 
-def _binary(result: TrackingResult, bag: RecordedBag) -> TrackingResult:
-    if result.label_map is None or bag.classes is not None:
-        return result
-    return TrackingResult(result.instruments, _tools(result.label_map), result.size, result.processing_time_s)
+def _result(result: TrackingResult, as_tools: bool) -> TrackingResult:
+    return replace(result, label_map=_tools(result.label_map)) if as_tools and result.label_map is not None else result
 
 
 def _tools(label_map: Image) -> Image:
@@ -228,6 +212,7 @@ def _times(raw: _Raw, frame: Frame, bag: RecordedBag) -> None:
     raw.recorder_ms.append((answer.received_ns - image_ns) / 1e6 if timed and answer and image_ns is not None else math.nan)
     if answer is not None:
         raw.models[answer.model] = None
+        raw.instruments += len(answer.result.instruments)
         if answer.result.processing_time_s > 0:
             raw.processing_ms.append(answer.result.processing_time_s * 1e3)
 
@@ -293,7 +278,9 @@ def _report(
         "dropped_frames": frames - answered if known else None,
         "dropped_rate": (frames - answered) / frames if known and frames else None,
         "longest_gap_frames": _longest_gap(raw.answered) if known else None,
+        "instruments": raw.instruments,
         "duplicated_pose_arrays": bag.duplicated,
+        "resent_images": bag.resent,
         "repeated_image_stamps": bag.repeated_images,
         "unmatched_pose_stamps": bag.unmatched_poses,
         "unmatched_truth_stamps": bag.unmatched_truth,

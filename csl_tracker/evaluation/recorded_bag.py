@@ -20,8 +20,8 @@ from csl_tracker.bags import topics
 from csl_tracker.bags.messages import GroundTruth, read_pose_array, read_truth_array, stamp_ns
 from csl_tracker.bags.reader import BagReader, DamagedBagError, RawMessage, listed
 from csl_tracker.bags.recording import OFFLINE, ORIGINAL_STAMPS, label_map
-from csl_tracker.bags.writer import CLASSES_NOTE
 from csl_tracker.errors import BagError, ImageError
+from csl_tracker.evaluation.bag_labels import bag_name, frame_rate, noted_classes
 from csl_tracker.pixels import FloatArray, Size
 from csl_tracker.results import InstrumentEstimate, LandmarkEstimate, TrackingResult
 
@@ -100,12 +100,12 @@ class RecordedBag:
         landmarks: Names in the poses, in the order of their first appearance.
         truth_landmarks: Names in the truth.
         slots: Instruments of the truth.
-        classes: Names of the label values; None where no bag notes them.
+        classes: Names of the label values; empty where no bag notes them.
         stamps: Stamps of the frames in order, ns.
         has_images: Whether frames have images.
         has_truth: Whether there is any annotation.
         has_segmentation: Whether label maps of a tracker and of the truth can be compared.
-        interval_s: Median distance of the stamps, s.
+        fps: Frames a second.
         problems: What is unusual, one sentence each.
         damage: Where a bag could not be read on; None where all was read.
         unusable: Images that could not be decoded, by what was said about them.
@@ -124,13 +124,13 @@ class RecordedBag:
 
         Args:
             recorded: The bag of the poses.
-            truth: The bag of the truth, and of the images where it has them; None takes ``recorded``.
+            truth: The bag of the truth, if any, and of the images where it has them; None takes ``recorded``.
             decode: From an image message to uint8 (H, W, 3), RGB.
             poses_topic: Topic of the poses; None takes the tracker's own, or the only one.
             image_topic: Topic of the images; None takes the only one.
 
         Raises:
-            BagError: There are no poses, no truth where a bag of it was named, or no stamp that both sides have.
+            BagError: There are no poses, or no stamp that both sides have.
         """
         self._decode = decode
         bag = BagReader(recorded)
@@ -141,18 +141,13 @@ class RecordedBag:
         self._recorded = _read(bag, self.poses_topic, own_images if other else image_topic, optional=other)
         self._truth = self._recorded if truth_bag is bag else _read(truth_bag, None, image_topic, optional=not other)
         self._pictures = self._truth if self._truth.images else self._recorded
-        self.name = truth_bag.path.name.split(".")[0]
+        self.name = bag_name(truth_bag)
         self.problems = list(dict.fromkeys([*bag.problems, *truth_bag.problems]))
         self.damage = self._recorded.damage or self._truth.damage
         self.unusable: Counter[str] = Counter()
         self.nan_landmarks = 0
         self.has_images = bool(self._pictures.images)
         self.has_truth = bool(self._truth.truth or self._truth.truth_segmentation)
-        if truth is not None and not self.has_truth:
-            raise BagError(
-                f"The bag {truth} has no ground truth ({topics.TRUTH_POSES} or {topics.TRUTH_SEGMENTATION}); its topics are"
-                f" {listed(truth_bag.types)}. Make one with 'csl-tracker bag make'."
-            )
         stamps = self._pictures.images or sorted(self._truth.truth) or sorted(self._recorded.poses)
         self.stamps = tuple(stamps)
         self._check_stamps(recorded, self._pictures.bag.path if self.has_images else truth_bag.path)
@@ -160,13 +155,10 @@ class RecordedBag:
         if truth_bag is not bag:
             self.stamps = self._part(self.stamps)
         self.has_segmentation = bool(self._recorded.segmentation and self._truth.truth_segmentation)
-        notes = (truth_bag.custom.get(CLASSES_NOTE), bag.custom.get(CLASSES_NOTE))
-        note = next((text for text in notes if text), None)
-        self.classes = None if note is None else tuple(part.strip() for part in note.split(","))
+        self.classes = noted_classes(truth_bag) or noted_classes(bag)
         self.landmarks = self._published_names()
         self.slots, self.truth_landmarks = self._truth_names()
-        steps = np.diff(np.array(sorted(self.stamps), np.int64))
-        self.interval_s = float(np.median(steps)) * 1e-9 if len(steps) else 0.04
+        self.fps = frame_rate(self.stamps)
 
     @property
     def pose_arrays(self) -> int:
@@ -177,6 +169,11 @@ class RecordedBag:
     def duplicated(self) -> int:
         """Pose arrays beyond the first one of their image."""
         return self.pose_arrays - len(self._recorded.poses)
+
+    @property
+    def resent(self) -> int:
+        """Publications of an image by a replay beyond its first."""
+        return len(self._recorded.source) - len(set(self._recorded.source.values()))
 
     @property
     def repeated_images(self) -> int:

@@ -13,11 +13,10 @@ from csl_tracker.bags.messages import (
     bag_types,
     make_header,
     make_pose_array,
-    make_time,
     read_truth_array,
 )
 from csl_tracker.bags.reader import BagReader
-from csl_tracker.bags.recording import first_answers, label_map, read_recording
+from csl_tracker.bags.recording import label_map
 from csl_tracker.bags.types import typestore
 from csl_tracker.bags.writer import BagWriter, RecordedFrame, image_message, video_frames, write_frames
 from csl_tracker.errors import BagError
@@ -238,97 +237,3 @@ def test_a_video_becomes_evenly_spaced_frames(tmp_path):
         1_000_000_000 + 50_000_000 * i for i in range(4)
     ]
     assert len(list(video_frames(VideoReader(tmp_path / "a.mp4"), limit=2))) == 2
-
-
-def record(path: Path, events: list[tuple[str, int, int, int]], segmentation: bool = False) -> Path:
-    """Events are (kind, stamp, source time, time of reception)."""
-    with BagWriter(path) as bag:
-        bag.add_topic(topics.SOURCE_TIME, topics.TIME_REFERENCE_TYPE)
-        bag.add_topic(topics.POSES, topics.POSES_TYPE)
-        if segmentation:
-            bag.add_topic(topics.SEGMENTATION, topics.IMAGE_TYPE)
-        for kind, stamp, source, received in events:
-            header = make_header(bag_types(), stamp, "camera")
-            if kind == "sent":
-                reference = typestore().types[topics.TIME_REFERENCE_TYPE]
-                bag.write(
-                    topics.SOURCE_TIME, reference(header=header, time_ref=make_time(bag_types(), source), source="x"), received
-                )
-            elif kind == "pose":
-                array = make_pose_array(bag_types(), header, TrackingResult((), None, (2, 3), 0.0), "m@1")
-                bag.write(topics.POSES, array, received)
-            else:
-                bag.write(topics.SEGMENTATION, image_message(np.full((2, 3), stamp % 5, np.uint8), stamp), received)
-    return path
-
-
-def test_a_bag_that_no_replay_recorded_is_refused(tmp_path):
-    write_frames(tmp_path / "a.mcap", frames(1))
-    with BagReader(tmp_path / "a.mcap") as bag, pytest.raises(BagError, match="not recorded by replay_node"):
-        list(read_recording(bag))
-
-
-def test_publications_meet_their_answers(tmp_path):
-    events = [
-        ("sent", 1_000_000, 40, 1),  # lost, and sent again
-        ("sent", 9_000_000, 40, 2),
-        ("pose", 9_000_000, 0, 14_000_000),
-        ("pose", 1_000_000, 0, 15_000_000),  # the first one was only late
-        ("sent", 20_000_000, 80, 20_000_000),  # never answered
-        ("pose", 77, 0, 20_000_001),  # nobody asked
-        ("sent", 30_000_000, 120, 30_000_000),
-        ("pose", 30_000_000, 0, 32_500_000),
-    ]
-    with BagReader(record(tmp_path / "a.mcap", events)) as bag:
-        every = list(read_recording(bag))
-        answers = list(first_answers(read_recording(bag)))
-    assert [(item.source_ns, item.published_ns, item.latency_ms) for item in every] == [
-        (40, 1_000_000, 14.0),
-        (40, 9_000_000, 5.0),
-        (80, 20_000_000, None),
-        (120, 30_000_000, 2.5),
-    ]
-    assert [item.source_ns for item in answers] == [40, 120]
-    assert answers[0].model == "m@1"
-
-
-def test_a_recorded_segmentation_is_put_into_the_result(tmp_path):
-    events = [
-        ("sent", 3, 40, 1),
-        ("mask", 3, 0, 2),
-        ("pose", 3, 0, 3),
-        ("sent", 4, 80, 4),
-        ("pose", 4, 0, 5),
-        ("mask", 4, 0, 6),
-    ]
-    with BagReader(record(tmp_path / "a.mcap", events, segmentation=True)) as bag:
-        maps = [item.result.label_map for item in read_recording(bag)]
-    np.testing.assert_array_equal(maps, [np.full((2, 3), 3), np.full((2, 3), 4)])
-
-
-@pytest.mark.parametrize(
-    ("answers", "chosen"),
-    [
-        ([("pose",), ("pose", "mask")], 1),
-        ([("pose", "mask"), ("pose", "mask")], 0),
-        ([("pose", "mask"), ("pose",)], 0),
-        ([("pose",), ("pose",)], 0),
-        ([(), ("pose",), ("pose",), ("pose", "mask"), ("pose", "mask")], 3),
-        ([("mask",), ("pose",)], 1),
-        ([("mask",), ()], None),
-    ],
-)
-def test_of_several_answers_the_first_with_a_label_map_is_taken(tmp_path, answers, chosen):
-    events = []
-    for attempt, kinds in enumerate(answers):
-        events.append(("sent", 10 + attempt, 40, 10 * attempt))
-        events += [(kind, 10 + attempt, 0, 10 * attempt + 5) for kind in kinds]
-    events += [("sent", 90, 80, 900), ("pose", 90, 0, 901), ("mask", 90, 0, 902)]
-    with BagReader(record(tmp_path / "a.mcap", events, segmentation=True)) as bag:
-        found = list(first_answers(read_recording(bag)))
-    assert [(item.source_ns, item.published_ns) for item in found] == [
-        *([] if chosen is None else [(40, 10 + chosen)]),
-        (80, 90),
-    ]
-    for item in found[:-1]:
-        assert (item.result.label_map is not None) == ("mask" in answers[chosen])

@@ -16,12 +16,11 @@ pytest.importorskip("csl_tracker_msgs")
 from csl_tracker.bags import topics
 from csl_tracker.bags.messages import bag_types, make_header
 from csl_tracker.bags.reader import BagReader
-from csl_tracker.bags.recording import read_recording
 from csl_tracker.bags.types import typestore
 from csl_tracker.bags.writer import BagWriter
 from csl_tracker.cli import demo
 from csl_tracker.cli.main import main
-from csl_tracker.instruments import ENDOVIS
+from csl_tracker.instruments import ENDOVIS, InstrumentSet
 from csl_tracker.video import VideoReader, VideoWriter
 from csl_tracker.weights import Preprocessing
 
@@ -106,6 +105,15 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(tmp_path, weights, capfd, 
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
+def test_weights_for_other_landmarks_are_named_before_anything_is_tracked(tmp_path, make_weights, capfd, monkeypatch):
+    monkeypatch.setattr(demo, "_track", lambda *_: pytest.fail("it was tracked"))
+    other = make_weights(name="other", instruments=InstrumentSet(landmarks=tuple("abcde"), classes=ENDOVIS.classes))
+    source = write_sequence(tmp_path / "Dataset9")
+    assert main(["demo", "--input", str(source), "--weights", str(other), "--output", str(tmp_path / "out")]) == 2
+    assert "they have a, b, c, d, e, and the sequence frames has center" in capfd.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_file_in_the_place_of_the_output(tmp_path, weights, capfd):
     (tmp_path / "out").write_text("mine")
     assert main(["demo", "--weights", str(weights), "--output", str(tmp_path / "out")]) == 2
@@ -113,7 +121,7 @@ def test_a_file_in_the_place_of_the_output(tmp_path, weights, capfd):
     assert (tmp_path / "out").read_text() == "mine"
 
 
-def test_the_synthetic_sequence_goes_all_the_way(tmp_path, weights, capsys):
+def test_the_synthetic_sequence_goes_all_the_way(tmp_path, weights, capsys, read_publications):
     out = tmp_path / "deep" / "out"
     assert main(["demo", "--weights", str(weights), "--output", str(out), "--frames", "6", "--keep-bag"]) == 0
     assert {path.name for path in out.iterdir()} == {*RESULTS, "frames.mcap"}
@@ -132,8 +140,8 @@ def test_the_synthetic_sequence_goes_all_the_way(tmp_path, weights, capsys):
     assert metrics["model"]["name"].startswith("tiny@")
     assert set(metrics["landmarks"]) == set(ENDOVIS.landmarks)
     assert sum(1 for _ in VideoReader(out / "overlay.mp4")) == 6
+    replayed = read_publications(out / "poses.mcap")
     with BagReader(out / "poses.mcap") as poses, BagReader(out / "frames.mcap") as frames:
-        replayed = list(read_recording(poses))
         assert [item.source_ns for item in replayed] == [frame.stamp_ns for frame in frames.frames()]
         assert poses.count(topics.TRUTH_POSES) == poses.count(topics.POSES) == 6
     assert all(item.result.size == (576, 720) for item in replayed)
