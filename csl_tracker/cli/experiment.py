@@ -50,6 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N; a run takes one (default: %(default)s)")
     parser.add_argument("--reference-size", type=_size, metavar="HxW", help="state distances in px of an image of this size")
     parser.add_argument("--comparators", type=Path, metavar="CSV", help="published curves to draw beside ours")
+    parser.add_argument(
+        "--no-panels",
+        action="store_true",
+        help="no pictures of frames (data that may not be shown); those in OUT are removed",
+    )
     parser.add_argument("--summary-only", action="store_true", help="only tables and figures of the runs finished so far")
     _take_settings_anywhere(parser)
 
@@ -79,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     if root is not None:
         protocol = match_names(protocol, root)
     if args.summary_only:
-        summarise(protocol, args.out, root, args.comparators, args.device)
+        summarise(protocol, args.out, root, args.comparators, args.device, not args.no_panels)
         return 0
     find_results(args.out, protocol.name)  # before hours of work: none of another protocol, none damaged
     rank = take_local_rank()
@@ -105,20 +110,25 @@ def run(args: argparse.Namespace) -> int:
     if outcome.elsewhere:
         print(f"{prefix}{len(outcome.elsewhere)} more are under way in other processes.", flush=True)
     if finished:
-        summarise(protocol, args.out, root, args.comparators, device)
+        summarise(protocol, args.out, root, args.comparators, device, not args.no_panels)
     for failed, sentence in outcome.failed:
         print(f"csl-tracker: {failed.title}: {sentence}", file=sys.stderr)
     return EXIT_FAILED if outcome.failed else 0
 
 
-def summarise(protocol: Protocol, out: Path, root: Path | None, comparators: Path | None, device: str) -> None:
-    """Write tables and figures of the runs finished so far, and panels where data and weights are at hand."""
-    from csl_tracker.evaluation.summary import write_summary
+def summarise(
+    protocol: Protocol, out: Path, root: Path | None, comparators: Path | None, device: str, panels: bool = True
+) -> None:
+    """Write tables and figures of the runs finished so far, and panels where they are wanted and data and weights at hand."""
+    from csl_tracker.evaluation.summary import panels_in, write_summary
     from csl_tracker.training.panels import write_experiment_panels
     from csl_tracker.training.result import find_results
 
     results = find_results(out, protocol.name)
-    if root is not None and root.is_dir():
+    if not panels:
+        for picture in panels_in(out):
+            picture.unlink()
+    elif root is not None and root.is_dir():
         try:
             write_experiment_panels(results, out, root, protocol.dataset, device)
         except CslTrackerError as error:  # tables and figures need neither data nor weights

@@ -146,9 +146,14 @@ def _figure(name: str, published: Sequence[Comparator]) -> str:
     return f"## {title}\n\n![{title}]({name}.png)\n\n{caption}{beside} ([{name}.svg]({name}.svg))"
 
 
+def panels_in(out: Path) -> list[Path]:
+    """The panels in an experiment's folder, PNG and SVG."""
+    return sorted(path for path in out.glob("panels_*") if path.suffix in (".png", ".svg"))
+
+
 def _panels(out: Path) -> list[str]:
     """The panels that lie in the folder: they need data and weights, and are drawn apart."""
-    pictures = sorted(path.stem for path in out.glob("panels_*.png"))
+    pictures = [path.stem for path in panels_in(out) if path.suffix == ".png"]
     if not pictures:
         return []
     shown = "\n\n".join(f"![{stem.replace('_', ' ')}]({stem}.png)" for stem in pictures)

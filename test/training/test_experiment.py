@@ -151,6 +151,11 @@ def test_a_run_that_fails_does_not_stop_the_others(
     assert main(arguments(protocol, empty, out, "--summary-only")) == 0
     assert "no panels: The folder" in capsys.readouterr().err
     assert (out / "README.md").is_file()
+    for name in ("panels_A_One.png", "panels_A_One.svg"):  # of an earlier summary
+        (out / name).write_bytes(b"a frame")
+    assert main(arguments(protocol, root, out, "--summary-only", "--no-panels")) == 0
+    assert not list(out.glob("panels_*"))
+    assert "Examples" not in (out / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
