@@ -156,8 +156,9 @@ def train(config: TrainConfig, command: str, resume: bool = True) -> Path:
         try:
             trainer.fit(module, loader, held_out, ckpt_path=str(last) if before else None, weights_only=True)
         except NonFiniteLossError as error:
+            kept = f"the last good checkpoint is {last}" if last.is_file() else "there is no checkpoint yet"
             raise ConfigError(
-                f"The loss became NaN or infinite at step {error.step}; the last good checkpoint is {last}."
+                f"The loss became NaN or infinite at step {error.step}; {kept}."
                 " Lower learning_rate or raise warmup and start again."
             ) from error
         except SystemExit as stop:  # what Lightning makes of Ctrl-C

@@ -185,10 +185,13 @@ def test_training_goes_on_from_weights_and_refuses_those_of_another_network(tmp_
 
 
 def test_a_loss_that_explodes_stops_the_run_and_names_the_step(tmp_path: Path) -> None:
+    bad = tiny(tmp_path, steps=40, steps_per_epoch=40, learning_rate=1e25, optimizer="sgd", clip=0.0, ema_decay=0.0)
+    with pytest.raises(ConfigError, match=r"at step \d+; there is no checkpoint yet\. Lower learning_rate"):
+        train(bad, "bad")
     train(tiny(tmp_path), "good")
     before = (tmp_path / "last.ckpt").read_bytes()
     with pytest.raises(ConfigError, match=r"at step \d+; the last good checkpoint is .*last.ckpt"):
-        train(tiny(tmp_path, steps=40, learning_rate=1e25, optimizer="sgd", clip=0.0, ema_decay=0.0), "bad", resume=False)
+        train(bad, "bad", resume=False)
     assert (tmp_path / "last.ckpt").read_bytes() == before
 
 
