@@ -149,7 +149,7 @@ def test_candidates_become_models_of_an_experiment_and_a_table(tmp_path: Path) -
     from csl_tracker.training.plan import parse_model
 
     fast, slow = pareto.REFERENCE, pareto.CANDIDATES[-1]
-    assert len({candidate.name for candidate in pareto.CANDIDATES}) == len(pareto.CANDIDATES) == 16
+    assert len({candidate.name for candidate in pareto.CANDIDATES}) == len(pareto.CANDIDATES) == 32
     settings = parse_model(fast.model).settings
     assert settings["input_size"] == settings["crop"] == [256, 320]
     assert settings["heatmap"]["sigma"] == 3.5
@@ -163,6 +163,11 @@ def test_candidates_become_models_of_an_experiment_and_a_table(tmp_path: Path) -
     machine = {"cores": 2, "cpu": "a CPU"}
     (tmp_path / "time.json").write_text(json.dumps({"machine": machine, **common, "rows": rows}), encoding="utf-8")
     assert pareto.fast_enough(tmp_path, 28.0) == [fast]
+    assert pareto.fast_enough(tmp_path, 99.0, "* up_projection 384x480") == [slow]
+    wide = pareto.Candidate((192, 256), "efficientnet_lite0", "separable", 0.5)
+    assert wide.name == "lite0 separable x0.5 192x256"
+    assert parse_model(wide.model).settings["network"]["decoder_width"] == 0.5
+    assert wide.build().network.config.decoder_width == 0.5
     finished(tmp_path / "train", fast.model, 0.9, 8.0)
     data = pareto.join(tmp_path, 28.0)
     assert data["rows"][0]["accuracy"]["dice"] == pytest.approx(0.8)

@@ -1,7 +1,8 @@
-"""Which input size, encoder and decoder give the best accuracy at video rate on this machine?
+"""Which input size, encoder, decoder and width of it give the best accuracy at video rate on this machine?
 
     python -m benchmark.bench.pareto time       # every candidate's time for a frame; minutes, a quiet machine
     python -m benchmark.bench.pareto train      # those that are fast enough, equal steps each; hours, resumable
+    python -m benchmark.bench.pareto train --only "lite? separable *"   # of these, the ones with such a name
     python -m benchmark.bench.pareto report --json docs/results/pareto.json --picture docs/results/pareto
     python -m benchmark.bench.pareto page --json docs/results/pareto.json --page docs/engines.md
 
@@ -13,6 +14,7 @@ A candidate is on the front when no faster one has a smaller error.
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import hashlib
 import json
 import math
@@ -45,7 +47,9 @@ BEGIN, END = "<!-- pareto: benchmark/bench/pareto.py -->", "<!-- end of pareto -
 SOURCE: Size = (576, 720)
 SEED, PICTURES = 80_000, 8
 SIZES: tuple[Size, ...] = ((192, 256), (256, 320), (320, 416), (384, 480))
-ENCODERS, DECODERS = ("efficientnet_lite0", "efficientnet_lite2"), ("separable", "up_projection")
+ENCODERS = ("efficientnet_lite0", "efficientnet_lite2")
+DECODERS = (("separable", 1.0), ("separable", 0.5), ("separable", 2.0), ("up_projection", 1.0))
+"""Name, and the share of its channels."""
 SIGMA_OF_HEIGHT = 3.5 / 256
 """Standard deviation of the targets, px of the heatmap, for a px of the input's height: the same part of the image for all."""
 
@@ -58,16 +62,23 @@ class Candidate:
         size: (height, width) of the input, px.
         encoder: Name.
         decoder: Name.
+        decoder_width: Share of the decoder's channels.
     """
 
     size: Size
     encoder: str
     decoder: str
+    decoder_width: float = 1.0
 
     @property
     def name(self) -> str:
         """In tables."""
-        return f"{self.encoder.replace('efficientnet_', '')} {self.decoder} {self.size[0]}x{self.size[1]}"
+        return f"{self.encoder.replace('efficientnet_', '')} {self.decoder_name} {self.size[0]}x{self.size[1]}"
+
+    @property
+    def decoder_name(self) -> str:
+        """With its width, where that is not the usual one."""
+        return self.decoder if self.decoder_width == 1 else f"{self.decoder} x{self.decoder_width:g}"
 
     @property
     def sigma(self) -> float:
@@ -81,18 +92,19 @@ class Candidate:
         return (
             f"csl@input_size={size},crop={size},heatmap.sigma={self.sigma},"
             f"network.encoder={self.encoder},network.decoder={self.decoder}"
+            + ("" if self.decoder_width == 1 else f",network.decoder_width={self.decoder_width:g}")
         )
 
     def build(self) -> Model:
         """With random weights."""
         torch.manual_seed(0)
-        network = build_network(NetworkConfig("csl", self.encoder, self.decoder)).eval()
+        network = build_network(NetworkConfig("csl", self.encoder, self.decoder, decoder_width=self.decoder_width)).eval()
         pre = Preprocessing(network.normalization.mean, network.normalization.std, self.size, "keep_aspect")
         description = ModelDescription(self.name, network.config, ENDOVIS, HeatmapSpec(self.sigma, 1.0), pre)
         return Model(network, description, hashlib.sha256(self.name.encode()).hexdigest())
 
 
-CANDIDATES = tuple(Candidate(size, e, d) for size in SIZES for e in ENCODERS for d in DECODERS)
+CANDIDATES = tuple(Candidate(size, encoder, *decoder) for size in SIZES for encoder in ENCODERS for decoder in DECODERS)
 REFERENCE = Candidate((256, 320), "efficientnet_lite0", "separable")
 
 
@@ -140,18 +152,21 @@ def read_times(out: Path) -> dict[str, Any]:
     return found
 
 
-def fast_enough(out: Path, most_ms: float) -> list[Candidate]:
-    """The candidates whose median frame takes so long at the most, fastest first."""
+def fast_enough(out: Path, most_ms: float, only: str = "*") -> list[Candidate]:
+    """The candidates whose median frame takes so long at the most and whose names are like ``only``, fastest first."""
     times = {row["name"]: row["frame_ms"]["p50"] for row in read_times(out)["rows"]}
-    chosen = [candidate for candidate in CANDIDATES if times.get(candidate.name, math.inf) <= most_ms]
+    named = [candidate for candidate in CANDIDATES if fnmatch.fnmatchcase(candidate.name, only)]
+    chosen = [candidate for candidate in named if times.get(candidate.name, math.inf) <= most_ms]
     return sorted(chosen, key=lambda candidate: float(times[candidate.name]))
 
 
 def train(args: argparse.Namespace) -> int:
     """Train and measure what is fast enough."""
-    models = [candidate.model for candidate in fast_enough(args.out, args.most_ms)]
+    models = [candidate.model for candidate in fast_enough(args.out, args.most_ms, args.only)]
     if not models:
-        raise ConfigError(f"No candidate takes {args.most_ms:g} ms or less; raise --most-ms.")
+        raise ConfigError(
+            f"No candidate like {args.only!r} takes {args.most_ms:g} ms or less; raise --most-ms, or widen --only."
+        )
     command = ["experiment", "synthetic", "--out", str(args.out / "train"), "--models", *models]
     command += [] if args.root is None else ["--root", str(args.root)]
     settings = [
@@ -187,7 +202,7 @@ def join(out: Path, most_ms: float) -> dict[str, Any]:
             **{key: row[key] for key in ("name", "gflop", "parameters", "frame_ms", "network_ms", "frame_ratio")},
             "input_size": list(candidate.size),
             "encoder": candidate.encoder,
-            "decoder": candidate.decoder,
+            "decoder": candidate.decoder_name,
             "accuracy": None,
         }
         if found is not None:
@@ -280,6 +295,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=60, help="frames of each candidate's time (%(default)s)")
     parser.add_argument("--steps", type=int, default=400, help="of each training (%(default)s)")
     parser.add_argument("--most-ms", type=float, default=28.0, help="longest median frame of what is trained (%(default)s)")
+    parser.add_argument("--only", default="*", metavar="PATTERN", help="train: candidates with such names alone (%(default)s)")
     parser.add_argument("--json", type=Path, help="figures of report, and of page")
     parser.add_argument("--picture", type=Path, metavar="STEM", help="report: pictures STEM.png and STEM.svg")
     parser.add_argument("--page", type=Path, help="page: put the table into this file, between its marks")

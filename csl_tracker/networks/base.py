@@ -62,6 +62,7 @@ class NetworkConfig:
         input_size: (height, width), px: the only size that l and sl take; None for the others.
         slots: Instruments whose coordinates l and sl regress.
         width: Channels of the U-Net's first level; Ronneberger et al. 2015 have 64.
+        decoder_width: Channels of the separable decoder, in shares of its own.
         trees: Of each stage of a forest.
         nodes: Nodes for which each tree of a forest has room.
     """
@@ -74,6 +75,7 @@ class NetworkConfig:
     input_size: Size | None = None
     slots: int = 2
     width: int = 64
+    decoder_width: float = 1.0
     trees: int = 0
     nodes: int = 0
 
@@ -100,6 +102,13 @@ class NetworkConfig:
         for key in ("slots", "width"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"The network's {key} is {getattr(self, key)}; give at least 1.")
+        if not 0.1 <= self.decoder_width <= 10:
+            raise ConfigError(f"The network's decoder_width is {self.decoder_width}; give a share between 0.1 and 10.")
+        if self.decoder_width != 1 and self.decoder != "separable":
+            raise ConfigError(
+                f"The network's decoder_width is {self.decoder_width}, but only the separable decoder has a width to choose,"
+                f" not {self.decoder!r}; leave decoder_width out."
+            )
 
     @property
     def localises_by_heatmaps(self) -> bool:

@@ -23,7 +23,9 @@ class CslNetwork(Network):
         self.encoder = ENCODERS[config.encoder]()
         self.normalization = self.encoder.normalization
         skips = config.strategy != "csl_no_skip"
-        self.decoder: UpProjectionDecoder | SeparableDecoder = build_decoder(config.decoder, self.encoder.channels, skips)
+        self.decoder: UpProjectionDecoder | SeparableDecoder = build_decoder(
+            config.decoder, self.encoder.channels, skips, config.decoder_width
+        )
         width = self.decoder.out_channels
         self.heatmap_head: nn.Module
         if config.decoder == "up_projection":

@@ -93,6 +93,10 @@ class SeparableUp(nn.Module):
         return torch.add(x, self.branch(x))
 
 
+SEPARABLE_WIDTHS = (128, 96, 64, 48)
+"""Channels of the separable decoder at strides 16, 8, 4 and 2."""
+
+
 class SeparableDecoder(nn.Module):
     """A decoder for CPUs and edge devices, built like the paper's out of separable convolutions.
 
@@ -102,7 +106,7 @@ class SeparableDecoder(nn.Module):
         widths: Channels at strides 16, 8, 4 and 2.
     """
 
-    def __init__(self, channels: Sequence[int], skips: bool = True, widths: Sequence[int] = (128, 96, 64, 48)) -> None:
+    def __init__(self, channels: Sequence[int], skips: bool = True, widths: Sequence[int] = SEPARABLE_WIDTHS) -> None:
         super().__init__()
         self.ups = nn.ModuleList()
         previous = channels[-1]
@@ -119,6 +123,17 @@ class SeparableDecoder(nn.Module):
         return x
 
 
-def build_decoder(name: str, channels: Sequence[int], skips: bool) -> UpProjectionDecoder | SeparableDecoder:
-    """Build a decoder by its name, ``up_projection`` or ``separable``."""
-    return UpProjectionDecoder(channels, skips) if name == "up_projection" else SeparableDecoder(channels, skips)
+def build_decoder(
+    name: str, channels: Sequence[int], skips: bool, width: float = 1.0
+) -> UpProjectionDecoder | SeparableDecoder:
+    """Build a decoder by its name.
+
+    Args:
+        name: ``up_projection`` or ``separable``.
+        channels: Channels of the encoder's maps, from stride 2 to stride 32.
+        skips: Sum the encoder's features or not.
+        width: Of the separable decoder, in shares of its own; every level has a multiple of 8 channels, 8 at the least.
+    """
+    if name == "up_projection":
+        return UpProjectionDecoder(channels, skips)
+    return SeparableDecoder(channels, skips, [max(8, 8 * round(width * own / 8)) for own in SEPARABLE_WIDTHS])

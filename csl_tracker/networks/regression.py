@@ -43,7 +43,7 @@ class RegressionNetwork(Network):
         self.decoder: UpProjectionDecoder | SeparableDecoder | None = None
         self.score_head: nn.Conv2d | None = None
         if config.segments:
-            self.decoder = build_decoder(config.decoder, self.encoder.channels, skips=True)
+            self.decoder = build_decoder(config.decoder, self.encoder.channels, True, config.decoder_width)
             kernel = 3 if config.decoder == "up_projection" else 1
             self.score_head = nn.Conv2d(self.decoder.out_channels, config.num_classes, kernel, padding=kernel // 2)
 

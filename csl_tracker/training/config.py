@@ -74,6 +74,7 @@ class NetworkSection:
     decoder: str = "separable"
     slots: int = 2
     width: int = 64
+    decoder_width: float = 1.0
     trees: int = 0
     nodes: int = 0
 

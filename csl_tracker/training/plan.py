@@ -250,7 +250,7 @@ def _layers(protocol: Protocol, model: Model, settings: Settings) -> tuple[str, 
     data["preset"] = preset
     data["network"] = {**data.get("network", {}), "strategy": model.strategy}
     if model.strategy in WITHOUT_ENCODER:
-        data["network"] |= {"encoder": "none", "decoder": "none"}
+        data["network"] |= {"encoder": "none", "decoder": "none", "decoder_width": 1.0}
     if model.strategy in REGRESSING:
         # Coordinates hold for one input size: such a network gets frames of the size that the others are trained on.
         crop = layered(PRESETS[preset], data).get("crop", TrainConfig.crop)

@@ -54,6 +54,7 @@ def build(config: TrainConfig) -> tuple[Network, Preprocessing, str]:
         input_size=config.input_size if section.strategy in REGRESSING else None,
         slots=section.slots,
         width=section.width,
+        decoder_width=section.decoder_width,
     )
     torch.manual_seed(config.seed)
     network = build_network(network_config)

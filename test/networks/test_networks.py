@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from csl_tracker.errors import ConfigError, WeightsError
 from csl_tracker.networks import NetworkConfig, build_network
-from csl_tracker.networks.decoders import UpProjection
+from csl_tracker.networks.decoders import SeparableDecoder, UpProjection
 from csl_tracker.networks.encoders import ENCODERS, MobileBlock, SameConv2d, published_weights
 
 MODELS = [
@@ -41,6 +41,11 @@ REGRESSORS = [
         ({"strategy": "sl", "input_size": [16, 64]}, r"input_size is \(16, 64\)"),
         ({"strategy": "l", "input_size": [64, 64], "slots": 0}, "slots is 0"),
         ({"depth": 4}, "no setting 'depth'"),
+        ({"decoder_width": 0.0}, "decoder_width is 0.0; give a share"),
+        (
+            {"decoder": "up_projection", "decoder_width": 2.0},
+            "only the separable decoder has a width to choose, not 'up_projection'",
+        ),
     ],
 )
 def test_impossible_networks_are_refused(settings: dict[str, object], message: str) -> None:
@@ -90,6 +95,17 @@ def test_the_unet_has_its_published_size() -> None:
     """Ronneberger et al. 2015 at a width of 64: 31.0 M parameters."""
     network = build_network(NetworkConfig("unet", "none", "none"))
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(31.0e6, rel=0.005)
+
+
+@pytest.mark.parametrize(("share", "channels"), [(1.0, [128, 96, 64, 48]), (0.5, [64, 48, 32, 24]), (0.1, [16, 8, 8, 8])])
+@pytest.mark.parametrize("strategy", ["csl", "csl_no_skip", "sl"])
+def test_the_separable_decoder_has_a_width(share: float, channels: list[int], strategy: str) -> None:
+    network = build_network(NetworkConfig(strategy, input_size=(64, 64), decoder_width=share))
+    decoder = network.decoder
+    assert isinstance(decoder, SeparableDecoder)
+    assert [up.project[0].out_channels for up in decoder.ups] == channels
+    with torch.inference_mode():
+        assert network.eval()(torch.randn(1, 3, 64, 64)).scores.shape == (1, 3, 32, 32)
 
 
 def test_without_skips_no_early_feature_reaches_the_output() -> None:
