@@ -22,6 +22,10 @@ _KEPT = (
 )
 
 
+_SAID_ELSEWHERE = ("network", "train", "validation", "steps", "batch_size", "input_size", "seed")
+"""Parts of the configuration that the run says, or its protocol."""
+
+
 def collect(folders: list[Path], evaluated: list[Path]) -> dict[str, Any]:
     """The finished runs of experiments, and evaluations of their weights.
 
@@ -36,6 +40,7 @@ def collect(folders: list[Path], evaluated: list[Path]) -> dict[str, Any]:
         for path in found:
             result = json.loads(path.read_text(encoding="utf-8"))
             kept = {key: result[key] for key in _KEPT}
+            kept["training"] = {key: value for key, value in result["configuration"].items() if key not in _SAID_ELSEWHERE}
             kept["validation"] = {key: values[-1] for key, values in result["curve"]["validation"].items() if values}
             kept["sequences"] = _without_details(result["sequences"])
             runs.append(kept)

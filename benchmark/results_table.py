@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
 BEGIN, END = "<!-- results: benchmark/results_table.py -->", "<!-- end of results -->"
 STRATEGIES_BEGIN, STRATEGIES_END = "<!-- strategies: benchmark/results_table.py -->", "<!-- end of strategies -->"
+PRESETS_BEGIN, PRESETS_END = "<!-- presets: benchmark/results_table.py -->", "<!-- end of presets -->"
 
 
 def _load(name: str) -> dict[str, Any]:
@@ -113,6 +114,71 @@ def strategies() -> str:
         correct, margin = _number(figures["correct"], 3), _number(figures["margin"], 3)
         lines.append(f"| `{model}`, {seed.replace('seed', 'seed ')} | {figures['instruments']} | {correct} | {margin} |")
     return "\n".join(lines)
+
+
+_DEPARTURES = {
+    "csl": "`modern`",
+    "csl@sgd": "SGD with one rate of 1e-2 and `lambda_H` of 2e-3, as in `paper`, instead of AdamW",
+    "csl@weak": "the paper's augmentation instead of the strong one",
+    "csl@constant": "a constant rate instead of warm-up and cosine",
+    "csl@wide_start": "new layers normal with variance 0.01, the heads included",
+    "csl@no_average": "the last step's weights instead of the averaged ones",
+}
+
+
+def presets() -> str:
+    """The presets in one budget, how `paper` was rescaled, and what the departures of `modern` bring; Markdown."""
+    runs = _load("presets.json")["runs"]
+    whole = [run for run in runs if run["model"].startswith("csl@preset=")]
+    rescaled = [run for run in runs if run["model"].startswith("csl@rescaled_")]
+    others = {run["model"]: run for run in runs if run["model"] in _DEPARTURES}
+    first, least = whole[0], rescaled[0]
+    height, width = first["input_size"]
+    figures = "DICE | all landmarks, mean / median px | within 20 px |"
+    lines = [
+        f"On the synthetic protocol, `csl`, input {height}x{width}, one seed; {first['steps']} steps of {first['batch_size']}"
+        " frames for each preset, measured on the held-out test sequences:",
+        "",
+        f"| preset | {figures}",
+        "|" + " --- |" * 4,
+    ]
+    lines += [f"| `{run['preset']}` | {_means(run)} |" for run in sorted(whole, key=lambda run: _ORDER.index(run["preset"]))]
+    lines += [
+        "",
+        "How `paper` got its rate and `lambda_H`: the paper's optimiser, initialisation and augmentation,"
+        f" {least['steps']} steps:",
+        "",
+        f"| rate | `lambda_H` | {figures}",
+        "|" + " --- |" * 5,
+    ]
+    for run in sorted(rescaled, key=lambda run: (run["training"]["learning_rate"], run["training"]["heatmap_weight"])):
+        training = run["training"]
+        lines.append(f"| {training['learning_rate']:g} | {training['heatmap_weight']:g} | {_means(run)} |")
+    lines += [
+        "",
+        f"`modern` with one departure from the paper taken back, {others['csl']['steps']} steps"
+        f" (weights averaged with {others['csl']['training']['ema_decay']:g}):",
+        "",
+        f"| | {figures}",
+        "|" + " --- |" * 4,
+    ]
+    lines += [f"| {text} | {_means(others[model])} |" for model, text in _DEPARTURES.items() if model in others]
+    return "\n".join(lines)
+
+
+_ORDER = ("paper_literal", "paper", "modern")
+
+
+def _means(run: dict[str, Any]) -> str:
+    """DICE, errors and the share within 20 px of a run, means over its test sequences."""
+    parts = list(run["sequences"].values())
+
+    def mean(values: list[float]) -> float:
+        return sum(values) / len(values)
+
+    errors = (mean([part["landmark_error_px"][key] for part in parts]) for key in ("mean", "median"))
+    dice, within = (mean([part[key] for part in parts]) for key in ("dice", "threshold_score_20px"))
+    return f"{dice:.3f} | {' / '.join(_number(error) for error in errors)} | {within:.3f}"
 
 
 def history() -> str:
@@ -283,6 +349,7 @@ def main() -> None:
     for page, content in pages:
         _put(page, content, BEGIN, END)
     _put(RESULTS / "README.md", strategies(), STRATEGIES_BEGIN, STRATEGIES_END)
+    _put(ROOT / "docs" / "training.md", presets(), PRESETS_BEGIN, PRESETS_END)
 
 
 def _put(page: Path, content: str, begin: str, end: str) -> None:

@@ -18,6 +18,7 @@ def test_the_readmes_figures_are_those_of_the_committed_files() -> None:
     assert module["model_card"]() in card.read_text(encoding="utf-8")
     assert module["recipe"]() in (ROOT / "docs" / "results" / "README.md").read_text(encoding="utf-8")
     assert module["strategies"]() in (ROOT / "docs" / "results" / "README.md").read_text(encoding="utf-8")
+    assert module["presets"]() in (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     assert module["history"]() in (ROOT / "docs" / "results" / "README.md").read_text(encoding="utf-8")
 
 

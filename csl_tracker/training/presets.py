@@ -30,7 +30,7 @@ _LITERAL: Mapping[str, Any] = {
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "paper_literal": _LITERAL,
-    "paper": {**_LITERAL, "learning_rate": 1e-2, "heatmap": {"sigma": _PAPER_SIGMA, "peak": 1.0}, "heatmap_weight": 0.05},
+    "paper": {**_LITERAL, "learning_rate": 1e-2, "heatmap": {"sigma": _PAPER_SIGMA, "peak": 1.0}, "heatmap_weight": 2e-3},
     "modern": {
         "resize": "stretch",
         "augmentation": "strong",
