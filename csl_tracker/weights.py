@@ -203,6 +203,27 @@ def default_weights() -> Path:
     return path
 
 
+def shipped_weights() -> tuple[str, ...]:
+    """Names of the weights that come with the package, the default first."""
+    return tuple(
+        sorted((path.stem for path in MODELS_DIR.glob("*.safetensors")), key=lambda name: (name != DEFAULT_MODEL, name))
+    )
+
+
+def find_weights(name: str | Path | None) -> Path:
+    """The file that a user means.
+
+    Args:
+        name: Name of weights that come with the package, a path, or nothing for the package's default.
+
+    Raises:
+        WeightsError: The package was installed without its weights.
+    """
+    if name is None or not str(name):
+        return default_weights()
+    return MODELS_DIR / f"{name}.safetensors" if str(name) in shipped_weights() else Path(name)
+
+
 def save_weights(path: Path, network: Network, description: ModelDescription, half: bool = False) -> None:
     """Write one file, atomically.
 
@@ -237,7 +258,10 @@ def read_description(path: Path) -> ModelDescription:
     """
     path = Path(path)
     if not path.exists():
-        raise WeightsError(f"There is no weights file {path}; check the path.")
+        raise WeightsError(
+            f"There is no weights file {path}; check the path, or name one that comes with the package:"
+            f" {', '.join(shipped_weights())}."
+        )
     if path.is_dir():
         raise WeightsError(f"{path} is a folder and no weights file; name the .safetensors file in it.")
     try:

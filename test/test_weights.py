@@ -9,7 +9,17 @@ from safetensors.torch import load_file, save_file
 from csl_tracker.errors import ConfigError, WeightsError
 from csl_tracker.instruments import ENDOVIS
 from csl_tracker.networks import NetworkConfig, build_network
-from csl_tracker.weights import ModelDescription, Preprocessing, load_weights, read_description, save_weights
+from csl_tracker.weights import (
+    DEFAULT_MODEL,
+    ModelDescription,
+    Preprocessing,
+    default_weights,
+    find_weights,
+    load_weights,
+    read_description,
+    save_weights,
+    shipped_weights,
+)
 
 
 def _header(path: Path, **changes: object) -> dict[str, str]:
@@ -37,7 +47,7 @@ def _other_shape(source: Path, target: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda s, t: None, "There is no weights file"),
+        (lambda s, t: None, "There is no weights file .*; check the path, or name one that comes with the package: csl_lite0"),
         (lambda s, t: t.mkdir(), "is a folder"),
         (lambda s, t: t.write_bytes(b""), "it is empty"),
         (lambda s, t: t.write_bytes(s.read_bytes()[:1000]), "it is cut off"),
@@ -132,3 +142,12 @@ def test_weights_of_a_resnet_come_back(tmp_path: Path, random_weights: Path) -> 
     description = ModelDescription(**{**read_description(random_weights).__dict__, "network": config})
     save_weights(tmp_path / "w.safetensors", build_network(config), description)
     assert load_weights(tmp_path / "w.safetensors").network.config == config
+
+
+def test_weights_are_found_by_name_or_path(tmp_path: Path) -> None:
+    assert shipped_weights()[0] == DEFAULT_MODEL
+    for name in shipped_weights():
+        assert read_description(find_weights(name)).name == name
+    assert find_weights(None) == find_weights("") == find_weights(DEFAULT_MODEL) == default_weights()
+    assert find_weights(tmp_path / DEFAULT_MODEL) == tmp_path / DEFAULT_MODEL
+    assert find_weights("mine.safetensors") == Path("mine.safetensors")

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from csl_tracker.cli.tracking import WEIGHTS_HELP, weights_of
 from csl_tracker.errors import ConfigError, EngineError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  csl-tracker export --size 1080x1920               # the package's weights, for the cache that nodes look into\n"
         "  csl-tracker export model.safetensors --engine onnx --out exported"
     )
-    parser.add_argument("weights", type=Path, nargs="?", help="weights file; the package's own when left out")
+    parser.add_argument("weights", nargs="?", metavar="FILE|NAME", help=WEIGHTS_HELP)
     parser.add_argument("--engine", choices=EXPORTABLE, default="openvino", help="what is to run it (%(default)s)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for a copy of the network, with a JSON file beside it")
     parser.add_argument(
@@ -56,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Export, check, and say where the network lies."""
     from csl_tracker.engines.artefacts import ArtefactCache, CacheError
-    from csl_tracker.weights import default_weights, load_weights
+    from csl_tracker.weights import load_weights
 
     source = _size(args.size)
     if args.count < 1:
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("With --no-cache the network is written nowhere; name a folder with --out.")
     if args.precision != "float32" and args.engine != "openvino":
         raise ConfigError(f"The engine {args.engine!r} does not compute in {args.precision}; use --engine openvino.")
-    model = load_weights(args.weights or default_weights())
+    model = load_weights(weights_of(args))
     kind = _engine_class(args.engine, model)
     size = model.description.preprocessing.working_size(source)
     stem = f"{model.name}-{size[0]}x{size[1]}"

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from csl_tracker.cli.tracking import WEIGHTS_HELP, weights_of
 from csl_tracker.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("weights", type=Path, nargs="?", help="weights file; the package's own when left out")
+    parser.add_argument("weights", nargs="?", metavar="FILE|NAME", help=WEIGHTS_HELP)
     parser.add_argument(
         "--size", default="", metavar="HxW", help="input size for the GFLOP count, such as 480x480; the model's own"
     )
@@ -83,9 +84,7 @@ def _cost(info: dict[str, Any], size: str) -> dict[str, str]:
 
 def run(args: argparse.Namespace) -> int:
     """Print a description."""
-    from csl_tracker.weights import default_weights
-
-    info = describe(args.weights or default_weights(), args.size)
+    info = describe(weights_of(args), args.size)
     if args.json:
         print(json.dumps(info, indent=2))
         return 0

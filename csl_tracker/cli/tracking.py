@@ -10,10 +10,13 @@ if TYPE_CHECKING:
     from csl_tracker.tracker import Tracker
 
 
+WEIGHTS_HELP = "weights file, or the name of one that comes with the package (default: csl_lite0)"
+
+
 def add_network_arguments(parser: argparse.ArgumentParser) -> None:
     """Which weights, and what runs them."""
     group = parser.add_argument_group("network")
-    group.add_argument("--weights", type=Path, help="weights file (default: the one that comes with the package)")
+    group.add_argument("--weights", metavar="FILE|NAME", help=WEIGHTS_HELP)
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     group.add_argument("--engine", default="auto", help="auto, torch, onnx or openvino (default: %(default)s)")
     group.add_argument(
@@ -38,9 +41,9 @@ def add_instrument_arguments(parser: argparse.ArgumentParser) -> None:
 
 def weights_of(args: argparse.Namespace) -> Path:
     """The weights of the command line, or the package's own."""
-    from csl_tracker.weights import default_weights
+    from csl_tracker.weights import find_weights
 
-    return default_weights() if args.weights is None else Path(args.weights)
+    return find_weights(args.weights)
 
 
 def tracker_of(

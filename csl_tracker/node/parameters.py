@@ -64,7 +64,9 @@ PARAMETERS: dict[str, Parameter] = {
         True, "Configure and activate at the start; false waits for the lifecycle's transitions.", Change.START
     ),
     "weights": Parameter(
-        "", "Path of a .safetensors file of csl_tracker; empty takes the one that comes with the package.", Change.START
+        "",
+        "Path of a .safetensors file of csl_tracker, or the name of one that comes with the package; empty takes csl_lite0.",
+        Change.START,
     ),
     "device": Parameter("auto", "auto, cpu, cuda or cuda:N; auto takes a GPU where there is one."),
     "engine": Parameter(

@@ -62,7 +62,7 @@ from csl_tracker.rectification import rectify_result
 from csl_tracker.results import TrackingResult
 from csl_tracker.tracker import Tracker
 from csl_tracker.watch import ERROR, OK
-from csl_tracker.weights import default_weights, load_weights
+from csl_tracker.weights import find_weights, load_weights
 from csl_tracker_msgs.msg import InstrumentPose, InstrumentPoseArray
 
 Rgb = npt.NDArray[np.uint8]
@@ -234,7 +234,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
 
     def _configure(self) -> None:
         settings = self._settings
-        path = settings.weights or str(default_weights())
+        path = str(find_weights(settings.weights))
         weights = WeightsFile.of(path)
         model = load_weights(path)
         engine = FallbackEngine(

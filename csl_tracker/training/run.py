@@ -28,7 +28,7 @@ from csl_tracker.training.config import MAY_CHANGE, TrainConfig, differing_setti
 from csl_tracker.training.cpu import keep_freed_memory
 from csl_tracker.training.data import build_loaders
 from csl_tracker.training.module import CHECKPOINT_KEY, NonFiniteLossError, TrackingModule
-from csl_tracker.weights import MODELS_DIR, ModelDescription, Preprocessing, load_weights, save_weights
+from csl_tracker.weights import ModelDescription, Preprocessing, find_weights, load_weights, save_weights
 
 logger = logging.getLogger(__name__)
 
@@ -59,8 +59,7 @@ def build(config: TrainConfig) -> tuple[Network, Preprocessing, str]:
     torch.manual_seed(config.seed)
     network = build_network(network_config)
     if config.init_weights:
-        shipped = MODELS_DIR / f"{config.init_weights}.safetensors"
-        model = load_weights(shipped if shipped.is_file() else os.path.expandvars(config.init_weights))
+        model = load_weights(find_weights(os.path.expandvars(config.init_weights)))
         if model.description.network != network_config or model.instruments.landmarks != instruments.landmarks:
             raise ConfigError(
                 f"{config.init_weights} is a network {model.description.network} with landmarks {model.instruments.landmarks},"
