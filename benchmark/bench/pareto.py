@@ -2,7 +2,7 @@
 
     python -m benchmark.bench.pareto time       # every candidate's time for a frame; minutes, a quiet machine
     python -m benchmark.bench.pareto train      # those that are fast enough, equal steps each; hours, resumable
-    python -m benchmark.bench.pareto train --only "lite? separable *"   # of these, the ones with such a name
+    python -m benchmark.bench.pareto train --only "lite? separable ???x???" "lite0 * 256x320"  # of these, the ones with such names
     python -m benchmark.bench.pareto report --json docs/results/pareto.json --picture docs/results/pareto
     python -m benchmark.bench.pareto page --json docs/results/pareto.json --page docs/engines.md
 
@@ -154,10 +154,10 @@ def read_times(out: Path) -> dict[str, Any]:
     return found
 
 
-def fast_enough(out: Path, most_ms: float, only: str = "*") -> list[Candidate]:
-    """The candidates whose median frame takes so long at the most and whose names are like ``only``, fastest first."""
+def fast_enough(out: Path, most_ms: float, only: Sequence[str] = ("*",)) -> list[Candidate]:
+    """The candidates whose median frame takes so long at the most, with names like one of ``only``; fastest first."""
     times = {row["name"]: row["frame_ms"]["p50"] for row in read_times(out)["rows"]}
-    named = [candidate for candidate in CANDIDATES if fnmatch.fnmatchcase(candidate.name, only)]
+    named = [candidate for candidate in CANDIDATES if any(fnmatch.fnmatchcase(candidate.name, pattern) for pattern in only)]
     chosen = [candidate for candidate in named if times.get(candidate.name, math.inf) <= most_ms]
     return sorted(chosen, key=lambda candidate: float(times[candidate.name]))
 
@@ -167,7 +167,7 @@ def train(args: argparse.Namespace) -> int:
     models = [candidate.model for candidate in fast_enough(args.out, args.most_ms, args.only)]
     if not models:
         raise ConfigError(
-            f"No candidate like {args.only!r} takes {args.most_ms:g} ms or less; raise --most-ms, or widen --only."
+            f"No candidate like {' or '.join(args.only)} takes {args.most_ms:g} ms or less; raise --most-ms, or widen --only."
         )
     command = [
         "experiment",
@@ -306,7 +306,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=60, help="frames of each candidate's time (%(default)s)")
     parser.add_argument("--steps", type=int, default=400, help="of each training (%(default)s)")
     parser.add_argument("--most-ms", type=float, default=28.0, help="longest median frame of what is trained (%(default)s)")
-    parser.add_argument("--only", default="*", metavar="PATTERN", help="train: candidates with such names alone (%(default)s)")
+    parser.add_argument(
+        "--only", nargs="+", default=["*"], metavar="PATTERN", help="train: candidates with such names alone (all)"
+    )
     parser.add_argument("--json", type=Path, help="figures of report, and of page")
     parser.add_argument("--picture", type=Path, metavar="STEM", help="report: pictures STEM.png and STEM.svg")
     parser.add_argument("--page", type=Path, help="page: put the table into this file, between its marks")
