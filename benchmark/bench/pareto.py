@@ -2,7 +2,7 @@
 
     python -m benchmark.bench.pareto time       # every candidate's time for a frame; minutes, a quiet machine
     python -m benchmark.bench.pareto train      # those that are fast enough, equal steps each; hours, resumable
-    python -m benchmark.bench.pareto train --only "lite? separable ???x???" "lite0 * 256x320"  # of these, the ones with such names
+    python -m benchmark.bench.pareto train --only "lite? separable ???x???" "lite0 * 256x320"  # those with such names alone
     python -m benchmark.bench.pareto report --json docs/results/pareto.json --picture docs/results/pareto
     python -m benchmark.bench.pareto page --json docs/results/pareto.json --page docs/engines.md
 
