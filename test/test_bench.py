@@ -9,15 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import Tensor, nn
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmark import roofline  # noqa: E402
 from benchmark import training as training_speed  # noqa: E402
-from benchmark.bench import dds, figures, pareto, plots, tables, train  # noqa: E402
+from benchmark.bench import dds, figures, pareto, peers, plots, tables, train  # noqa: E402
 from csl_tracker.bags import topics  # noqa: E402
 from csl_tracker.bags.writer import sequence_frames, write_frames  # noqa: E402
 from csl_tracker.datasets.synthetic import SyntheticSequence  # noqa: E402
+from csl_tracker.networks import NetworkConfig, build_network  # noqa: E402
 
 
 def test_spread_is_numpys() -> None:
@@ -177,6 +180,31 @@ def test_candidates_become_models_of_an_experiment_and_a_table(tmp_path: Path) -
     assert "| too slow | too slow | too slow |" in text
     pareto.picture(data, tmp_path / "picture")
     assert (tmp_path / "picture.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_the_roofline_counts_operations_and_bytes(transposed: bool) -> None:
+    kind = nn.ConvTranspose2d if transposed else nn.Conv2d
+
+    class Small(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = kind(3, 4, 2, stride=2, bias=False)
+
+        def forward(self, image: Tensor) -> Tensor:
+            return self.first(image)  # type: ignore[no-any-return]
+
+    found = roofline.count(Small(), (8, 6))  # type: ignore[arg-type]
+    outputs = 16 * 12 if transposed else 4 * 3
+    assert found["flop"] == 2 * 3 * 4 * 2 * 2 * (8 * 6 if transposed else 4 * 3)
+    assert found["bytes"] == 2 * (3 * 8 * 6 + 3 * 4 * 2 * 2 + 4 * outputs)
+    assert found["seconds"] == max(found["flop"] / roofline.PEAK_FLOPS, found["bytes"] / roofline.PEAK_BYTES)
+
+
+@pytest.mark.parametrize("config", [config for _, config, _ in roofline.NETWORKS])
+def test_the_rooflines_operations_are_those_that_torch_counts(config: NetworkConfig) -> None:
+    network = build_network(config).eval()
+    assert roofline.count(network, (64, 96))["flop"] == pytest.approx(1e9 * peers.gflop(network, (64, 96)), rel=1e-9)
 
 
 def test_networks_that_were_trained_alike_share_a_table(tmp_path: Path) -> None:

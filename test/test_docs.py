@@ -28,6 +28,7 @@ def test_the_readmes_figures_are_those_of_the_committed_files() -> None:
         ("engines.py", "table", "engines", "engines.md"),
         ("latency.py", "tables", "latency", "engines.md"),
         ("training.py", "table", "training_speed", "training.md"),
+        ("roofline.py", "table", "roofline", "engines.md"),
     ],
 )
 def test_the_tables_of_measurements_are_those_of_their_files(script: str, function: str, results: str, page: str) -> None:
