@@ -9,6 +9,9 @@ from typing import Any
 _PAPER_SIGMA = 7.0
 """EndoVis, px of a 320x240 heatmap."""
 
+_MEAN_OVER_PIXELS = 1.0 / (240 * 240)
+"""``lambda_H`` that makes of the sum over a heatmap's pixels, for 480x480 crops, their mean; the segmentation's loss is one."""
+
 _LITERAL: Mapping[str, Any] = {
     "resize": "stretch",
     "input_size": [480, 640],
@@ -30,7 +33,12 @@ _LITERAL: Mapping[str, Any] = {
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "paper_literal": _LITERAL,
-    "paper": {**_LITERAL, "learning_rate": 1e-2, "heatmap": {"sigma": _PAPER_SIGMA, "peak": 1.0}, "heatmap_weight": 2e-3},
+    "paper": {
+        **_LITERAL,
+        "learning_rate": 3e-3,
+        "heatmap": {"sigma": _PAPER_SIGMA, "peak": 1.0},
+        "heatmap_weight": _MEAN_OVER_PIXELS,
+    },
     "modern": {
         "resize": "stretch",
         "augmentation": "strong",
@@ -49,6 +57,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 """Preset name -> settings of :class:`csl_tracker.training.config.TrainConfig`.
 
-``paper_literal`` has the numbers of Laina et al. 2017, section 3, as they are printed; ``paper`` rescales learning rate and
-target height; ``modern`` is what the shipped weights are trained with, but for the task of left and right (docs/training.md).
+``paper_literal`` has the numbers of Laina et al. 2017, section 3, as they are printed; ``paper`` rescales learning rate,
+``lambda_H`` and target height; ``modern`` is what the shipped weights are trained with, but for the task of left and right
+(docs/training.md).
 """
