@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.lines import Line2D
 
 from benchmark.bench import forward
 from benchmark.bench.ending import exit_code
@@ -285,13 +286,14 @@ def picture(data: Mapping[str, Any], stem: Path) -> None:
             times = [row["frame_ms"]["p50"] for row in known]
             best = [index for index, row in enumerate(known) if row[f"on_the_{key}_front"]]
             place.step([times[k] for k in best], [values[k] for k in best], where="post", color=COLORS[0], linewidth=1.2)
-            for index, row in enumerate(known):
+            for index in range(len(known)):
                 place.plot(times[index], values[index], "o" if index in best else "x", color=COLORS[0 if index in best else 1])
-                place.annotate(
-                    row["name"], (times[index], values[index]), fontsize=6, xytext=(4, 3), textcoords="offset points"
-                )
+                at = (times[index], values[index])
+                place.annotate(str(index + 1), at, fontsize=7, xytext=(4, 3), textcoords="offset points")
             place.axvline(1000 / 30, color="#999999", linestyle=":", linewidth=1)
             place.set(xlabel="frame, ms (median)", ylabel=label)
+        names = [Line2D([], [], linestyle="none", label=f"{index + 1}  {row['name']}") for index, row in enumerate(known)]
+        figure.legend(handles=names, loc="outside lower center", ncols=3, fontsize=7, handlelength=0, handletextpad=0)
         save(figure, stem)
 
 
