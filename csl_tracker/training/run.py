@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import os
+import signal
+import threading
 from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
@@ -123,7 +126,9 @@ def train(config: TrainConfig, command: str, resume: bool = True) -> Path:
     module = TrackingModule(network, config, preprocessing)
     loader, held_out = build_loaders(config, preprocessing, lambda: module.global_step)
     output.mkdir(parents=True, exist_ok=True)
+    interrupt = _Interrupt()
     callbacks: list[Callback] = [
+        interrupt,
         ModelCheckpoint(output, filename="best", monitor="val/loss", save_top_k=1, enable_version_counter=False),
         _LastCheckpoint(output / LAST),
         LearningRateMonitor("step"),
@@ -154,7 +159,9 @@ def train(config: TrainConfig, command: str, resume: bool = True) -> Path:
             enable_model_summary=False,
         )
         try:
-            trainer.fit(module, loader, held_out, ckpt_path=str(last) if before else None, weights_only=True)
+            with interrupt:
+                trainer.fit(module, loader, held_out, ckpt_path=str(last) if before else None, weights_only=True)
+                interrupt.raise_it()
         except NonFiniteLossError as error:
             kept = f"the last good checkpoint is {last}" if last.is_file() else "there is no checkpoint yet"
             raise ConfigError(
@@ -237,6 +244,39 @@ class _LastCheckpoint(Callback):
         trainer.save_checkpoint(partial)
         if trainer.is_global_zero:
             os.replace(partial, self.path)
+
+
+class _Interrupt(Callback):
+    """A Ctrl-C ends the training though a library swallows the exception that it raised.
+
+    As a context manager it notes SIGINT, and puts back what that did before: Lightning leaves it ignored.
+    """
+
+    def __init__(self) -> None:
+        self._came = False
+        self._before: Any = None
+
+    def __enter__(self) -> None:
+        before = signal.getsignal(signal.SIGINT)
+        if callable(before) and threading.current_thread() is threading.main_thread():
+            self._before = before
+            signal.signal(signal.SIGINT, self._note)
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._came = True
+        self._before(number, frame)
+
+    def raise_it(self) -> None:
+        """Raise ``KeyboardInterrupt`` if there was one."""
+        if self._came:
+            raise KeyboardInterrupt
+
+    def on_train_batch_start(self, *_: object) -> None:
+        self.raise_it()
 
 
 def _precision(config: TrainConfig) -> Any:

@@ -1,5 +1,6 @@
 """Real runs of a small network on synthetic frames: to the end, killed and taken up again, and with a loss that explodes."""
 
+import contextlib
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +17,7 @@ from safetensors.torch import load_file
 from csl_tracker.errors import ConfigError
 from csl_tracker.training.config import SourceConfig, TrainConfig
 from csl_tracker.training.data import StepSampler
-from csl_tracker.training.run import train
+from csl_tracker.training.run import _LastCheckpoint, train
 from csl_tracker.weights import load_weights
 
 pytest.importorskip("lightning", reason="the training extra (lightning) is not installed")
@@ -199,3 +201,30 @@ def test_missing_data_is_one_sentence(tmp_path: Path) -> None:
     source = SourceConfig("endovis2015", root="${CSL_TRACKER_NO_SUCH_FOLDER}")
     with pytest.raises(ConfigError, match="CSL_TRACKER_NO_SUCH_FOLDER"):
         train(tiny(tmp_path, train=(source,)), "x")
+
+
+@pytest.mark.parametrize("checkpoint", [1, 2])
+def test_a_ctrl_c_that_a_library_swallows_stops_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: int
+) -> None:
+    """The second checkpoint is the last: no step comes behind it."""
+    written = []
+
+    def swallowing(self: _LastCheckpoint, *args: Any) -> None:
+        write(self, *args)
+        written.append(args)
+        if len(written) == checkpoint:
+            with contextlib.suppress(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    write = _LastCheckpoint.on_train_epoch_end
+    monkeypatch.setattr(_LastCheckpoint, "on_train_epoch_end", swallowing)
+    before = signal.getsignal(signal.SIGINT)
+    config = tiny(tmp_path / "run", steps=4)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, "test")
+    assert len(written) == checkpoint
+    assert signal.getsignal(signal.SIGINT) is before
+    assert not (tmp_path / "run" / "last.safetensors").exists()
+    train(config, "test")
+    assert load_weights(tmp_path / "run" / "last.safetensors").description.provenance["steps"] == 4
