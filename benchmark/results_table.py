@@ -129,10 +129,10 @@ _DEPARTURES = {
 def presets() -> str:
     """The presets in one budget, how `paper` was rescaled, and what the departures of `modern` bring; Markdown."""
     runs = _load("presets.json")["runs"]
-    whole = {model: next(run for run in runs if run["model"] == model) for model in _PRESETS}
-    rescaled = [run for run in runs if len(run["model"]) == len("csl@a")]
-    others = {run["model"]: run for run in runs if run["model"] in _DEPARTURES}
-    first, least = whole["csl@preset=modern"], rescaled[0]
+    found = {run["model"]: run for run in runs}
+    assert len(found) == len(runs)
+    rescaled = [found[model] for model in _RESCALED]
+    first, least, others = found["csl@preset=modern"], rescaled[0], found["csl"]
     height, width = first["input_size"]
     figures = "DICE | all landmarks, mean / median px | within 20 px |"
     lines = [
@@ -142,7 +142,7 @@ def presets() -> str:
         f"| preset | {figures}",
         "|" + " --- |" * 4,
     ]
-    lines += [f"| {text} | {_means(whole[model])} |" for model, text in _PRESETS.items()]
+    lines += [f"| {text} | {_means(found[model])} |" for model, text in _PRESETS.items()]
     lines += [
         "",
         "The paper's optimiser, initialisation and augmentation with other rates and `lambda_H`, the lite network,"
@@ -154,18 +154,26 @@ def presets() -> str:
     for run in sorted(rescaled, key=lambda run: (run["training"]["learning_rate"], run["training"]["heatmap_weight"])):
         training = run["training"]
         lines.append(f"| {training['learning_rate']:g} | {training['heatmap_weight']:g} | {_means(run)} |")
+    own = found["csl@p,r"]
+    (tall, wide), losses = own["input_size"], own["training_loss"]
     lines += [
         "",
-        f"`modern` with one departure from the paper taken back, {others['csl']['steps']} steps"
-        f" (weights averaged with {others['csl']['training']['ema_decay']:g}):",
+        f"The paper's own network (ResNet-50 and up-projections, {own['initialisation']}) at {tall}x{wide} with a rate of"
+        f" {own['training']['learning_rate']:g} and `lambda_H` {own['training']['heatmap_weight']:.2g}: the training loss"
+        f" goes from {losses['first']:.1f} to {losses['last']:.1f} in {own['steps']} steps of {own['batch_size']}.",
+        "",
+        f"`modern` with one departure from the paper taken back, {others['steps']} steps"
+        f" (weights averaged with {others['training']['ema_decay']:g}):",
         "",
         f"| | {figures}",
         "|" + " --- |" * 4,
     ]
-    lines += [f"| {text} | {_means(others[model])} |" for model, text in _DEPARTURES.items() if model in others]
+    lines += [f"| {text} | {_means(found[model])} |" for model, text in _DEPARTURES.items()]
     return "\n".join(lines)
 
 
+_RESCALED = tuple(f"csl@{name}" for name in "abcdefghij")
+"""Of ``config/recipe/presets.yaml``."""
 _PRESETS = {
     "csl@preset=paper_literal": "`paper_literal`",
     "csl@paper_lite": "`paper` with a rate of 1e-2 and `lambda_H` 2e-3 (see the next table)",
