@@ -41,7 +41,7 @@ def collect(folders: list[Path], evaluated: list[Path]) -> dict[str, Any]:
             result = json.loads(path.read_text(encoding="utf-8"))
             kept = {key: result[key] for key in _KEPT}
             losses = [value for value in result["curve"]["loss"] if value is not None]
-            kept["training_loss"] = {"first": losses[0], "last": losses[-1]} if losses else None
+            kept["training_loss"] = losses[-1] if losses else None
             kept["training"] = {key: value for key, value in result["configuration"].items() if key not in _SAID_ELSEWHERE}
             kept["validation"] = {key: values[-1] for key, values in result["curve"]["validation"].items() if values}
             kept["sequences"] = _without_details(result["sequences"])

@@ -155,12 +155,12 @@ def presets() -> str:
         training = run["training"]
         lines.append(f"| {training['learning_rate']:g} | {training['heatmap_weight']:g} | {_means(run)} |")
     own = found["csl@p,r"]
-    tall, wide = own["training"]["crop"]
+    (tall, wide), rate, weight = (own["training"][key] for key in ("crop", "learning_rate", "heatmap_weight"))
     lines += [
         "",
-        f"With a rate of {own['training']['learning_rate']:g} and `lambda_H` {own['training']['heatmap_weight']:.2g} the paper's own"
-        f" network (ResNet-50 and up-projections, {own['initialisation']}), on {own['batch_size']} crops of {tall}x{wide} a step,"
-        f" does not explode: of {own['steps']} steps the last loss on record is {own['training_loss']['last']:.1f}. Whether"
+        f"With a rate of {rate:g} and `lambda_H` {weight:.2g} the paper's own network (ResNet-50 and up-projections,"
+        f" {own['initialisation']}), on {own['batch_size']} crops of {tall}x{wide} a step, does not explode: of {own['steps']}"
+        f" steps the last loss on record is {own['training_loss']:.1f}. Whether"
         " it learns well with them was not measured.",
         "",
         f"`modern` with one departure from the paper taken back, {others['steps']} steps"
