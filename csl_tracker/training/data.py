@@ -6,6 +6,7 @@ That purity is what makes a resumed run follow the same trajectory, whatever the
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -40,7 +41,8 @@ from csl_tracker.weights import Preprocessing
 logger = logging.getLogger(__name__)
 
 SYNTHETIC_SIZE = (256, 320)
-"""(height, width) at which frames are rendered: that of the default input, so that on average nothing is resampled much."""
+"""(height, width) at which frames are rendered at least: that of the default input. Where the network's input is larger they
+are rendered at that, so that nothing is blown up."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def open_source(config: SourceConfig, instruments: InstrumentSet, cache: str, si
         config: Which.
         instruments: The landmarks and classes that are wanted of it.
         cache: Folder for decoded frames.
-        size: (height, width) of the network's input; frames are kept at 1.5 times its px.
+        size: (height, width) of the network's input; frames are kept at 1.5 times its px, and drawn at its own.
 
     Raises:
         DatasetError: The dataset is missing or broken.
@@ -81,8 +83,9 @@ def open_source(config: SourceConfig, instruments: InstrumentSet, cache: str, si
                 "Synthetic frames that are drawn on the fly have the landmarks and classes of the instruments 'endovis'; leave"
                 " that source out, or write them with csl-tracker synthesize and give their root with partial: true."
             )
+        drawn = max(SYNTHETIC_SIZE, size, key=math.prod)
         return Source(
-            lambda index: render_frame(config.seed + index, SYNTHETIC_SIZE, config.clutter),
+            lambda index: render_frame(config.seed + index, drawn, config.clutter),
             None,
             config.share,
             frozenset(instruments.landmarks),

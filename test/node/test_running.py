@@ -54,8 +54,8 @@ import sys, time
 from csl_tracker.node.running import run
 
 def work():
-    print("at work", flush=True)
     try:
+        print("at work", flush=True)  # within: the signal may come right behind it
         time.sleep(60)
     finally:
         time.sleep(1)

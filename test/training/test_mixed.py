@@ -56,6 +56,14 @@ def sources(data: Path) -> list[dict[str, object]]:
     ]
 
 
+@pytest.mark.parametrize(("input_size", "drawn"), [((96, 128), (256, 320)), ((256, 320), (256, 320)), ((320, 416), (320, 416))])
+def test_frames_are_drawn_at_the_inputs_size_where_that_is_the_larger(
+    tmp_path: Path, input_size: tuple[int, int], drawn: tuple[int, int]
+) -> None:
+    source = open_source(SourceConfig("synthetic"), ENDOVIS, str(tmp_path), input_size)
+    assert source.get(3).image.shape == (*drawn, 3)
+
+
 @pytest.mark.parametrize(
     ("source", "instruments", "said"),
     [
