@@ -221,6 +221,12 @@ class Grouper:
             for chain in self.chains
         ]
 
+        # Mostly every edge and every chain is cheapest as it is, and so is their sum.
+        if all(stay <= cross for _, _, (stay, cross) in edges) and all(
+            price[0][0] <= min(price[0][1], *price[1]) for _, price in chains
+        ):
+            return
+
         def cost(swapped: tuple[int, ...]) -> float:
             side = [0] * self.count
             for i, value in zip(both[1:], swapped, strict=True):
@@ -287,6 +293,8 @@ class Grouper:
         kept = max(parts, key=lambda part: sum(pool.confidence[k] for k in sorted(part)), default=set())
         if len(kept) < self.min_landmarks:
             return {}
+        if len(kept) == len(chosen):  # nothing is left to choose
+            return chosen
         sure = {i: k for i, k in chosen.items() if k in kept}
         unsure = {i: [k for k in ks if pool.confidence[k] < self.threshold] for i, ks in pool.free.items() if i not in sure}
         return self._cheapest(pool.of({i: ks for i, ks in unsure.items() if ks} | {i: [k] for i, k in sure.items()}), costs)

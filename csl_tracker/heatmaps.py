@@ -200,14 +200,16 @@ def _fit(heatmaps: npt.NDArray[np.float32], maxima: Sequence[tuple[int, int, int
     # The normal equations of six well-scaled columns: their condition number is in the thousands.
     left = (squared @ products).reshape(-1, 6, 6)
     right = (squared * log) @ design
-    used = np.count_nonzero(squared, axis=1)
-    enough = used >= 6
-    # Px on one conic determine no quadratic; more than two lines of them cannot be on one.
-    doubtful = np.flatnonzero(used <= 2 * (2 * radius + 1))
-    if len(doubtful):
-        spread = np.linalg.eigvalsh(left[doubtful])
-        enough[doubtful] &= spread[:, 0] > _LEAST_SPREAD * spread[:, 5]
-        left[~enough] = np.eye(6)
+    enough = np.ones(len(maxima), bool)
+    if not usable.all():
+        used = np.count_nonzero(squared, axis=1)
+        enough = used >= 6
+        # Px on one conic determine no quadratic; more than two lines of them cannot be on one.
+        doubtful = np.flatnonzero(used <= 2 * (2 * radius + 1))
+        if len(doubtful):
+            spread = np.linalg.eigvalsh(left[doubtful])
+            enough[doubtful] &= spread[:, 0] > _LEAST_SPREAD * spread[:, 5]
+            left[~enough] = np.eye(6)
     solution = np.linalg.solve(left, right[..., None])[..., 0]
     return [
         _peak(row, column, top, quadratic if known else None, spec)

@@ -1,6 +1,6 @@
 """Is speed bought with accuracy? The networks of the benchmark, trained alike and measured alike.
 
-    python -m benchmark.bench.train                     # an hour or two of two CPU cores; the same command goes on after a kill
+    python -m benchmark.bench.train                     # an hour of a CPU core; the same command goes on after a kill
     python -m benchmark.bench.train --steps 20 --quick  # some minutes, to see that it works
 
 Each network sees the same synthetic frames in the same order for the same number of steps at the same input size, from random
@@ -43,11 +43,11 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, default=Path("output/bench"), metavar="DIR", help="of make bench (%(default)s)")
     parser.add_argument("--root", type=Path, metavar="DIR", help="the synthetic sequences (default: drawn into OUT/train/data)")
-    parser.add_argument("--steps", type=int, default=400, metavar="N", help="of each training (%(default)s)")
-    parser.add_argument("--config", type=Path, default=Path("config/experiment/cpu.yaml"), help="settings (%(default)s)")
+    parser.add_argument("--steps", type=int, metavar="N", help="of each training (default: the settings')")
+    parser.add_argument("--config", type=Path, default=Path("benchmark/bench/train.yaml"), help="settings (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="ours and MONAI's alone, two steps an epoch")
     args = parser.parse_args(argv)
-    if args.steps < 1:
+    if args.steps is not None and args.steps < 1:
         raise ConfigError(f"--steps is {args.steps}; give at least 1.")
     return args
 
@@ -99,10 +99,10 @@ def accuracy(folder: Path, models: Sequence[str]) -> list[dict[str, Any]]:
 def run(args: argparse.Namespace) -> int:
     """Train what is missing, and sum up."""
     folder = args.out / "train"
-    models = [OURS, MONAI] if args.quick else [OURS, MONAI, RESNET]
+    models = [OURS, MONAI] if args.quick else [OURS, RESNET, MONAI]
     command = ["experiment", "synthetic", "--config", str(args.config), "--out", str(folder), "--models", *models]
     command += [] if args.root is None else ["--root", str(args.root)]
-    command += [f"steps={args.steps}"]
+    command += [] if args.steps is None else [f"steps={args.steps}"]
     if args.quick:
         command += ["steps_per_epoch=2", "batch_size=2"]
     with peers.monai_known():
