@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from csl_tracker.weights import MODELS_DIR, default_weights, read_description
+from csl_tracker.weights import MODELS_DIR, find_weights, read_description, shipped_weights
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
@@ -60,29 +60,38 @@ _HEAD = [f"| {' | '.join(_COLUMNS)} |", "|" + " --- |" * len(_COLUMNS)]
 
 def shipped_table() -> str:
     """The shipped weights on held-out synthetic and on real sequences, Markdown; for the README and the model card."""
-    synthetic, zero_shot = _load("csl_lite0_synthetic.json"), _load("csl_lite0_endovis2015.json")
+    head = [f"| weights {line}" if "sequence" in line else f"| --- {line}" for line in _HEAD]
     lines = [
-        f"The shipped weights `{synthetic['weights']['name']}`, trained on synthetic frames alone; the real sequences",
-        "are of EndoVis 2015 (720x576):",
+        f"The shipped weights {' and '.join(f'`{name}`' for name in shipped_weights())}, trained on synthetic frames alone; the"
+        " real sequences are of EndoVis 2015 (720x576):",
         "",
-        *_HEAD,
-        *(_accuracy_row(f"synthetic, held out: {name}", f) for name, f in synthetic["sequences"].items()),
-        *(_accuracy_row(f"real, never trained on: {name}", f) for name, f in zero_shot["sequences"].items()),
+        *head,
     ]
+    for file, kind in (("synthetic", "synthetic, held out"), ("endovis2015", "real, never trained on")):
+        found = {name: _load(f"{name}_{file}.json")["sequences"] for name in shipped_weights()}
+        lines += [
+            f"| {name} {_accuracy_row(f'{kind}: {sequence}', found[name][sequence])}"
+            for sequence in found[shipped_weights()[0]]
+            for name in found
+        ]
     return "\n".join(lines)
 
 
 def model_card() -> str:
     """The figures of the model card, Markdown."""
-    provenance = read_description(default_weights()).provenance
-    validation = provenance["validation"]
-    training = (
-        f"Training: {provenance['steps']} steps of {provenance['configuration']['batch_size']} crops, seed"
-        f" {provenance['configuration']['seed']}, {provenance['seconds'] / 60:.0f} minutes on two CPU cores that other work"
-        f" shared. On {provenance['configuration']['validation'][0]['frames']} held-out synthetic scenes at its end: DICE"
-        f" {validation['val/dice']:.3f}, loss {validation['val/loss']:.3f}."
+    return f"{shipped_table()}\n\n{''.join(map(_training, shipped_weights()))}\n{left_right()}"
+
+
+def _training(name: str) -> str:
+    """How shipped weights were made, a line of a list."""
+    provenance = read_description(find_weights(name)).provenance
+    settings, validation = provenance["configuration"], provenance["validation"]
+    return (
+        f"- `{name}`: {provenance['steps']} steps of {settings['batch_size']} crops, seed {settings['seed']},"
+        f" {provenance['seconds'] / 60:.0f} minutes on CPU cores that other work shared, begun from"
+        f" {settings.get('init_weights') or 'ImageNet'}. On {settings['validation'][0]['frames']} held-out synthetic scenes at"
+        f" its end: DICE {validation['val/dice']:.3f}, loss {validation['val/loss']:.3f}.\n"
     )
-    return f"{shipped_table()}\n\n{training}\n\n{left_right()}"
 
 
 def left_right() -> str:

@@ -87,7 +87,11 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument("image", default_value="image_raw", description="name of the images below RIG/SIDE"),
             *names,
             DeclareLaunchArgument("namespace", default_value="", description="namespace around all three nodes"),
-            DeclareLaunchArgument("weights", default_value="", description="weights file, .safetensors" + AS_PARAMS_FILE),
+            DeclareLaunchArgument(
+                "weights",
+                default_value="",
+                description="weights file, .safetensors, or csl_lite0 or csl_accurate" + AS_PARAMS_FILE,
+            ),
             DeclareLaunchArgument("device", default_value="", description="auto, cpu, cuda or cuda:N" + AS_PARAMS_FILE),
             DeclareLaunchArgument("image_transport", default_value="", description="raw or compressed" + AS_PARAMS_FILE),
             DeclareLaunchArgument(

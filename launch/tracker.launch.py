@@ -62,7 +62,11 @@ def generate_launch_description() -> LaunchDescription:
     parameters = PathJoinSubstitution([FindPackageShare("csl_tracker"), "config", "tracker.yaml"])
     return LaunchDescription(
         [
-            DeclareLaunchArgument("weights", default_value="", description="weights file, .safetensors" + AS_PARAMS_FILE),
+            DeclareLaunchArgument(
+                "weights",
+                default_value="",
+                description="weights file, .safetensors, or csl_lite0 or csl_accurate" + AS_PARAMS_FILE,
+            ),
             DeclareLaunchArgument("device", default_value="", description="auto, cpu, cuda or cuda:N" + AS_PARAMS_FILE),
             DeclareLaunchArgument("image", default_value="image", description="topic of the images, without /compressed"),
             DeclareLaunchArgument(

@@ -65,7 +65,8 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     "weights": Parameter(
         "",
-        "Path of a .safetensors file of csl_tracker, or the name of one that comes with the package; empty takes csl_lite0.",
+        "Path of a .safetensors file of csl_tracker, or csl_lite0 or csl_accurate, which come with the package; empty takes"
+        " csl_lite0.",
         Change.START,
     ),
     "device": Parameter("auto", "auto, cpu, cuda or cuda:N; auto takes a GPU where there is one."),
