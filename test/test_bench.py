@@ -220,6 +220,9 @@ def test_networks_that_were_trained_alike_share_a_table(tmp_path: Path) -> None:
     finished(tmp_path, train.RESNET, 0.7, 10.0, steps=10)
     with pytest.raises(train.ConfigError, match="other settings or frames"):
         train.accuracy(tmp_path, [train.OURS, train.RESNET])
+    finished(tmp_path, train.LONGER, 0.95, 6.0, steps=20)  # a row of its own, which need not be of equal steps
+    assert [(row["name"], row["steps"]) for row in train.accuracy(tmp_path, [train.LONGER])] == [("csl_lite0", 20)]
+    assert train.accuracy(tmp_path, []) == []
 
 
 @pytest.mark.slow

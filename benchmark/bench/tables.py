@@ -127,7 +127,14 @@ def page(data: Mapping[str, Any], accuracy: Mapping[str, Any] | None) -> str:
         networks(data, accuracy),
     ]
     if accuracy:
+        slowest = max(accuracy["networks"], key=lambda row: row["seconds"])
         parts.append(f"DICE and error: {accuracy['text']}")
+        parts += [
+            f"The same for {row['steps']} steps of {row['name']}, {row['seconds'] / 60:.0f} minutes where the"
+            f" {slowest['steps']} of {slowest['name']} took {slowest['seconds'] / 60:.0f} on a core that other work shared:"
+            f" DICE {row['dice']:.3f}, error {row['error_px']['mean']:.1f} / {row['error_px']['median']:.1f} px."
+            for row in accuracy.get("longer", [])
+        ]
     return "\n\n".join(parts)
 
 
