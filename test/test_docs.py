@@ -45,6 +45,13 @@ def test_the_benchmarks_figures_are_those_of_its_files(monkeypatch: pytest.Monke
     assert tables.page(_results("bench"), trained) in (ROOT / "docs" / "benchmark.md").read_text(encoding="utf-8")
 
 
+def test_the_overhead_of_a_later_run_is_that_of_its_file() -> None:
+    groups = _results("bench_overhead")["nodes"]
+    found = [f"{a['inside']['overhead_ms']['p50']:.1f}" for g in groups for a in g["rates"] if a["rate_hz"] == 30]
+    page = (ROOT / "docs" / "benchmark.md").read_text(encoding="utf-8")
+    assert "{} ms of overhead at 30 Hz without and {} ms with segmentation, {} and {} ms at 1920x1080.".format(*found) in page
+
+
 def test_the_rates_of_reading_are_those_of_their_file() -> None:
     results = _results("bags")
     rows = []
