@@ -23,7 +23,8 @@ _DOUBT_COST = 2.0
 _OFF_TOOL_COST = 0.3
 _HOP_COST = 0.05
 _MAX_COST = 0.5
-_ALONG_LINE = np.linspace(0.0, 1.0, 9)[:, None]
+ALONG_LINE = np.linspace(0.0, 1.0, 9)
+"""Where the line between two peaks is sampled, in shares of its length."""
 _BEND_COST = 0.1
 _REGRESSED_SIGMA_PX = 8.0
 """Standard deviation stated for a regressed landmark, px of the heatmap: regression itself says nothing of its precision."""
@@ -47,6 +48,20 @@ class ForegroundMap(Protocol):
 
     def __getitem__(self, at: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]], /) -> npt.NDArray[np.float32]:
         """The values at rows and columns, of their shape."""
+
+
+@dataclass(frozen=True)
+class LineSupport:
+    """How much of the straight line between any two peaks lies on an instrument, sampled where the network ran.
+
+    Attributes:
+        shape: (h, w) of the heatmaps.
+        values: float64 (landmarks, count, landmarks, count), the mean probability of instrument along the line between two
+            peaks, each given as landmark and rank; NaN where no skeleton joins them.
+    """
+
+    shape: tuple[int, int]
+    values: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -74,14 +89,16 @@ class _Pool:
     Attributes:
         peaks: All, of all landmarks.
         landmark: Of each.
+        rank: Of each, among the peaks of its landmark; the highest has rank 0.
         confidence: Of each.
         free: Landmark to the indices of its peaks that are not taken; landmarks without any are not in it.
     """
 
     def __init__(self, peaks: Sequence[Sequence[Peak]], most: int) -> None:
-        items = [(i, peak) for i, found in enumerate(peaks) for peak in found[:most]]
-        self.peaks = [peak for _, peak in items]
-        self.landmark = [i for i, _ in items]
+        items = [(i, rank, peak) for i, found in enumerate(peaks) for rank, peak in enumerate(found[:most])]
+        self.peaks = [peak for _, _, peak in items]
+        self.landmark = [i for i, _, _ in items]
+        self.rank = [rank for _, rank, _ in items]
         self.confidence = [peak.confidence for peak in self.peaks]
         self.free: dict[int, list[int]] = {}
         for k, i in enumerate(self.landmark):
@@ -100,7 +117,7 @@ class _Pool:
         return self.of({i: ks for i, ks in left.items() if ks})
 
 
-def _hops(instruments: InstrumentSet) -> npt.NDArray[np.float64]:
+def skeleton_hops(instruments: InstrumentSet) -> npt.NDArray[np.float64]:
     """Number of skeleton edges between any two landmarks; 1 between all where there is no skeleton."""
     count = instruments.num_landmarks
     if not instruments.skeleton:
@@ -139,18 +156,20 @@ class Grouper:
         self.max_instruments = max_instruments
         self.threshold = threshold
         self.min_landmarks = min(min_landmarks, self.count)
-        self.hops = _hops(instruments)
+        self.hops = skeleton_hops(instruments)
         self.edges = [(i, j) for i, j in itertools.combinations(range(self.count), 2) if self.hops[i, j] == 1]
         self.chains = instruments.chains()
         self._pairs: dict[tuple[int, ...], _Pairs] = {}
         self._trees: dict[tuple[int, ...], list[tuple[int, int | None]]] = {}
 
-    def group(self, peaks: Sequence[Sequence[Peak]], foreground: ForegroundMap, always_report: bool = False) -> list[Group]:
+    def group(
+        self, peaks: Sequence[Sequence[Peak]], foreground: ForegroundMap | LineSupport, always_report: bool = False
+    ) -> list[Group]:
         """Group the peaks of one image.
 
         Args:
             peaks: For each landmark its peaks, highest first.
-            foreground: (h, w), probability of instrument, on the heatmaps' pixels.
+            foreground: (h, w), probability of instrument, on the heatmaps' pixels; or what was sampled of it already.
             always_report: Return ``max_instruments`` groups where there are peaks enough, however unsure.
 
         Returns:
@@ -299,16 +318,22 @@ class Grouper:
         unsure = {i: [k for k in ks if pool.confidence[k] < self.threshold] for i, ks in pool.free.items() if i not in sure}
         return self._cheapest(pool.of({i: ks for i, ks in unsure.items() if ks} | {i: [k] for i, k in sure.items()}), costs)
 
-    def _costs(self, pool: _Pool, foreground: ForegroundMap) -> Costs:
+    def _costs(self, pool: _Pool, foreground: ForegroundMap | LineSupport) -> Costs:
         """Infinite where no skeleton joins two peaks' landmarks."""
         pairs = self._pairs_of(tuple(pool.landmark))
         height, width = foreground.shape[:2]
         position = np.array([(peak.x, peak.y) for peak in pool.peaks], np.float64).reshape(-1, 2)
         offsets = position[pairs.other] - position[pairs.one]
         distance = np.hypot(offsets[:, 0], offsets[:, 1]) / math.hypot(height, width)
-        line = np.rint(position[pairs.one, None] + _ALONG_LINE * offsets[:, None])
-        columns, rows = np.clip(line, 0, (width - 1, height - 1)).astype(np.intp).transpose(2, 0, 1)
-        off_tool = 1.0 - foreground[rows, columns].mean(axis=-1, dtype=np.float64)
+        if isinstance(foreground, LineSupport):
+            landmark, rank = np.array(pool.landmark, np.intp), np.array(pool.rank, np.intp)
+            ends = (landmark[pairs.one], rank[pairs.one], landmark[pairs.other], rank[pairs.other])
+            on_tool = foreground.values[ends]
+        else:
+            line = np.rint(position[pairs.one, None] + ALONG_LINE[:, None] * offsets[:, None])
+            columns, rows = np.clip(line, 0, (width - 1, height - 1)).astype(np.intp).transpose(2, 0, 1)
+            on_tool = foreground[rows, columns].mean(axis=-1, dtype=np.float64)
+        off_tool = 1.0 - on_tool
         cost = distance / pairs.hops + _OFF_TOOL_COST * off_tool + _HOP_COST * (pairs.hops - 1.0)
         costs: Costs = [[math.inf] * len(pool.peaks) for _ in pool.peaks]
         for one, other, price in zip(pairs.one.tolist(), pairs.other.tolist(), cost.tolist(), strict=True):

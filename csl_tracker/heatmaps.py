@@ -20,12 +20,14 @@ from torch import Tensor
 FloatArray = npt.NDArray[np.float64]
 
 _FIT_RADIUS_SIGMAS = 0.75
+LEAST_RELATIVE = 0.05
+"""Pixels below this share of their maximum take no part in its fit."""
 _MIN_SIGMA_PX = 0.25
 """Smallest standard deviation that is stated for a peak, px of the heatmap: what rounding of the network's output leaves."""
-_LEAST_POSITIVE = np.finfo(np.float32).tiny
-"""Of what is above 0 also where a process has denormal numbers flushed to 0, as training does."""
-_LEAST_SPREAD = 1e-12
-"""Least share that the smallest eigenvalue of a fit's normal equations has of the largest: below it the fit says nothing."""
+LEAST_POSITIVE = float(np.finfo(np.float32).tiny)
+"""Smallest positive normal float32; safe under flush-to-zero, which training switches on."""
+LEAST_SPREAD = 1e-12
+"""Smallest eigenvalue of a usable fit's normal equations, relative to the largest."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,21 @@ class HeatmapSpec:
     def paper(cls, sigma: float) -> HeatmapSpec:
         """The target of equation (2) of Laina et al. 2017: sigma 5 for RM, 7 for EndoVis at 640x480."""
         return cls(sigma, 1.0 / math.sqrt(2.0 * math.pi * sigma**2))
+
+    @property
+    def reach(self) -> int:
+        """Two peaks are more than this many px apart, in x or in y."""
+        return max(1, round(2 * self.sigma))
+
+    @property
+    def fit_radius(self) -> int:
+        """The fit of a peak sees a square window of ``2 * fit_radius + 1`` px."""
+        return max(2, round(_FIT_RADIUS_SIGMAS * self.sigma))
+
+    @property
+    def least_curvature(self) -> float:
+        """Smallest eigenvalue of a fitted precision matrix, px^-2, with which a fit still describes a peak."""
+        return 1e-3 / self.sigma**2
 
     def to_dict(self) -> dict[str, float]:
         """Plain values, for JSON."""
@@ -137,9 +154,9 @@ def decode(heatmaps: npt.NDArray[np.float32], spec: HeatmapSpec, count: int) -> 
 
 def _summits(heatmap: npt.NDArray[np.float32], spec: HeatmapSpec, count: int) -> list[tuple[int, int]]:
     """(row, column) of the highest positive local maxima of a finite map, highest first."""
-    reach = max(1, round(2 * spec.sigma))
+    reach = spec.reach
     neighbourhood = cv2.dilate(heatmap, _square(2 * reach + 1), borderType=cv2.BORDER_REPLICATE)
-    np.maximum(neighbourhood, _LEAST_POSITIVE, out=neighbourhood)
+    np.maximum(neighbourhood, LEAST_POSITIVE, out=neighbourhood)
     places = np.flatnonzero(heatmap >= neighbourhood)
     heights = heatmap.ravel()[places]
     taken: list[tuple[int, int]] = []
@@ -164,11 +181,16 @@ def _highest_point(heatmap: npt.NDArray[np.float32], spec: HeatmapSpec) -> list[
     if heatmap.max() == heatmap.min():
         return []
     row, column = divmod(int(heatmap.argmax()), heatmap.shape[1])
-    return [Peak(float(column), float(row), spec.sigma**2 * np.eye(2), 0.0)]
+    return [guessed_peak(row, column, spec)]
+
+
+def guessed_peak(row: int, column: int, spec: HeatmapSpec) -> Peak:
+    """The highest point of a map that is nowhere positive: a best guess without any confidence."""
+    return Peak(float(column), float(row), spec.sigma**2 * np.eye(2), 0.0)
 
 
 @lru_cache(maxsize=8)
-def _design(radius: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], FloatArray, FloatArray]:
+def fit_design(radius: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], FloatArray, FloatArray]:
     """A window and a quadratic over it.
 
     Returns:
@@ -182,15 +204,15 @@ def _design(radius: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], 
 
 def _fit(heatmaps: npt.NDArray[np.float32], maxima: Sequence[tuple[int, int, int]], spec: HeatmapSpec) -> list[Peak]:
     """Fit a Gaussian around every maximum, given as (landmark, row, column); see :func:`find_peaks`."""
-    radius = max(2, round(_FIT_RADIUS_SIGMAS * spec.sigma))
+    radius = spec.fit_radius
     height, width = heatmaps.shape[1:]
-    dy, dx, design, products = _design(radius)
+    dy, dx, design, products = fit_design(radius)
     centre = np.array([(landmark * height + row) * width + column for landmark, row, column in maxima])
     # Outside of its map any value will do.
     window = np.take(heatmaps.ravel(), centre[:, None] + (dy * width + dx), mode="clip").astype(np.float64)
     heights = window[:, len(dy) // 2]
     relative = window / heights[:, None]
-    usable = relative > 0.05
+    usable = relative > LEAST_RELATIVE
     if not all(radius <= row < height - radius and radius <= column < width - radius for _, row, column in maxima):
         _, row, column = np.array(maxima).T[:, :, None]
         rows, columns = row + dy, column + dx
@@ -208,18 +230,18 @@ def _fit(heatmaps: npt.NDArray[np.float32], maxima: Sequence[tuple[int, int, int
         doubtful = np.flatnonzero(used <= 2 * (2 * radius + 1))
         if len(doubtful):
             spread = np.linalg.eigvalsh(left[doubtful])
-            enough[doubtful] &= spread[:, 0] > _LEAST_SPREAD * spread[:, 5]
+            enough[doubtful] &= spread[:, 0] > LEAST_SPREAD * spread[:, 5]
             left[~enough] = np.eye(6)
     solution = np.linalg.solve(left, right[..., None])[..., 0]
     return [
-        _peak(row, column, top, quadratic if known else None, spec)
+        fitted_peak(row, column, top, quadratic if known else None, spec)
         for (_, row, column), top, quadratic, known in zip(
             maxima, heights.tolist(), solution.tolist(), enough.tolist(), strict=True
         )
     ]
 
 
-def _peak(row: int, column: int, height: float, quadratic: Sequence[float] | None, spec: HeatmapSpec) -> Peak:
+def fitted_peak(row: int, column: int, height: float, quadratic: Sequence[float] | None, spec: HeatmapSpec) -> Peak:
     """What a fit says, in plain numbers: there are few peaks.
 
     Args:
@@ -234,7 +256,7 @@ def _peak(row: int, column: int, height: float, quadratic: Sequence[float] | Non
     if quadratic is not None:
         a, gx, gy, xx, xy, yy = quadratic
         determinant = xx * yy - xy * xy
-        if 0.5 * (xx + yy - math.hypot(xx - yy, 2.0 * xy)) > 1e-3 / trained:  # its least eigenvalue
+        if 0.5 * (xx + yy - math.hypot(xx - yy, 2.0 * xy)) > spec.least_curvature:  # smallest eigenvalue
             dx, dy = (yy * gx - xy * gy) / determinant, (xx * gy - xy * gx) / determinant
             if max(abs(dx), abs(dy)) <= 1.0:
                 rise = min(a + 0.5 * (gx * dx + gy * dy), 0.5)

@@ -70,12 +70,13 @@ class Tracker:
         Args:
             path: A ``.safetensors`` file of this package.
             device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-            engine: ``auto``, ``torch``, ``onnx`` or ``openvino``.
+            engine: ``auto``, ``torch``, ``onnx``, ``openvino`` or ``tensorrt``.
             max_instruments: Largest number of instruments in view, 1 to 8.
             confidence_threshold: 0..1; the model's own when None.
             always_report: Report ``max_instruments`` best guesses, however unsure: for measuring, not for control.
             mirror: Average the network's outputs with those of the mirrored image, at twice the time.
-            precision: ``auto``, ``float32``, ``float16`` or ``bfloat16``; see :func:`csl_tracker.engines.create_engine`.
+            precision: ``auto``, ``float32``, ``tf32``, ``float16`` or ``bfloat16``; see
+                :func:`csl_tracker.engines.create_engine`.
 
         Raises:
             WeightsError: The file cannot be used.
@@ -98,7 +99,11 @@ class Tracker:
 
     def warm_up(self, size: Size) -> None:
         """Do what is only done for the first image of (height, width), such as compiling."""
-        self.engine.warm_up(size)
+        self.engine.warm_up(size, self.max_instruments)
+
+    def settle(self) -> None:
+        """Do what was put off so that no frame waits for it; to be called while no frame waits."""
+        self.engine.settle()
 
     def adjust(self, max_instruments: int, confidence_threshold: float | None) -> None:
         """Take over other limits from the next frame on; identities stay.
@@ -160,7 +165,7 @@ class Tracker:
             )
         stamp = self.frames * 0.04 if stamp_s is None else stamp_s
         self.frames += 1
-        output, make_label_map = self.engine.begin(image, segmentation)
+        output, make_label_map = self.engine.begin(image, segmentation, self.max_instruments)
         groups = self._groups(output)
         landmarks = self._landmarks(groups, output.to_source)
         size = (image.shape[0], image.shape[1])
@@ -175,9 +180,11 @@ class Tracker:
     def _groups(self, output: EngineOutput) -> list[Group]:
         if output.points is not None:
             return self.grouper.take(output.points, self.always_report)
-        assert output.heatmaps is not None
         assert output.foreground is not None
-        peaks = decode(output.heatmaps, self.model.description.heatmap, self.max_instruments)
+        peaks = output.peaks
+        if peaks is None:
+            assert output.heatmaps is not None
+            peaks = decode(output.heatmaps, self.model.description.heatmap, self.max_instruments)
         return self.grouper.group(peaks, output.foreground, self.always_report)
 
     def _landmarks(self, groups: Sequence[Group], to_source: PixelMap) -> list[tuple[LandmarkEstimate, ...]]:

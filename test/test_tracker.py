@@ -8,7 +8,8 @@ import torch
 
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.datasets.synthetic import render_frame
-from csl_tracker.engines.torch_engine import TorchCpuEngine, TorchDeviceEngine
+from csl_tracker.engines.device_engine import TorchDeviceEngine
+from csl_tracker.engines.torch_engine import TorchCpuEngine
 from csl_tracker.errors import ConfigError, ImageError
 from csl_tracker.heatmaps import HeatmapSpec
 from csl_tracker.instruments import ENDOVIS

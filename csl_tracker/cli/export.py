@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from csl_tracker.weights import Model
 
 EXPORTABLE = ("openvino", "onnx")
+INDUCTOR = "inductor"
 _FIRST_SEED = 20_000
 """Of the synthetic frames that the check is made on: no training frame has it."""
 
@@ -32,10 +33,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "example:\n"
         "  csl-tracker export --size 1080x1920               # the package's weights, for the cache that nodes look into\n"
-        "  csl-tracker export model.safetensors --engine onnx --out exported"
+        "  csl-tracker export model.safetensors --engine onnx --out exported\n"
+        "  csl-tracker export --engine inductor --device cuda  # fused kernels for the torch engine on this GPU"
     )
     parser.add_argument("weights", nargs="?", metavar="FILE|NAME", help=WEIGHTS_HELP)
-    parser.add_argument("--engine", choices=EXPORTABLE, default="openvino", help="what is to run it (%(default)s)")
+    parser.add_argument(
+        "--engine",
+        choices=(*EXPORTABLE, INDUCTOR),
+        default="openvino",
+        help="what is to run it (%(default)s); inductor compiles kernels, which the torch engine takes where they are faster",
+    )
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="for --engine inductor: the device to compile for, auto, cpu, cuda or cuda:N (%(default)s)",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for a copy of the network, with a JSON file beside it")
     parser.add_argument(
         "--size", default="576x720", metavar="HxW", help="height and width of the camera's images (%(default)s)"
@@ -46,9 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=12, metavar="N", help="frames that are checked (%(default)s)")
     parser.add_argument(
         "--precision",
-        choices=("float32", "bfloat16"),
-        default="float32",
-        help="also check the network in this precision, which the engine computes in when it is asked to (%(default)s)",
+        choices=("float32", "tf32", "float16", "bfloat16"),
+        help="check the network in this precision, too, which the engine computes in when it is asked to (float32); for"
+        " --engine inductor the precision to compile for (float16 on CUDA, float32 on the CPU)",
     )
     parser.add_argument("--no-cache", action="store_true", help="leave the user's cache as it is; needs --out")
     parser.add_argument("--overwrite", action="store_true", help="write over files of an earlier export in --out")
@@ -64,9 +76,15 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--count is {args.count}; give at least 1.")
     if args.no_cache and args.out is None:
         raise ConfigError("With --no-cache the network is written nowhere; name a folder with --out.")
-    if args.precision != "float32" and args.engine != "openvino":
-        raise ConfigError(f"The engine {args.engine!r} does not compute in {args.precision}; use --engine openvino.")
     model = load_weights(weights_of(args))
+    if args.engine == INDUCTOR:
+        return _export_inductor(args, model, source)
+    if args.device not in ("auto", "cpu"):
+        raise ConfigError(f"--engine {args.engine} is exported for every device alike; leave out --device {args.device}.")
+    precision = args.precision or "float32"
+    if precision not in {"openvino": ("float32", "bfloat16")}.get(args.engine, ("float32",)):
+        remedy = "use --engine openvino" if precision == "bfloat16" else "leave --precision out"
+        raise ConfigError(f"The engine {args.engine!r} does not compute in {precision}; {remedy}.")
     kind = _engine_class(args.engine, model)
     size = model.description.preprocessing.working_size(source)
     stem = f"{model.name}-{size[0]}x{size[1]}"
@@ -84,10 +102,10 @@ def run(args: argparse.Namespace) -> int:
                 raise
             print(f"The cache was left as it is: {error}")
             artefact = ArtefactCache(Path(folder)).put(key, lambda place: _write(kind, model, size, place, frames))
-        _say(kind, "float32", size, artefact.manifest["check"])
-        if args.precision != "float32":
-            found = _compare(_engine(kind, model, args.precision), model, size, artefact, frames, args.precision)
-            _say(kind, args.precision, size, found.to_dict())
+        _say(f"{kind.name} {kind.version()}", "float32", size, artefact.manifest["check"])
+        if precision != "float32":
+            found = _compare(_engine(kind, model, precision), model, size, artefact, frames, precision)
+            _say(f"{kind.name} {kind.version()}", precision, size, found.to_dict())
         if not args.no_cache and artefact.folder.is_relative_to(cache.folder):
             print(f"for nodes and commands on this machine: {artefact.folder}")
         for target in targets:
@@ -157,6 +175,52 @@ class _Frames:
                 yield image, None
 
 
+def _export_inductor(args: argparse.Namespace, model: Model, source: Size) -> int:
+    """Compile the network for the torch engine on a device, check it, and put it into the cache."""
+    import torch
+    from tqdm import tqdm
+
+    from csl_tracker.engines.artefacts import ArtefactCache
+    from csl_tracker.engines.base import output_names
+    from csl_tracker.engines.comparison import compare
+    from csl_tracker.engines.device_engine import TorchDeviceEngine
+    from csl_tracker.engines.factory import resolve_device
+    from csl_tracker.engines.inductor import inductor_key, load_inductor, write_inductor
+    from csl_tracker.engines.torch_engine import TorchCpuEngine
+    from csl_tracker.engines.tuning import NetworkProbe
+
+    if args.out is not None or args.no_cache:
+        raise ConfigError(
+            "With --engine inductor the network is for the cache of this machine alone; leave out --out and --no-cache."
+        )
+    if model.description.network.strategy == "forest":
+        raise EngineError(f"The model {model.name} is a forest, which runs by torch alone and is not exported.")
+    device = resolve_device(args.device)
+    precision = args.precision or ("float16" if device.startswith("cuda") else "float32")
+    engine = TorchDeviceEngine(model, device, precision, launch="eager")
+    size = model.description.preprocessing.working_size(source)
+    frames = _Frames(args.frames, args.count, source)
+
+    def write(folder: Path) -> Mapping[str, Any]:
+        print(f"compiling {model.name} for {device} in {precision}; this takes minutes", flush=True)
+        write_inductor(engine.network, size, folder)
+        compiled = NetworkProbe(engine, load_inductor(engine.network, model, folder))
+        shown = tqdm(frames, total=frames.count, desc="inductor against torch", unit="frame", disable=None)
+        found = compare(compiled, TorchCpuEngine(model, fold=False), model, shown)
+        if found.moves_keypoints:
+            raise EngineError(
+                f"The network {model.name} says something else when it is compiled in {precision} (landmarks shift by"
+                f" {found.median_shift_px} px in the median, {found.lost} are lost); try --precision float32."
+            )
+        return _manifest(model, size, {**found.to_dict(), "disagreement": None}, list(output_names(model.description.network)))
+
+    cache = ArtefactCache()
+    artefact = cache.put(inductor_key(model, size, device, precision), write)
+    _say(f"inductor of torch {torch.__version__} for {device}", precision, size, artefact.manifest["check"])
+    print(f"for nodes and commands on this machine: {artefact.folder}")
+    return 0
+
+
 def _write(kind: type[ExportedEngine], model: Model, size: Size, folder: Path, frames: _Frames) -> Mapping[str, Any]:
     """Export into a folder, run what lies there, and return the manifest.
 
@@ -165,7 +229,6 @@ def _write(kind: type[ExportedEngine], model: Model, size: Size, folder: Path, f
     """
     from csl_tracker.engines.artefacts import Artefact
     from csl_tracker.engines.auto import TOLERANCE, disagreement
-    from csl_tracker.provenance import machine, portable_command, versions
 
     kind.write(model, size, folder)
     artefact = Artefact(folder, {})
@@ -178,6 +241,13 @@ def _write(kind: type[ExportedEngine], model: Model, size: Size, folder: Path, f
             f" {found.median_shift_px} px in the median, {found.lost} are lost, outputs differ by {difference:.1e} of the"
             " largest); use the engine 'torch' for it."
         )
+    return _manifest(model, size, {**found.to_dict(), "disagreement": difference}, list(engine.names))
+
+
+def _manifest(model: Model, size: Size, check: Mapping[str, Any], outputs: list[str]) -> dict[str, Any]:
+    """What the manifest says beside the key and the files."""
+    from csl_tracker.provenance import machine, portable_command, versions
+
     description = model.description
     return {
         "model": {"name": model.name, "sha256": model.sha256},
@@ -188,10 +258,10 @@ def _write(kind: type[ExportedEngine], model: Model, size: Size, folder: Path, f
             "layout": "NHWC, RGB, 0..255; the normalisation is part of the network",
             "resize": description.preprocessing.resize,
         },
-        "outputs": list(engine.names),
+        "outputs": outputs,
         "heatmap": description.heatmap.to_dict(),
         "instruments": description.instruments.to_dict(),
-        "check": {**found.to_dict(), "disagreement": difference},
+        "check": dict(check),
         "command": portable_command(),
         "machine": machine(),
         "versions": versions(),
@@ -211,16 +281,14 @@ def _compare(engine: ExportedEngine, model: Model, size: Size, artefact: Artefac
     )
 
 
-def _say(kind: type[ExportedEngine], precision: str, size: Size, check: Mapping[str, Any]) -> None:
-    from importlib import metadata
-
+def _say(what: str, precision: str, size: Size, check: Mapping[str, Any]) -> None:
     shift = "no landmarks were seen"
     if check["median_shift_px"] is not None:
         shift = f"landmarks shift by {check['median_shift_px']:.4f} px (median), {check['largest_shift_px']:.4f} px (largest)"
     dice = "" if check["dice_between"] is None else f"; DICE of the two masks {check['dice_between']:.5f}"
     change = "" if check["dice_change"] is None else f", against the truth {check['dice_change']:+.5f}"
     print(
-        f"{kind.name} {metadata.version(kind.package)}, {precision}, input {size[0]}x{size[1]}: {shift},"
+        f"{what}, {precision}, input {size[0]}x{size[1]}: {shift},"
         f" {check['lost']} of {check['keypoints']} lost, in {check['frames']} frames{dice}{change}"
     )
 

@@ -18,11 +18,11 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("network")
     group.add_argument("--weights", metavar="FILE|NAME", help=WEIGHTS_HELP)
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    group.add_argument("--engine", default="auto", help="auto, torch, onnx or openvino (default: %(default)s)")
+    group.add_argument("--engine", default="auto", help="auto, torch, onnx, openvino or tensorrt (default: %(default)s)")
     group.add_argument(
         "--precision",
         default="auto",
-        help="auto, float32, float16 (CUDA) or bfloat16, which moves landmarks (default: %(default)s)",
+        help="auto, float32, tf32 and float16 (CUDA), or bfloat16, which moves landmarks (default: %(default)s)",
     )
 
 

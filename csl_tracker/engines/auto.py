@@ -67,17 +67,19 @@ class AutoEngine(RunsAtOnce):
         place = f"the fastest of {self._among}" if "," in self._among else "the only one that is installed here"
         return "; ".join([*self._left_out, *([] if self._left_out else [place]), *([self._note] if self._note else [])])
 
-    def begin(self, image: npt.NDArray[np.uint8], segmentation: bool) -> tuple[EngineOutput, LabelMapMaker | None]:
+    def begin(
+        self, image: npt.NDArray[np.uint8], segmentation: bool, count: int = 1
+    ) -> tuple[EngineOutput, LabelMapMaker | None]:
         """See :meth:`csl_tracker.engines.base.Engine.begin`."""
         if self._engine is None:
             self._engine = self._choose((image.shape[0], image.shape[1]))
-        return self._engine.begin(image, segmentation)
+        return self._engine.begin(image, segmentation, count)
 
-    def warm_up(self, size: Size) -> None:
+    def warm_up(self, size: Size, count: int = 1) -> None:
         """See :meth:`csl_tracker.engines.base.Engine.warm_up`."""
         if self._engine is None:
             self._engine = self._choose(size)
-        self._engine.warm_up(size)
+        self._engine.warm_up(size, count)
 
     def _choose(self, source: Size) -> CpuEngine:
         working = self._model.description.preprocessing.working_size(source)

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from csl_tracker.errors import EngineError
+from csl_tracker.grouping import LineSupport
+from csl_tracker.heatmaps import Peak
 from csl_tracker.networks import STRIDE, Network, NetworkConfig
 from csl_tracker.pixels import Resize, Size
 from csl_tracker.weights import Model, Preprocessing
@@ -69,19 +71,23 @@ class EngineOutput:
     """What a network said about one image.
 
     Attributes:
-        heatmaps: float32 (landmarks, h, w); None where the network regresses points.
-        foreground: (h, w), probability of any class but the background; None where the network does not segment.
+        heatmaps: float32 (landmarks, h, w); None where the network regresses points, or where ``peaks`` is given.
+        foreground: (h, w), probability of any class but the background, or what grouping needs of it; None where the network
+            does not segment.
         label_map: uint8 (H, W) at the source size; None when it was not asked for, or where the network does not segment.
         to_source: Map from heatmap px to px of the source image.
         points: float32 (slots, landmarks, 3), regressed x and y in heatmap px and the probability of being in view; None
             where the landmarks come from heatmaps.
+        peaks: For each landmark its peaks, highest first, in heatmap px, from an engine that finds them itself; None
+            otherwise.
     """
 
     heatmaps: Float32Array | None
-    foreground: Float32Array | ForegroundOfScores | None
+    foreground: Float32Array | ForegroundOfScores | LineSupport | None
     label_map: npt.NDArray[np.uint8] | None
     to_source: PixelMap
     points: Float32Array | None = None
+    peaks: list[list[Peak]] | None = None
 
 
 @dataclass(frozen=True)
@@ -122,27 +128,43 @@ class Engine(Protocol):
     def reason(self) -> str:
         """Why this engine runs and no other, a clause; empty where it was asked for by its name."""
 
-    def begin(self, image: npt.NDArray[np.uint8], segmentation: bool) -> tuple[EngineOutput, LabelMapMaker | None]:
+    def begin(
+        self, image: npt.NDArray[np.uint8], segmentation: bool, count: int = 1
+    ) -> tuple[EngineOutput, LabelMapMaker | None]:
         """Run on one uint8 (H, W, 3) RGB image of any size; what the poses need comes first.
 
+        Args:
+            image: The image.
+            segmentation: Whether the label map is wanted.
+            count: Peaks of each landmark that are wanted, for engines that find them where the network runs.
+
         Returns:
-            The output without a label map, whose arrays may be the engine's own memory, which its next image overwrites; and
-            what makes the label map, None when it is not wanted, or the network does not segment.
+            The output without a label map, with heatmaps or, in their place, peaks; its arrays may be the engine's own memory,
+            which its next image overwrites. And what makes the label map, None when it is not wanted, or the network does not
+            segment.
         """
 
     def run(self, image: npt.NDArray[np.uint8], segmentation: bool) -> EngineOutput:
         """:meth:`begin`, and the label map at once; arrays of their own."""
 
-    def warm_up(self, size: Size) -> None:
-        """Do what is only done for the first image of a size."""
+    def warm_up(self, size: Size, count: int = 1) -> None:
+        """Do what is only done for the first image of a size, for this number of peaks a landmark."""
+
+    def settle(self) -> None:
+        """Do what was put off so that no frame waits for it; to be called while no frame waits."""
 
 
 class RunsAtOnce:
     """:meth:`Engine.run` for engines that bring :meth:`Engine.begin`."""
 
-    def begin(self, image: npt.NDArray[np.uint8], segmentation: bool) -> tuple[EngineOutput, LabelMapMaker | None]:
+    def begin(
+        self, image: npt.NDArray[np.uint8], segmentation: bool, count: int = 1
+    ) -> tuple[EngineOutput, LabelMapMaker | None]:
         """See :meth:`Engine.begin`."""
         raise NotImplementedError
+
+    def settle(self) -> None:
+        """See :meth:`Engine.settle`; nothing is put off."""
 
     def run(self, image: npt.NDArray[np.uint8], segmentation: bool) -> EngineOutput:
         """See :meth:`Engine.run`."""

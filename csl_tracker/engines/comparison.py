@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from csl_tracker.engines.base import Engine, EngineOutput
+from csl_tracker.engines.base import EngineOutput
 from csl_tracker.heatmaps import decode
 from csl_tracker.metrics import tool_overlap
 from csl_tracker.weights import Model
@@ -22,6 +22,13 @@ LARGEST_MEDIAN_PX = 0.1
 """Median shift, px of the source image, above which an engine runs only where the user has asked for its precision."""
 
 _PEAKS = 2
+
+
+class Runs(Protocol):
+    """What is compared: an engine, or the part of one that runs whole images."""
+
+    def run(self, image: npt.NDArray[np.uint8], segmentation: bool) -> EngineOutput:
+        """See :meth:`csl_tracker.engines.base.Engine.run`."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class Comparison:
         return asdict(self)
 
 
-def compare(engine: Engine, reference: Engine, model: Model, frames: Iterable[Frame]) -> Comparison:
+def compare(engine: Runs, reference: Runs, model: Model, frames: Iterable[Frame]) -> Comparison:
     """Show both engines the same frames.
 
     Args:

@@ -68,7 +68,9 @@ class CpuEngine(RunsAtOnce):
         """Make what :meth:`input_buffer` keeps."""
         return np.empty((*size, 3), np.uint8)
 
-    def begin(self, image: npt.NDArray[np.uint8], segmentation: bool) -> tuple[EngineOutput, LabelMapMaker | None]:
+    def begin(
+        self, image: npt.NDArray[np.uint8], segmentation: bool, count: int = 1
+    ) -> tuple[EngineOutput, LabelMapMaker | None]:
         """See :meth:`csl_tracker.engines.base.Engine.begin`."""
         source = (image.shape[0], image.shape[1])
         working = self.preprocessing.working_size(source)
@@ -97,7 +99,7 @@ class CpuEngine(RunsAtOnce):
         np.subtract(scores[1:], scores[0], out=self._logits_memory)
         return self._logits_memory
 
-    def warm_up(self, size: Size) -> None:
+    def warm_up(self, size: Size, count: int = 1) -> None:
         """See :meth:`csl_tracker.engines.base.Engine.warm_up`."""
         self.run(np.zeros((*size, 3), np.uint8), segmentation=True)
 

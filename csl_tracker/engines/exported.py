@@ -61,9 +61,14 @@ class ExportedEngine(CpuEngine):
         raise NotImplementedError
 
     @classmethod
+    def version(cls) -> str:
+        """Version of the engine's package."""
+        return metadata.version(cls.package)
+
+    @classmethod
     def key(cls, model: Model, size: Size) -> ArtefactKey:
         """What the cache calls the network of one input size."""
-        return ArtefactKey(model.sha256, cls.name, metadata.version(cls.package), cls.device, size)
+        return ArtefactKey(model.sha256, cls.name, cls.version(), cls.device, size)
 
     def use(self, size: Size, artefact: Artefact) -> None:
         """Run this artefact for this input size from now on."""

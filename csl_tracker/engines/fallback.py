@@ -7,14 +7,21 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from csl_tracker.engines.base import Engine, EngineOutput, LabelMapMaker, RunsAtOnce
+from csl_tracker.engines.device_loss import (
+    DeviceLostError,
+    first_line,
+    give_up,
+    is_device_fault,
+    is_out_of_memory,
+    lost_devices,
+    release_cached_memory,
+    still_works,
+)
 from csl_tracker.pixels import Size
 
 logger = logging.getLogger(__name__)
-
-_DEVICE_WORDS = ("cuda", "cudnn", "cublas", "nvrtc", "hip error", "device-side")
 
 
 class FallbackEngine(RunsAtOnce):
@@ -25,13 +32,39 @@ class FallbackEngine(RunsAtOnce):
         make_spare: Makes the second one; called when it is needed.
 
     Attributes:
-        fault: Why the second one runs, a full sentence; empty while the first one does.
+        fault: Why the second one runs and how the device is used again, a full sentence; empty while the first one does.
     """
 
     def __init__(self, engine: Engine, make_spare: Callable[[], Engine]) -> None:
         self._engine = engine
         self._make_spare: Callable[[], Engine] | None = make_spare
         self.fault = ""
+
+    @classmethod
+    def of(cls, make: Callable[[], Engine], make_spare: Callable[[], Engine], device: str) -> FallbackEngine:
+        """Make the first engine, or the spare at once where the device fails already or was lost before.
+
+        Args:
+            make: Makes the first engine.
+            make_spare: Makes the second one.
+            device: What the user has asked for, such as ``auto``.
+        """
+        try:
+            engine = cls(make(), make_spare)
+        except DeviceLostError as error:
+            engine = cls(make_spare(), make_spare)
+            engine._change_over(error.device, error.reason, sticky=True)
+        except RuntimeError as error:
+            if not is_device_fault(error):
+                raise
+            sticky = not is_out_of_memory(error) and bool(lost_devices())
+            engine = cls(make_spare(), make_spare)
+            engine._change_over(device, first_line(error), sticky, is_out_of_memory(error))
+        else:
+            lost = lost_devices()
+            if device != "cpu" and engine.device == "cpu" and lost:
+                engine._change_over(*next(iter(lost.items())), sticky=True)
+        return engine
 
     @property
     def name(self) -> str:
@@ -48,52 +81,56 @@ class FallbackEngine(RunsAtOnce):
         """Why that engine runs."""
         return self._engine.reason
 
-    def begin(self, image: npt.NDArray[np.uint8], segmentation: bool) -> tuple[EngineOutput, LabelMapMaker | None]:
-        """See :meth:`Engine.begin`."""
+    def begin(
+        self, image: npt.NDArray[np.uint8], segmentation: bool, count: int = 1
+    ) -> tuple[EngineOutput, LabelMapMaker | None]:
+        """See :meth:`csl_tracker.engines.base.Engine.begin`."""
         try:
-            return self._engine.begin(image, segmentation)
+            return self._engine.begin(image, segmentation, count)
         except RuntimeError as error:
             self._fall_back(error)
-        return self._engine.begin(image, segmentation)
+        release_cached_memory()  # not before the error is gone, which holds what it was raised over
+        return self._engine.begin(image, segmentation, count)
 
-    def warm_up(self, size: Size) -> None:
-        """See :meth:`Engine.warm_up`."""
+    def warm_up(self, size: Size, count: int = 1) -> None:
+        """See :meth:`csl_tracker.engines.base.Engine.warm_up`."""
         try:
-            self._engine.warm_up(size)
+            self._engine.warm_up(size, count)
         except RuntimeError as error:
             self._fall_back(error)
-            self._engine.warm_up(size)
+        else:
+            return
+        release_cached_memory()
+        self._engine.warm_up(size, count)
+
+    def settle(self) -> None:
+        """See :meth:`csl_tracker.engines.base.Engine.settle`."""
+        try:
+            self._engine.settle()
+        except RuntimeError as error:
+            self._fall_back(error)
+        else:
+            return
+        release_cached_memory()
 
     def _fall_back(self, error: RuntimeError) -> None:
         """Change over to the spare, or raise the error again when it is not the device's, or there is no spare left."""
         if self._make_spare is None or not is_device_fault(error):
             raise error
-        lost, spare = self.device, self._make_spare()
-        self._engine, self._make_spare = spare, None
-        kind = "is out of memory" if is_out_of_memory(error) else "was lost"
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        self.fault = (
-            f"The device {lost} {kind} ({reason}), and {spare.name} on {spare.device} goes on in its place; see to the device,"
-            " then clean up and configure the node."
+        failed, device, full = self._engine, self.device, is_out_of_memory(error)
+        sticky = not full and not still_works(device)
+        if sticky:
+            give_up(device, first_line(error), failed, error)
+        self._engine = self._make_spare()
+        self._change_over(device, first_line(error), sticky, full)
+
+    def _change_over(self, device: str, reason: str, sticky: bool, full: bool = False) -> None:
+        self._make_spare = None
+        what = "was lost" if sticky else "is out of memory" if full else "failed"
+        remedy = (
+            "CUDA gives a lost device back to a new process only: restart this one"
+            if sticky
+            else f"{'make room on the device' if full else 'see to the device'}, then clean up and configure the node"
         )
+        self.fault = f"The device {device} {what} ({reason}), and {self.name} on {self.device} goes on in its place; {remedy}."
         logger.error(self.fault)
-        if torch.cuda.is_available():
-            try:
-                torch.cuda.empty_cache()
-            except RuntimeError:  # a lost device cannot be tidied up either
-                logger.debug("The memory of %s could not be given back.", lost)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device had no memory left."""
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower()
-
-
-def is_device_fault(error: BaseException) -> bool:
-    """Whether an error is the device's (lost, reset, full) and not the image's or the network's."""
-    if isinstance(error, torch.OutOfMemoryError) or is_out_of_memory(error):
-        return True
-    lost = getattr(torch, "AcceleratorError", None)  # newer than torch 2.7
-    if lost is not None and isinstance(error, lost):
-        return True
-    return any(word in str(error).lower() for word in _DEVICE_WORDS)

@@ -1,11 +1,11 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime, on the CPU or by the one other provider that is asked for."""
 
 from __future__ import annotations
 
 import importlib.util
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 
 from csl_tracker.engines.artefacts import ArtefactCache
 from csl_tracker.engines.base import NetworkArrays, NormalizedNetwork, output_names
+from csl_tracker.engines.device_loss import first_line
 from csl_tracker.engines.exported import NETWORK, ExportedEngine, example, quiet_tracing
 from csl_tracker.engines.folding import as_subpixel_convolutions, fold_batch_norms
 from csl_tracker.errors import EngineError
@@ -24,6 +25,8 @@ from csl_tracker.weights import Model
 
 OPSET = 17
 _INPUT = "image"
+CPU_PROVIDER = "CPUExecutionProvider"
+_REMEDY = "install 'onnxruntime-gpu' with the CUDA and TensorRT libraries that it names, or use engine 'torch'"
 
 onnxruntime.disable_telemetry_events()
 
@@ -35,7 +38,12 @@ class OnnxEngine(ExportedEngine):
         model: What to run.
         mirror: Average with the mirrored image.
         cache: Where exported networks are looked for; the user's cache when None.
-        providers: ONNX Runtime's names of what computes, best first; nothing but the CPU's was ever tested.
+        provider: ONNX Runtime's name of what computes. It does, or the engine is not built: ONNX Runtime's own way to fall back
+            on another provider is refused.
+        options: Of the provider.
+
+    Raises:
+        EngineError: The installed ONNX Runtime does not have the provider.
     """
 
     name = "onnx"
@@ -47,10 +55,22 @@ class OnnxEngine(ExportedEngine):
         model: Model,
         mirror: bool = False,
         cache: ArtefactCache | None = None,
-        providers: Sequence[str] = ("CPUExecutionProvider",),
+        provider: str = CPU_PROVIDER,
+        options: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(model, mirror, cache)
-        self.providers = list(providers)
+        self.provider, self.options = provider, dict(options or {})
+        there = onnxruntime.get_available_providers()
+        if provider not in there:
+            raise EngineError(
+                f"The installed ONNX Runtime {onnxruntime.__version__} has no {provider}, but only {', '.join(there)};"
+                f" {_REMEDY}."
+            )
+
+    @classmethod
+    def version(cls) -> str:
+        """Version of ONNX Runtime, whichever of its distributions brought it."""
+        return str(onnxruntime.__version__)
 
     @classmethod
     def write(cls, model: Model, size: Size, folder: Path) -> None:
@@ -102,7 +122,24 @@ class OnnxEngine(ExportedEngine):
         options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
         # Threads that spin between two images take the cores from those that bring the next one.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        return _Bound(onnxruntime.InferenceSession(network, options, providers=self.providers))
+        if self.provider == CPU_PROVIDER:
+            return _Bound(onnxruntime.InferenceSession(network, options, providers=[self.provider]))
+        # Without a word, a session would put what the provider cannot do, or all of it, on the CPU.
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        try:
+            session = onnxruntime.InferenceSession(network, options, providers=[(self.provider, self.options)])
+        except Exception as error:
+            raise EngineError(
+                f"ONNX Runtime cannot run the network by {self.provider} ({first_line(error)}); {_REMEDY}."
+            ) from error
+        running = session.get_providers()
+        if not running or running[0] != self.provider:
+            raise EngineError(
+                f"ONNX Runtime would run the network by {running[0] if running else 'nothing'} instead of {self.provider},"
+                f" whose libraries or device it does not find; {_REMEDY}."
+            )
+        session.disable_fallback()
+        return _Bound(session)
 
     def make_buffer(self, size: Size) -> npt.NDArray[np.uint8]:
         """See :meth:`csl_tracker.engines.cpu.CpuEngine.make_buffer`; what the session is bound to."""

@@ -13,7 +13,8 @@ from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any, Literal
 
-from csl_tracker.engines.factory import ENGINES, PRECISIONS
+from csl_tracker.engines.factory import ENGINES
+from csl_tracker.engines.precision import PRECISIONS
 from csl_tracker.errors import ConfigError
 
 
@@ -75,8 +76,8 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     "precision": Parameter(
         "auto",
-        "What the network computes in; auto is float32 on the CPU, float16 on CUDA. On the CPU bfloat16 is faster and moves"
-        " landmarks.",
+        "What the network computes in; auto is float32 on the CPU and float16 on CUDA, where that moves no landmarks. On the"
+        " CPU bfloat16 is faster and moves landmarks.",
         choices=PRECISIONS,
     ),
     "max_instruments": Parameter(2, "Largest number of instruments in view.", Change.ALWAYS, (1, 8)),

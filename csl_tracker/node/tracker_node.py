@@ -47,6 +47,7 @@ from csl_tracker.bags.messages import NS, make_pose_array, stamp_ns
 from csl_tracker.camera import CameraModel
 from csl_tracker.drawing import colorize, draw_overlay
 from csl_tracker.engines import create_engine
+from csl_tracker.engines.device_loss import release_cached_memory
 from csl_tracker.engines.fallback import FallbackEngine
 from csl_tracker.errors import ConfigError, CslTrackerError, ImageError
 from csl_tracker.node import qos
@@ -237,9 +238,10 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         path = str(find_weights(settings.weights))
         weights = WeightsFile.of(path)
         model = load_weights(path)
-        engine = FallbackEngine(
-            create_engine(model, settings.device, settings.engine, precision=settings.precision),
+        engine = FallbackEngine.of(
+            lambda: create_engine(model, settings.device, settings.engine, precision=settings.precision),
             lambda: create_engine(model, "cpu", "auto"),
+            settings.device,
         )
         tracker = Tracker(model, engine, settings.max_instruments, settings.threshold, settings.always_report)
         size = (settings.warm_up_height, settings.warm_up_width)
@@ -279,8 +281,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         self._model = ""
         gc.unfreeze()
         gc.collect()  # a compiled network holds on to itself
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        release_cached_memory()
 
     def _activate(self) -> None:
         assert self._tracker is not None
@@ -305,6 +306,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
             "tracker",
             heartbeat=self._poses.assert_liveliness if leased and self._poses is not None else None,
             heartbeat_s=heartbeat_s(settings.expected_rate) if leased else 1.0,
+            idle=self._tracker.settle,
         )
         self._worker.start()
         self._was_active = True

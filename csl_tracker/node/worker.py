@@ -27,6 +27,7 @@ class NewestItemWorker(Generic[T]):
         name: str = "worker",
         heartbeat: Callable[[], None] | None = None,
         heartbeat_s: float = 1.0,
+        idle: Callable[[], None] | None = None,
     ) -> None:
         """Prepare the thread; :meth:`start` starts it.
 
@@ -38,7 +39,9 @@ class NewestItemWorker(Generic[T]):
             heartbeat: Called in the thread again and again between items, and never while it is at work on one: that it
                 comes shows that the thread is able to take the next item. When it raises that is logged.
             heartbeat_s: How often, s.
+            idle: Called in the thread after an item when no other one waits. When it raises that is logged.
         """
+        self._idle = idle
         self._heartbeat = heartbeat
         self._heartbeat_s = heartbeat_s
         self._beat_due_s = 0.0
@@ -128,9 +131,19 @@ class NewestItemWorker(Generic[T]):
                 self._process(item)
             except Exception as error:
                 self._report(item, error)
+            else:
+                self._settle()
             finally:
                 self._busy_since_s = None
                 self._processed += 1
+
+    def _settle(self) -> None:
+        if self._idle is None or self._item is not None or self._stopping:
+            return
+        try:
+            self._idle()
+        except Exception:
+            logger.exception("The idle work of the thread %r failed.", self._thread.name)
 
     def _beat(self) -> None:
         now = time.monotonic()

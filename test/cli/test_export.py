@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -9,8 +10,13 @@ import numpy as np
 import pytest
 
 from csl_tracker.cli.main import main
-from csl_tracker.engines import create_engine
+from csl_tracker.engines import create_engine, inductor
+from csl_tracker.engines.artefacts import ArtefactCache
+from csl_tracker.engines.device_engine import TorchDeviceEngine
+from csl_tracker.engines.device_path import DeviceNetwork
+from csl_tracker.networks import NetworkOutput
 from csl_tracker.tracker import Tracker
+from csl_tracker.weights import Model, load_weights
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 pytest.importorskip("onnx", reason="onnx is not installed")
@@ -42,6 +48,10 @@ def frames(tmp_path: Path) -> Path:
         (["--count", "0"], "--count is 0"),
         (["--no-cache"], "name a folder with --out"),
         (["--engine", "onnx", "--precision", "bfloat16"], "does not compute in bfloat16; use --engine openvino"),
+        (["--engine", "openvino", "--precision", "float16"], "does not compute in float16; leave --precision out"),
+        (["--engine", "openvino", "--device", "cuda"], "leave out --device cuda"),
+        (["--engine", "inductor", "--device", "toaster"], "The device 'toaster' is unknown"),
+        (["--engine", "inductor", "--out", "there"], "leave out --out and --no-cache"),
         (["--out", "FILE"], "is a file; give a folder with --out"),
         (["--frames", "missing"], "missing"),
     ],
@@ -149,3 +159,43 @@ def test_a_network_that_says_something_else_is_not_written(
     assert main(["export", str(path), "--size", "128x160", "--frames", str(frames), "--count", "1"]) == 2
     assert "says something else in openvino than in float32 torch" in capsys.readouterr().err
     assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize(("factor", "status"), [(1.0, 0), (float("nan"), 2)])
+def test_a_compiled_network_is_checked_before_it_is_kept(
+    make_weights: Callable[..., Path],
+    frames: Path,
+    cache: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    factor: float,
+    status: int,
+) -> None:
+    """The compiler, which takes a minute, is replaced by one that changes the network by a factor."""
+
+    def write(network: DeviceNetwork, size: tuple[int, int], folder: Path) -> None:
+        (folder / inductor.PACKAGE).write_text(f"{size[0]}x{size[1]} {network.precision}")
+
+    def load(network: DeviceNetwork, model: Model, folder: Path) -> DeviceNetwork:
+        assert (folder / inductor.PACKAGE).read_text() == "128x160 float32"
+        return replace(network, infer=lambda x: NetworkOutput(*(factor * part for part in network.infer(x)[:2])))
+
+    monkeypatch.setattr(inductor, "write_inductor", write)
+    monkeypatch.setattr(inductor, "load_inductor", load)
+    path = make_weights(confidence_threshold=1e-4)
+    command = ["export", str(path), "--engine", "inductor", "--device", "cpu", "--size", "128x160", "--frames", str(frames)]
+    assert main(command) == status
+    said = capsys.readouterr()
+    model = load_weights(path)
+    engine = TorchDeviceEngine(model, "cpu", "float32")
+    found = inductor.find_inductor(engine.network, model, (128, 160), "cpu", ArtefactCache())
+    if status:
+        assert "says something else when it is compiled in float32" in said.err
+        assert found is None
+        return
+    assert "for cpu, float32, input 128x160: landmarks shift by 0.0000 px" in said.out
+    assert found is not None
+    assert found.manifest["outputs"] == ["heatmaps", "scores"]
+    other = TorchDeviceEngine(model, "cpu", "float32", mirror=True)
+    assert inductor.find_inductor(other.network, model, (128, 160), "cpu", ArtefactCache()) is None
+    assert inductor.find_inductor(engine.network, model, (64, 64), "cpu", ArtefactCache()) is None

@@ -10,8 +10,9 @@ from torch.nn import functional
 
 from csl_tracker.engines import create_engine
 from csl_tracker.engines.base import Engine
+from csl_tracker.engines.device_engine import TorchDeviceEngine
 from csl_tracker.engines.labels import upsample_labels
-from csl_tracker.engines.torch_engine import TorchCpuEngine, TorchDeviceEngine
+from csl_tracker.engines.torch_engine import TorchCpuEngine
 from csl_tracker.errors import EngineError
 from csl_tracker.heatmaps import HeatmapSpec, decode
 from csl_tracker.instruments import ENDOVIS, InstrumentSet
@@ -112,9 +113,9 @@ def test_devices_resize_as_the_cpu_does(source: tuple[int, int], random_weights)
     """But for OpenCV's bilinear rounding, which is a little low: by a grey level at the most, and on a few px."""
     image = np.random.default_rng(0).integers(0, 256, (*source, 3), dtype=np.uint8)
     engine = TorchDeviceEngine(load_weights(random_weights), "cpu", "float32")
-    working = engine.preprocessing.working_size(source)
-    found = engine._resized(torch.from_numpy(image).permute(2, 0, 1)[None].float(), source, working)
-    difference = found[0].permute(1, 2, 0).numpy() - resize_image(image, working)
+    path = engine.make_path(source, False, 1)
+    found = path.resize(torch.from_numpy(image))
+    difference = found[0].permute(1, 2, 0).numpy() - resize_image(image, path.working)
     assert np.abs(difference).max() <= 1
     assert np.abs(difference).mean() < 0.2
 
@@ -164,7 +165,7 @@ def test_labels_are_upsampled_as_torch_does() -> None:
 @pytest.mark.parametrize(
     ("device", "engine", "message"),
     [
-        ("cpu", "magic", "engine 'magic' is unknown; choose one of auto, torch, onnx, openvino"),
+        ("cpu", "magic", "engine 'magic' is unknown; choose one of auto, torch, onnx, openvino, tensorrt"),
         ("toaster", "auto", "device 'toaster' is unknown"),
         ("mps", "auto", "is not supported"),
         pytest.param(
@@ -180,7 +181,9 @@ def test_what_is_not_there_is_said(device: str, engine: str, message: str, rando
 @pytest.mark.parametrize(
     ("engine", "precision", "message"),
     [
-        ("auto", "int4", "precision 'int4' is unknown; choose one of auto, float32, float16, bfloat16"),
+        ("auto", "int4", "precision 'int4' is unknown; choose one of auto, float32, tf32, float16, bfloat16"),
+        ("auto", "tf32", "The CPU does not compute in tf32; use device 'cuda', or precision 'auto'"),
+        ("tensorrt", "auto", "The engine 'tensorrt' runs on CUDA and not on the CPU; use device 'cuda', or engine 'auto'"),
         ("auto", "float16", "The CPU does not compute in float16; use device 'cuda', or precision 'auto'"),
         ("torch", "bfloat16", "The engine 'torch' on the CPU does not compute in bfloat16; use engine 'openvino'"),
         ("onnx", "bfloat16", "The engine 'onnx' on the CPU does not compute in bfloat16"),

@@ -22,6 +22,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 from csl_tracker.bags.messages import make_header
+from csl_tracker.engines import device_loss
 from csl_tracker.node.image_conversion import fill_image
 from csl_tracker.node.messages import ROS_TYPES
 from csl_tracker.node.tracker_node import TrackerNode
@@ -155,7 +156,8 @@ def test_at_200_hz_the_newest_is_tracked_and_nothing_piles_up(rig):
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("CUDA error: device lost")])
-def test_a_device_that_is_lost_costs_no_frame(rig, error):
+def test_a_device_that_is_lost_costs_no_frame(rig, error, monkeypatch):
+    monkeypatch.setattr(device_loss, "_lost", {})
     rig.track(1)
 
     def fail(*given):
