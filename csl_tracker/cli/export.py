@@ -186,7 +186,6 @@ def _export_inductor(args: argparse.Namespace, model: Model, source: Size) -> in
     from csl_tracker.engines.device_engine import TorchDeviceEngine
     from csl_tracker.engines.factory import resolve_device
     from csl_tracker.engines.inductor import inductor_key, load_inductor, write_inductor
-    from csl_tracker.engines.torch_engine import TorchCpuEngine
     from csl_tracker.engines.tuning import NetworkProbe
 
     if args.out is not None or args.no_cache:
@@ -205,8 +204,9 @@ def _export_inductor(args: argparse.Namespace, model: Model, source: Size) -> in
         print(f"compiling {model.name} for {device} in {precision}; this takes minutes", flush=True)
         write_inductor(engine.network, size, folder)
         compiled = NetworkProbe(engine, load_inductor(engine.network, model, folder))
-        shown = tqdm(frames, total=frames.count, desc="inductor against torch", unit="frame", disable=None)
-        found = compare(compiled, TorchCpuEngine(model, fold=False), model, shown)
+        shown = tqdm(frames, total=frames.count, desc="inductor against float32", unit="frame", disable=None)
+        # The same path on the same device, so that nothing but the compiler and the precision differs.
+        found = compare(compiled, NetworkProbe(engine, engine.make_network("float32")), model, shown)
         if found.moves_keypoints:
             raise EngineError(
                 f"The network {model.name} says something else when it is compiled in {precision} (landmarks shift by"

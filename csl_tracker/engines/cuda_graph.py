@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -44,14 +46,27 @@ class CudaRecorder:
         """See :meth:`Recorder.record`; other threads may use their devices meanwhile."""
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize(self.device)
-        graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
-        try:
-            made = function()
-        except BaseException:
-            _abandon(graph)
-            raise
-        graph.capture_end()
+        with _no_garbage_collection():
+            graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
+            try:
+                made = function()
+            except BaseException:
+                _abandon(graph)
+                raise
+            graph.capture_end()
         return made, graph.replay
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """A capture must not contain the end of some other graph or pinned buffer."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _abandon(graph: Any) -> None:

@@ -131,11 +131,10 @@ class NewestItemWorker(Generic[T]):
                 self._process(item)
             except Exception as error:
                 self._report(item, error)
-            else:
-                self._settle()
             finally:
                 self._busy_since_s = None
                 self._processed += 1
+            self._settle()
 
     def _settle(self) -> None:
         if self._idle is None or self._item is not None or self._stopping:

@@ -172,3 +172,28 @@ def test_a_heart_that_fails_does_not_end_the_thread(caplog):
     assert done.wait(30)
     assert worker.stop(30)
     assert "heartbeat" in caplog.text
+
+
+def test_idle_work_waits_until_no_item_does_and_may_fail(gate, caplog):
+    idle: list[int] = []
+
+    def settle():
+        idle.append(worker.processed)
+        if len(idle) == 1:
+            raise RuntimeError("not today")
+
+    worker = NewestItemWorker(gate.process, gate.on_error, idle=settle)
+    worker.start()
+    worker.submit(1)
+    assert gate.entered.acquire(timeout=TIMEOUT)
+    worker.submit(2)
+    gate.release.release()
+    assert gate.entered.acquire(timeout=TIMEOUT)
+    assert idle == [], "item 2 waited"
+    gate.release.release()
+    wait_for(lambda: idle == [2])
+    worker.submit(3)
+    gate.release.release()
+    wait_for(lambda: idle == [2, 3])
+    assert worker.stop(TIMEOUT)
+    assert "The idle work of the thread" in caplog.text
