@@ -1,11 +1,14 @@
 """Packaging for colcon (ament_python) and for pip alike; requirements/*.txt pins what is only named here."""
 
+import os
 import re
+import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 NAME = "csl_tracker"
+MESSAGES = "csl_tracker_msgs"
 ROOT = Path(__file__).resolve().parent
 
 
@@ -21,6 +24,52 @@ def files(folder: str, *patterns: str) -> list[str]:
     """Files of a folder, relative to this file as setup() wants them."""
     return sorted(str(path.relative_to(ROOT)) for pattern in patterns for path in (ROOT / folder).glob(pattern))
 
+
+def colcon_prefix() -> Path | None:
+    """Where ``colcon build`` is installing this package; None where something else runs this file (pip, say)."""
+    if not any(Path(folder).name == "colcon_distutils_commands" for folder in sys.path):
+        return None
+    if not {"install", "develop"} & set(sys.argv) or {"--help", "--uninstall"} & set(sys.argv):
+        return None  # colcon only asks for something
+    given = [value for option, value in zip(sys.argv, sys.argv[1:], strict=False) if option == "--prefix"]
+    return Path(given[-1] if given else sys.prefix)
+
+
+def demand_messages(prefix: Path) -> None:
+    """End a build whose nodes would fail for want of the messages.
+
+    They are a package inside this one, and colcon does not look for packages inside a package.
+
+    Args:
+        prefix: Where this package is being installed.
+
+    Raises:
+        SystemExit: The messages are neither in the environment nor beside the prefix; says how both are built.
+    """
+    isolated = prefix.name == NAME
+    beside = prefix.parent / MESSAGES if isolated else prefix
+    prefixes = [Path(part) for part in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if part]
+    if any((place / "share" / MESSAGES / "package.xml").exists() for place in (beside, *prefixes)):
+        return
+    workspace = (prefix.parent if isolated else prefix).parent
+    try:
+        place = ROOT.relative_to(workspace)
+    except ValueError:  # the source lies elsewhere
+        place = ROOT
+    base = ROOT if place.is_absolute() else place.parts[0] if len(place.parts) > 1 else "."
+    link = (
+        f", or 'ln -s {ROOT.name}/{MESSAGES} {ROOT.parent}' once and then plain 'colcon build'"
+        if place.parts and place is not ROOT
+        else ""
+    )
+    raise SystemExit(
+        f"{NAME}: its messages, {MESSAGES}, are not built, since colcon does not look for packages inside a package: run"
+        f" 'colcon build --base-paths {base} {place / MESSAGES}' in {workspace}{link}."
+    )
+
+
+if (colcon := colcon_prefix()) is not None:
+    demand_messages(colcon)
 
 setup(
     name=NAME,
@@ -44,6 +93,7 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml", "LICENSE"]),
+        (f"share/{NAME}/hook", files("resource/hook", "*")),
         (f"share/{NAME}/launch", files("launch", "*.launch.py")),
         (f"share/{NAME}/config", files("config", "*.yaml", "*.xml", "*.rviz", "*.json")),
         (f"share/{NAME}/examples", files("examples", "*.py")),
@@ -80,9 +130,9 @@ setup(
     entry_points={
         "console_scripts": [
             f"csl-tracker = {NAME}.cli.main:main",
-            f"tracker_node = {NAME}.node.tracker_node:main",
-            f"replay_node = {NAME}.node.replay_node:main",
-            f"stereo_node = {NAME}.node.stereo_node:main",
+            f"tracker_node = {NAME}.node.start:tracker_node",
+            f"replay_node = {NAME}.node.start:replay_node",
+            f"stereo_node = {NAME}.node.start:stereo_node",
         ],
     },
 )

@@ -66,11 +66,11 @@ class Controller:
     def __init__(self, rate_hz: float) -> None:
         import rclpy
         from rclpy.duration import Duration
-        from rclpy.event_handler import SubscriptionEventCallbacks
         from rclpy.executors import SingleThreadedExecutor
         from rclpy.qos import LivelinessPolicy, QoSProfile, ReliabilityPolicy
         from sensor_msgs.msg import Image
 
+        from csl_tracker.node.distributions import SubscriptionEventCallbacks
         from csl_tracker.node.image_conversion import fill_image
         from csl_tracker_msgs.msg import InstrumentPoseArray
 

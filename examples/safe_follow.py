@@ -35,13 +35,13 @@ from geometry_msgs.msg import Point, PoseStamped, PoseWithCovarianceStamped
 from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.time import Time
 from std_msgs.msg import String
 
+from csl_tracker.node.distributions import SubscriptionEventCallbacks
 from csl_tracker.node.running import run
 from csl_tracker_msgs.msg import InstrumentPoseArray
 

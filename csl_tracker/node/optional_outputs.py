@@ -34,7 +34,7 @@ class OptionalPublisher:
 
     Attributes:
         publisher: To be destroyed with the node's other ones.
-        make: The message that an ``InstrumentPoseArray`` becomes.
+        make: The message that an ``InstrumentPoseArray`` becomes, or None where there is nothing to publish.
     """
 
     publisher: Publisher
@@ -42,8 +42,8 @@ class OptionalPublisher:
 
     def publish(self, poses: Any) -> None:
         """Publish what an ``InstrumentPoseArray`` becomes, or do nothing while nobody subscribes."""
-        if self.publisher.get_subscription_count() > 0:
-            self.publisher.publish(self.make(poses))
+        if self.publisher.get_subscription_count() > 0 and (message := self.make(poses)) is not None:
+            self.publisher.publish(message)
 
 
 def optional_publishers(node: Node, instruments: InstrumentSet) -> tuple[OptionalPublisher, ...]:

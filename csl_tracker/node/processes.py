@@ -45,6 +45,8 @@ def private_environment(domain: int, environ: Mapping[str, str] | None = None) -
     """
     base = dict(os.environ if environ is None else environ)
     base.pop("ROS_LOCALHOST_ONLY", None)  # deprecated, and it would override the range
+    if base.get("ROS_DISTRO") == "humble":  # which has no range
+        base["ROS_LOCALHOST_ONLY"] = "1"
     return {
         **base,
         **large_image_environment(base),

@@ -2,8 +2,8 @@
 
     ros2 run csl_tracker replay_node --ros-args -p bag:=frames.mcap -p output:=poses.mcap
 
-Publishes ``/camera/image_raw`` (or its ``/compressed`` sibling), the camera's calibration where the bag has it, and the bag's
-ground truth on ``/ground_truth/...``.
+Publishes the images on ``publish_topic`` (or its ``/compressed``), the camera's calibration beside them where the bag has it,
+and the bag's ground truth on ``/ground_truth/...``.
 Subscribes the tracker's ``poses``. In lock-step (``rate`` 0) the next frame is published when the answer to this one has
 come; a frame without an answer is sent again, so that a lost one cannot stall it, and passed over after some attempts, so that
 one that the tracker cannot use does not end it. With a ``rate`` the frames go out at that
@@ -18,6 +18,13 @@ everything keeps the stamps of the bag instead, and ``clock`` publishes their ti
 """
 
 from __future__ import annotations
+
+if __name__ == "__main__":  # before anything that takes time, or may be missing
+    import sys
+
+    from csl_tracker.node.start import start
+
+    sys.exit(start("replay_node"))
 
 import sys
 import time
@@ -64,6 +71,10 @@ PARAMETERS: dict[str, tuple[Any, str]] = {
     "bag": ("", "The bag to replay: an .mcap or .db3 file, or a bag folder."),
     "output": ("", "The bag to record into: an .mcap file, or a folder that does not exist; empty records nothing."),
     "image_topic": ("", "Topic of the images in the bag; empty takes the only one."),
+    "publish_topic": (
+        topics.IMAGE,
+        "Topic to publish the images on, without /compressed; their camera_info goes to its sibling.",
+    ),
     "poses_topic": (topics.POSES, "Topic of the tracker's pose arrays."),
     "segmentation_topic": (topics.SEGMENTATION, "Topic of the tracker's label maps."),
     "rate": (0.0, "Multiple of the bag's own pace; 0 is lock-step: the next frame when this one was answered."),
@@ -188,6 +199,18 @@ class ReplayNode(Node):  # type: ignore[misc]
             raise ConfigError(f"stamps is {self._value('stamps')!r}; give {NOW} or {ORIGINAL}.")
         if self._value("clock") and not self.original:
             raise ConfigError(f"clock publishes the time of the bag, and stamps is {NOW}; give -p stamps:={ORIGINAL} too.")
+        publish_topic = self._value("publish_topic")
+        if not publish_topic or publish_topic.endswith(topics.COMPRESSED_SUFFIX):
+            raise ConfigError(
+                f"publish_topic is {publish_topic!r}; give the topic without {topics.COMPRESSED_SUFFIX}, which is appended for"
+                " a bag of compressed images."
+            )
+        for name in ("publish_topic", "poses_topic", "segmentation_topic"):
+            try:
+                self.resolve_topic_name(self._value(name))
+            except RuntimeError as error:  # rcl's own error, whose class is private to rclpy
+                reason = str(error).rpartition(", at ")[0].rpartition(": ")[2]
+                raise ConfigError(f"{name} is {self._value(name)!r}, which is no name of a topic: {reason}.") from error
         if self._value("loop") and self._value("output"):
             raise ConfigError("loop has no end, so that output would never be complete; give one of the two.")
 
@@ -203,12 +226,13 @@ class ReplayNode(Node):  # type: ignore[misc]
     def _open(self, bag: BagReader, image_topic: str) -> None:
         """Make publishers, subscriptions and the recorder."""
         compressed = bag.types[image_topic] == topics.COMPRESSED_TYPE
-        name = topics.IMAGE + (topics.COMPRESSED_SUFFIX if compressed else "")
+        images = self.resolve_topic_name(self._value("publish_topic"), only_expand=True)  # a remapping is applied later
+        name = images + (topics.COMPRESSED_SUFFIX if compressed else "")
         self._image = self.create_publisher(CompressedImage if compressed else Image, name, IMAGE_QOS)
         if not self.original:
             self._source_time = self.create_publisher(TimeReference, topics.SOURCE_TIME, ANSWER_QOS)
         if bag.types.get(camera_info_topic(image_topic)) == topics.CAMERA_INFO_TYPE:
-            self._camera_info = self.create_publisher(CameraInfo, topics.CAMERA_INFO, IMAGE_QOS)
+            self._camera_info = self.create_publisher(CameraInfo, camera_info_topic(images), IMAGE_QOS)
         if self._value("clock"):
             self._clock_time = self.create_publisher(Clock, "/clock", CLOCK_QOS)
         for topic, kind in ((topics.TRUTH_POSES, InstrumentPoseArray), (topics.TRUTH_SEGMENTATION, Image)):
@@ -241,7 +265,8 @@ class ReplayNode(Node):  # type: ignore[misc]
             if time.monotonic() > end:
                 raise BagError(
                     f"No tracker was there within {self._value('wait_s'):g} s: nobody subscribes {self._image.topic_name}"
-                    f" or publishes {wanted[0]}; start tracker_node with '-r image:={topics.IMAGE}' in the same ROS_DOMAIN_ID."
+                    f" or publishes {wanted[0]}; start tracker_node with"
+                    f" '-r image:={self._image.topic_name.removesuffix(topics.COMPRESSED_SUFFIX)}' in the same ROS_DOMAIN_ID."
                 )
             self._spin(0.02)
         # That the tracker's publishers are known here does not mean that it knows of these subscriptions: it makes pictures
@@ -406,7 +431,3 @@ def main(args: Sequence[str] | None = None) -> int:
         0, 2 for a mistake of the user (one sentence on stderr), 130 when it was stopped before the end.
     """
     return run(NAME, _work, args, interrupted=EXIT_INTERRUPTED)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

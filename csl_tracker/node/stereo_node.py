@@ -17,6 +17,13 @@ It is the only publisher of its topics: it does not start where there is another
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before anything that takes time, or may be missing
+    import sys
+
+    from csl_tracker.node.start import start
+
+    sys.exit(start("stereo_node"))
+
 import re
 import sys
 import time
@@ -362,7 +369,3 @@ def main(args: Sequence[str] | None = None) -> int:
         0, or 2 for a mistake of the user (one sentence on stderr).
     """
     return run(NAME, _work, args)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

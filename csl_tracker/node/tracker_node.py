@@ -9,13 +9,20 @@ Subscribes ``image`` (newest frame only) and ``camera_info``. Publishes, with th
 
 - ``~/poses`` (InstrumentPoseArray), once for each image that was looked at, also when it is empty;
 - ``~/pose`` (InstrumentPose), once for each instrument;
-- ``~/segmentation`` (mono8 label map at the source size), ``~/segmentation/color`` and ``~/overlay`` (rgb8), each made only
-  while someone subscribes;
+- ``~/segmentation`` (mono8 label map at the source size), ``~/segmentation/color`` and ``~/overlay`` (rgb8, and JPEG on their
+  ``/compressed``), each made only while someone subscribes, and the camera's calibration beside them;
 
 and ``/diagnostics`` once a second. Services: ``~/enable`` and ``~/reset``. docs/node.md tells all of it.
 """
 
 from __future__ import annotations
+
+if __name__ == "__main__":  # before anything that takes time, or may be missing
+    import sys
+
+    from csl_tracker.node.start import start
+
+    sys.exit(start("tracker_node"))
 
 import gc
 import sys
@@ -23,6 +30,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,7 +40,6 @@ import torch
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.clock import Clock, ClockType
-from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.publisher import Publisher
@@ -51,11 +58,14 @@ from csl_tracker.engines.device_loss import release_cached_memory
 from csl_tracker.engines.fallback import FallbackEngine
 from csl_tracker.errors import ConfigError, CslTrackerError, ImageError
 from csl_tracker.node import qos
+from csl_tracker.node.camera_info_outputs import camera_info_publishers
 from csl_tracker.node.diagnostics import FrameStatistics, Situation, WeightsFile, figures, judge, memory_mb, temperature_c
+from csl_tracker.node.distributions import PublisherEventCallbacks, SubscriptionEventCallbacks
 from csl_tracker.node.image_conversion import UnusableImageError, decode_compressed, fill_image, find_cv_bridge, to_rgb
 from csl_tracker.node.messages import ROS_TYPES
 from csl_tracker.node.optional_outputs import OptionalPublisher, optional_publishers
 from csl_tracker.node.parameters import PARAMETERS, Change, Parameter, Settings, check, refusal
+from csl_tracker.node.picture_outputs import PicturePublisher, picture_publisher
 from csl_tracker.node.running import run
 from csl_tracker.node.timing import RateLimiter, heartbeat_s, lease_s
 from csl_tracker.node.worker import NewestItemWorker
@@ -116,8 +126,8 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         self._poses: Publisher | None = None
         self._pose: Publisher | None = None
         self._segmentation: Publisher | None = None
-        self._segmentation_color: Publisher | None = None
-        self._overlay: Publisher | None = None
+        self._segmentation_color: PicturePublisher | None = None
+        self._overlay: PicturePublisher | None = None
         self._topic = ""
         self._image_qos = qos.image_qos("best_effort", 1)
         self._poses_qos = qos.POSE_QOS
@@ -126,6 +136,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         self._camera: CameraModel | None = None
         self._camera_problem = ""
         self._camera_seen: Any | None = None
+        self._camera_info: CameraInfo | None = None
         self._starting = False
         self._was_active = False
         self._enabled = True
@@ -254,9 +265,11 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         self._poses = self._publisher(InstrumentPoseArray, "~/poses", self._poses_qos)
         self._pose = self._publisher(InstrumentPose, "~/pose", qos.POSE_QOS)
         self._segmentation = self._publisher(Image, "~/segmentation", qos.PICTURE_QOS)
-        self._segmentation_color = self._publisher(Image, "~/segmentation/color", qos.PICTURE_QOS)
-        self._overlay = self._publisher(Image, "~/overlay", qos.PICTURE_QOS)
+        picture = partial(self._publisher, profile=qos.PICTURE_QOS)
+        self._segmentation_color = picture_publisher(picture, "~/segmentation/color")
+        self._overlay = picture_publisher(picture, "~/overlay")
         self._optional = optional_publishers(self, model.instruments)
+        self._optional += camera_info_publishers(self, lambda: self._camera_info)
         self._publishers_of_configured += [optional.publisher for optional in self._optional]
         gc.collect()
         gc.freeze()  # torch's objects stay: looking through them again and again would hold a frame up
@@ -298,6 +311,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         self._enabled = True
         self._last_stamp_ns = 0
         self._camera, self._camera_problem, self._camera_seen = None, "", None
+        self._camera_info = None
         self._tracker.reset()
         leased = settings.expected_rate > 0
         self._worker = NewestItemWorker(
@@ -416,6 +430,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
             time.sleep(_HEAD_START_S)
 
     def _take_camera_info(self, message: Any) -> None:
+        self._camera_info = message
         calibration = (message.width, message.height, *message.k, *message.d, message.distortion_model, *message.r, *message.p)
         if repr(calibration) == repr(self._camera_seen):  # NaN is equal to itself here
             return
@@ -504,7 +519,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         for optional in self._optional:
             optional.publish(array)
 
-    def _picture(self, publisher: Publisher, image: Rgb, result: TrackingResult) -> Rgb:
+    def _picture(self, publisher: Publisher | PicturePublisher, image: Rgb, result: TrackingResult) -> Rgb:
         assert self._tracker is not None
         if result.label_map is not None and publisher is self._segmentation:
             return result.label_map
@@ -616,7 +631,3 @@ def main(args: Sequence[str] | None = None) -> int:
         0, or 2 for a mistake of the user (one sentence on stderr).
     """
     return run(topics.TRACKER_NODE, _work, args)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -61,8 +61,9 @@ class Peer:
     def watch_over(self, kind: Any, topic: str, lease_s: float) -> dict[str, Any]:
         """Subscribe as a controller does, with a lease and a deadline, and keep count of what comes of it."""
         from rclpy.duration import Duration
-        from rclpy.event_handler import SubscriptionEventCallbacks
         from rclpy.qos import LivelinessPolicy, QoSProfile, ReliabilityPolicy
+
+        from csl_tracker.node.distributions import SubscriptionEventCallbacks
 
         found: dict[str, Any] = {"alive": None, "deadlines": 0, "seen": 0}
         events = SubscriptionEventCallbacks(

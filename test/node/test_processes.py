@@ -32,6 +32,12 @@ def test_the_environment_is_private_and_keeps_the_users_profile(environ, own_pro
     assert made.get("FASTRTPS_DEFAULT_PROFILES_FILE", "").endswith("fastdds_large_shm.xml") == own_profile
 
 
+@pytest.mark.parametrize(("distro", "localhost_only"), [("humble", "1"), ("jazzy", None)])
+def test_on_humble_the_older_switch_keeps_to_this_machine(distro, localhost_only):
+    made = private_environment(7, {"ROS_DISTRO": distro, "ROS_LOCALHOST_ONLY": "0"})
+    assert made.get("ROS_LOCALHOST_ONLY") == localhost_only
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [(True, "true"), (3, "3"), (0.0, "0.0"), (1e-7, "1e-07"), ("1.5", "'1.5'"), ("it's", "'it''s'"), ([1, 2], "[1, 2]")],

@@ -60,7 +60,16 @@ def bag(tmp_path):
         (["bag:=BAG", "stamps:=mine"], "stamps is 'mine'; give now or original"),
         (["bag:=BAG", "clock:=true"], "stamps:=original"),
         (["bag:=BAG", "loop:=true"], "loop has no end"),
+        (
+            ["bag:=BAG", "publish_topic:=/left image"],
+            "publish_topic is '/left image', which is no name of a topic: topic name must",
+        ),
+        (["bag:=BAG", "publish_topic:=''"], "publish_topic is ''"),
+        (["bag:=BAG", "publish_topic:=/left/image/compressed"], "give the topic without /compressed"),
+        (["bag:=BAG", "poses_topic:=/1"], "poses_topic is '/1', which is no name of a topic"),
         (["bag:=BAG", "wait_s:=0.3"], "No tracker was there within 0.3 s"),
+        (["bag:=BAG", "wait_s:=0.3", "publish_topic:=/left/image"], "nobody subscribes /left/image or publishes"),
+        (["bag:=BAG", "wait_s:=0.3", "publish_topic:=left/image"], "'-r image:=/left/image'"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_leaves_no_bag(ros_environment, bag, capfd, parameters, words):
@@ -77,12 +86,12 @@ def test_a_mistake_is_one_sentence_and_leaves_no_bag(ros_environment, bag, capfd
 class Answerer:
     """The other end: answers each publication that ``wanted`` lets through, in this process over real DDS."""
 
-    def __init__(self, peer, wanted, segmentation: bool = False):
+    def __init__(self, peer, wanted, segmentation: bool = False, topic: str = topics.IMAGE):
         self.seen: list[tuple[int, int]] = []  # first pixel, stamp
         self._wanted = wanted
         self._poses = peer.publisher(InstrumentPoseArray, topics.POSES)
         self._masks = peer.publisher(Image, topics.SEGMENTATION) if segmentation else None
-        peer.node.create_subscription(Image, topics.IMAGE, self._receive, 10)
+        peer.node.create_subscription(Image, topic, self._receive, 10)
 
     def _receive(self, message):
         pixel = message.data[0]
@@ -224,6 +233,30 @@ def test_a_part_of_a_bag_under_its_own_stamps_with_its_clock_and_calibration(pee
         assert recorded.custom == {"csl_tracker_replay": "original stamps"}
         answers = list(recorded.messages([topics.POSES]))
     assert [(message.stamp_ns, message.time_ns) for message in answers] == [(stamp, stamp) for _, stamp in answerer.seen]
+
+
+@pytest.mark.parametrize(
+    ("given", "remappings", "image", "camera_info"),
+    [
+        ("/left/image_raw", {}, "/left/image_raw", "/left/camera_info"),
+        ("arm/image", {}, "/arm/image", "/arm/camera_info"),
+        ("/image", {"/image": "/b/other"}, "/b/other", "/camera_info"),
+    ],
+    ids=["absolute", "relative", "remapped"],
+)
+def test_images_go_onto_any_topic_and_their_calibration_beside_them(
+    peer, ros_environment, tmp_path, given, remappings, image, camera_info
+):
+    bag = tmp_path / "frames.mcap"
+    write_frames(bag, frames(2), options=BagOptions(camera=CAMERA))
+    answerer = Answerer(peer, lambda pixel, attempt: True, topic=image)
+    calibrations = peer.listen(CameraInfo, camera_info)
+    parameters = {"bag": str(bag), "publish_topic": given, "timeout_s": 5.0}
+    with NodeProcess("replay_node", parameters, remappings, ros_environment, tmp_path / "replay.log") as process:
+        peer.wait_for(lambda: process.poll() is not None, 60.0, "the replay goes on")
+        assert process.poll() == 0, process.output()
+    assert list(dict.fromkeys(pixel for pixel, _ in answerer.seen)) == [0, 1]
+    assert {info.k[0] for info in calibrations} == {9.0}
 
 
 def test_a_loop_goes_on_until_it_is_stopped_and_heeds_the_pause(peer, ros_environment, bag):

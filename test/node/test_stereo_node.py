@@ -18,7 +18,6 @@ pytest.importorskip("visualization_msgs")
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from rclpy.duration import Duration
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.qos import LivelinessPolicy, QoSProfile
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo
@@ -29,6 +28,7 @@ from csl_tracker.datasets.synthetic.instrument import parts_and_landmarks, rando
 from csl_tracker.datasets.synthetic.stereo import as_result, endoscope_rig, project, random_placement
 from csl_tracker.instruments import ENDOVIS
 from csl_tracker.node import stereo_node, stereo_parameters
+from csl_tracker.node.distributions import SubscriptionEventCallbacks
 from csl_tracker.node.messages import ROS_TYPES
 from csl_tracker.node.processes import NodeProcess
 from csl_tracker.stereo.orientation import UNKNOWN_ANGLE_VARIANCE

@@ -12,13 +12,13 @@ pytest.importorskip("rclpy")
 pytest.importorskip("csl_tracker_msgs")
 
 from rclpy.lifecycle import TransitionCallbackReturn
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from csl_tracker.bags.messages import NS, make_header
 from csl_tracker.instruments import ENDOVIS
 from csl_tracker.node import tracker_node
-from csl_tracker.node.image_conversion import fill_image
+from csl_tracker.node.image_conversion import decode_compressed, fill_image
 from csl_tracker.node.messages import ROS_TYPES
 from csl_tracker.node.processes import NodeProcess
 from csl_tracker_msgs.msg import InstrumentPose, InstrumentPoseArray
@@ -218,6 +218,32 @@ def test_pictures_have_the_images_size_and_header(peer, tracker):
         assert picture.header.stamp.nanosec == 123_456
         assert len(picture.data) == picture.step * picture.height
     assert max(received["segmentation"][0].data) < ENDOVIS.num_classes
+
+
+def test_over_a_network_pictures_come_as_jpeg_with_the_cameras_calibration_beside_them(peer, tracker):
+    publisher, _ = connect(peer, tracker)
+    names = ("overlay/compressed", "segmentation/color/compressed")
+    pictures = {name: peer.listen(CompressedImage, f"/tracker_node/{name}") for name in names}
+    infos = {name: peer.listen(CameraInfo, f"/tracker_node/{name}camera_info") for name in ("", "segmentation/")}
+    camera = peer.publisher(CameraInfo, f"{TOPIC.rpartition('/')[0]}/camera_info")
+    calibration = CameraInfo(header=Header(frame_id="another"), width=120, height=96, distortion_model="plumb_bob")
+    calibration.k[0] = 99.5
+
+    def all_there():
+        camera.publish(calibration)
+        publisher.publish(image(654_321))
+        peer.spin_for(0.1)
+        return all(pictures.values()) and all(infos.values())
+
+    peer.wait_for(all_there, what=f"pictures and calibrations, got {pictures.keys()} {infos.keys()}")
+    for name in names:
+        picture = pictures[name][-1]
+        assert picture.format == "rgb8; jpeg compressed bgr8"
+        assert decode_compressed(picture.data, picture.format).shape == (96, 120, 3)
+        assert (picture.header.stamp.nanosec, picture.header.frame_id) == (654_321, "endoscope")
+    for info in (infos[""][-1], infos["segmentation/"][-1]):
+        assert (info.header.stamp.nanosec, info.header.frame_id) == (654_321, "endoscope")
+        assert (info.width, info.height, info.k[0], info.distortion_model) == (120, 96, 99.5, "plumb_bob")
 
 
 def test_of_a_flood_of_frames_the_newest_is_tracked(peer, tiny_weights, ros_environment, tmp_path):

@@ -1,0 +1,81 @@
+"""What a node cannot be imported for, in one sentence. This module imports no ROS before it is asked to."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+
+from csl_tracker.errors import ConfigError
+
+MESSAGES = "csl_tracker_msgs"
+
+BUILD_BOTH = f"colcon build --base-paths src src/csl_tracker/{MESSAGES}"
+"""Builds this package and its messages in a workspace; colcon does not look for packages inside a package."""
+
+_ROS_PACKAGES = ("rclpy", "rosidl_generator_py", "rpyutils", "ament_index_python")
+_ROS_SUFFIXES = ("_msgs", "_srvs", "_interfaces")
+
+
+class MissingPackageError(ConfigError):
+    """A package that a node needs cannot be imported."""
+
+
+def import_node(name: str) -> ModuleType:
+    """Import a node's module.
+
+    Args:
+        name: Name of a module in ``csl_tracker.node``.
+
+    Raises:
+        MissingPackageError: ROS 2, the messages, or another package cannot be imported.
+    """
+    demand_ros()
+    try:
+        return importlib.import_module(f"csl_tracker.node.{name}")
+    except ImportError as error:
+        raise MissingPackageError(explain(error)) from error
+
+
+def demand_ros() -> None:
+    """Import ROS 2 and this package's messages.
+
+    Raises:
+        MissingPackageError: They are not there, or are of another Python.
+    """
+    try:
+        importlib.import_module("rclpy")
+        importlib.import_module(f"{MESSAGES}.msg")
+        type_support = importlib.import_module("rosidl_generator_py")
+    except ImportError as error:
+        raise MissingPackageError(explain(error)) from error
+    try:
+        type_support.import_type_support(MESSAGES)
+    except Exception as error:  # its class is rosidl's own
+        raise MissingPackageError(
+            f"The messages {MESSAGES} cannot be loaded by Python {sys.version_info.major}.{sys.version_info.minor}"
+            f" ({_first_line(error)}): build them with the Python that runs the node, as in 'python -m {BUILD_BOTH}'."
+        ) from error
+
+
+def explain(error: ImportError) -> str:
+    """The sentence for a package that cannot be imported, with the remedy."""
+    package = (error.name or "").partition(".")[0]
+    if package == MESSAGES:
+        return (
+            f"The messages of this package, {MESSAGES}, cannot be imported ({_first_line(error)}): run '{BUILD_BOTH}' in your"
+            " workspace and 'source install/setup.bash', or use 'make setup'."
+        )
+    if package in _ROS_PACKAGES or package.endswith(_ROS_SUFFIXES):
+        return (
+            f"ROS 2's package {package} cannot be imported ({_first_line(error)}): source the setup.bash of a ROS 2 that was"
+            f" built for Python {sys.version_info.major}.{sys.version_info.minor}, or use 'make setup'."
+        )
+    return (
+        f"The Python package {package or 'that is needed'} cannot be imported ({_first_line(error)}): install it with"
+        " 'pip install -r requirements/runtime.txt -c requirements/constraints.txt'."
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

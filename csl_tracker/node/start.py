@@ -1,0 +1,64 @@
+"""The first lines of a node's process: a signal that comes while Python still imports ends it without a word.
+
+    python -m csl_tracker.node.start tracker_node --ros-args ...
+
+Nothing is imported here before that holds: torch alone takes seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+NODES = ("tracker_node", "stereo_node", "replay_node")
+
+
+def end_quietly_on_signals(status: int = 0) -> None:
+    """End the process at once when SIGINT or SIGTERM comes: there is nothing to clean up yet.
+
+    Args:
+        status: Exit status then.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):  # not one of the user's own, or ignored
+            signal.signal(number, lambda *_: os._exit(status))
+
+
+def tracker_node() -> int:
+    """Run ``tracker_node``."""
+    return start("tracker_node")
+
+
+def stereo_node() -> int:
+    """Run ``stereo_node``."""
+    return start("stereo_node")
+
+
+def replay_node() -> int:
+    """Run ``replay_node``."""
+    return start("replay_node")
+
+
+def start(name: str) -> int:
+    """Import and run a node.
+
+    Returns:
+        Its exit status, or 2 where something that it needs is not installed (one sentence on stderr).
+    """
+    end_quietly_on_signals()
+    from csl_tracker.node.missing import MissingPackageError, import_node
+
+    try:
+        node = import_node(name)
+    except MissingPackageError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    return int(node.main())
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2 or sys.argv[1] not in NODES:
+        sys.exit(f"start: give one of {', '.join(NODES)}, and then its arguments.")
+    sys.argv = sys.argv[1:]
+    sys.exit(start(sys.argv[0]))
