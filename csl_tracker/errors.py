@@ -1,12 +1,20 @@
 """Errors that a user can cause and can mend.
 
 Every message is one full sentence that names the file, the offending value and the remedy. The command line prints it
-without a traceback and exits with 2; anything that is not a ``CslTrackerError`` is a defect of this package.
+without a traceback and exits with 2; anything that is not a ``CslTrackerError`` is a defect of this package. Names and values
+in a message come from files: as a text it holds nothing that steers a terminal.
 """
+
+from __future__ import annotations
+
+from csl_tracker.text import printable
 
 
 class CslTrackerError(Exception):
     """Base of all errors that a user can cause and can mend."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__(), lines=False)
 
 
 class ConfigError(CslTrackerError):

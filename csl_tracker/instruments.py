@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from csl_tracker.errors import ConfigError
+from csl_tracker.paths import user_path
+from csl_tracker.yaml_files import read_yaml, spelled
 
 Color = tuple[int, int, int]
 """An RGB colour, each channel 0..255."""
@@ -161,29 +161,46 @@ def find_instruments(name: str) -> InstrumentSet:
 
     Args:
         name: One of ``INSTRUMENT_SETS``, or the path of a ``.yaml`` file, in which ``${NAME}`` stands for an environment
-            variable.
+            variable and ``~`` for the home folder.
 
     Raises:
         ConfigError: There is no such set, or the file does not describe one.
     """
     if name in INSTRUMENT_SETS:
         return INSTRUMENT_SETS[name]
-    path = Path(os.path.expandvars(name))
+    path = user_path(os.path.expandvars(name))
     if path.suffix not in (".yaml", ".yml"):
         raise ConfigError(
             f"The instruments {name!r} are unknown; choose one of {', '.join(INSTRUMENT_SETS)}, or give a .yaml file with"
             " landmarks and classes."
         )
+    data = read_yaml(path, "The instruments' file")
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
         unknown = sorted(set(data) - set(InstrumentSet.__dataclass_fields__)) if isinstance(data, dict) else ["?"]
         if unknown:
             raise ValueError(f"it has {unknown[0]!r} where {', '.join(InstrumentSet.__dataclass_fields__)} are known")
-        return InstrumentSet.from_dict(data)
-    except OSError as error:
-        raise ConfigError(f"The instruments' file {path} cannot be read ({error.strerror}); check the path.") from error
+        return InstrumentSet.from_dict(_names_as_typed(data, path))
     except KeyError as error:
         raise ConfigError(f"The instruments' file {path} has no {error.args[0]}; list landmarks and classes.") from error
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"The instruments' file {path} describes no set of instruments: {reason}.") from error
+
+
+def _names_as_typed(data: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The file with its names as texts, though YAML may have taken one for a number.
+
+    Raises:
+        ConfigError: One is a truth value, empty, or a list.
+    """
+
+    def texts(value: Any, what: str) -> Any:
+        if isinstance(value, list):
+            return [texts(item, f"{what}[{index}]") for index, item in enumerate(value)]
+        return spelled(value, f"{what} in {path}")
+
+    named = ("landmarks", "classes", "skeleton", "flip_pairs", "shaft_axis")
+    for key in named:
+        if key in data and data[key] is not None and not isinstance(data[key], list):
+            raise ConfigError(f"{key} in {path} is {data[key]!r}; give a list of names.")
+    return {key: texts(value, key) if key in named and value is not None else value for key, value in data.items()}

@@ -15,6 +15,7 @@ from csl_tracker.errors import DatasetError
 from csl_tracker.instruments import InstrumentSet
 from csl_tracker.output import AtomicOutput
 from csl_tracker.results import InstrumentEstimate, TrackingResult
+from csl_tracker.text import csv_cell
 
 _CSV_FIELDS = ("frame", "stamp_s", "track_id", "slot", "confidence", "shaft_angle_rad")
 _LANDMARK_FIELDS = ("x", "y", "confidence", "visible")
@@ -53,7 +54,8 @@ class PoseFiles(AtomicOutput):
             self.abort()
             raise DatasetError(f"The file {path} cannot be written ({error.strerror}); choose a folder that can be.") from error
         self._csv = csv.writer(self._streams[0], lineterminator="\n")
-        self._csv.writerow([*_CSV_FIELDS, *(f"{name}_{field}" for name in instruments.landmarks for field in _LANDMARK_FIELDS)])
+        fields = (csv_cell(f"{name}_{field}") for name in instruments.landmarks for field in _LANDMARK_FIELDS)
+        self._csv.writerow([*_CSV_FIELDS, *fields])
         self._json = self._streams[1]
         self._json.write(json.dumps(dict(header), indent=1, allow_nan=False).removesuffix("\n}") + ',\n "frames": [')
         self._count = 0
@@ -127,7 +129,7 @@ def _row(frame: int, stamp_s: float, instrument: InstrumentEstimate) -> list[Any
         frame,
         round(stamp_s, 6),
         instrument.track_id,
-        instrument.slot,
+        csv_cell(instrument.slot),
         _number(instrument.confidence),
         _number(instrument.shaft_angle),
     ]

@@ -20,17 +20,19 @@ import numpy as np
 import numpy.typing as npt
 
 from csl_tracker.errors import DatasetError
+from csl_tracker.image_files import image_problem
 from csl_tracker.output import AtomicOutput
 from csl_tracker.pixels import Size
+from csl_tracker.video_file import DEFAULT_FPS as DEFAULT_FPS
+from csl_tracker.video_file import Contents, VideoFile
 
 Image = npt.NDArray[np.uint8]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".webp"})
-DEFAULT_FPS = 25.0
-_EVENLY_SPACED = ("avi", "h264", "hevc", "mjpeg")
-"""Containers without times of display: what FFmpeg makes up for them is wrong where frames were reordered."""
 _ENCODERS = ("libx264", "libopenh264", "libvpx-vp9", "mpeg4")
 """The first that is there is taken; browsers play all but the last."""
+_TIMED = Fraction(1, 90_000)
+"""Unit of the times of frames that have their own; the rates of cameras are whole numbers of it."""
 _BT601_LIMITED = {"colorspace": 6, "color_range": 1}  # FFmpeg's numbers; what swscale does to an untagged frame
 
 
@@ -56,7 +58,17 @@ def read_image(path: Path, *, gray: bool = False) -> Image:
     Raises:
         DatasetError: It is missing, broken or no image.
     """
-    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR)
+    try:
+        with path.open("rb") as stream:
+            problem = image_problem(stream)
+    except OSError as error:
+        raise DatasetError(f"The image {path} cannot be read ({error.strerror}); replace or remove it.") from error
+    if problem is not None:
+        raise DatasetError(f"The image {path} cannot be read: {problem.text}; replace or remove it.")
+    try:
+        image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR)
+    except cv2.error:
+        image = None
     if image is None:
         raise DatasetError(f"The image {path} cannot be read; it is broken or no image, replace or remove it.")
     return np.asarray(image if gray else cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
@@ -65,20 +77,21 @@ def read_image(path: Path, *, gray: bool = False) -> Image:
 class VideoReader:
     """The frames of a video file, or of a folder of images in natural order; iterating again starts anew.
 
-    Only one frame is in memory at a time. The header is read at once; the number of frames is checked against the header by
-    walking through the packets (not decoding them), so that a truncated copy is noticed before the work starts.
+    Only one frame is in memory at a time. The header and the first frame are read at once; the number of frames is checked
+    against the header by walking through the packets (not decoding them), so that a truncated copy is noticed before the work
+    starts. Frames are turned as the container says; those before the first key frame are left out, with a warning.
 
     Attributes:
         path: The file or the folder.
-        fps: Frames a second; for a folder, and for a file that does not say, ``DEFAULT_FPS``.
-        size: (height, width) of every frame, px.
+        fps: Frames a second in the mean; for a folder, and for a file that does not say, ``DEFAULT_FPS``.
+        size: (height, width) of every frame as it is shown, px.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, gray: bool = False, strict: bool = True) -> None:
         """Open the header.
 
         Args:
-            path: A video file, or a folder of images of equal size.
+            path: A video file, a folder of images of equal size, or one image.
             gray: Yield uint8 (H, W) luma (full range, 0..255) rather than RGB.
             strict: A video that decodes to fewer frames than it has is an error; otherwise the iteration just ends there.
 
@@ -90,8 +103,11 @@ class VideoReader:
         self._strict = strict
         self._images: list[Path] = []
         self._length: int | None = None
-        if self.path.is_dir():
-            self._images = sorted(filter(_is_image, self.path.iterdir()), key=natural_order)
+        self._file: VideoFile | None = None
+        self._contents: Contents | None = None
+        single = self.path.suffix.lower() in IMAGE_SUFFIXES and self.path.is_file()
+        if self.path.is_dir() or single:
+            self._images = [self.path] if single else sorted(filter(_is_image, self.path.iterdir()), key=natural_order)
             if not self._images:
                 raise DatasetError(
                     f"The folder {self.path} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}); name a video file or a"
@@ -101,12 +117,8 @@ class VideoReader:
             self.size: Size = read_image(self._images[0], gray=self._gray).shape[:2]
             self._length = len(self._images)
             return
-        with self._open() as container:
-            stream = container.streams.video[0]
-            self.fps = float(stream.average_rate or stream.guessed_rate or DEFAULT_FPS)
-            self.size = (stream.height, stream.width)
-        if min(self.size) < 1:
-            raise DatasetError(f"The video {self.path} has no picture size in its header; it is broken, copy it anew.")
+        self._file = VideoFile(self.path)
+        self.fps, self.size = self._file.fps, self._file.size
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -120,7 +132,7 @@ class VideoReader:
             DatasetError: The file has fewer frames than its header promises: it was cut off while being written or copied.
         """
         if self._length is None:
-            self._length = self._count()
+            self._length = self._packets(self._file).shown
         return self._length
 
     def __iter__(self) -> Iterator[Image]:
@@ -137,76 +149,15 @@ class VideoReader:
         Raises:
             DatasetError: As iterating.
         """
-        if self._images:
+        if self._file is None:
             return ((round(index * 1e9 / self.fps), image) for index, image in enumerate(self._iterate_images()))
-        return self._iterate_video()
+        return self._file.frames(self._packets(self._file), self._strict, self._gray)
 
-    def _open(self) -> Any:
-        if not self.path.exists():
-            raise DatasetError(f"The video {self.path} does not exist; check the path.")
-        try:
-            container = av.open(str(self.path))
-        except (av.FFmpegError, OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise DatasetError(
-                f"The file {self.path} cannot be opened as a video ({reason}); it is no video, or its writing was cut off."
-            ) from error
-        if not container.streams.video:
-            container.close()
-            raise DatasetError(f"The file {self.path} has no video stream; name a video file or a folder of images.")
-        return container
-
-    def _count(self) -> int:
-        with self._open() as container:
-            stream = container.streams.video[0]
-            promised = stream.frames
-            total = shown = 0
-            try:
-                for packet in container.demux(stream):
-                    if packet.size:
-                        total += 1
-                        shown += not packet.is_discard
-            except av.FFmpegError:
-                pass  # the shortage is reported below, with the frame
-        if total < promised:
-            raise DatasetError(
-                f"The video {self.path} ends early: its header promises {promised} frames and the file holds {total}; copy it"
-                " again, or re-encode the part that is there."
-            )
-        if not shown:
-            raise DatasetError(f"The video {self.path} holds no frame; copy it again.")
-        return shown
-
-    def _iterate_video(self) -> Iterator[tuple[int, Image]]:
-        expected = len(self)
-        done = 0
-        first_s, last_ns = 0.0, -1
-        cause: Exception | None = None
-        pixel_format = "gray" if self._gray else "rgb24"
-        with self._open() as container:
-            try:
-                for frame in container.decode(container.streams.video[0]):
-                    if (frame.height, frame.width) != self.size:
-                        raise DatasetError(
-                            f"Frame {done} of the video {self.path} has {frame.width}x{frame.height} px and the first one has"
-                            f" {self.size[1]}x{self.size[0]}; re-encode it to one size."
-                        )
-                    if not done:
-                        first_s = frame.time or 0.0
-                    if frame.time is None or container.format.name in _EVENLY_SPACED:
-                        time_ns = round(done * 1e9 / self.fps)
-                    else:
-                        time_ns = max(round((frame.time - first_s) * 1e9), last_ns + 1)
-                    yield time_ns, frame.to_ndarray(format=pixel_format)
-                    last_ns = time_ns
-                    done += 1
-            except av.FFmpegError as error:
-                cause = error
-        if done < expected and (self._strict or cause is not None):
-            raise DatasetError(
-                f"The video {self.path} cannot be decoded after frame {done} of {expected}"
-                f" ({getattr(cause, 'strerror', None) or 'the frame is incomplete'}); copy it again, or re-encode it."
-            ) from cause
+    def _packets(self, file: VideoFile | None) -> Contents:
+        assert file is not None  # a folder knows its length
+        if self._contents is None:
+            self._contents = file.contents()
+        return self._contents
 
     def _iterate_images(self) -> Iterator[Image]:
         for path in self._images:
@@ -244,7 +195,7 @@ class VideoWriter(AtomicOutput):
         options = {"movflags": "+faststart"} if self.path.suffix.lower() in {".mp4", ".mov", ".m4v"} else {}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._container: Any = av.open(str(self._temporary), "w", options=options)
+            self._container: Any = av.open(f"file:{self._temporary}", "w", options=options)  # the name may have a colon
         except (av.FFmpegError, OSError, ValueError) as error:
             with contextlib.suppress(OSError):
                 self._temporary.unlink()
@@ -255,17 +206,20 @@ class VideoWriter(AtomicOutput):
         self._crf, self._preset = crf, preset
         self._stream: Any = None
         self._size: Size | None = None
-        self._count = 0
+        self._count, self._last = 0, -1
+        self._timed = False
 
     def __len__(self) -> int:
         """Number of frames written so far."""
         return self._count
 
-    def write(self, image: Image) -> None:
+    def write(self, image: Image, time_ns: int | None = None) -> None:
         """Add a frame.
 
         Args:
             image: uint8 (H, W, 3) RGB, or (H, W) gray, of the first frame's size.
+            time_ns: Its time since the first one, ns; None for its place at the rate of the video. The first frame decides
+                for all, and in an AVI, which knows no times, all have their places.
 
         Raises:
             ValueError: The frame's shape or type is not the first one's.
@@ -275,6 +229,7 @@ class VideoWriter(AtomicOutput):
             raise ValueError(f"a frame is uint8 (H, W, 3) or (H, W), not {image.dtype} {image.shape}")
         if self._stream is None:
             self._size = (image.shape[0], image.shape[1])
+            self._timed = time_ns is not None and self.path.suffix.lower() != ".avi"
             self._stream = self._add_stream(self._size)
         if image.shape[:2] != self._size:
             raise ValueError(f"frame {self._count} has (height, width) {image.shape[:2]} and the first one had {self._size}")
@@ -282,8 +237,11 @@ class VideoWriter(AtomicOutput):
         if pad[0][1] or pad[1][1]:
             image = np.pad(image, pad, mode="edge")
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24" if image.ndim == 3 else "gray")
-        frame.pts = self._count
-        frame.time_base = 1 / self._rate
+        if self._timed and time_ns is not None:
+            self._last = max(round(Fraction(time_ns, 1_000_000_000) / _TIMED), self._last + 1)
+            frame.pts, frame.time_base = self._last, _TIMED
+        else:
+            frame.pts, frame.time_base = self._count, 1 / self._rate
         with self._leaving_nothing():
             self._container.mux(self._stream.encode(frame))
         self._count += 1
@@ -335,6 +293,8 @@ class VideoWriter(AtomicOutput):
         stream: Any = self._container.add_stream(name, rate=self._rate, options=options)
         stream.height, stream.width = size[0] + size[0] % 2, size[1] + size[1] % 2
         stream.pix_fmt = "yuv420p"
+        if self._timed:
+            stream.time_base = stream.codec_context.time_base = _TIMED
         for key, value in _BT601_LIMITED.items():
             setattr(stream.codec_context, key, value)
         if name != "libx264":

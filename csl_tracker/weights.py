@@ -19,6 +19,7 @@ from csl_tracker.errors import ConfigError, WeightsError
 from csl_tracker.heatmaps import HeatmapSpec
 from csl_tracker.instruments import InstrumentSet
 from csl_tracker.networks import Network, NetworkConfig, build_network
+from csl_tracker.paths import user_path
 from csl_tracker.pixels import Size
 
 FORMAT = "csl_tracker/1"
@@ -221,7 +222,7 @@ def find_weights(name: str | Path | None) -> Path:
     """
     if name is None or not str(name):
         return default_weights()
-    return MODELS_DIR / f"{name}.safetensors" if str(name) in shipped_weights() else Path(name)
+    return MODELS_DIR / f"{name}.safetensors" if str(name) in shipped_weights() else user_path(name)
 
 
 def save_weights(path: Path, network: Network, description: ModelDescription, half: bool = False) -> None:

@@ -37,13 +37,15 @@ def test_flipping_swaps_the_claspers_alone() -> None:
     ("text", "said"),
     [
         (None, r"The instruments' file .*tool\.yaml cannot be read"),
-        ("landmarks: [tip", "describes no set of instruments: while parsing"),
+        ("landmarks: [tip", "is no readable YAML: did not find"),
         ("[tip]", "describes no set of instruments: it has '.' where landmarks, classes"),
         ("landmarks: [tip]\nclass: [a]", "it has 'class' where landmarks, classes"),
         ("classes: [background, tool]", "has no landmarks; list landmarks and classes"),
         ("landmarks: [tip, tip]\nclasses: [background, tool]", "a landmark name stands twice"),
         ("landmarks: [tip]\nclasses: [background, tool]\nskeleton: [[tip, hub]]", "names the unknown landmark 'hub'"),
-        ("landmarks: 5\nclasses: [background, tool]", "describes no set of instruments: 'int' object"),
+        ("landmarks: 5\nclasses: [background, tool]", "landmarks in .*tool.yaml is 5; give a list"),
+        ("landmarks: tip\nclasses: [background, tool]", "landmarks in .*tool.yaml is 'tip'; give a list"),
+        ("landmarks: [true]\nclasses: [background, tool]", r"landmarks\[0\] in .* is true, a truth value; write it in quotes"),
     ],
 )
 def test_a_file_that_describes_no_instruments_is_named(tmp_path: Path, text: str | None, said: str) -> None:

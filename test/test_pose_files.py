@@ -84,3 +84,14 @@ def test_files_without_any_frame_are_whole(tmp_path: Path) -> None:
     with open_files(tmp_path):
         pass
     assert json.loads((tmp_path / "poses.json").read_text()) == {"fps": 25.0, "frames": []}
+
+
+def test_no_cell_of_the_csv_is_a_formula(tmp_path: Path) -> None:
+    model = InstrumentSet(landmarks=("=cmd|' /C calc'!A0",), classes=("background", "tool"))
+    mark = LandmarkEstimate(model.landmarks[0], 1.0, 2.0, np.eye(2), 0.9, True)
+    found = TrackingResult((InstrumentEstimate(1, "@SUM(1)", (mark,), 0.9, -1.5, (0, 0, 1, 1)),), None, (4, 4), 0.0)
+    with PoseFiles(tmp_path / "p.csv", tmp_path / "p.json", model, {}) as files:
+        files.write(0, 0.0, found)
+    head, row = (tmp_path / "p.csv").read_text().splitlines()
+    assert "'=cmd|" in head
+    assert row.startswith("0,0.0,1,'@SUM(1),0.9,-1.5,")

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from csl_tracker.bags.messages import bag_types, make_header
 from csl_tracker.bags.types import typestore
 from csl_tracker.camera import CameraModel
 from csl_tracker.errors import ConfigError
 from csl_tracker.pixels import Size
+from csl_tracker.yaml_files import read_yaml
 
 
 def read_calibration(path: Path) -> CameraModel:
@@ -23,8 +23,8 @@ def read_calibration(path: Path) -> CameraModel:
     Raises:
         ConfigError: The file is missing, is no YAML, lacks a value, or tells of no camera.
     """
+    content = read_yaml(path, "The calibration")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
         k = _matrix(content, "camera_matrix")
         return CameraModel(
             width=int(content["image_width"]),
@@ -41,13 +41,11 @@ def read_calibration(path: Path) -> CameraModel:
         )
     except ConfigError as error:
         raise ConfigError(f"The calibration {path} cannot be used. {error}") from error
-    except OSError as error:
-        raise ConfigError(f"The calibration {path} cannot be read ({error.strerror}); check the path.") from error
     except KeyError as error:
         raise ConfigError(
             f"The calibration {path} has no {error.args[0]}; give a YAML file as camera_calibration writes it."
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise ConfigError(
             f"The calibration {path} is no YAML file of camera_calibration ({' '.join(str(error).split())}); give one."
         ) from error

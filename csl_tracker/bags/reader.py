@@ -25,6 +25,7 @@ from csl_tracker.bags.folder import BagFolder, custom_notes, open_folder, open_s
 from csl_tracker.bags.storage import StorageFault, StorageFile
 from csl_tracker.bags.types import typestore
 from csl_tracker.errors import BagError
+from csl_tracker.paths import user_path
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -115,7 +116,7 @@ class BagReader:
         Raises:
             BagError: The path is missing, is no ROS 2 bag, or nothing in it can be read.
         """
-        self.path = Path(path)
+        self.path = user_path(path)
         self._folder: BagFolder = open_folder(self.path)
         self._topics: dict[str, _Topic] = {}
         self._stores: dict[str, Typestore] = {}

@@ -11,6 +11,7 @@ from typing import Any
 from csl_tracker.bags.calibration import check_size, read_calibration
 from csl_tracker.bags.writer import STORAGES, BagOptions, RecordedFrame, sequence_frames, video_frames, write_frames
 from csl_tracker.errors import BagError, ConfigError, DatasetError
+from csl_tracker.paths import user_path
 from csl_tracker.video import IMAGE_SUFFIXES, VideoReader
 
 MAKE_EXAMPLE = """examples:
@@ -31,21 +32,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     raw = argparse.RawDescriptionHelpFormatter
     make = actions.add_parser("make", help="dataset or video to bag", epilog=MAKE_EXAMPLE, formatter_class=raw)
-    make.add_argument("source", type=Path, metavar="SOURCE", help="a video, a folder of images, or the folder of a dataset")
     make.add_argument(
-        "--out", type=Path, required=True, metavar="BAG", help="an .mcap or .db3 file, or a folder with metadata.yaml"
+        "source", type=user_path, metavar="SOURCE", help="a video, a folder of images, or the folder of a dataset"
+    )
+    make.add_argument(
+        "--out", type=user_path, required=True, metavar="BAG", help="an .mcap or .db3 file, or a folder with metadata.yaml"
     )
     make.add_argument("--overwrite", action="store_true", help="replace BAG where it exists")
     make.add_argument("--dataset", metavar="NAME", help="SOURCE is this dataset (found out where it can be)")
     make.add_argument("--sequence", metavar="NAME", help="sequence of the dataset (the only one)")
     make.add_argument("--storage", choices=sorted(STORAGES), help="of the bag (by the suffix of BAG, else mcap)")
     make.add_argument("--jpeg", type=int, metavar="Q", help="JPEG images of this quality, 1 to 100, rather than raw ones")
-    make.add_argument("--camera-info", type=Path, metavar="YAML", help="calibration, as camera_calibration writes it")
+    make.add_argument("--camera-info", type=user_path, metavar="YAML", help="calibration, as camera_calibration writes it")
     make.add_argument("--frame-id", default="camera", metavar="ID", help="frame_id of all headers (%(default)s)")
     make.add_argument("--frames", type=int, metavar="N", help="number of frames at most (all)")
     make.set_defaults(work=_make)
     info = actions.add_parser("info", help="what is in a bag", epilog=INFO_EXAMPLE, formatter_class=raw)
-    info.add_argument("bag", type=Path, metavar="BAG", help="an .mcap or .db3 file, or the folder of a recording")
+    info.add_argument("bag", type=user_path, metavar="BAG", help="an .mcap or .db3 file, or the folder of a recording")
     info.add_argument("--check", action="store_true", help="read every message, to find stamps that run back and other faults")
     info.add_argument("--json", action="store_true", help="as JSON on stdout")
     info.set_defaults(work=_info)

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from csl_tracker.errors import ConfigError
+from csl_tracker.paths import user_path
 
 EXAMPLE = """examples:
   csl-tracker compare output/before/figures.json output/after/figures.json
@@ -20,8 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Fill in the arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLE
-    parser.add_argument("reports", type=Path, nargs="+", metavar="JSON", help="the files of figures, the first is the baseline")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the comparison too: .html, .md or .json")
+    parser.add_argument(
+        "reports", type=user_path, nargs="+", metavar="JSON", help="the files of figures, the first is the baseline"
+    )
+    parser.add_argument("--out", type=user_path, metavar="FILE", help="write the comparison too: .html, .md or .json")
     parser.add_argument("--overwrite", action="store_true", help="replace FILE where it exists")
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from csl_tracker.errors import ConfigError, DatasetError
+from csl_tracker.paths import user_path
+from csl_tracker.text import printable
 
 if TYPE_CHECKING:
     from csl_tracker.datasets.detect import Detection
@@ -43,14 +45,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     for action in (inspect, convert):
-        action.add_argument("path", type=Path, metavar="PATH", help="folder of the dataset, or its COCO or DeepLabCut file")
+        action.add_argument(
+            "path", type=user_path, metavar="PATH", help="folder of the dataset, or its COCO or DeepLabCut file"
+        )
         action.add_argument("--layout", metavar="NAME", help="its layout (default: found by what lies there)")
         action.add_argument("--sequences", nargs="+", metavar="NAME", help="only these (default: all)")
-    inspect.add_argument("--out", type=Path, metavar="SHEET.png", help="write a sheet of frames with their labels")
+    inspect.add_argument("--out", type=user_path, metavar="SHEET.png", help="write a sheet of frames with their labels")
     inspect.add_argument("--frames", type=int, default=16, metavar="N", help="frames on the sheet (%(default)s)")
-    inspect.add_argument("--json", type=Path, metavar="FILE", help="write the counts, too")
+    inspect.add_argument("--json", type=user_path, metavar="FILE", help="write the counts, too")
     inspect.add_argument("--force", action="store_true", help="replace the sheet and the JSON if they exist")
-    convert.add_argument("--out", type=Path, metavar="DIR", required=True, help="new folder of the converted dataset")
+    convert.add_argument("--out", type=user_path, metavar="DIR", required=True, help="new folder of the converted dataset")
     convert.add_argument("--format", choices=("coco",), default="coco", help="what to write (%(default)s)")
 
 
@@ -171,11 +175,13 @@ def _report(
         lines += ["", *_table(rows)]
     problems = [f"  {problem}" for problem in unopened]
     problems += [f"  {survey.name}: {problem}" for survey in surveys for problem in survey.problems]
+    problems = [printable(problem, lines=False) for problem in problems]
     lines += ["", "problems:" if problems else "no problems", *problems]
     return "\n".join(lines)
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    rows = [[printable(cell, lines=False) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 

@@ -37,6 +37,7 @@ from csl_tracker.evaluation.recorded_bag import RecordedBag
 from csl_tracker.instruments import ENDOVIS, InstrumentSet
 from csl_tracker.node.image_conversion import message_to_rgb
 from csl_tracker.node.processes import NodeProcess, free_domain_id, private_environment
+from csl_tracker.paths import user_path
 from csl_tracker.video import IMAGE_SUFFIXES, Film, VideoReader, VideoWriter
 from csl_tracker.weights import ModelDescription, read_description
 
@@ -55,9 +56,9 @@ BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Fill in the parser of this sub-command."""
     parser.add_argument(
-        "--input", type=Path, help="a video, a bag with an image topic, or the folder of an EndoVis 2015 sequence"
+        "--input", type=user_path, help="a video, a bag with an image topic, or the folder of an EndoVis 2015 sequence"
     )
-    parser.add_argument("--output", type=Path, default=Path("output/demo"), help="folder of the results (%(default)s)")
+    parser.add_argument("--output", type=user_path, default=Path("output/demo"), help="folder of the results (%(default)s)")
     parser.add_argument("--frames", type=int, help=f"number of frames (all; of the synthetic sequence {DEFAULT_FRAMES})")
     parser.add_argument("--rate", type=float, help="replay at this multiple of the input's own pace, rather than in lock-step")
     add_network_arguments(parser)

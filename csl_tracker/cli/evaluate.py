@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from csl_tracker.cli.tracking import add_network_arguments, tracker_of, weights_of
-from csl_tracker.datasets.mapping import Matching
-from csl_tracker.datasets.registry import DATASETS, open_dataset
-from csl_tracker.errors import ConfigError
+from csl_tracker.datasets.mapping import Matching, parse_matching
+from csl_tracker.datasets.registry import DATASETS, FileSequence, open_dataset, select_landmarks
+from csl_tracker.errors import ConfigError, DatasetError, WeightsError
 from csl_tracker.evaluation.sequence import evaluate_sequence
+from csl_tracker.instruments import InstrumentSet
 from csl_tracker.output import write_json
+from csl_tracker.paths import user_path
 from csl_tracker.pixels import Size
 from csl_tracker.provenance import machine, portable_command, sha256_of, versions
+from csl_tracker.text import printable
 
 if TYPE_CHECKING:
     from csl_tracker.tracker import Tracker
@@ -26,9 +28,9 @@ HELP = "measure weights on the labelled sequences of a dataset"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Fill in the arguments."""
     parser.add_argument("--dataset", required=True, help=f"one of {', '.join(sorted(DATASETS))}")
-    parser.add_argument("--root", type=Path, required=True, help="folder of the dataset")
+    parser.add_argument("--root", type=user_path, required=True, help="folder of the dataset")
     parser.add_argument("--sequences", nargs="+", metavar="NAME", help="names of the sequences (default: all)")
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures to this file")
+    parser.add_argument("--json", type=user_path, metavar="OUT", help="write the figures to this file")
     parser.add_argument(
         "--max-instruments",
         type=_instruments,
@@ -41,6 +43,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="score the landmarks and classes that weights and dataset both have; else other names are refused",
     )
+    for key in ("landmarks", "classes"):
+        ignored = "; THEIRS=ignore leaves one out" if key == "classes" else ""
+        parser.add_argument(
+            f"--{key}",
+            nargs="+",
+            default=[],
+            metavar="THEIRS=OURS",
+            help=f"{key} of the dataset that the weights call otherwise, as in a training's source{ignored}",
+        )
     parser.add_argument(
         "--mirror",
         action="store_true",
@@ -69,20 +80,25 @@ def run(args: argparse.Namespace) -> int:
         "versions": versions(),
         "dataset": args.dataset,
         **({"partial": True} if args.partial else {}),
+        **({"renamed": [*args.landmarks, *args.classes]} if args.landmarks or args.classes else {}),
         "sequences": {},
     }
     tracker: Tracker | None = None
+    matching = Matching()
     for sequence in sequences:
         count = len(sequence.slots) if args.max_instruments == "auto" else args.max_instruments
         if tracker is None or tracker.max_instruments != count:
+            first = tracker is None
             tracker = tracker_of(args, max_instruments=count, mirror=args.mirror, always_report=True)
+            if first:
+                matching = _matching(args, sequences, tracker.model.instruments)
         report["sequences"][sequence.name] = {
             **evaluate_sequence(
                 tracker,
                 sequence,
                 reference_size=args.reference_size,
                 details=args.json is not None,  # csl-tracker compare pairs them
-                matching=Matching(partial=args.partial),
+                matching=matching,
             ),
             "max_instruments": count,
             "input_sha256": sha256_of(sequence.files),
@@ -99,11 +115,65 @@ def run(args: argparse.Namespace) -> int:
         "mirror": args.mirror,
     }
     report["input_sha256"] = sha256_of(path for sequence in sequences for path in sequence.files)
-    print(format_table(report["sequences"]))
+    unscored = [name for name, figures in report["sequences"].items() if not _measured(figures)]
+    if len(unscored) == len(sequences):
+        known = tracker.model.instruments
+        raise DatasetError(
+            f"No frame of {', '.join(unscored)} in {args.root} has a label of what the weights know, the landmarks"
+            f" {', '.join(known.landmarks) or '(none)'} and the classes {', '.join(known.classes)}; nothing can be measured."
+        )
+    shown, remarks = {}, []
+    for name, figures in report["sequences"].items():
+        labelled = {key: part for key, part in figures["landmarks"].items() if part["visible"] or part["absent"]}
+        missing = [key for key in figures["landmarks"] if key not in labelled]
+        if name in unscored:
+            remarks.append(f"{name}: no frame has a label of what the weights know; there is nothing to measure.")
+            continue
+        if missing:
+            remarks.append(f"{name}: nobody labelled {', '.join(missing)}; not measured.")
+        shown[name] = {**figures, "landmarks": labelled}
+    print("\n".join([format_table(shown), *remarks]))
     if args.json is not None:
         write_json(args.json, report)
         print(f"wrote {args.json}")
     return 0
+
+
+def _matching(args: argparse.Namespace, sequences: Sequence[FileSequence], instruments: InstrumentSet) -> Matching:
+    """What to do about names that differ.
+
+    Raises:
+        WeightsError: Names differ and nothing is said about them.
+        ConfigError: A renaming is wrong, or no sequence has anything in common with the weights.
+    """
+    matching = parse_matching(args.landmarks, args.classes, args.partial, sequences, instruments, "of the command")
+    common = False
+    for sequence in sequences:
+        try:
+            selected = select_landmarks(sequence, instruments, matching)
+        except WeightsError as error:
+            if args.landmarks or args.classes or args.partial:
+                raise
+            raise WeightsError(
+                f"{str(error).removesuffix('.')}, rename with --landmarks and --classes, or use --partial for what both have."
+            ) from error
+        common |= bool(selected.labelled or selected.segmented or selected.tells_tools)
+    if not common:
+        marks = dict.fromkeys(name for sequence in sequences for name in sequence.landmarks)
+        areas = dict.fromkeys(name for sequence in sequences for name in sequence.classes)
+        raise ConfigError(
+            f"The weights have the landmarks {', '.join(instruments.landmarks) or '(none)'} and the classes"
+            f" {', '.join(instruments.classes)}, and the dataset the landmarks {', '.join(marks) or '(none)'} and"
+            f" the classes {', '.join(areas)}: nothing is in common, so that there is nothing to measure; rename"
+            " with --landmarks THEIRS=OURS or --classes THEIRS=OURS."
+        )
+    return matching
+
+
+def _measured(figures: dict[str, Any]) -> bool:
+    """Whether a sequence has any figure."""
+    points = any(part["visible"] or part["absent"] for part in figures["landmarks"].values())
+    return points or any(figures[key] is not None for key in ("dice", "precision", "recall"))
 
 
 def format_table(sequences: dict[str, dict[str, Any]]) -> str:
@@ -129,6 +199,7 @@ def format_table(sequences: dict[str, dict[str, Any]]) -> str:
             rows.append(
                 ("  between annotators", "", "", "", "", _text(apart["mean"], 1), _text(apart["median"], 1), "", "", "")
             )
+    rows = [tuple(printable(cell, lines=False) for cell in row) for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
     lines = [
         "  ".join(

@@ -11,6 +11,7 @@ from typing import Any
 
 from csl_tracker.bags import topics
 from csl_tracker.errors import BagError, ConfigError
+from csl_tracker.paths import user_path
 
 EXAMPLE = """examples:
   csl-tracker evaluate-bag poses.mcap
@@ -28,13 +29,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Fill in the arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLE
-    parser.add_argument("recorded", type=Path, metavar="RECORDED", help="the bag of the poses")
+    parser.add_argument("recorded", type=user_path, metavar="RECORDED", help="the bag of the poses")
     parser.add_argument(
-        "--ground-truth", type=Path, metavar="BAG", help="the bag of the truth and, where it has them, of the images (RECORDED)"
+        "--ground-truth",
+        type=user_path,
+        metavar="BAG",
+        help="the bag of the truth and, where it has them, of the images (RECORDED)",
     )
     parser.add_argument("--poses", metavar="TOPIC", help="topic of the poses (the tracker's own, or the only one)")
     parser.add_argument("--topic", help="topic of the images (the only one)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the results (output/evaluate-bag/NAME)")
+    parser.add_argument("--out", type=user_path, metavar="DIR", help="folder of the results (output/evaluate-bag/NAME)")
     parser.add_argument("--overwrite", action="store_true", help="replace the results in DIR")
     parser.add_argument("--no-video", action="store_true", help="no overlay video; the worst frames are shown all the same")
 

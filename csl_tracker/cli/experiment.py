@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from csl_tracker.errors import ConfigError, CslTrackerError
+from csl_tracker.paths import user_path
 from csl_tracker.pixels import Size
 from csl_tracker.provenance import portable_command
+from csl_tracker.text import printable
 
 if TYPE_CHECKING:
     from csl_tracker.evaluation.protocols import Protocol
@@ -31,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="settings of every training, such as steps=500; anywhere on the line",
     )
     parser.add_argument("--list", action="store_true", help="explain the protocols, models and presets, and end")
-    parser.add_argument("--root", type=Path, metavar="DIR", help="folder of the dataset; synthetic: default OUT/data")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the experiment; the same one again goes on")
+    parser.add_argument("--root", type=user_path, metavar="DIR", help="folder of the dataset; synthetic: default OUT/data")
+    parser.add_argument("--out", type=user_path, metavar="DIR", help="folder of the experiment; the same one again goes on")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N-1 (default: %(default)s)")
     parser.add_argument(
         "--models",
@@ -42,14 +44,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " (default: all strategies)",
     )
     parser.add_argument("--preset", default="modern", metavar="NAME", help="training preset (default: %(default)s)")
-    parser.add_argument("--config", type=Path, metavar="FILE.yaml", help="settings laid over preset and protocol")
+    parser.add_argument("--config", type=user_path, metavar="FILE.yaml", help="settings laid over preset and protocol")
     parser.add_argument(
-        "--variants", type=Path, metavar="FILE.yaml", help="variants by name, each with its settings: --models STRATEGY@VARIANT"
+        "--variants",
+        type=user_path,
+        metavar="FILE.yaml",
+        help="variants by name, each with its settings: --models STRATEGY@VARIANT",
     )
     parser.add_argument("--sequences", nargs="+", metavar="NAME", help="restrict a leave-one-out protocol to these sequences")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N; a run takes one (default: %(default)s)")
     parser.add_argument("--reference-size", type=_size, metavar="HxW", help="state distances in px of an image of this size")
-    parser.add_argument("--comparators", type=Path, metavar="CSV", help="published curves to draw beside ours")
+    parser.add_argument("--comparators", type=user_path, metavar="CSV", help="published curves to draw beside ours")
     parser.add_argument(
         "--no-panels",
         action="store_true",
@@ -78,9 +83,11 @@ def run(args: argparse.Namespace) -> int:
     if args.seeds < 1:
         raise ConfigError(f"--seeds is {args.seeds}; give at least 1.")
     protocol = load_protocol(args.protocol)
-    if args.sequences:
-        protocol = protocol.restricted(args.sequences)
     root = args.root or (args.out / "data" if protocol.synthesis is not None else None)
+    if not args.summary_only:
+        protocol = protocol.with_groups(root)
+        if args.sequences:
+            protocol = protocol.restricted(args.sequences)
     if root is not None:
         protocol = match_names(protocol, root)
     if args.summary_only:
@@ -101,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     device = "cpu" if args.device == "cpu" else "auto"  # any other GPU than the chosen one is out of sight
     prefix = "" if rank is None else f"[{rank}] "
     try:
-        outcome = run_plan(plan, root, portable_command(), lambda text: print(f"{prefix}{text}", flush=True), device)
+        outcome = run_plan(plan, root, portable_command(), lambda text: print(f"{prefix}{printable(text)}", flush=True), device)
     except (KeyboardInterrupt, OSError):
         print(f"\n{prefix}Stopped; the same command goes on from the last checkpoint.", flush=True)
         raise
@@ -112,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
     if finished:
         summarise(protocol, args.out, root, args.comparators, device, not args.no_panels)
     for failed, sentence in outcome.failed:
-        print(f"csl-tracker: {failed.title}: {sentence}", file=sys.stderr)
+        print(printable(f"csl-tracker: {failed.title}: {sentence}"), file=sys.stderr)
     return EXIT_FAILED if outcome.failed else 0
 
 
@@ -134,7 +141,7 @@ def summarise(
         except CslTrackerError as error:  # tables and figures need neither data nor weights
             print(f"csl-tracker: no panels: {error}", file=sys.stderr)
     write_summary(results, out, comparators)  # its page shows the panels that it finds
-    print(f"Tables and figures of {len(results)} runs: {out}")
+    print(printable(f"Tables and figures of {len(results)} runs: {out}"))
 
 
 def explain() -> str:
@@ -146,8 +153,10 @@ def explain() -> str:
     lines = ["Protocols:"]
     for name in shipped_protocols():
         protocol = load_protocol(name)
-        folds = f"{len(protocol.folds)} fold{'s' if len(protocol.folds) > 1 else ''}, dataset {protocol.dataset}"
-        lines += [f"  {name} ({folds})", *_wrapped(protocol.description)]
+        folds = f"{len(protocol.folds)} fold{'s' if len(protocol.folds) > 1 else ''}"
+        if protocol.groups_file:
+            folds = f"a fold for every group in ROOT/{protocol.groups_file}"
+        lines += [f"  {name} ({folds}, dataset {protocol.dataset})", *_wrapped(protocol.description)]
     lines += ["", "Models:"]
     for name, text in STRATEGIES.items():
         lines += [f"  {name}", *_wrapped(text)]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from csl_tracker.cli.tracking import WEIGHTS_HELP, weights_of
 from csl_tracker.errors import ConfigError, EngineError
+from csl_tracker.paths import user_path
 
 if TYPE_CHECKING:
     from csl_tracker.engines.artefacts import Artefact
@@ -48,12 +49,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="for --engine inductor: the device to compile for, auto, cpu, cuda or cuda:N (%(default)s)",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for a copy of the network, with a JSON file beside it")
+    parser.add_argument(
+        "--out", type=user_path, metavar="DIR", help="folder for a copy of the network, with a JSON file beside it"
+    )
     parser.add_argument(
         "--size", default="576x720", metavar="HxW", help="height and width of the camera's images (%(default)s)"
     )
     parser.add_argument(
-        "--frames", type=Path, metavar="VIDEO_OR_FOLDER", help="frames for the check (default: synthetic ones with a truth)"
+        "--frames",
+        type=user_path,
+        metavar="VIDEO_OR_FOLDER",
+        help="frames for the check (default: synthetic ones with a truth)",
     )
     parser.add_argument("--count", type=int, default=12, metavar="N", help="frames that are checked (%(default)s)")
     parser.add_argument(

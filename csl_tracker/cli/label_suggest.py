@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from tqdm import tqdm
 
 from csl_tracker.cli.tracking import add_instrument_arguments, add_network_arguments, tracker_of
 from csl_tracker.errors import ConfigError
+from csl_tracker.paths import user_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = "example:\n  csl-tracker label-suggest surgery.mp4 --out to_label --count 50\n"
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("input", type=Path, metavar="VIDEO", help="video, folder of images, or EndoVis sequence folder")
-    parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="new folder for images, labels and reasons")
+    parser.add_argument("input", type=user_path, metavar="VIDEO", help="video, folder of images, or EndoVis sequence folder")
+    parser.add_argument("--out", type=user_path, metavar="DIR", required=True, help="new folder for images, labels and reasons")
     parser.add_argument("--count", type=int, default=50, metavar="N", help="frames at most (%(default)s)")
     parser.add_argument("--spacing", type=float, default=1.0, metavar="S", help="least seconds between two (%(default)s)")
     parser.add_argument("--every", type=int, default=1, metavar="K", help="look at every K-th frame only (%(default)s)")

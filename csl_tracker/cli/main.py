@@ -7,15 +7,18 @@ they are asked for, so that ``csl-tracker track`` does not need what only traini
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import importlib
 import logging
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from csl_tracker import __version__
 from csl_tracker.errors import CslTrackerError
+from csl_tracker.text import PrintableStream, printable
 
 COMMANDS = {
     "track": "track instruments in a video, a folder of frames or a dataset sequence",
@@ -35,6 +38,9 @@ COMMANDS = {
     "watch": "show rates, latency and poses of a running tracker node",
 }
 """Sub-commands and their help; each is the module ``csl_tracker.cli.NAME``, a hyphen being an underscore."""
+
+_DRAWING = ("watch", "train", "experiment")
+"""Commands that move the cursor on stdout; what they show of files is made printable where they show it."""
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -62,12 +68,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 when it did its work, 2 for a mistake of the user (one sentence on stderr), 130 after Ctrl-C.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_PrintableFormatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     command = next((word for word in arguments if word in COMMANDS), None)
     debug = "--debug" in arguments
+    stdout: Any = sys.stdout if command in _DRAWING else PrintableStream(sys.stdout)
     try:
         args = build_parser(command).parse_args(arguments)
-        return int(args.run(args))
+        with contextlib.redirect_stdout(stdout):
+            return int(args.run(args))
     except CslTrackerError as error:
         if debug:
             raise
@@ -91,8 +101,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if debug:
             raise
-        print(f"csl-tracker: {_system_sentence(error)}", file=sys.stderr)
+        print(f"csl-tracker: {printable(_system_sentence(error))}", file=sys.stderr)
         return EXIT_USER_ERROR
+
+
+class _PrintableFormatter(logging.Formatter):
+    """Names in a log come from files; a traceback keeps its lines."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 def _system_sentence(error: OSError) -> str:

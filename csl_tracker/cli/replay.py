@@ -9,6 +9,7 @@ from pathlib import Path
 from csl_tracker.cli.track import stop_on_interrupt
 from csl_tracker.cli.tracking import add_instrument_arguments, add_network_arguments, tracker_of
 from csl_tracker.errors import ConfigError
+from csl_tracker.paths import user_path
 
 EXAMPLE = """examples:
   csl-tracker replay recording --topic /endoscope/left/image_raw --out poses.mcap
@@ -24,9 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Fill in the arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLE
-    parser.add_argument("bag", type=Path, metavar="BAG", help="an .mcap or .db3 file, or the folder of a recording")
+    parser.add_argument("bag", type=user_path, metavar="BAG", help="an .mcap or .db3 file, or the folder of a recording")
     parser.add_argument(
-        "--out", type=Path, metavar="RESULTS_BAG", help="an .mcap or .db3 file, or a folder (output/replay/NAME.mcap)"
+        "--out", type=user_path, metavar="RESULTS_BAG", help="an .mcap or .db3 file, or a folder (output/replay/NAME.mcap)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace RESULTS_BAG where it exists")
     parser.add_argument("--topic", help="topic of the images (the only one)")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from csl_tracker.errors import ConfigError
+from csl_tracker.paths import user_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("output", type=Path, metavar="DIR", help="folder of the dataset; finished sequences in it are kept")
+    parser.add_argument(
+        "output", type=user_path, metavar="DIR", help="folder of the dataset; finished sequences in it are kept"
+    )
     parser.add_argument("--sequences", type=int, default=4, metavar="N", help="number of sequences (%(default)s)")
     parser.add_argument("--frames", type=int, default=250, metavar="N", help="frames of each (%(default)s)")
     parser.add_argument("--size", default="576x720", metavar="HxW", help="height and width, even numbers (%(default)s)")

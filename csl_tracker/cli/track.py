@@ -14,24 +14,25 @@ from types import FrameType
 from tqdm import tqdm
 
 from csl_tracker.cli.tracking import add_instrument_arguments, add_network_arguments, tracker_of
+from csl_tracker.datasets.endovis2015 import VIDEO, find_file
 from csl_tracker.drawing import draw_overlay
 from csl_tracker.errors import ConfigError
+from csl_tracker.paths import user_path
 from csl_tracker.pose_files import PoseFiles
 from csl_tracker.provenance import machine, portable_command, sha256_of, versions
 from csl_tracker.video import VideoReader, VideoWriter
 
 HELP = "track instruments in a video, a folder of frames or a dataset sequence"
-_SEQUENCE_VIDEO = "Video.avi"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Fill in the arguments."""
     parser.add_argument(
-        "input", type=Path, metavar="VIDEO_OR_FOLDER", help="video, folder of images, or EndoVis sequence folder"
+        "input", type=user_path, metavar="VIDEO_OR_FOLDER", help="video, folder of images, or EndoVis sequence folder"
     )
     parser.add_argument(
         "--output",
-        type=Path,
+        type=user_path,
         metavar="DIR",
         help="folder for overlay.mp4, poses.csv and poses.json (default: output/track/NAME)",
     )
@@ -71,12 +72,12 @@ def run(args: argparse.Namespace) -> int:
             stopped = stack.enter_context(stop_on_interrupt())
             poses = stack.enter_context(PoseFiles(output / "poses.csv", output / "poses.json", instruments, header))
             video = None if args.no_overlay else stack.enter_context(VideoWriter(output / "overlay.mp4", reader.fps))
-            for image in tqdm(reader, total=total, desc=_name(args.input), unit="frame", disable=None):
-                stamp_s = done / reader.fps
+            for time_ns, image in tqdm(reader.timed(), total=total, desc=_name(args.input), unit="frame", disable=None):
+                stamp_s = time_ns * 1e-9
                 result = tracker.track(image, stamp_s, segmentation=video is not None)
                 poses.write(done, stamp_s, result)
                 if video is not None:
-                    video.write(draw_overlay(image, result, instruments))
+                    video.write(draw_overlay(image, result, instruments), time_ns)
                 done += 1
                 found += bool(result.instruments)
                 if stopped.is_set():
@@ -99,8 +100,8 @@ def open_frames(path: Path) -> VideoReader:
     Raises:
         DatasetError: There are no frames.
     """
-    inside = path / _SEQUENCE_VIDEO
-    return VideoReader(inside if inside.is_file() else path, strict=False)
+    inside = find_file(path, VIDEO) if path.is_dir() else None
+    return VideoReader(inside or path, strict=False)
 
 
 @contextlib.contextmanager

@@ -5,10 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from csl_tracker.paths import user_path
+from csl_tracker.text import printable
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("config", type=Path, metavar="CONFIG.yaml", help="configuration; the shipped ones lie in config/train")
+    parser.add_argument(
+        "config", type=user_path, metavar="CONFIG.yaml", help="configuration; the shipped ones lie in config/train"
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace those of the file")
     parser.add_argument("--fresh", action="store_true", help="start anew instead of going on from the last checkpoint")
 
@@ -24,5 +29,5 @@ def run(args: argparse.Namespace) -> int:
     command = portable_command(["train", str(args.config), *args.overrides])
     with disk_errors(Path(config.output)):
         path = train(config, command, resume=not args.fresh)
-    print(f"Weights: {path}")
+    print(f"Weights: {printable(path)}")
     return 0

@@ -22,11 +22,12 @@ from csl_tracker.datasets.sample import Sample
 from csl_tracker.errors import DatasetError
 from csl_tracker.instruments import IGNORE_LABEL
 from csl_tracker.pixels import Resize, Size, resize_image
+from csl_tracker.text import printable
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever a cache on disk would be read wrongly by the current code."""
 
-_ARRAYS = ("images", "label_maps", "landmarks", "labelled")
+_ARRAYS = ("images", "label_maps", "landmarks", "labelled", "stamps")
 
 
 def resize_label_map(label_map: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uint8]:
@@ -114,7 +115,7 @@ class FrameCache:
             labelled=np.array(arrays["labelled"][index]),
             sequence=self.name,
             frame=index,
-            stamp_ns=round(index * 1e9 / self.fps),
+            stamp_ns=int(arrays["stamps"][index]),
         )
 
     def __iter__(self) -> Iterator[Sample]:
@@ -181,11 +182,14 @@ class FrameCache:
         label_maps: npt.NDArray[np.uint8] | None = None
         landmarks = np.full((count, *points, 2), np.nan)
         labelled = np.zeros((count, *points), bool)
-        bar = tqdm(sequence, total=count, desc=f"decoding {self.name}", unit="frame", leave=False, disable=None)
+        stamps = np.zeros(count, np.int64)
+        title = f"decoding {printable(self.name)}"
+        bar = tqdm(sequence, total=count, desc=title, unit="frame", leave=False, disable=None)
         for index, sample in enumerate(bar):
             images[index] = resize_image(sample.image, self.size)
             landmarks[index] = resize.points(sample.landmarks)
             labelled[index] = sample.labelled
+            stamps[index] = sample.stamp_ns
             if sample.label_map is not None:
                 if label_maps is None:
                     label_maps = np.lib.format.open_memmap(folder / "label_maps.npy", "w+", np.uint8, (count, height, width))
@@ -197,3 +201,4 @@ class FrameCache:
             np.save(folder / "label_maps.npy", np.empty((0, height, width), np.uint8))
         np.save(folder / "landmarks.npy", landmarks)
         np.save(folder / "labelled.npy", labelled)
+        np.save(folder / "stamps.npy", stamps)

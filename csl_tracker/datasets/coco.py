@@ -17,7 +17,8 @@ How the format is read:
 * The slot of an instrument is its attribute ``slot``, ``side`` or ``instrument``, or the word left or right in its category's
   name; else its track (CVAT's ``track_id``), ordered by mean x; else its place: of two the one further left is ``left``, and
   one alone is ``left`` in the left half of an image of a sequence that has two elsewhere.
-* The sequence of an image is its key ``sequence``, or the folder in its ``file_name``, or the name of the JSON file. Its frames
+* The sequence of an image is its key ``sequence``, or the folder in its ``file_name``, or the name of the JSON file; where
+  JSON files of several folders give one name to images of different folders, their own folder goes before it. Its frames
   follow the key ``frame``, or the natural order of the names. The list ``sequences`` may state ``fps``, ``slots``,
   ``landmarks`` and ``classes`` of a ``name``, as what this package writes does.
 """
@@ -36,6 +37,7 @@ import numpy.typing as npt
 from csl_tracker.datasets.coco_file import BACKGROUND, IGNORE_NAMES, CocoFiles, Frame, read_coco_files
 from csl_tracker.datasets.coco_masks import decode_segmentation
 from csl_tracker.datasets.coco_slots import assign_slots
+from csl_tracker.datasets.folders import choose
 from csl_tracker.datasets.sample import Image, Sample
 from csl_tracker.errors import DatasetError
 from csl_tracker.instruments import IGNORE_LABEL
@@ -77,6 +79,12 @@ class CocoSequence:
         self.size = self._common_size()
         self.slots = assign_slots(self._frames, slots, self.size[1])
         notes: list[str] = []
+        flat = [(where, count) for frame in self._frames for where, count in frame.flat]
+        if flat:
+            notes.append(
+                f"{sum(count for _, count in flat)} polygon(s) of fewer than three vertices have no area and are left out: in"
+                f" the {flat[0][0]}{f' and in {len(flat) - 1} others' if len(flat) > 1 else ''}."
+            )
         self._landmarks, self._labelled = self._collect(notes)
         self.notes = tuple(notes)
         self.files: tuple[Path, ...] = (*sorted({f.source for f in frames}), *(f.path for f in self._frames))
@@ -200,12 +208,8 @@ def open_coco(root: str | os.PathLike[str], sequences: Iterable[str] | None = No
     files = CocoFiles(Path(root))
     for path, data in read_coco_files(Path(root)):
         files.add(path, data)
-    found = _sequences(files)
-    wanted = list(found) if sequences is None else list(sequences)
-    for name in wanted:
-        if name not in found:
-            raise DatasetError(f"The dataset {root} has no sequence {name!r}; it has {', '.join(found)}.")
-    return [found[name] for name in wanted]
+    files.part_sequences()
+    return [sequence for _, sequence in choose(Path(root), _sequences(files), sequences)]
 
 
 def _sequences(files: CocoFiles) -> dict[str, CocoSequence]:
@@ -219,7 +223,9 @@ def _sequences(files: CocoFiles) -> dict[str, CocoSequence]:
         groups[frame.sequence].append(frame)
     found = {}
     for name in sorted(groups, key=_natural):
-        settings = files.settings.get(name, {})
+        # Labels of one sequence may come in several files, and any of them may state its settings.
+        stated = {(frame.source.parent, frame.stated or name) for frame in groups[name]}
+        settings = next((data for (path, of), data in files.settings.items() if (path.parent, of) in stated), {})
         try:
             fps = float(settings.get("fps", DEFAULT_FPS))
         except (TypeError, ValueError):

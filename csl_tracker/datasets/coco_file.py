@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from csl_tracker.datasets.coco_masks import without_flat_polygons
+from csl_tracker.datasets.folders import FileFinder, composed, spellings, walk
+from csl_tracker.datasets.json_file import load_json
 from csl_tracker.errors import DatasetError
+from csl_tracker.image_files import size_problem
 from csl_tracker.pixels import Size, to_center
 
 BACKGROUND = "background"
@@ -28,13 +30,11 @@ UNKNOWN_SLOT = "unknown"
 LONE_SLOT = "instrument"
 """Slot of an instrument that is alone in its sequence and that nothing calls left or right."""
 
-T = TypeVar("T")
-
 _KEYS = ("images", "annotations", "categories")
 _MAX_DEPTH = 3
-_UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # Label Studio's prefix of an uploaded file
 _EXPORT_PREFIX = re.compile(r"^(person_keypoints|keypoints|instances)_")
 _PLAIN_NAMES = frozenset({"annotations", "_annotations.coco", "coco", "instances", "labels", "result", "person_keypoints"})
+_LABEL_FOLDERS = frozenset({"annotations", "labels"})
 _EXPECTED = "looked for JSON files with 'images', 'annotations' and 'categories' in it or in its folder annotations"
 
 
@@ -92,6 +92,9 @@ class Frame:
         source: The JSON file.
         instruments: Its keypoints.
         regions: Its masks, the uppermost last.
+        flat: Annotations with polygons of fewer than three vertices, and the number of those.
+        stated: Name of the sequence before :meth:`CocoFiles.part_sequences` gave it another; empty where it did not.
+        parted: Whether it did.
     """
 
     path: Path
@@ -105,6 +108,9 @@ class Frame:
     source: Path
     instruments: list[Instrument] = field(default_factory=list)
     regions: list[Region] = field(default_factory=list)
+    flat: list[tuple[str, int]] = field(default_factory=list)
+    stated: str = ""
+    parted: bool = False
 
 
 class CocoFiles:
@@ -116,7 +122,7 @@ class CocoFiles:
         landmarks: Names, in the order of the categories.
         categories: Names of those that have masks, in their order.
         skeleton: Pairs of landmarks.
-        settings: Sequence -> what the file states of it.
+        settings: (JSON file, sequence) -> what the file states of it.
     """
 
     def __init__(self, root: Path) -> None:
@@ -125,8 +131,8 @@ class CocoFiles:
         self.landmarks: list[str] = []
         self.categories: list[str] = []
         self.skeleton: list[tuple[str, str]] = []
-        self.settings: dict[str, dict[str, Any]] = {}
-        self._by_name: dict[str, list[Path]] | None = None
+        self.settings: dict[tuple[Path, str], dict[str, Any]] = {}
+        self._finder = FileFinder(self.root, (self.root,), _MAX_DEPTH)
 
     def add(self, path: Path, data: Mapping[str, Any]) -> None:
         """Take in one file.
@@ -147,18 +153,24 @@ class CocoFiles:
         with_masks = set()
         for annotation in _by_id(path, data["annotations"], "annotation", "annotations").values():
             where = f"annotation {annotation['id']} in {path}"
-            frame = _look_up(images, annotation.get("image_id"))
-            category = _look_up(categories, annotation.get("category_id"))
+            frame = images.get(_identity(annotation.get("image_id")))
+            category = categories.get(_identity(annotation.get("category_id")))
             if frame is None or category is None:
                 key, kind = ("image_id", "image") if frame is None else ("category_id", "category")
+                value = annotation.get(key)
+                text = " (a text, not a number)" if isinstance(value, str) else ""
+                text = " (no whole number)" if isinstance(value, float) and _identity(value) is None else text
                 raise DatasetError(
-                    f"The {where} belongs to the {kind} {annotation.get(key)!r}, which that file does not list; remove the"
-                    f" annotation, or add the {kind}."
+                    f"The {where} belongs to the {kind} {value!r}{text}, which that file does not list; remove the annotation,"
+                    f" or add the {kind}."
                 )
-            base, side = names[category["id"]]
-            if annotation.get("segmentation"):
+            base, side = names[_identity(category["id"])]
+            segmentation, flat = without_flat_polygons(annotation.get("segmentation"))
+            if flat:
+                frame.flat.append((where, flat))
+            if segmentation:
                 slot = _slot_attribute(annotation) or side
-                frame.regions.append(Region(base, annotation["segmentation"], where, slot))
+                frame.regions.append(Region(base, segmentation, where, slot))
                 with_masks.add(base)
             if category.get("keypoints") and annotation.get("keypoints"):
                 frame.instruments += _instruments(where, annotation, category["keypoints"], side, shift)
@@ -166,7 +178,7 @@ class CocoFiles:
         self.categories += [n for n in dict.fromkeys(ordered) if n in with_masks and n not in self.categories]
         for stated in _list(data, "sequences"):
             if isinstance(stated, dict) and "name" in stated:
-                self.settings.setdefault(str(stated["name"]), stated)
+                self.settings[path, composed(str(stated["name"]))] = stated
 
     def _add_images(self, path: Path, records: list[Any]) -> dict[Any, Frame]:
         if not records:
@@ -176,7 +188,12 @@ class CocoFiles:
             file_name = record.get("file_name")
             if not isinstance(file_name, str) or not file_name:
                 raise DatasetError(f"The image {key} in {path} has no file_name; export it again.")
-            found = self._locate(path, file_name)
+            subset = _EXPORT_PREFIX.sub("", path.stem)
+            folders = [self.root, path.parent]
+            if path.parent.name.lower() in _LABEL_FOLDERS and path.parent.parent not in folders and path.parent != self.root:
+                folders = [path.parent.parent, *folders]  # of a dataset among others
+            bases = [*folders, *(folder / "images" for folder in folders), self.root / "images" / subset]
+            found = self._finder.find(file_name, more_bases=bases)
             if found is None:
                 missing.append(file_name)
                 continue
@@ -216,39 +233,47 @@ class CocoFiles:
         parts = _split_slots(names)
         self.landmarks += [name for name in dict.fromkeys(name for _, name in parts) if name not in self.landmarks]
         for pair in _list(category, "skeleton"):
-            if isinstance(pair, list) and len(pair) == 2 and all(isinstance(i, int) and 1 <= i <= len(names) for i in pair):
-                joined = (parts[pair[0] - 1][1], parts[pair[1] - 1][1])
+            ends = [whole_number(end) for end in pair] if isinstance(pair, list) else []
+            known = [parts[end - 1][1] for end in ends if end is not None and 1 <= end <= len(names)]
+            if len(ends) == len(known) == 2:
+                joined = (known[0], known[1])
                 if joined not in self.skeleton and joined[::-1] not in self.skeleton:
                     self.skeleton.append(joined)
 
     def _sequence(self, path: Path, record: Mapping[str, Any]) -> str:
         if record.get("sequence"):
-            return str(record["sequence"])
-        folders = [part for part in _parts(record["file_name"])[:-1] if part not in ("images", "img", "data", "frames")]
+            return composed(str(record["sequence"]))
+        ways = spellings(record["file_name"])
+        folders = [part for part in ways[-1][:-1] if part not in ("images", "img", "data", "frames")] if ways else []
         if folders:
-            return "/".join(folders)
+            return composed("/".join(folders))
         stem = _EXPORT_PREFIX.sub("", path.stem)
-        return self.root.resolve().name if stem.lower() in _PLAIN_NAMES else stem
+        return composed(self.root.resolve().name if stem.lower() in _PLAIN_NAMES else stem)
 
-    def _locate(self, path: Path, file_name: str) -> Path | None:
-        """The image, below the root whatever stands before its name: an absolute path, a URL, a server's folder."""
-        parts = _parts(file_name)
-        subset = _EXPORT_PREFIX.sub("", path.stem)
-        bases = [self.root, path.parent, self.root / "images", path.parent / "images", self.root / "images" / subset]
-        for skip in range(len(parts)):
-            for base in dict.fromkeys(bases):
-                candidate = base.joinpath(*parts[skip:])
-                if candidate.is_file():
-                    return candidate
-        if self._by_name is None:
-            self._by_name = defaultdict(list)
-            for folder, names in _walk(self.root):
-                for name in names:
-                    self._by_name[name].append(folder / name)
-        for name in (parts[-1:] or [""])[0], _UPLOAD.sub("", (parts[-1:] or [""])[0]):
-            if len(self._by_name.get(name, ())) == 1:
-                return self._by_name[name][0]
-        return None
+    def part_sequences(self) -> None:
+        """Give sequences of one name their folders' names where they are of different files and images.
+
+        Labels of one sequence may come in several files, and those name images of one folder. Eighteen folders with an
+        ``annotations.json`` each are eighteen sequences.
+        """
+        groups: dict[str, dict[Path, set[Path]]] = defaultdict(lambda: defaultdict(set))
+        for frame in self.frames.values():
+            groups[frame.sequence][frame.source.parent].add(frame.path.parent)
+        for name, folders in groups.items():
+            parts: list[tuple[set[Path], set[Path]]] = []  # folders of JSON files, and of the images that they share
+            for source, images in folders.items():
+                same = [part for part in parts if part[1] & images]
+                parts = [part for part in parts if part not in same]
+                parts.append(({source}.union(*(part[0] for part in same)), images.union(*(part[1] for part in same))))
+            for sources, _ in parts if len(parts) > 1 else ():
+                source = min(sources)
+                above = source.parent if source.name.lower() in _LABEL_FOLDERS and source != self.root else source
+                place = composed(above.relative_to(self.root).as_posix())
+                own = self.root.resolve().name
+                new = name if place == "." else place if name == own or name in place.split("/") else f"{place}/{name}"
+                for frame in self.frames.values():
+                    if frame.sequence == name and frame.source.parent in sources and not frame.parted:
+                        frame.stated, frame.sequence, frame.parted = name, new, True
 
 
 def read_coco_files(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -266,7 +291,7 @@ def read_coco_files(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     if not root.is_dir():
         raise DatasetError(f"The dataset {root} does not exist; give a COCO file, or a folder: {_EXPECTED}.")
     found = False
-    for folder, names in _walk(root):
+    for folder, _, names in walk(root, _MAX_DEPTH):
         for name in names:
             if name.lower().endswith(".json") and is_coco(data := load_json(folder / name)):
                 found = True
@@ -275,34 +300,9 @@ def read_coco_files(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
         raise DatasetError(f"The folder {root} is no COCO dataset: {_EXPECTED}.")
 
 
-def load_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        DatasetError: It cannot be read, or is cut off or broken.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise DatasetError(
-            f"The file {path} is no JSON from line {error.lineno} on ({error.msg}); it may be cut off: export or copy it again."
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"The file {path} cannot be read ({error}); copy it again.") from error
-
-
 def is_coco(data: Any) -> bool:
     """Whether the contents of a JSON file are those of a COCO file."""
     return isinstance(data, dict) and all(isinstance(data.get(key), list) for key in _KEYS)
-
-
-def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    for current, folders, names in os.walk(root, followlinks=True):
-        folder = Path(current)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if len(folder.relative_to(root).parts) >= _MAX_DEPTH:
-            folders.clear()
-        yield folder, sorted(name for name in names if not name.startswith("."))
 
 
 def keypoint_origin(path: Path, data: Mapping[str, Any]) -> str:
@@ -325,26 +325,33 @@ def keypoint_origin(path: Path, data: Mapping[str, Any]) -> str:
     return "corner" if from_cvat or info.get("contributor") == "Label Studio" else "center"
 
 
-def _parts(file_name: str) -> list[str]:
-    """The parts of a path as any system writes it, without drive, root, ``..`` and what a server puts before it."""
-    path = file_name.rpartition("?d=")[2].replace("\\", "/")
-    return [part for part in PurePosixPath(path).parts if part not in ("/", "..", ".") and not part.endswith(":")]
+def _identity(value: Any) -> int | str | None:
+    """An id as it is compared: 1.0 is the whole number 1; None for what is no id."""
+    if isinstance(value, str):
+        return value
+    return whole_number(value)
 
 
-def _look_up(records: Mapping[Any, T], key: Any) -> T | None:
-    return records.get(key) if isinstance(key, int | str) else None
+def whole_number(value: Any) -> int | None:
+    """The whole number that a value is, 320.0 included; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if isinstance(value, int) or value.is_integer() else None
 
 
 def _by_id(path: Path, records: list[Any], kind: str, key: str) -> dict[Any, dict[str, Any]]:
     found: dict[Any, dict[str, Any]] = {}
     for index, record in enumerate(records):
-        if not isinstance(record, dict) or not isinstance(record.get("id"), int | str):
-            raise DatasetError(f"Entry {index} of '{key}' in {path} has no id; export the file again.")
-        if record["id"] in found:
+        value = record.get("id") if isinstance(record, dict) else None
+        identity = _identity(value)
+        if identity is None:
+            problem = "has no id" if value is None else f"has the id {value!r}, which is no whole number"
+            raise DatasetError(f"Entry {index} of '{key}' in {path} {problem}; export the file again.")
+        if identity in found:
             raise DatasetError(
-                f"The file {path} has two entries of '{key}' with the id {record['id']!r}; give every {kind} its own."
+                f"The file {path} has two entries of '{key}' with the id {identity!r}; give every {kind} its own."
             )
-        found[record["id"]] = record
+        found[identity] = record
     return found
 
 
@@ -367,17 +374,23 @@ def _category_names(path: Path, categories: Mapping[Any, Mapping[str, Any]]) -> 
 
 
 def _frame(path: Path, record: Mapping[str, Any], image: Path, sequence: str) -> Frame:
-    height, width = record.get("height"), record.get("width")
     size = None
-    if height or width:
-        if not (isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0):
-            raise DatasetError(f"The image {record['id']} in {path} has width {width!r} and height {height!r}; give its px.")
+    if record.get("height") or record.get("width"):
+        height, width = whole_number(record.get("height")), whole_number(record.get("width"))
+        if height is None or width is None or height < 1 or width < 1:
+            raise DatasetError(
+                f"The image {record['id']} in {path} has width {record.get('width')!r} and height {record.get('height')!r};"
+                " give whole numbers of px."
+            )
         size = (height, width)
+        problem = size_problem(size)
+        if problem is not None:
+            raise DatasetError(f"The image {record['id']} in {path} cannot be read: {problem}; give its true size.")
     numbers: list[int | None] = []
     for key in ("frame", "stamp_ns"):
-        value = record.get(key)
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
-            raise DatasetError(f"The image {record['id']} in {path} has {key} {value!r}; give a whole number.")
+        value = whole_number(record.get(key))
+        if value is None and record.get(key) is not None:
+            raise DatasetError(f"The image {record['id']} in {path} has {key} {record[key]!r}; give a whole number.")
         numbers.append(value)
     flags = [None if record.get(key) is None else bool(record[key]) for key in ("segmented", "instances")]
     return Frame(
@@ -405,17 +418,23 @@ def _instruments(where: str, annotation: Mapping[str, Any], names: list[Any], si
     """The instruments of an annotation: one, or those of the slots in its keypoints' names that have a point."""
     values = annotation["keypoints"]
     try:
+        _refuse_texts(where, values)
         triples = np.array(values, np.float64).reshape(len(names), 3)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DatasetError(
             f"The {where} has {len(values) if isinstance(values, list) else 'no list of'} numbers as keypoints and its category"
             f" {len(names)} keypoints; give x, y and v of each."
         ) from None
     points: dict[str, dict[str, tuple[float, float]]] = defaultdict(dict)
     for (slot, name), (x, y, v) in zip(_split_slots(names), triples, strict=True):
-        if v not in (0, 1, 2) or not np.isfinite((x, y)).all():
+        if v not in (0, 1, 2):
             raise DatasetError(f"The {where} has the keypoint {name} with x {x}, y {y} and v {v}; v is 0, 1 or 2.")
         if v:
+            if not np.isfinite((x, y)).all():
+                raise DatasetError(
+                    f"The {where} has the keypoint {name} with x {x}, y {y} and v {v:g}; x or y is no number: label that point"
+                    " again, or give it v 0."
+                )
             point = to_center((x, y)) if shift else np.array((x, y))
             points[slot][name] = (float(point[0]), float(point[1]))
     if set(points) - {""}:
@@ -434,6 +453,12 @@ def _instruments(where: str, annotation: Mapping[str, Any], names: list[Any], si
             x=_mean_x(points[""]) if points[""] else float(center),
         )
     ]
+
+
+def _refuse_texts(where: str, values: Any) -> None:
+    text = next((value for value in values if isinstance(value, str)), None) if isinstance(values, list) else None
+    if text is not None:
+        raise DatasetError(f"The {where} has the text {text[:40]!r} among its keypoints; give x, y and v as numbers.")
 
 
 def _attributes(annotation: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,9 @@ POLYGON_TOLERANCE_PX = 1.0
 SPECK = 1e-4
 """Share of the image below which a part of a mask is no polygon for people: removing a false one costs more than it gives."""
 
+_LEAST = 6  # numbers of a polygon: x and y of three vertices
+_FLAT = (0, 2, 4)
+
 _FIRST, _GROUP, _SIGN, _MORE = 48, 0x1F, 0x10, 0x20
 
 
@@ -56,6 +59,20 @@ def decode_segmentation(segmentation: Any, size: Size) -> Mask | None:
     return mask
 
 
+def without_flat_polygons(segmentation: Any) -> tuple[Any, int]:
+    """A ``segmentation`` without polygons of fewer than three vertices, which have no area and which tools leave behind.
+
+    Returns:
+        What is left, None where that is nothing; and how many were left out. Run lengths stay as they are.
+    """
+    if not isinstance(segmentation, list):
+        return segmentation, 0
+    if segmentation and not any(isinstance(item, list) for item in segmentation):
+        return (None, 1) if len(segmentation) in _FLAT else (segmentation, 0)
+    kept = [item for item in segmentation if not (isinstance(item, list) and len(item) in _FLAT)]
+    return kept or None, len(segmentation) - len(kept)
+
+
 def decode_rle(rle: Mapping[str, Any], size: Size) -> Mask:
     """The mask of plain or compressed run lengths.
 
@@ -67,13 +84,14 @@ def decode_rle(rle: Mapping[str, Any], size: Size) -> Mask:
         ValueError: The runs do not fill the image, or are for another size. The message is the end of a sentence.
     """
     stated = rle.get("size")
-    if not isinstance(stated, list | tuple) or [*stated] != [*size]:
+    if not isinstance(stated, list | tuple) or [*stated] != [*size]:  # 240.0 is 240
         raise ValueError(f"is for an image of [height, width] {stated} and the image has {[*size]}")
     counts = rle.get("counts")
     if isinstance(counts, str):
         counts = _uncompress(counts)
-    if not isinstance(counts, list) or not all(isinstance(run, int) and run >= 0 for run in counts):
+    if not isinstance(counts, list) or not all(_is_run(run) for run in counts):
         raise ValueError("has no run lengths of whole numbers from 0 under counts")
+    counts = [int(run) for run in counts]
     if sum(counts) != size[0] * size[1]:
         raise ValueError(f"has run lengths of {sum(counts)} px together and the image has {size[0] * size[1]}")
     values = np.arange(len(counts)) % 2 == 1
@@ -166,13 +184,20 @@ def polygons_for_people(mask: npt.ArrayLike) -> list[list[float]]:
     return mask_to_polygons(array, POLYGON_TOLERANCE_PX, SPECK * array.size)
 
 
+def _is_run(run: Any) -> bool:
+    number = isinstance(run, int | float) and not isinstance(run, bool)
+    return number and run >= 0 and float(run).is_integer()
+
+
 def _vertices(polygon: Any) -> FloatArray:
-    if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+    if not isinstance(polygon, list) or len(polygon) < _LEAST or len(polygon) % 2:
         length = f"{len(polygon)} numbers" if isinstance(polygon, list) else f"a {type(polygon).__name__}"
         raise ValueError(f"has a polygon of {length}; it needs x and y of three vertices or more")
     try:
+        if any(isinstance(value, str) for value in polygon):
+            raise ValueError
         vertices = np.array(polygon, np.float64).reshape(-1, 2)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(
             f"has a polygon that begins {str(polygon)[:40]}; it needs x and y of its vertices, as numbers"
         ) from None

@@ -3,7 +3,8 @@
 The CSV has three header rows (``scorer``, ``bodyparts``, ``coords``) or, with several animals, four (``individuals`` after
 ``scorer``). A row a frame follows; its first column is the image's path, or its first three are the parts of that path, or the
 first is a number: that of the image in the CSV's folder, from 0. In ``labeled-data`` there is a folder with such a CSV and its
-frames for every video; one CSV may also cover many folders.
+frames for every video; one CSV may also cover many folders. Of a whole project only ``labeled-data`` is read, and in it what
+people labelled: machine labels count in folders without labels of people alone.
 
 An empty cell means that nobody labelled that point. Where there is a ``likelihood`` column, as in DeepLabCut's own predictions,
 points below ``LIKELIHOOD_GATE`` count as not labelled. Integer coordinates are pixel centres, as in its labelling tools. Every
@@ -12,8 +13,6 @@ individual is an instrument; a body part that an individual has no column for is
 
 from __future__ import annotations
 
-import csv
-import math
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -23,91 +22,20 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from csl_tracker.datasets.deeplabcut_table import LabelTable, is_table, read_table
+from csl_tracker.datasets.folders import FileFinder, choose, is_clutter, unique_names, walk
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.errors import DatasetError
 from csl_tracker.pixels import FloatArray, Size
 from csl_tracker.video import DEFAULT_FPS, IMAGE_SUFFIXES, natural_order, read_image
 
-LIKELIHOOD_GATE = 0.6
-"""DeepLabCut's own default ``pcutoff``."""
-LONE_SLOT = "instrument"
-"""Name of the instrument in a file without individuals."""
+LABELED_DATA = "labeled-data"
+"""Folder of a project with a folder for every video that was labelled."""
 
 _MAX_DEPTH = 4
-_COORDS = ("x", "y", "likelihood")
+_DERIVED = ("training-datasets", "dlc-models", "evaluation-results")
+"""Beginnings of the names of folders that a project makes from its labels."""
 _EXPECTED = "looked for CSV files whose first rows begin with scorer, bodyparts and coords, such as labeled-data/VIDEO/*.csv"
-
-
-@dataclass(frozen=True)
-class LabelTable:
-    """The contents of one CSV.
-
-    Attributes:
-        path: The file.
-        individuals: Instruments, in the order of the columns.
-        bodyparts: Landmarks, in the order of the columns.
-        images: What stands for the image in every row: the parts of its path, or one number.
-        lines: Line of every row in the file, from 1.
-        points: float64 (rows, individuals, bodyparts, 2), px; NaN where nobody labelled.
-        columns: bool (individuals, bodyparts): whether the file has columns for it.
-    """
-
-    path: Path
-    individuals: tuple[str, ...]
-    bodyparts: tuple[str, ...]
-    images: tuple[tuple[str, ...], ...]
-    lines: tuple[int, ...]
-    points: FloatArray
-    columns: npt.NDArray[np.bool_]
-
-
-def read_table(path: Path) -> LabelTable:
-    """Read one CSV.
-
-    Raises:
-        DatasetError: It cannot be read, has other header rows, or a cell that is no number.
-    """
-    rows = _rows(path)
-    heads = {row[0].strip().lower(): row for _, row in rows[:4] if row}
-    count = 4 if "individuals" in heads else 3
-    if not {"scorer", "bodyparts", "coords"} <= set(heads) or len(rows) < count:
-        raise DatasetError(
-            f"The file {path} is no CSV of DeepLabCut: its first rows must begin with scorer, bodyparts, coords."
-        )
-    coords = [cell.strip().lower() for cell in heads["coords"]]
-    first = next((index for index, cell in enumerate(coords[1:], 1) if cell), len(coords))
-    parts = [cell.strip() for cell in heads["bodyparts"]]
-    who = [cell.strip() for cell in heads["individuals"]] if count == 4 else [LONE_SLOT] * len(coords)
-    if first not in (1, 3) or not len(coords) == len(parts) == len(who) or set(coords[first:]) - set(_COORDS):
-        raise DatasetError(
-            f"The header of {path} does not match: every column after the image's needs a body part and x, y or likelihood."
-        )
-    individuals = tuple(dict.fromkeys(who[first:]))
-    bodyparts = tuple(dict.fromkeys(parts[first:]))
-    values = np.full((len(rows) - count, len(individuals), len(bodyparts), 3), np.nan)
-    columns = np.zeros((len(individuals), len(bodyparts)), bool)
-    places = []
-    for index in range(first, len(coords)):
-        individual, bodypart = individuals.index(who[index]), bodyparts.index(parts[index])
-        places.append((individual, bodypart, _COORDS.index(coords[index])))
-        columns[individual, bodypart] = True
-    if len(set(places)) != len(places):
-        raise DatasetError(f"The header of {path} has two columns for one coordinate of one body part; remove one of them.")
-    for number, (line, row) in enumerate(rows[count:]):
-        if len(row) != len(coords):
-            raise DatasetError(f"Line {line} of {path} has {len(row)} cells and its header {len(coords)}; correct that line.")
-        for index, place in enumerate(places, first):
-            values[number][place] = _number(path, line, row[index])
-        half = np.isnan(values[number, :, :, 0]) != np.isnan(values[number, :, :, 1])
-        if half.any():
-            raise DatasetError(
-                f"Line {line} of {path} has x without y, or y without x, for {bodyparts[int(np.nonzero(half)[1][0])]}; give"
-                " both, or leave both empty."
-            )
-    points = values[..., :2].copy()
-    points[values[..., 2] < LIKELIHOOD_GATE] = np.nan
-    images = tuple(tuple(part for cell in row[:first] for part in _path_parts(cell)) for _, row in rows[count:])
-    return LabelTable(path, individuals, bodyparts, images, tuple(line for line, _ in rows[count:]), points, columns)
 
 
 @dataclass(frozen=True)
@@ -137,7 +65,7 @@ class DeepLabCutSequence:
     classes = ("background",)
     fps = DEFAULT_FPS
 
-    def __init__(self, name: str, rows: list[_Row]) -> None:
+    def __init__(self, name: str, rows: list[_Row], notes: Iterable[str] = ()) -> None:
         self.name = name
         self._rows = sorted(rows, key=lambda row: natural_order(row.image))
         tables = list({row.table.path: row.table for row in self._rows}.values())
@@ -147,9 +75,9 @@ class DeepLabCutSequence:
         self.files: tuple[Path, ...] = (*(table.path for table in tables), *self.images)
         shape = read_image(self.images[0]).shape
         self.size: Size = (shape[0], shape[1])
-        notes: list[str] = []
-        self._landmarks, self._labelled = self._collect(notes)
-        self.notes = tuple(notes)
+        known = list(notes)
+        self._landmarks, self._labelled = self._collect(known)
+        self.notes = tuple(known)
 
     def __len__(self) -> int:
         """Number of labelled images."""
@@ -214,16 +142,18 @@ class DeepLabCutSequence:
 
 
 def find_tables(root: Path) -> list[Path]:
-    """The CSV files of DeepLabCut in a folder, or the one that is named; empty where there are none."""
+    """The CSV files of labels in a folder, or the one that is named; empty where there are none.
+
+    Of a project only ``labeled-data`` and the folder itself count: its training sets repeat the labels, and the CSV files of
+    its videos are predictions.
+    """
     if root.is_file():
         return [root]
     found = []
-    for current, folders, names in os.walk(root, followlinks=True):
-        folder = Path(current)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if len(folder.relative_to(root).parts) >= _MAX_DEPTH:
-            folders.clear()
-        found += [folder / name for name in sorted(names) if name.lower().endswith(".csv") and _is_table(folder / name)]
+    for folder, folders, names in walk(root, _MAX_DEPTH):
+        labelled = [name for name in folders if name.lower() == LABELED_DATA]
+        folders[:] = labelled or [name for name in folders if not name.lower().startswith(_DERIVED)]
+        found += [folder / name for name in names if name.lower().endswith(".csv") and is_table(folder / name)]
     return found
 
 
@@ -238,86 +168,127 @@ def open_deeplabcut(root: str | os.PathLike[str], sequences: Iterable[str] | Non
         DatasetError: There is no such CSV, it is broken, or an image is missing or labelled twice; or a sequence is unknown.
     """
     root = Path(root)
-    tables = find_tables(root) if root.exists() else []
-    if not tables:
+    paths = find_tables(root) if root.exists() else []
+    if not paths:
         raise DatasetError(f"The folder {root} holds no labels of DeepLabCut: {_EXPECTED}.")
-    groups: dict[str, list[_Row]] = defaultdict(list)
-    seen: dict[Path, Path] = {}
-    for path in tables:
-        table = read_table(path)
-        folders = _Folders(root if root.is_dir() else root.parent, path.parent)
-        for index, (parts, line) in enumerate(zip(table.images, table.lines, strict=True)):
-            image = folders.find(parts)
-            if image is None:
-                raise DatasetError(
-                    f"The image {'/'.join(parts)!r} of line {line} of {path} is neither beside it nor below {root}; put the"
-                    " frames there."
-                )
-            if image in seen:
-                raise DatasetError(f"The image {image} is labelled twice, in {seen[image]} and {path}; remove one of the rows.")
-            seen[image] = path
-            groups[image.parent.resolve().name].append(_Row(image, table, index))
+    labels = _Labels(root)
+    for table in sorted((read_table(path) for path in paths), key=lambda table: is_machine(table)):  # people's first
+        labels.add(table)
+    groups = labels.groups()
     if not groups:
-        raise DatasetError(f"The file {tables[0]} has a header and no rows; label some frames first.")
-    wanted = sorted(groups, key=lambda name: natural_order(Path(name))) if sequences is None else list(sequences)
-    for name in wanted:
-        if name not in groups:
-            raise DatasetError(f"The dataset {root} has no sequence {name!r}; it has {', '.join(sorted(groups))}.")
-    return [DeepLabCutSequence(name, groups[name]) for name in wanted]
+        raise DatasetError(f"The file {paths[0]} {labels.why_empty()}")
+    # Folders of one name in several projects are sequences of their own.
+    names = unique_names(root if root.is_dir() else root.parent, groups)
+    return [DeepLabCutSequence(name, groups[folder], labels.notes(folder)) for name, folder in choose(root, names, sequences)]
+
+
+def is_machine(table: LabelTable) -> bool:
+    """Whether a network wrote the labels: they have likelihoods, or are those that a person is to correct."""
+    return table.predicted or table.path.name.lower().startswith("machinelabels")
+
+
+class _Labels:
+    """The rows of all tables by image: what people labelled goes before what a network found."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._rows: dict[Path, _Row] = {}
+        self._by_hand: set[Path] = set()
+        self._notes: dict[Path, list[str]] = defaultdict(list)
+        self._general: list[str] = []
+
+    def add(self, table: LabelTable) -> None:
+        """Take in one table; those of people come first.
+
+        Raises:
+            DatasetError: An image with labels is missing, or labelled twice.
+        """
+        path, machine = table.path, is_machine(table)
+        folders = _Folders(self._root if self._root.is_dir() else self._root.parent, path.parent)
+        if table.numbered and table.predicted and not folders.frames:
+            self._general.append(f"{path} is a prediction of a whole video and no label; it is left out.")
+            return
+        given = [bool(row.any()) for row in np.isfinite(table.points)]
+        own: dict[Path, int] = {}
+        missing: list[int] = []
+        unlabelled, covered = 0, 0
+        for index in range(len(table.images)):
+            image = folders.find(table.names[index], table.images[index])
+            if image is None:
+                missing += [index] if given[index] else []
+                unlabelled += not given[index]
+                continue
+            known = self._rows.get(image)
+            if image in own:
+                raise DatasetError(f"The image {image} is labelled twice, in {path} and {path}; remove one of the rows.")
+            own[image] = index
+            if machine and image.parent in self._by_hand:
+                covered += known is None
+            elif known is None:
+                self._rows[image] = _Row(image, table, index)
+            elif not machine and not _same(known, table, index):
+                raise DatasetError(
+                    f"The image {image} is labelled twice, in {known.table.path} and {path}; remove one of the rows."
+                )
+        if missing and not (machine and self._by_hand):
+            others = f", nor are {len(missing) - 1} others" if len(missing) > 1 else ""
+            raise DatasetError(
+                f"The image {table.names[missing[0]]!r} of line {table.lines[missing[0]]} of {path} is neither beside it nor"
+                f" below {self._root}{others}; put the frames there."
+            )
+        if not machine:
+            self._by_hand |= {image.parent for image in own}
+        if unlabelled:
+            self._notes[path].append(f"{unlabelled} row(s) of {path} have neither labels nor an image and are left out.")
+        if covered:
+            self._general.append(f"{covered} frame(s) in {path} have labels of a network alone and are left out.")
+
+    def groups(self) -> dict[Path, list[_Row]]:
+        """Folder -> its rows."""
+        found: dict[Path, list[_Row]] = defaultdict(list)
+        for row in self._rows.values():
+            found[row.image.parent].append(row)
+        return {folder: found[folder] for folder in sorted(found, key=natural_order)}
+
+    def notes(self, folder: Path) -> list[str]:
+        """What was left out, a sentence each: of the tables of a folder, and of all of them for the first folder."""
+        groups = self.groups()
+        tables = {row.table.path for row in groups[folder]}
+        own = [note for path, notes in self._notes.items() if path in tables for note in notes]
+        return own + (self._general if folder == next(iter(groups)) else [])
+
+    def why_empty(self) -> str:
+        """The end of a sentence: why there are no frames."""
+        if self._general:
+            return "is a prediction of a whole video and no label; give the project, or its folder labeled-data."
+        return "has a header and no rows; label some frames first."
+
+
+def _same(known: _Row, table: LabelTable, index: int) -> bool:
+    other = known.table
+    return (other.individuals, other.bodyparts) == (table.individuals, table.bodyparts) and np.array_equal(
+        other.points[known.index], table.points[index], equal_nan=True
+    )
 
 
 class _Folders:
-    """Finds the images of one CSV."""
+    """Finds the images of one CSV.
+
+    Attributes:
+        frames: The images beside the CSV, in natural order.
+    """
 
     def __init__(self, root: Path, beside: Path) -> None:
-        self.bases = (beside, root, root.parent, beside.parent, beside.parent.parent)
-        self.beside = beside
-        self._frames: list[Path] | None = None
+        images = (path for path in beside.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not is_clutter(path.name))
+        self.frames = sorted(images, key=natural_order)
+        self._beside = FileFinder(root, (beside,))
+        self._anywhere = FileFinder(root, (beside, root, root.parent, beside.parent, beside.parent.parent))
 
-    def find(self, parts: tuple[str, ...]) -> Path | None:
+    def find(self, name: str, parts: tuple[str, ...]) -> Path | None:
         """The image of a row, whatever of its path is there."""
         if len(parts) == 1 and parts[0].isdigit():
-            if self._frames is None:
-                images = (path for path in self.beside.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-                self._frames = sorted((path for path in images if not path.name.startswith(".")), key=natural_order)
-            number = int(parts[0])
-            return self._frames[number] if number < len(self._frames) else None
+            number = int(parts[0]) if len(parts[0]) < 10 else len(self.frames)
+            return self.frames[number] if number < len(self.frames) else None
         if not parts:
             return None
-        choices = (base.joinpath(*parts[skip:]) for skip in range(len(parts)) for base in self.bases[: 1 if skip else None])
-        return next((path for path in (self.beside / parts[-1], *choices) if path.is_file()), None)
-
-
-def _path_parts(cell: str) -> list[str]:
-    parts = cell.strip().replace("\\", "/").split("/")
-    return [part for part in parts if part not in ("", ".", "..") and not part.endswith(":")]
-
-
-def _is_table(path: Path) -> bool:
-    try:
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            heads = [file.readline(1 << 20).partition(",")[0].strip().lower() for _ in range(4)]
-    except OSError:
-        return False
-    return heads[0] == "scorer" and "coords" in heads
-
-
-def _rows(path: Path) -> list[tuple[int, list[str]]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            return [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"The file {path} cannot be read as a CSV ({error}); export it again.") from error
-
-
-def _number(path: Path, line: int, cell: str) -> float:
-    if not cell.strip() or cell.strip().lower() == "nan":
-        return math.nan
-    try:
-        value = float(cell)
-    except ValueError:
-        value = math.inf
-    if not math.isfinite(value):
-        raise DatasetError(f"Line {line} of {path} has the cell {cell.strip()[:40]!r}; write a number, or leave it empty.")
-    return value
+        return self._beside.find(parts[-1]) or self._anywhere.find(name, whole=True) or self._beside.find(name)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from csl_tracker.datasets.coco_file import is_coco, load_json
+from csl_tracker.datasets.coco_file import is_coco
 from csl_tracker.datasets.deeplabcut import find_tables
+from csl_tracker.datasets.folders import walk
+from csl_tracker.datasets.json_file import load_json
 from csl_tracker.datasets.registry import FINDERS
 from csl_tracker.datasets.retinal import LANDMARK_NAMES
 from csl_tracker.errors import DatasetError
@@ -71,10 +72,8 @@ def detect_layouts(root: Path) -> list[Detection]:
         if evidence:
             found.append(Detection(layout, evidence))
     if not found:
-        raise DatasetError(
-            f"No known layout fits {root} (looked for {', '.join(DETECTORS)}); give the folder that holds the dataset, or name"
-            " its layout with --layout to see what is missing."
-        )
+        remedy = "give the folder that holds the dataset, or name its layout with --layout to see what is missing."
+        raise DatasetError(f"No known layout fits {root} (looked for {', '.join(DETECTORS)}); {_broken_json(tree) or remedy}")
     return found
 
 
@@ -88,15 +87,18 @@ def sequence_names(layout: str, root: Path) -> list[str]:
 
 
 def _endovis2017(tree: Tree) -> str | None:
-    frames = tree.first(r"(^|/)left_frames/[^/]+\.png$")
-    truth = tree.first(r"(^|/)ground_truth/[^/]*_labels/[^/]+\.png$")
-    return truth if frames and truth else tree.first(r"(^|/)instrument_dataset_\d+/left_frames/[^/]+\.png$")
+    frames = tree.first(r"(^|/)left_frames/[^/]+\.(png|jpe?g|bmp|tiff?)$")
+    truth = tree.first(r"(^|/)ground_truth/[^/]*_labels/[^/]+\.(png|jpe?g|bmp|tiff?)$")
+    if frames and truth:
+        return truth
+    prepared = r"(^|/)(binary_masks|parts_masks|instruments_masks)/frame_?\d+\.[^/]+$"
+    return tree.first(r"(^|/)instrument_dataset_\d+/left_frames/[^/]+\.(png|jpe?g|bmp|tiff?)$") or tree.first(prepared)
 
 
 def _endovis2018(tree: Tree) -> str | None:
-    frames = tree.first(r"(^|/)left_frames/[^/]+\.png$")
-    labels = tree.first(r"(^|/)labels/[^/]+\.png$")
-    return labels if frames and labels else tree.first(r"(^|/)seq_\d+/left_frames/[^/]+\.png$")
+    frames = tree.first(r"(^|/)left_frames/[^/]+\.(png|jpe?g|bmp|tiff?)$")
+    labels = tree.first(r"(^|/)labels/[^/]+\.(png|jpe?g|bmp|tiff?)$")
+    return labels if frames and labels else tree.first(r"(^|/)seq_\d+/left_frames/[^/]+\.(png|jpe?g|bmp|tiff?)$")
 
 
 def _surgpose(tree: Tree) -> str | None:
@@ -108,8 +110,8 @@ def _endovis2015_rigid(tree: Tree) -> str | None:
 
 
 def _endovis2015(tree: Tree) -> str | None:
-    labels = tree.first(r"(^|/)((left|right)_instrument_)?(segmentation\.avi|pose\.txt)$")
-    return labels if tree.first(r"(^|/)video\.avi$") else None
+    labels = tree.first(r"(^|/)((left|right)_instrument_)?(segmentation\.(avi|mp4|mkv|mov|m4v|mpe?g)|pose\.txt)$")
+    return labels if tree.first(r"(^|/)video\.(avi|mp4|mkv|mov|m4v|mpe?g)$") else None
 
 
 def _endovis2015_joints(tree: Tree) -> str | None:
@@ -152,6 +154,18 @@ def _coco_files(tree: Tree) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield path, data
 
 
+def _broken_json(tree: Tree) -> str:
+    """What is wrong with the first JSON file that cannot be read, as the end of a sentence; empty where there is none."""
+    for path in tree.paths:
+        if path.lower().endswith(".json"):
+            try:
+                load_json(tree.file(path))
+            except DatasetError as error:
+                text = str(error)
+                return text[0].lower() + text[1:]
+    return ""
+
+
 DETECTORS: Mapping[str, Callable[[Tree], str | None]] = {
     "endovis2017": _endovis2017,
     "endovis2018": _endovis2018,
@@ -172,15 +186,11 @@ def _paths(root: Path) -> list[str]:
         return [root.name]
     top = root.resolve().name
     found: list[str] = []
-    for current, folders, names in os.walk(root, followlinks=True):
-        relative = Path(current).relative_to(root)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if len(relative.parts) >= _MAX_DEPTH or len(found) >= _MAX_FILES:
+    for folder, folders, names in walk(root, _MAX_DEPTH):
+        if len(found) >= _MAX_FILES:
             folders.clear()
-        shown = sorted(name for name in names if not name.startswith("."))
         # What describes a dataset is never an image among hundreds.
-        shown = [name for name in shown if not name.lower().endswith((".png", ".jpg", ".jpeg"))] + [
-            name for name in shown if name.lower().endswith((".png", ".jpg", ".jpeg"))
-        ]
-        found += ["/".join((top, *relative.parts, name)) for name in shown[:_MAX_PER_FOLDER]]
+        shown = sorted(names, key=lambda name: name.lower().endswith((".png", ".jpg", ".jpeg")))
+        parts = folder.relative_to(root).parts
+        found += ["/".join((top, *parts, name)) for name in shown[:_MAX_PER_FOLDER]]
     return found

@@ -7,7 +7,8 @@ Known layouts, below any root, mixed as one likes:
 * the test zips, ``Segmentation/DatasetN`` and ``Tracking/DatasetN``;
 * folders that hold all files of a sequence, ``DatasetN/{Video.avi, Segmentation.avi, Pose.txt, testN_labels.json}``.
 
-With two instruments the files are called ``Left_Instrument_Segmentation.avi``, ``Right_Instrument_Segmentation.avi``,
+Names are known in any letter case, and a video or its masks may be in another container (``Video.mp4``). With two instruments
+the files are called ``Left_Instrument_Segmentation.avi``, ``Right_Instrument_Segmentation.avi``,
 ``Left_Instrument_Pose.txt`` and ``Right_Instrument_Pose.txt``.
 """
 
@@ -21,11 +22,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from csl_tracker.datasets.folders import choose, composed, walk
+from csl_tracker.datasets.json_file import load_json
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.errors import DatasetError
 from csl_tracker.pixels import FloatArray, Size
@@ -54,12 +56,14 @@ JOINTS: Mapping[str, str] = {
 VIDEO = "Video.avi"
 _MASKS = {"": "Segmentation.avi", "left": "Left_Instrument_Segmentation.avi", "right": "Right_Instrument_Segmentation.avi"}
 _POSES = {"": "Pose.txt", "left": "Left_Instrument_Pose.txt", "right": "Right_Instrument_Pose.txt"}
-_KNOWN_NAMES = frozenset({VIDEO, *_MASKS.values(), *_POSES.values()})
-_LABELS = re.compile(r"(?:(train|test)(\d+)|.+)_labels\.json$")
+_CONTAINERS = (".avi", ".mp4", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg")
+"""Of videos; the first that is there is read."""
+_LABELS = re.compile(r"(?:(train|test)(\d+)|.+)_labels\.json$", re.IGNORECASE)
 _SPLIT_FOLDERS = {
     "training": {"training", "segmentation_robotic_training", "tracking_robotic_training"},
     "testing": {"testing", "segmentation_robotic_testing", "tracking_robotic_testing", "segmentation", "tracking"},
 }
+_MAX_POSE_BYTES = 64 << 20
 _REFERENCE_JOINTS = ("tracked_point", "shaft", "head")
 _MAX_DEPTH = 5
 _EXPECTED = (
@@ -91,13 +95,15 @@ class PoseTrack:
 
 
 def read_poses(path: Path) -> PoseTrack:
-    """Read a pose file; CRLF and a missing last newline are fine.
+    """Read a pose file; CRLF, a byte order mark and a missing last newline are fine.
 
     Raises:
         DatasetError: The file is missing, empty, or has a line that is not seven finite numbers.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        if path.stat().st_size > _MAX_POSE_BYTES:
+            raise DatasetError(f"The pose file {path} has {path.stat().st_size >> 20} MiB; it needs a line a frame.")
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"The pose file {path} cannot be read ({error}); copy it again.") from error
     while lines and not lines[-1].strip():
@@ -171,12 +177,7 @@ def read_joints(path: Path) -> JointLabels:
     Raises:
         DatasetError: The file is no such JSON.
     """
-    try:
-        data: Any = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise DatasetError(f"The joint file {path} is broken at line {error.lineno} ({error.msg}); copy it again.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"The joint file {path} cannot be read ({error}); copy it again.") from error
+    data = load_json(path, "The joint file")
     if not isinstance(data, list):
         raise DatasetError(f"The joint file {path} holds a JSON {type(data).__name__}; it needs a list with an entry a frame.")
     frames: list[Mapping[str, Mapping[str, tuple[float, float]]] | None] = []
@@ -189,6 +190,8 @@ def read_joints(path: Path) -> JointLabels:
             raise DatasetError(f"Entry {index} of the joint file {path} has no list 'annotations'; copy the file again.")
         for item in annotations:
             try:
+                if any(isinstance(item[key], str | bool) for key in ("x", "y")):
+                    raise TypeError
                 name, point = JOINTS[item["class"]], (float(item["x"]), float(item["y"]))
             except (KeyError, TypeError, ValueError) as error:
                 raise DatasetError(
@@ -365,8 +368,10 @@ class EndoVis2015Sequence:
         Raises:
             DatasetError: A video cannot be decoded to its end.
         """
-        streams: Iterable[tuple[npt.NDArray[np.uint8], ...]] = zip(self._video, *self._masks, strict=False)
-        for index, (image, *masks) in enumerate(itertools.islice(streams, self._length)):
+        streams = zip(
+            self._video.timed(), zip(*self._masks, strict=False) if self._masks else itertools.repeat(()), strict=False
+        )
+        for index, ((stamp_ns, image), masks) in enumerate(itertools.islice(streams, self._length)):
             label_map = instances = None
             for slot, labels in enumerate(map(snap_mask, masks), start=1):
                 tool = labels > 0
@@ -382,7 +387,7 @@ class EndoVis2015Sequence:
                 labelled=self._labelled[index].copy(),
                 sequence=self.name,
                 frame=index,
-                stamp_ns=round(index * 1e9 / self.fps),
+                stamp_ns=stamp_ns,
                 instances=instances if len(masks) == len(self.slots) else None,
             )
 
@@ -463,18 +468,19 @@ def find_sequences(root: str | os.PathLike[str]) -> dict[str, SequenceFiles]:
         raise DatasetError(f"The dataset folder {root} does not exist; {_EXPECTED}.")
     found: dict[tuple[str, str], SequenceFiles] = {}
     labels: list[Path] = []
-    for folder, names in _walk(root):
+    for folder, _, names in walk(root, _MAX_DEPTH):
         labels += [folder / name for name in names if _LABELS.match(name)]
-        if not _KNOWN_NAMES & set(names):
+        video = find_file(folder, VIDEO, names)
+        masks = {key: path for key, name in _MASKS.items() if (path := find_file(folder, name, names)) is not None}
+        poses = {key: path for key, name in _POSES.items() if (path := find_file(folder, name, names)) is not None}
+        if video is None and not masks and not poses:
             continue
-        name = (folder.resolve() if folder == root else folder).name
+        name = composed((folder.resolve() if folder == root else folder).name)
         files = found.setdefault((_split_of(folder), name), SequenceFiles(name))
-        if VIDEO in names:
-            files.video = files.video or folder / VIDEO
-        for table, known in ((files.masks, _MASKS), (files.poses, _POSES)):
-            for key, file_name in known.items():
-                if file_name in names:
-                    _put(table, key, folder / file_name)
+        files.video = files.video or video
+        for table, paths in ((files.masks, masks), (files.poses, poses)):
+            for key, path in paths.items():
+                _put(table, key, path)
     if not found:
         raise DatasetError(f"The folder {root} is no EndoVis 2015 dataset: {_EXPECTED}.")
     ambiguous = {name for _, name in found if sum(name == other for _, other in found) > 1}
@@ -497,21 +503,22 @@ def open_endovis2015(root: str | os.PathLike[str], sequences: Iterable[str] | No
     Raises:
         DatasetError: The folder is no dataset, a name is unknown, or a file is broken.
     """
-    found = find_sequences(root)
-    wanted = list(found) if sequences is None else list(sequences)
-    for name in wanted:
-        if name not in found:
-            raise DatasetError(f"The dataset {root} has no sequence {name!r}; it has {', '.join(found)}.")
-    return [EndoVis2015Sequence(found[name]) for name in wanted]
+    return [EndoVis2015Sequence(files) for _, files in choose(Path(root), find_sequences(root), sequences)]
 
 
-def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    for current, folders, names in os.walk(root, followlinks=True):
-        folder = Path(current)
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        if len(folder.relative_to(root).parts) >= _MAX_DEPTH:
-            folders.clear()
-        yield folder, sorted(names)
+def find_file(folder: Path, name: str, names: Iterable[str] | None = None) -> Path | None:
+    """A file of a sequence by its published name, in any letter case; a video also in another container.
+
+    Args:
+        folder: Where it lies.
+        name: Its name, such as ``Video.avi``.
+        names: The names of the files in the folder; they are looked up when None.
+    """
+    inside = sorted(path.name for path in folder.iterdir()) if names is None else names
+    known = {other.lower(): other for other in sorted(inside, reverse=True)}
+    stem, dot, suffix = name.lower().rpartition(".")
+    suffixes = _CONTAINERS if f".{suffix}" in _CONTAINERS else (f".{suffix}",)
+    return next((folder / known[stem + other] for other in suffixes if dot and stem + other in known), None)
 
 
 def _split_of(folder: Path) -> str:
@@ -524,6 +531,8 @@ def _split_of(folder: Path) -> str:
 
 
 def _put(table: dict[str, Path], key: str, path: Path) -> None:
+    if key in table and table[key].samefile(path):
+        return  # a link to it
     if key in table:
         raise DatasetError(
             f"Both {table[key]} and {path} serve the same sequence; keep one, or choose a root that has only one."
@@ -555,4 +564,4 @@ def _joints_of(files: SequenceFiles, split: str, labels: list[Path]) -> Path | N
     if not split or not number:
         return None
     wanted = f"{split.removesuffix('ing')}{int(number[1])}_labels.json"
-    return next((path for path in labels if path.name == wanted), None)
+    return next((path for path in labels if path.name.lower() == wanted), None)

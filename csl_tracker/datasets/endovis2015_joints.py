@@ -26,16 +26,19 @@ import numpy as np
 import numpy.typing as npt
 
 from csl_tracker.datasets import endovis2015
-from csl_tracker.datasets.coco_file import LONE_SLOT, load_json
+from csl_tracker.datasets.coco_file import LONE_SLOT
 from csl_tracker.datasets.endovis2015 import (
     LENGTH_TOLERANCE,
     EndoVis2015Sequence,
     SequenceFiles,
     assign_joints,
+    find_file,
     find_sequences,
     read_joints,
 )
-from csl_tracker.datasets.image_folder import ImageSequence, check_root, choose, drop_outside, walk
+from csl_tracker.datasets.folders import FileFinder, choose, walk
+from csl_tracker.datasets.image_folder import ImageSequence, check_root, drop_outside
+from csl_tracker.datasets.json_file import load_json
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.errors import DatasetError
 from csl_tracker.pixels import FloatArray, Size
@@ -134,13 +137,14 @@ class EndoVis2015JointsSequence:
         Raises:
             DatasetError: A video cannot be decoded to its end, or an image is broken or of another size.
         """
+        videos = isinstance(self._frames, EndoVis2015Sequence)
         for index, sample in enumerate(self._frames):
             yield replace(
                 sample,
                 landmarks=self._points[index].copy(),
                 labelled=self._labelled[index].copy(),
                 sequence=self.name,
-                stamp_ns=round(sample.frame * 1e9 / self.fps),
+                stamp_ns=sample.stamp_ns if videos else round(sample.frame * 1e9 / self.fps),
                 instances=sample.instances if self._frames.slots == self.slots else None,
             )
 
@@ -166,7 +170,7 @@ def find_endovis2015_joints(root: str | os.PathLike[str]) -> dict[str, JointFile
     labels, has_video = [], False
     for folder, _, names in walk(root):
         labels += [folder / name for name in names if _NAME.match(name)]
-        has_video |= endovis2015.VIDEO in names
+        has_video |= find_file(folder, endovis2015.VIDEO, names) is not None
     if not labels:
         raise DatasetError(f"The folder {root} has no annotations of Du et al.: {_EXPECTED}.")
     videos = {files.joints: files for files in find_sequences(root).values()} if has_video else {}
@@ -206,13 +210,12 @@ def open_endovis2015_joints(
 
 def _images(root: Path, labels: Path) -> dict[int, Path]:
     """Entry of the JSON -> image; of its path in there the longest end that exists below the root or beside the JSON counts."""
-    data = load_json(labels)
+    data = load_json(labels, "The joint file")
+    finder = FileFinder(root, (root, labels.parent))
     found: dict[int, Path] = {}
     for index, entry in enumerate(data if isinstance(data, list) else ()):
         name = entry.get("filename") if isinstance(entry, dict) else None
-        parts = [part for part in re.split(r"[\\/]", name) if part not in ("", ".", "..")] if isinstance(name, str) else []
-        places = (base.joinpath(*parts[skip:]) for skip in range(len(parts)) for base in (root, labels.parent))
-        image = next((path for path in places if path.is_file()), None)
+        image = finder.find(name) if isinstance(name, str) else None
         if image is not None:
             found[index] = image
     return found

@@ -5,6 +5,15 @@ Below any root::
     instrument_dataset_N/left_frames/frame000.png
     instrument_dataset_N/ground_truth/<Instrument>_labels/frame000.png
 
+or, as forks of the challenge's winners prepare it, cropped and with the masks of all instruments in one::
+
+    instrument_dataset_N/images/frame000.jpg
+    instrument_dataset_N/binary_masks/frame000.png       # 255 (or 1) tool
+    instrument_dataset_N/parts_masks/frame000.png        # 85, 170, 255 (or 1, 2, 3): shaft, wrist, clasper
+
+of which the parts are read where they are there, and else the tool. ``instruments_masks`` tell types and no instances, and are
+left alone.
+
 A frame is 1920x1080 px, in which the camera's picture is rows 28 to 1051 and columns 320 to 1599: image and masks are cropped
 to that, so that coordinates are px of the 1280x1024 picture. Frames of any other size are taken as cropped before.
 
@@ -18,21 +27,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from csl_tracker.datasets.coco_file import LONE_SLOT
-from csl_tracker.datasets.image_folder import (
-    ImageSequence,
-    check_root,
-    choose,
-    numbered_images,
-    take_labels,
-    unique_names,
-    walk,
-)
+from csl_tracker.datasets.coco_file import BACKGROUND, LONE_SLOT
+from csl_tracker.datasets.folders import choose, is_clutter, unique_names, walk
+from csl_tracker.datasets.image_folder import ImageSequence, check_root, numbered_images, take_labels
 from csl_tracker.datasets.sample import Image
 from csl_tracker.errors import DatasetError
 from csl_tracker.instruments import IGNORE_LABEL
@@ -40,6 +42,11 @@ from csl_tracker.instruments import IGNORE_LABEL
 CLASSES = ("background", "shaft", "wrist", "clasper")
 PARTS = {0: 0, 10: 1, 20: 2, 30: 3, 40: IGNORE_LABEL}
 """Gray value of a mask -> label."""
+PREPARED: Mapping[str, tuple[tuple[str, ...], Mapping[int, int]]] = {
+    "parts_masks": (CLASSES, {0: 0, 85: 1, 170: 2, 255: 3, 1: 1, 2: 2, 3: 3}),
+    "binary_masks": (("background", "tool"), {0: 0, 255: 1, 1: 1}),
+}
+"""Folder of prepared masks -> classes, and gray value -> label; the first that is there is read."""
 TYPES = (
     "bipolar_forceps",
     "prograsp_forceps",
@@ -58,7 +65,12 @@ PICTURE = (slice(28, 1052), slice(320, 1600))
 
 FRAMES = "left_frames"
 TRUTH = "ground_truth"
-_EXPECTED = f"looked for folders instrument_dataset_N with {FRAMES}/frame000.png and {TRUTH}/<Instrument>_labels/frame000.png"
+IMAGES = "images"
+_MASK_FOLDERS = (*PREPARED, "instruments_masks")
+_EXPECTED = (
+    f"looked for folders instrument_dataset_N with {FRAMES}/frame000.png and {TRUTH}/<Instrument>_labels/frame000.png, or with"
+    f" {IMAGES}/frame000.jpg and {' or '.join(PREPARED)}"
+)
 
 
 class EndoVis2017Sequence(ImageSequence):
@@ -121,6 +133,38 @@ class EndoVis2017Sequence(ImageSequence):
         return labels, instances
 
 
+class PreparedSequence(ImageSequence):
+    """One sequence whose masks of all instruments were made one; a :class:`csl_tracker.datasets.sample.Sequence`."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        """Take in the names of all files.
+
+        Args:
+            name: Name within the dataset.
+            folder: ``instrument_dataset_N``.
+
+        Raises:
+            DatasetError: There is no frame, or one has no mask.
+        """
+        images = numbered_images(folder / IMAGES)
+        if not images:
+            raise DatasetError(f"The folder {folder / IMAGES} has no image frameNNN.jpg or .png; copy it again.")
+        kind = next((kind for kind in PREPARED if (folder / kind).is_dir()), None)
+        classes, self._values = PREPARED[kind] if kind else ((BACKGROUND,), {})
+        self._masks = numbered_images(folder / kind) if kind else {}
+        super().__init__(name, images, classes=classes, fps=FPS, more_files=self._masks.values())
+        if kind:
+            for number in images:
+                self._require(number, self._masks, folder / kind)
+
+    def _labels(self, number: int) -> tuple[Image | None, Image | None]:
+        if not self._masks:
+            return None, None
+        mask = self._read(self._masks[number], gray=True)
+        remedy = "masks that were resized or stored as JPEG have others, prepare them again"
+        return take_labels(mask, self._values, self._masks[number], remedy), None
+
+
 def find_endovis2017(root: str | os.PathLike[str]) -> dict[str, Path]:
     """Name -> folder of the sequences below a folder, or of the one that it is.
 
@@ -132,7 +176,8 @@ def find_endovis2017(root: str | os.PathLike[str]) -> dict[str, Path]:
     folders = [
         folder
         for folder, inside, _ in walk(root)
-        if FRAMES in inside and (TRUTH in inside or re.search(r"instrument_dataset", folder.resolve().name, re.IGNORECASE))
+        if (FRAMES in inside and (TRUTH in inside or re.search(r"instrument_dataset", folder.resolve().name, re.IGNORECASE)))
+        or _is_prepared(inside)
     ]
     if not folders:
         raise DatasetError(f"The folder {root} is no EndoVis 2017 dataset: {_EXPECTED}.")
@@ -141,7 +186,7 @@ def find_endovis2017(root: str | os.PathLike[str]) -> dict[str, Path]:
 
 def open_endovis2017(
     root: str | os.PathLike[str], sequences: Iterable[str] | None = None, crop: bool = True
-) -> list[EndoVis2017Sequence]:
+) -> list[EndoVis2017Sequence | PreparedSequence]:
     """Open sequences of EndoVis 2017.
 
     Args:
@@ -153,14 +198,24 @@ def open_endovis2017(
         DatasetError: The folder is no such dataset, a name is unknown, or a mask is missing.
     """
     chosen = choose(Path(root), find_endovis2017(root), sequences)
-    return [EndoVis2017Sequence(name, folder, crop) for name, folder in chosen]
+    return [
+        PreparedSequence(name, folder)
+        if not (folder / FRAMES).is_dir() and (folder / IMAGES).is_dir()
+        else EndoVis2017Sequence(name, folder, crop)
+        for name, folder in chosen
+    ]
+
+
+def _is_prepared(inside: Iterable[str]) -> bool:
+    return IMAGES in inside and any(kind in inside for kind in _MASK_FOLDERS)
 
 
 def _label_folders(truth: Path) -> list[Path]:
     """The folders of the robotic instruments' masks; their names vary, but have ``label`` in them."""
     if not truth.is_dir():
         return []
-    named = [path for path in sorted(truth.iterdir()) if path.is_dir() and "label" in path.name.lower()]
+    inside = [path for path in sorted(truth.iterdir()) if path.is_dir() and not is_clutter(path.name)]
+    named = [path for path in inside if "label" in path.name.lower()]
     found = [path for path in named if "other" not in path.name.lower()]
     if not found:
         raise DatasetError(

@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from csl_tracker.datasets.coco_file import BACKGROUND, LONE_SLOT
+from csl_tracker.datasets.folders import is_clutter
 from csl_tracker.datasets.sample import Image, Sample
 from csl_tracker.errors import DatasetError
 from csl_tracker.pixels import FloatArray, Size
 from csl_tracker.video import DEFAULT_FPS, IMAGE_SUFFIXES, natural_order, read_image
-
-MAX_DEPTH = 5
-"""How far below a root sequences are looked for."""
-
-T = TypeVar("T")
-
-
-def walk(root: Path, max_depth: int = MAX_DEPTH) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """Yield every folder below a root, hidden ones left out, with the names of its folders and files, sorted."""
-    for current, folders, names in os.walk(root, followlinks=True):
-        folder = Path(current)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield folder, list(folders), sorted(name for name in names if not name.startswith("."))
-        if len(folder.relative_to(root).parts) >= max_depth:
-            folders.clear()
 
 
 def numbered_images(folder: Path, pattern: str = r"^frame_?(\d+)$") -> dict[int, Path]:
@@ -42,7 +26,8 @@ def numbered_images(folder: Path, pattern: str = r"^frame_?(\d+)$") -> dict[int,
     compiled = re.compile(pattern, re.IGNORECASE)
     found: dict[int, Path] = {}
     for path in sorted(folder.iterdir(), key=natural_order) if folder.is_dir() else ():
-        match = compiled.search(path.stem) if path.suffix.lower() in IMAGE_SUFFIXES else None
+        is_image = path.suffix.lower() in IMAGE_SUFFIXES and not is_clutter(path.name)
+        match = compiled.search(path.stem) if is_image else None
         if match is None:
             continue
         number = int(match[1])
@@ -50,30 +35,6 @@ def numbered_images(folder: Path, pattern: str = r"^frame_?(\d+)$") -> dict[int,
             raise DatasetError(f"The images {found[number]} and {path} have the same number {number}; remove one of them.")
         found[number] = path
     return dict(sorted(found.items()))
-
-
-def unique_names(root: Path, folders: Iterable[Path]) -> dict[str, Path]:
-    """Name -> folder of a sequence: the folder's own name, or its path below the root where others have that name, too."""
-    known = list(folders)
-    own = [(folder.resolve() if folder == root else folder).name for folder in known]
-    names = {
-        name if own.count(name) == 1 or folder == root else folder.relative_to(root).as_posix(): folder
-        for name, folder in zip(own, known, strict=True)
-    }
-    return dict(sorted(names.items(), key=lambda item: [natural_order(Path(part)) for part in item[0].split("/")]))
-
-
-def choose(root: Path, found: Mapping[str, T], wanted: Iterable[str] | None) -> list[tuple[str, T]]:
-    """The sequences that are wanted, in that order; all of them for None.
-
-    Raises:
-        DatasetError: One is not there.
-    """
-    names = list(found) if wanted is None else list(wanted)
-    for name in names:
-        if name not in found:
-            raise DatasetError(f"The dataset {root} has no sequence {name!r}; it has {', '.join(found)}.")
-    return [(name, found[name]) for name in names]
 
 
 def check_root(root: Path, expected: str) -> None:

@@ -14,14 +14,15 @@ A dataset without any masks is no contradiction: its label maps are None whateve
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from csl_tracker.datasets.folders import composed
 from csl_tracker.datasets.sample import Sequence
-from csl_tracker.errors import WeightsError
+from csl_tracker.errors import ConfigError, WeightsError
 from csl_tracker.instruments import IGNORE_LABEL, InstrumentSet
 
 WHOLE: Mapping[str, str] = {"wrist": "manipulator", "clasper": "manipulator", "shaft": "tool", "manipulator": "tool"}
@@ -43,6 +44,45 @@ class Matching:
     partial: bool = False
     landmarks: Mapping[str, str] = field(default_factory=dict)
     classes: Mapping[str, str] = field(default_factory=dict)
+
+
+def parse_matching(
+    landmarks: Iterable[str],
+    classes: Iterable[str],
+    partial: bool,
+    sequences: Iterable[Sequence],
+    instruments: InstrumentSet,
+    what: str,
+) -> Matching:
+    """Read renamings as configurations and commands have them.
+
+    Args:
+        landmarks: ``THEIRS=OURS`` each: the dataset's landmark is the one that the model calls so.
+        classes: The same for classes; ``THEIRS=ignore`` leaves the pixels of one out.
+        partial: The dataset may lack landmarks and classes.
+        sequences: Of the dataset.
+        instruments: The landmarks and classes of the model.
+        what: Whose renamings they are, for the message.
+
+    Raises:
+        ConfigError: One is no ``THEIRS=OURS``, or names what neither has.
+    """
+    known = list(sequences)
+    renamed = []
+    for key, entries in (("landmarks", landmarks), ("classes", classes)):
+        theirs = {composed(name): name for sequence in known for name in getattr(sequence, key)}
+        ours = {*getattr(instruments, key), *((IGNORE,) if key == "classes" else ())}
+        table: dict[str, str] = {}
+        for entry in entries:
+            name, _, other = (part.strip() for part in entry.rpartition("="))
+            if composed(name) not in theirs or other not in ours:
+                raise ConfigError(
+                    f"The {key} {what} hold {entry!r}; write THEIRS=OURS with theirs of"
+                    f" {', '.join(sorted(theirs)) or '(none)'} and ours of {', '.join(sorted(ours))}."
+                )
+            table[theirs[composed(name)]] = other
+        renamed.append(table)
+    return Matching(partial, *renamed)
 
 
 @dataclass(frozen=True)

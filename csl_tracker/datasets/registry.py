@@ -127,6 +127,11 @@ class SelectedSequence:
         """Labels of the set's classes, the background's apart, that the sequence has masks of."""
         return frozenset() if self._lut is None else frozenset(self._lut.tolist()) - {0, IGNORE_LABEL}
 
+    @property
+    def tells_tools(self) -> bool:
+        """Whether the sequence has masks of tools, whichever of the set's classes they are."""
+        return self._tools is not None and bool((self._tools == 1).any())
+
     def tools(self, sample: Sample) -> npt.NDArray[np.uint8] | None:
         """What of an original sample is a tool to the set, whichever of its classes.
 
@@ -135,7 +140,7 @@ class SelectedSequence:
         Returns:
             uint8 (H, W), 1 tool, 0 background, 255 unknown; None without masks.
         """
-        if sample.label_map is None or self._tools is None or not (self._tools == 1).any():
+        if sample.label_map is None or self._tools is None or not self.tells_tools:
             return None
         return np.asarray(np.take(self._tools, sample.label_map), np.uint8)
 

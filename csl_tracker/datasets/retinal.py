@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from csl_tracker.datasets.coco import CocoSequence, open_coco
 from csl_tracker.datasets.coco_file import BACKGROUND
-from csl_tracker.datasets.image_folder import choose
+from csl_tracker.datasets.folders import choose
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.errors import DatasetError
 from csl_tracker.instruments import IGNORE_LABEL, RETINAL

@@ -28,16 +28,17 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from csl_tracker.camera import CameraModel
 from csl_tracker.datasets.coco_file import BACKGROUND
 from csl_tracker.datasets.endovis2015 import LENGTH_TOLERANCE
-from csl_tracker.datasets.image_folder import check_root, choose, drop_outside, unique_names, walk
+from csl_tracker.datasets.folders import choose, unique_names, walk
+from csl_tracker.datasets.image_folder import check_root, drop_outside
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.errors import ConfigError, DatasetError
 from csl_tracker.pixels import FloatArray, Size
 from csl_tracker.video import VideoReader
+from csl_tracker.yaml_files import read_yaml
 
 KEYPOINTS = 7
 LANDMARKS = tuple(f"keypoint_{number}" for number in range(1, KEYPOINTS + 1))
@@ -48,16 +49,8 @@ CALIBRATION = "StereoCalibrationDVRK.ini"
 _FIRST = {"left": KEYPOINTS + 1, "right": 1}
 """First keypoint of every slot."""
 _EXPECTED = "looked for folders 00000N with keypoints_left.yaml and regular/left_video.mp4, or the same of the right camera"
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a file has 15,000 lines, seconds for the one in Python
-
-
-def _safe_load(text: str) -> Any:
-    """What ``yaml.safe_load`` does, by libyaml where it is there."""
-    loader = _LOADER(text)
-    try:
-        return loader.get_single_data()
-    finally:
-        loader.dispose()
+_MAX_BYTES, _MAX_VALUES = 32 << 20, 3_000_000
+"""Of a file of keypoints; the published ones have 15,000 lines."""
 
 
 def read_keypoints(path: Path) -> dict[int, dict[int, tuple[float, float]]]:
@@ -69,14 +62,7 @@ def read_keypoints(path: Path) -> dict[int, dict[int, tuple[float, float]]]:
     Raises:
         DatasetError: It is missing or no such YAML, or a keypoint is unknown or no pair of numbers.
     """
-    try:
-        data = _safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"The keypoints {path} cannot be read ({error}); copy the file again.") from error
-    except yaml.YAMLError as error:
-        raise DatasetError(
-            f"The keypoints {path} are no YAML ({' '.join(str(error).split())}); copy the file again."
-        ) from error
+    data = read_yaml(path, "The file of keypoints", error=DatasetError, max_bytes=_MAX_BYTES, max_values=_MAX_VALUES)
     if not isinstance(data, dict):
         raise DatasetError(f"The keypoints {path} hold a {type(data).__name__} and no mapping of frames; copy the file again.")
     frames = {}
@@ -97,10 +83,14 @@ def read_keypoints(path: Path) -> dict[int, dict[int, tuple[float, float]]]:
 
 
 def _keypoint(path: Path, frame: int, name: Any, value: Any) -> tuple[int, tuple[float, float] | None]:
-    known = isinstance(name, int) and 1 <= name <= len(SLOTS) * KEYPOINTS
+    known = isinstance(name, int) and not isinstance(name, bool) and 1 <= name <= len(SLOTS) * KEYPOINTS
     if known and value is None:
         return name, None
-    pair = isinstance(value, list) and len(value) == 2 and all(type(part) in (int, float) for part in value)
+    pair = (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(isinstance(part, int | float) and not isinstance(part, bool) for part in value)
+    )
     if not known or not pair or not all(map(math.isfinite, value)):
         raise DatasetError(
             f"Frame {frame} of {path} has the keypoint {name!r}: {str(value)[:60]}; a keypoint is a number from 1 to"
@@ -235,7 +225,7 @@ class SurgPoseSequence:
         Raises:
             DatasetError: The video cannot be decoded to its end.
         """
-        for index, image in enumerate(self._video):
+        for index, (stamp_ns, image) in enumerate(self._video.timed()):
             yield Sample(
                 image=image,
                 label_map=None,
@@ -243,7 +233,7 @@ class SurgPoseSequence:
                 labelled=self._labelled[index].copy(),
                 sequence=self.name,
                 frame=index,
-                stamp_ns=round(index * 1e9 / self.fps),
+                stamp_ns=stamp_ns,
             )
 
     @property

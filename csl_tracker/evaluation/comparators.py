@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from csl_tracker.errors import DatasetError
 from csl_tracker.pixels import FloatArray
+from csl_tracker.yaml_files import read_yaml
 
 HEADER = ["name", "kind", "x", "y"]
 KINDS = ("threshold", "kbb")
@@ -83,7 +83,7 @@ def read_comparators(path: Path) -> list[Comparator]:
 
 def paper() -> Mapping[str, Any]:
     """The paper's figures, from ``paper.yaml`` beside this module, which says where each one stands."""
-    data: dict[str, Any] = yaml.safe_load(_PAPER.read_text(encoding="utf-8"))
+    data: dict[str, Any] = read_yaml(_PAPER, "The file of the paper's figures")
     return data
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 from pathlib import Path
 
 from csl_tracker.datasets.registry import DATASETS, FileSequence, open_dataset, select_landmarks, sequence_names
 from csl_tracker.errors import ConfigError, DatasetError, WeightsError
 from csl_tracker.evaluation.protocols import Protocol, Synthesis
 from csl_tracker.instruments import InstrumentSet
+
+logger = logging.getLogger(__name__)
 
 LAYOUT = (
     "a correct layout is ROOT/Dataset1/ with Video.avi, Segmentation.avi, Pose.txt and the *_labels.json of the joints in it"
@@ -54,6 +57,7 @@ def prepare_data(protocol: Protocol, root: Path | None, instruments: InstrumentS
             " that dataset's name."
         )
     wanted = ", ".join(protocol.sequences)
+    protocol = protocol.with_groups(root)
     if root is None:
         raise DatasetError(
             f"The protocol {protocol.name} needs the sequences {wanted} of {protocol.dataset}; give the folder that holds them"
@@ -76,6 +80,9 @@ def prepare_data(protocol: Protocol, root: Path | None, instruments: InstrumentS
             f"The protocol {protocol.name} looked for the sequences {wanted} below {root} and found no {', '.join(missing)},"
             f" only {', '.join(found)}; {_layout(protocol.dataset)}{remedy}."
         )
+    unused = [name for name in found if name not in protocol.sequences]
+    if unused and protocol.groups_file:
+        logger.warning("The protocol %s leaves out %s, which %s has, too.", protocol.name, ", ".join(unused), root)
     sequences = {sequence.name: sequence for sequence in open_dataset(protocol.dataset, root, protocol.sequences)}
     for sequence in sequences.values():
         try:

@@ -16,7 +16,8 @@ A file holds::
 
 ``first`` and ``last`` are shares of a sequence's frames, 0 and 1 when they are left out. Instead of ``folds`` a file may have
 one of the shorthands ``leave_one_out: [A, B, C]`` (every sequence is the test once) and ``leave_group_out: {GROUP: [A, B]}``
-(every group is), with ``held_back: 0.1``: the last share of every training sequence, which validates.
+(every group is), with ``held_back: 0.1``: the last share of every training sequence, which validates. Where only the owner of
+the data knows the groups, ``leave_group_out_from: FILE.yaml`` names a file in the data's folder, which has ``GROUP: [A, B]``.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from csl_tracker.datasets.folders import composed
 from csl_tracker.datasets.sample import share_of_frames
 from csl_tracker.errors import ConfigError
+from csl_tracker.paths import user_path
+from csl_tracker.yaml_files import read_yaml, spelled, text_keys
 
 FOLDER = Path(__file__).parent / "protocols"
 DEFAULT_HELD_BACK = 0.1
@@ -43,10 +45,11 @@ _KEYS = (
     "folds",
     "leave_one_out",
     "leave_group_out",
+    "leave_group_out_from",
     "held_back",
     "synthesis",
 )
-_WAYS = ("folds", "leave_one_out", "leave_group_out")
+_WAYS = ("folds", "leave_one_out", "leave_group_out", "leave_group_out_from")
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,9 @@ class Protocol:
         preset_settings: Preset -> settings of a training with it, laid over ``settings``.
         rotates: Made by a shorthand, so that it can be made again for fewer sequences.
         synthesis: What the dataset is made from where it is not there; None for real data.
+        groups_file: Name of the file beside the data that has the groups; there are no folds until :meth:`with_groups` makes
+            them.
+        held_back: Share of every training sequence that validates, for a protocol with such a file.
     """
 
     name: str
@@ -143,12 +149,36 @@ class Protocol:
     preset_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     rotates: bool = False
     synthesis: Synthesis | None = None
+    groups_file: str = ""
+    held_back: float = DEFAULT_HELD_BACK
 
     @property
     def sequences(self) -> tuple[str, ...]:
         """Names of all sequences: those that are tested, then the others."""
         parts = [*(part for fold in self.folds for part in fold.test), *(part for fold in self.folds for part in fold.parts)]
         return tuple(dict.fromkeys(name for part in parts for name in part.sequences))
+
+    def with_groups(self, root: Path | None) -> Protocol:
+        """The protocol with its folds, where it reads their groups from a file beside the data.
+
+        Args:
+            root: Folder of the data.
+
+        Raises:
+            ConfigError: The file is not there, or holds no groups.
+        """
+        if not self.groups_file or self.folds:
+            return self
+        needs = f"The protocol {self.name} needs the file {self.groups_file} beside the data, which names the groups"
+        example = "a line for every group, such as 'forceps: [Seq01, Seq02]' (docs/experiments.md)"
+        if root is None:
+            raise ConfigError(f"{needs}; give the folder of the data as --root, and write that file there: {example}.")
+        path = root / self.groups_file
+        if not path.is_file():
+            raise ConfigError(f"{needs}, and {path} is not there; write it: {example}.")
+        reader = _Reader(f"{self.name} with the groups {path}")
+        data = read_yaml(path, f"The groups of the protocol {self.name} in")
+        return replace(self, folds=reader.rotated(data, "the groups", self.held_back))
 
     def renamed(self, names: Mapping[str, str]) -> Protocol:
         """The protocol with other names for some of its sequences; the folds keep theirs."""
@@ -167,6 +197,8 @@ class Protocol:
         Raises:
             ConfigError: A name is unknown, the protocol has fixed folds, or what is left is too little.
         """
+        self.with_groups(None)  # says what is missing
+        names = [composed(name) for name in names]
         unknown = [name for name in names if name not in self.sequences]
         if unknown:
             raise ConfigError(f"The protocol {self.name} has no sequence {unknown[0]!r}; it has {', '.join(self.sequences)}.")
@@ -201,18 +233,12 @@ def load_protocol(name: str) -> Protocol:
         ConfigError: There is no such protocol, or the file is no protocol.
     """
     shipped = shipped_protocols()
-    path = shipped.get(name, Path(name))
+    path = shipped.get(name, user_path(name))
     if name not in shipped and path.suffix not in (".yaml", ".yml"):
         raise ConfigError(
             f"There is no protocol {name!r}; choose one of {', '.join(shipped)}, or give the path of a protocol file (.yaml)."
         )
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"The protocol file {path} cannot be read ({error.strerror}); check the path.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The protocol file {path} is no readable YAML: {' '.join(str(error).split())}.") from error
-    return parse_protocol(data, str(path))
+    return parse_protocol(read_yaml(path, "The protocol file"), str(path))
 
 
 def parse_protocol(data: Any, where: str) -> Protocol:
@@ -233,13 +259,20 @@ def parse_protocol(data: Any, where: str) -> Protocol:
         raise reader.error(f"has {' and '.join(ways) or 'no folds'}; give exactly one of {', '.join(_WAYS)}")
     if "held_back" in table and ways[0] == "folds":
         raise reader.error("has held_back beside folds; name the validation parts there instead")
-    if ways[0] == "folds":
+    held_back = reader.share(table.get("held_back", DEFAULT_HELD_BACK), "held_back")
+    groups_file = ""
+    folds: tuple[Fold, ...] = ()
+    if ways[0] == "leave_group_out_from":
+        groups_file = reader.name(table[ways[0]], ways[0])
+        if Path(groups_file).name != groups_file or Path(groups_file).suffix not in (".yaml", ".yml"):
+            raise reader.error(f"holds {groups_file!r} as {ways[0]}; give the name of a .yaml file in the data's folder")
+    elif ways[0] == "folds":
         folds = tuple(reader.fold(item, index) for index, item in enumerate(reader.list(table["folds"], "folds")))
     else:
         groups = table[ways[0]]
         if ways[0] == "leave_one_out":
             groups = {sequence: [sequence] for sequence in reader.names(groups, ways[0])}
-        folds = reader.rotated(groups, ways[0], reader.share(table.get("held_back", DEFAULT_HELD_BACK), "held_back"))
+        folds = reader.rotated(groups, ways[0], held_back)
     names = [fold.name for fold in folds]
     if len(set(names)) != len(names):
         raise reader.error("has two folds of one name; give each its own")
@@ -255,6 +288,8 @@ def parse_protocol(data: Any, where: str) -> Protocol:
         preset_settings={key: reader.mapping(value, f"preset_settings.{key}") for key, value in presets.items()},
         rotates=ways[0] != "folds",
         synthesis=reader.synthesis(table["synthesis"]) if "synthesis" in table else None,
+        groups_file=groups_file,
+        held_back=held_back,
     )
 
 
@@ -271,10 +306,11 @@ class _Reader:
         if not isinstance(data, Mapping):
             raise self.error(f"holds {data!r} as {what}; give a mapping of names to values")
         known = tuple(known)
-        unknown = [key for key in data if not isinstance(key, str) or (known and key not in known)]
+        table = text_keys(data, f"{what} of the protocol {self.where}")
+        unknown = [key for key in table if known and key not in known]
         if unknown:
-            raise self.error(f"has the unknown key {unknown[0]!r} in {what}; known are {', '.join(known) or 'texts'}")
-        return dict(data)
+            raise self.error(f"has the unknown key {unknown[0]!r} in {what}; known are {', '.join(known)}")
+        return table
 
     def list(self, data: Any, what: str) -> list[Any]:
         if not isinstance(data, list) or not data:
@@ -282,12 +318,12 @@ class _Reader:
         return data
 
     def name(self, data: Any, what: str) -> str:
-        if not isinstance(data, str) or not data.strip():
+        if data is None or isinstance(data, list | Mapping) or not str(data).strip():
             raise self.error(f"holds {data!r} as {what}; give a text")
-        return data
+        return spelled(data, f"{what} of the protocol {self.where}")
 
     def names(self, data: Any, what: str) -> tuple[str, ...]:
-        names = tuple(self.name(item, what) for item in self.list(data, what))
+        names = tuple(composed(self.name(item, what)) for item in self.list(data, what))
         if len(set(names)) != len(names):
             raise self.error(f"names a sequence twice in {what}; name each once")
         return names

@@ -36,6 +36,7 @@ from csl_tracker.errors import DatasetError
 from csl_tracker.instruments import InstrumentSet
 from csl_tracker.pixels import FloatArray, Resize, Size
 from csl_tracker.results import TrackingResult
+from csl_tracker.text import printable
 
 if TYPE_CHECKING:
     from csl_tracker.tracker import Tracker
@@ -283,7 +284,7 @@ def evaluate_sequence(
         )
     evaluator = SequenceEvaluator(sequence, tracker.model.instruments, reference_size, matching)
     tracker.reset()
-    with tqdm(total=len(wanted), desc=sequence.name, unit="frame", leave=False, disable=None) as progress:
+    with tqdm(total=len(wanted), desc=printable(sequence.name), unit="frame", leave=False, disable=None) as progress:
         for index, sample in enumerate(sequence):
             if index not in wanted:
                 continue

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from csl_tracker.text import csv_cell, markdown_cell
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -73,7 +75,7 @@ class Table:
             f"|{'|'.join(' --- ' for _ in self.columns)}|",
         ]
         for row in self.rows:
-            cells = (cell_text(cell, column.digits) for cell, column in zip(row, self.columns, strict=True))
+            cells = (markdown_cell(cell_text(cell, column.digits)) for cell, column in zip(row, self.columns, strict=True))
             lines.append(f"| {' | '.join(cells)} |")
         return "\n".join(lines)
 
@@ -81,9 +83,10 @@ class Table:
         """Comma-separated values with a header; what was not measured is empty."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([key for column in self.columns for key in _keys(column)])
+        writer.writerow([csv_cell(key) for column in self.columns for key in _keys(column)])
         for row in self.rows:
-            writer.writerow([value for cell, column in zip(row, self.columns, strict=True) for value in _values(cell, column)])
+            values = [value for cell, column in zip(row, self.columns, strict=True) for value in _values(cell, column)]
+            writer.writerow([csv_cell(value) for value in values])
         return text.getvalue()
 
 
@@ -100,7 +103,7 @@ def cell_text(cell: Cell, digits: int) -> str:
         return f"{cell.mean:.{digits}f}" + ("" if cell.deviation is None else f" ± {cell.deviation:.{digits}f}")
     if isinstance(cell, float):
         return f"{cell:.{digits}f}"
-    return "-" if cell is None else str(cell).replace("|", "\\|")
+    return "-" if cell is None else str(cell)
 
 
 def _keys(column: Column) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from csl_tracker.datasets.coco_writer import IGNORE, INSTRUMENT
 from csl_tracker.drawing import colorize, landmark_colors
 from csl_tracker.instruments import Color, InstrumentSet
 from csl_tracker.pixels import FloatArray
+from csl_tracker.text import printable
 
 _LOW, _HIGH = 15.0, 85.0  # the template is drawn in a square of 100
 
@@ -39,7 +40,7 @@ def project_labels(
     labels: list[dict[str, Any]] = []
     if instruments.landmarks:
         points = [
-            {"name": name, "type": "points", "color": _hex(color), "attributes": []}
+            {"name": printable(name), "type": "points", "color": _hex(color), "attributes": []}
             for name, color in zip(instruments.landmarks, landmark_colors(instruments), strict=True)
         ]
         template = _template(instruments, _places(instruments.num_landmarks, shapes))
@@ -47,7 +48,7 @@ def project_labels(
         labels.append(skeleton)
     for label, name in enumerate(instruments.classes[1:], 1):
         color = (int(areas[label, 0]), int(areas[label, 1]), int(areas[label, 2]))
-        labels.append({"name": name, "type": "any", "color": _hex(color), "attributes": []})
+        labels.append({"name": printable(name), "type": "any", "color": _hex(color), "attributes": []})
     if instruments.num_classes > 1:
         labels.append({"name": IGNORE, "type": "any", "color": _hex((128, 128, 128)), "attributes": []})
     return labels
@@ -73,7 +74,7 @@ def _template(instruments: InstrumentSet, places: FloatArray) -> str:
         parts.append(f'<line {ends} data-type="edge" data-node-from="{one + 1}" data-node-to="{two + 1}"></line>')
     for number, (name, (x, y)) in enumerate(zip(instruments.landmarks, shown, strict=True), 1):
         node = f'data-type="element node" data-element-id="{number}" data-node-id="{number}"'
-        parts.append(f'<circle r="0.75" cx="{x}" cy="{y}" {node} data-label-name={quoteattr(name)}></circle>')
+        parts.append(f'<circle r="0.75" cx="{x}" cy="{y}" {node} data-label-name={quoteattr(printable(name))}></circle>')
     return "\n".join(parts)
 
 

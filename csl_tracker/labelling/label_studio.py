@@ -7,6 +7,7 @@ instruments, so that a point's label is ``SLOT:LANDMARK``; from a COCO export :m
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
@@ -17,6 +18,7 @@ from csl_tracker.datasets.sample import Sample
 from csl_tracker.drawing import colorize, landmark_colors
 from csl_tracker.instruments import InstrumentSet
 from csl_tracker.pixels import from_corner
+from csl_tracker.text import printable
 
 _IMAGE, _POINTS, _AREAS = "image", "landmarks", "classes"
 LOCAL_FILES = "/data/local-files/?d="
@@ -66,18 +68,18 @@ def task(sample: Sample, slots: tuple[str, ...], instruments: InstrumentSet, ima
     for slot, points, visible in zip(slots, sample.landmarks, sample.visible, strict=True):
         for name, point in zip(np.array(instruments.landmarks)[visible], from_corner(points[visible]) * percent, strict=True):
             value: dict[str, Any] = {"x": float(point[0]), "y": float(point[1]), "width": 0.6}
-            value["keypointlabels"] = [f"{slot}{SLOT_SEPARATOR}{name}"]
+            value["keypointlabels"] = [printable(f"{slot}{SLOT_SEPARATOR}{name}")]
             result.append({"type": "keypointlabels", "from_name": _POINTS, "value": value, **shared})
     if sample.label_map is not None:
         for label, name in enumerate(instruments.classes[1:], 1):
             for polygon in polygons_for_people(sample.label_map == label):
                 corners = (np.array(polygon).reshape(-1, 2) * percent).tolist()
-                value = {"points": corners, "closed": True, "polygonlabels": [name]}
+                value = {"points": corners, "closed": True, "polygonlabels": [printable(name)]}
                 result.append({"type": "polygonlabels", "from_name": _AREAS, "value": value, **shared})
     for number, item in enumerate(result):
         item["id"] = f"{sample.frame:06d}_{number:03d}"
-    return {"data": {"image": LOCAL_FILES + image}, "predictions": [{"model_version": model, "result": result}]}
+    return {"data": {"image": LOCAL_FILES + quote(image)}, "predictions": [{"model_version": model, "result": result}]}
 
 
 def _label(name: str, color: tuple[int, int, int], more: str = "") -> str:
-    return f'    <Label value={quoteattr(name)} background="#{color[0]:02x}{color[1]:02x}{color[2]:02x}"{more}/>'
+    return f'    <Label value={quoteattr(printable(name))} background="#{color[0]:02x}{color[1]:02x}{color[2]:02x}"{more}/>'

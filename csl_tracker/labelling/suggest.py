@@ -20,6 +20,7 @@ from csl_tracker.labelling.cvat import project_labels
 from csl_tracker.labelling.label_studio import labelling_interface, task
 from csl_tracker.labelling.selection import Candidate, Choice, Judge, Pool, choose
 from csl_tracker.output import write_text
+from csl_tracker.text import csv_cell
 from csl_tracker.tracker import Tracker
 from csl_tracker.video import VideoReader
 
@@ -87,9 +88,9 @@ def find_frames(
     twin = Tracker(tracker.model, tracker.engine, tracker.max_instruments, tracker.confidence_threshold) if mirror else None
     judge = Judge(tracker.model.instruments, reader.size, every)
     pool = Pool(count, spacing_s)
-    for frame, image in enumerate(reader):
+    for frame, (time_ns, image) in enumerate(reader.timed()):
         if frame % every == 0:
-            stamp_s = frame / reader.fps
+            stamp_s = time_ns * 1e-9
             result = tracker.track(image, stamp_s)
             mirrored = None
             if twin is not None:
@@ -125,12 +126,11 @@ def write_suggestions(
     wanted = {choice.candidate.frame: choice for choice in choices}
     images: dict[int, str] = {}
     tasks = []
-    for frame, image in enumerate(reader):
+    for frame, (stamp_ns, image) in enumerate(reader.timed()):
         if frame not in wanted:
             continue
         label_map = tracker.track(image).label_map if instruments.num_classes > 1 else None
         landmarks, labelled = _landmarks(wanted[frame].candidate, frames)
-        stamp_ns = round(frame * 1e9 / reader.fps)
         sample = Sample(image, label_map, landmarks, labelled, frames.name, frame, stamp_ns)
         images[frame] = writer.write(sample)
         tasks.append(task(sample, frames.slots, instruments, images[frame], tracker.model.name))
@@ -183,6 +183,6 @@ def _table(choices: Sequence[Choice], images: dict[int, str]) -> str:
         item = choice.candidate
         marks = (item.score, item.doubt, item.jump, item.mirror)
         distance = "" if math.isnan(choice.distance) else f"{choice.distance:.4f}"
-        place = (choice.rank, item.frame, f"{item.stamp_s:.3f}", images[item.frame], choice.reason)
+        place = (choice.rank, item.frame, f"{item.stamp_s:.3f}", csv_cell(images[item.frame]), csv_cell(choice.reason))
         rows.writerow([*place, *(f"{mark:.4f}" for mark in marks), distance])
     return text.getvalue()

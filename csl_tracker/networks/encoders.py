@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from csl_tracker.errors import WeightsError
+from csl_tracker.paths import user_path
 
 
 @dataclass(frozen=True)
@@ -261,7 +262,7 @@ def published_weights(name: str, source: str) -> tuple[dict[str, Tensor], str]:
         path = Path(getattr(module, attribute).get_model_file_path())
         origin = f"ImageNet, {package.replace('_', '-')} ({path.name})"
     else:
-        path = Path(source)
+        path = user_path(source)
         origin = f"file {path.name}"
     if not path.is_file():
         raise WeightsError(f"There is no file {path} with encoder weights; check the path.")

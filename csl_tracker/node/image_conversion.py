@@ -7,6 +7,7 @@ encodings that it does not know as colours, the conversions below serve. Both ar
 from __future__ import annotations
 
 import array
+import io
 import logging
 import subprocess
 import sys
@@ -19,6 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from csl_tracker.errors import ImageError
+from csl_tracker.image_files import image_problem, size_problem
+from csl_tracker.node.compressed_format import UnknownFormatError, parse_format
 
 logger = logging.getLogger(__name__)
 
@@ -157,9 +160,7 @@ def to_rgb(message: ImageMessage, cv_bridge: Any | None = None) -> Image:
         pixels = samples.astype(np.uint16, copy=False)
     shape = (height, width) if channels == 1 else (height, width, channels)
     rgb = convert(pixels.reshape(shape))
-    if depth == 2:
-        rgb = cv2.convertScaleAbs(rgb, alpha=255 / 65535)
-    return np.asarray(rgb, np.uint8)
+    return np.asarray(_to_8_bits(rgb), np.uint8)
 
 
 def _pixel_bytes(message: ImageMessage) -> int:
@@ -204,38 +205,76 @@ def _checked_rows(message: ImageMessage) -> Image:
             "data",
             f"The image carries {buffer.size} bytes instead of {step * rows} ({rows} rows of {step}); check the camera driver.",
         )
+    problem = size_problem((height, width))
+    if problem is not None:
+        raise UnusableImageError("size", f"The image cannot be used, since {problem}.")
     return buffer.reshape(rows, step)
 
 
 def decode_compressed(data: Any, image_format: str = "") -> Image:
-    """Decode the data of a ``sensor_msgs/CompressedImage`` (JPEG or PNG).
+    """Decode the data of a ``sensor_msgs/CompressedImage``.
+
+    The data says by itself which codec it is of; its size is read from its header before anything is decoded. A direction of
+    display in it (EXIF) is left alone, so that the pixels are those of ``camera_info``.
 
     Args:
         data: The file's bytes: ``array.array('B')``, ``bytes`` or a uint8 array.
-        image_format: The message's ``format``, for the error only: the data says by itself what it is.
+        image_format: The message's ``format``; see :mod:`csl_tracker.node.compressed_format`.
 
     Returns:
-        uint8 (height, width, 3), RGB.
+        uint8 (height, width, 3), RGB. 16-bit samples are scaled by 255 / 65535, and a mosaic becomes colours.
 
     Raises:
-        UnusableImageError: There are no bytes or they are no image.
+        UnusableImageError: The format is not known, there are no bytes, they are no image, or too large a one.
     """
+    try:
+        chosen = parse_format(image_format)
+    except UnknownFormatError as error:
+        raise UnusableImageError("encoding", f"The format {image_format[:80]!r} of a compressed image {error}.") from error
     buffer = np.frombuffer(data, np.uint8)
     if buffer.size == 0:
         raise UnusableImageError("data", "The compressed image carries no data; check the camera driver.")
     content = buffer.tobytes()
+    problem = image_problem(io.BytesIO(content))
+    if problem is not None:
+        raise UnusableImageError(
+            problem.kind,
+            f"A compressed image (format {image_format[:80]!r}) of {buffer.size} bytes cannot be used: {problem.text}.",
+        )
     # OpenCV fills the missing part of a JPEG with grey, and says so on stderr alone.
     cut_off = content.startswith(_JPEG_START) and content.rfind(_JPEG_END) < 0
+    flags = cv2.IMREAD_UNCHANGED if chosen.mosaic else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        image = None if cut_off else cv2.imdecode(buffer, cv2.IMREAD_COLOR)
+        image = None if cut_off else cv2.imdecode(buffer, flags)
     except cv2.error:
         image = None
-    if image is None:
+    if image is None or image.dtype not in (np.uint8, np.uint16):
         raise UnusableImageError(
             "decode",
-            f"The {buffer.size} bytes of a compressed image (format {image_format!r}) are no JPEG and no PNG, or are cut off.",
+            f"The {buffer.size} bytes of a compressed image (format {image_format[:80]!r}) are no image, or are cut off.",
         )
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    if chosen.mosaic:
+        rgb = _PACKED[chosen.mosaic][2](_mosaic(image, image_format))
+    else:
+        rgb = image if chosen.order == "rgb" else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return np.asarray(_to_8_bits(rgb), np.uint8)
+
+
+def _mosaic(image: AnyImage, image_format: str) -> AnyImage:
+    """The one channel of a mosaic; some encoders know no grey and repeat it three times."""
+    if image.ndim == 3 and all(np.array_equal(image[..., 0], image[..., channel]) for channel in (1, 2)):
+        image = np.ascontiguousarray(image[..., 0])
+    if image.ndim == 3 or min(image.shape) < 3:
+        raise UnusableImageError(
+            "encoding",
+            f"The format {image_format[:80]!r} of a compressed image is that of a mosaic of 3x3 px or more, but its data"
+            f" decodes to {image.shape[1]}x{image.shape[0]} px{' in colour' if image.ndim == 3 else ''}; check the publisher.",
+        )
+    return image
+
+
+def _to_8_bits(image: AnyImage) -> AnyImage:
+    return cv2.convertScaleAbs(image, alpha=255 / 65535) if image.dtype == np.uint16 else image
 
 
 def message_to_rgb(message: Any) -> Image:

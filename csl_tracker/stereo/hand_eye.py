@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from csl_tracker.errors import ConfigError
+from csl_tracker.paths import user_path
 from csl_tracker.stereo.orientation import Pose3D, multiply, quaternion_of, rotation_matrix
+from csl_tracker.yaml_files import read_yaml, spelled
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -57,19 +58,16 @@ def load_hand_eye(path: Path | str) -> HandEye:
     Raises:
         ConfigError: The file is missing, is no YAML, or holds no rigid transform; the sentence names file and value.
     """
-    path = Path(path)
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The hand-eye file {path} cannot be read ({error}); check the path.") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"The hand-eye file {path} is no YAML ({' '.join(str(error).split())}); mend it.") from error
+    path = user_path(path)
+    data = read_yaml(path, "The hand-eye file")
     if not isinstance(data, Mapping):
         raise ConfigError(f"The hand-eye file {path} holds no keys; give parent_frame and matrix.")
     unknown = sorted(str(key) for key in data if key not in _KEYS)
     if unknown:
         raise ConfigError(f"The hand-eye file {path} has the unknown key {unknown[0]!r}; known are {', '.join(_KEYS)}.")
     parent = data.get("parent_frame")
+    if isinstance(parent, int | float) and not isinstance(parent, bool):
+        parent = spelled(parent, "parent_frame")
     if not isinstance(parent, str) or not parent.strip():
         raise ConfigError(f"The hand-eye file {path} has the parent_frame {parent!r}; give the name of the arm's base frame.")
     if ("matrix" in data) == ("translation" in data or "quaternion" in data):

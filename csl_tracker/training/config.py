@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from csl_tracker.datasets.augment import AUGMENTATIONS
 from csl_tracker.errors import ConfigError
 from csl_tracker.instruments import find_instruments
 from csl_tracker.networks.base import REGRESSING
 from csl_tracker.output import JSON_DECIMALS
+from csl_tracker.paths import user_path
 from csl_tracker.training.presets import PRESETS
+from csl_tracker.yaml_files import YamlError, as_bool, parse_yaml, read_yaml, spelled
 
 T = TypeVar("T")
 
@@ -93,7 +93,7 @@ class TrainConfig:
 
     Attributes:
         name: Of the model.
-        output: Folder of checkpoints, logs and weights.
+        output: Folder of checkpoints, logs and weights; ``~`` at the start of a path is the home folder, here and below.
         network: Which network.
         instruments: Name of an instrument set, or a YAML file of one; see :func:`csl_tracker.instruments.find_instruments`.
         heatmap: Shape of the targets.
@@ -219,12 +219,10 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     Raises:
         ConfigError: The file is missing or no YAML, or a key or value is unknown.
     """
+    path = user_path(path)
     if not path.is_file():
         raise ConfigError(f"There is no configuration file {path}; the shipped ones lie in config/train.")
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no readable YAML: {' '.join(str(error).split())}.") from error
+    data = read_yaml(path, "The configuration") or {}
     if not isinstance(data, dict):
         raise ConfigError(f"{path} holds a {type(data).__name__} and no mapping of settings.")
     for override in overrides:
@@ -234,8 +232,10 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
                 f"The override {override!r} is no key=value; write for example steps=500 or network.encoder=resnet50."
             )
         try:
-            _assign(data, key.split("."), yaml.safe_load(text))
-        except (KeyError, IndexError, ValueError, TypeError, yaml.YAMLError) as error:
+            _assign(data, key.split("."), parse_yaml(text))
+        except YamlError as error:
+            raise ConfigError(f"The value of the override {override!r} is no readable YAML: {error}.") from error
+        except (KeyError, IndexError, ValueError, TypeError) as error:
             raise ConfigError(f"The override {override!r} cannot be applied to {path}: there is no {key!r} in it.") from error
     return parse_config(data, str(path))
 
@@ -255,10 +255,11 @@ def parse_config(data: Mapping[str, Any], where: str) -> TrainConfig:
     settings = dict(data)
     preset = settings.pop("preset", None)
     if preset is not None:
-        if preset not in PRESETS:
+        if not isinstance(preset, str) or preset not in PRESETS:
             raise ConfigError(f"{where} names the preset {preset!r}, which is unknown; choose one of {', '.join(PRESETS)}.")
         settings = layered(PRESETS[preset], settings)
-    return _build(TrainConfig, settings, where)
+    config = _build(TrainConfig, settings, where)
+    return dataclasses.replace(config, output=str(user_path(config.output)), cache=str(user_path(config.cache)))
 
 
 def layered(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -314,17 +315,13 @@ def _build(cls: type[T], data: Any, where: str) -> T:
     if not isinstance(data, Mapping):
         raise ConfigError(f"{where} holds {data!r} where a section with settings belongs.")
     hints = typing.get_type_hints(cls)
-    unknown = [key for key in data if key not in hints]
+    unknown = [key for key in data if key not in hints]  # also of another type
     if unknown:
         raise ConfigError(f"{where} has the unknown setting {unknown[0]!r}; known are {', '.join(hints)}.")
     try:
         return cls(**{key: _convert(hints[key], value, f"{where}: {key}") for key, value in data.items()})
     except TypeError as error:
         raise ConfigError(f"{where} lacks a setting ({error}).") from error
-
-
-_ACCEPTED: Mapping[Any, tuple[type, ...]] = {float: (int, float), int: (int,), str: (str, int)}
-"""What YAML may give for a setting of a type."""
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
@@ -339,15 +336,22 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if len(arguments) != len(value):
             raise ConfigError(f"{where} is {value!r}; give {len(arguments)} values.")
         return tuple(_convert(a, item, where) for a, item in zip(arguments, value, strict=True))
+    if hint is str:
+        return spelled(value, where)
     if hint is bool:
-        if not isinstance(value, bool):
-            raise ConfigError(f"{where} is {value!r}; give true or false.")
-        return value
-    wrong = isinstance(value, bool) or not isinstance(value, _ACCEPTED[hint])
-    if wrong:
-        # YAML reads 1e-3 as a string.
-        try:
-            return hint(value)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"{where} is {value!r}; give a value of type {hint.__name__}.") from error
-    return hint(value)
+        return as_bool(value, where)
+    return _number(hint, value, where)
+
+
+def _number(hint: type[int] | type[float], value: Any, where: str) -> int | float:
+    """A number of a type; also from a text, since YAML knows other ways to write one than Python."""
+    try:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise ValueError
+        number = hint(value)
+        if not math.isfinite(number) or (hint is int and isinstance(value, float) and number != value):
+            raise ValueError
+    except (ValueError, OverflowError) as error:
+        kind = "a whole number" if hint is int else "a finite number"
+        raise ConfigError(f"{where} is {value!r}; give {kind}.") from error
+    return number

@@ -29,8 +29,8 @@ from csl_tracker.datasets.augment import (
     warp_sample,
 )
 from csl_tracker.datasets.cache import FrameCache
-from csl_tracker.datasets.mapping import IGNORE, Matching
-from csl_tracker.datasets.registry import FileSequence, open_dataset, select_landmarks
+from csl_tracker.datasets.mapping import parse_matching
+from csl_tracker.datasets.registry import open_dataset, select_landmarks
 from csl_tracker.datasets.sample import Sample, share_of_frames
 from csl_tracker.datasets.synthetic import render_frame
 from csl_tracker.errors import ConfigError, WeightsError
@@ -99,7 +99,8 @@ def open_source(config: SourceConfig, instruments: InstrumentSet, cache: str, si
     landmarks: set[str] = set()
     segmented = False
     sequences = open_dataset(config.dataset, Path(root), config.sequences or None)
-    matching = _matching(config, sequences, instruments)
+    what = f"of the source {config.dataset!r}"
+    matching = parse_matching(config.landmarks, config.classes, config.partial, sequences, instruments, what)
     for sequence in sequences:
         try:
             chosen = select_landmarks(sequence, instruments, matching)
@@ -123,29 +124,6 @@ def open_source(config: SourceConfig, instruments: InstrumentSet, cache: str, si
     return Source(
         lambda index: samples[index][0][samples[index][1]], len(samples), config.share, frozenset(landmarks), segmented
     )
-
-
-def _matching(config: SourceConfig, sequences: Sequence[FileSequence], instruments: InstrumentSet) -> Matching:
-    """The renamings of a source.
-
-    Raises:
-        ConfigError: One is no ``THEIRS=OURS``, or names what neither has.
-    """
-    renamed = []
-    for key, entries in (("landmarks", config.landmarks), ("classes", config.classes)):
-        theirs = {name for sequence in sequences for name in getattr(sequence, key)}
-        ours = {*getattr(instruments, key), *((IGNORE,) if key == "classes" else ())}
-        table: dict[str, str] = {}
-        for entry in entries:
-            name, _, other = entry.partition("=")
-            if name not in theirs or other not in ours:
-                raise ConfigError(
-                    f"The {key} of the source {config.dataset!r} hold {entry!r}; write THEIRS=OURS with theirs of"
-                    f" {', '.join(sorted(theirs)) or '(none)'} and ours of {', '.join(sorted(ours))}."
-                )
-            table[name] = other
-        renamed.append(table)
-    return Matching(config.partial, *renamed)
 
 
 class MixedDataset(Dataset[dict[str, Tensor]]):

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import yaml
-
 from csl_tracker.errors import ConfigError
 from csl_tracker.evaluation.protocols import Fold, Part, Protocol
 from csl_tracker.networks.base import REGRESSING, STRATEGIES, WITHOUT_ENCODER
 from csl_tracker.pixels import Size
 from csl_tracker.training.config import TrainConfig, layered, parse_config
 from csl_tracker.training.presets import PRESETS
+from csl_tracker.yaml_files import YamlError, parse_yaml, read_yaml, text_keys
 
 MODELS = ("l", "sl", "csl_no_skip", "csl", "unet", "forest")
 ROOT_VARIABLE = "CSL_TRACKER_EXPERIMENT_ROOT"
@@ -146,9 +145,9 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
         if not sign or not key or any(not step for step in key.split(".")):
             raise ConfigError(f"The setting {word!r} is no key=value; write for example steps=500 or network.encoder=resnet50.")
         try:
-            value = yaml.safe_load(text) if text else ""
-        except yaml.YAMLError as error:
-            raise ConfigError(f"The value of the setting {word!r} is no readable YAML; quote it or correct it.") from error
+            value = parse_yaml(text) if text else ""
+        except YamlError as error:
+            raise ConfigError(f"The value of the setting {word!r} is no readable YAML: {error}.") from error
         *sections, last = key.split(".")
         branch: dict[str, Any] = {last: value}
         for section in reversed(sections):
@@ -163,15 +162,10 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: The file is missing or no YAML mapping.
     """
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"The settings file {path} cannot be read ({error.strerror}); check the path.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no readable YAML: {' '.join(str(error).split())}.") from error
+    data = read_yaml(path, "The settings file")
     if data is not None and not isinstance(data, dict):
         raise ConfigError(f"{path} holds a {type(data).__name__} and no mapping of settings.")
-    return data or {}
+    return text_keys(data or {}, str(path))
 
 
 def make_plan(
@@ -200,6 +194,7 @@ def make_plan(
         ConfigError: A model or a setting is unknown or impossible.
     """
     layers = settings or Settings()
+    protocol = protocol.with_groups(None)  # says what is missing where its groups were not read
     if not models or len(set(models)) != len(models):
         raise ConfigError(f"The models {', '.join(models)} name one twice; name each once.")
     contenders = [parse_model(name, variants) for name in models]
@@ -233,7 +228,7 @@ def _layers(protocol: Protocol, model: Model, settings: Settings) -> tuple[str, 
     """Name of the preset, and everything that is laid over it but what a single run fixes."""
     above = [settings.file or {}, settings.overrides or {}, model.settings]
     preset = next((layer["preset"] for layer in reversed(above) if "preset" in layer), settings.preset)
-    if preset not in PRESETS:
+    if not isinstance(preset, str) or preset not in PRESETS:
         raise ConfigError(f"There is no preset {preset!r}; choose one of {', '.join(PRESETS)}.")
     data: dict[str, Any] = {}
     for layer in (protocol.settings, protocol.preset_settings.get(preset, {}), *above):

@@ -121,3 +121,20 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
     assert "stopped" in error
     assert "Traceback" not in error
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_names_from_files_steer_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cv2.imwrite(str(tmp_path / "f.png"), np.zeros((8, 8, 3), np.uint8))
+    names = ["tip\x1b]0;x\x07", "a\x9b2Jb\nc"]
+    data = {
+        "images": [{"id": 1, "file_name": "f.png", "sequence": "one\x1b[31m\ntwo"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "keypoints": [90, 2, 2, 0, 0, 0]}],
+        "categories": [{"id": 1, "name": "tool\x1b[0m", "keypoints": names}],
+    }
+    (tmp_path / "x.json").write_text(json.dumps(data))
+    assert main(["dataset", "inspect", str(tmp_path), "--layout", "coco"]) == 0
+    assert main(["dataset", "inspect", str(tmp_path), "--layout", "coco", "--sequences", "\x1b[2Jx"]) == 2
+    captured = capsys.readouterr()
+    assert all(character.isprintable() or character == "\n" for character in captured.out + captured.err)
+    assert r"one\x1b[31m\x0atwo  1" in captured.out
+    assert r"no sequence '\x1b[2Jx'; it has one\x1b[31m\x0atwo." in captured.err

@@ -161,3 +161,47 @@ def test_table_shows_a_dash_for_what_was_not_measured() -> None:
     lines = format_table({"Dataset3": {**figures, "second_annotation": {}}}).splitlines()
     assert lines[2].split() == ["Dataset3", "4", "0.916", "-", "1.000", "-", "-", "-", "-", "-"]
     assert len(lines) == 4
+
+
+def test_nothing_in_common_is_a_sentence(
+    dataset: Path, make_weights: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("left_tip", "right_tip", "joint", "hub", "eye")
+    alien = make_weights(instruments=InstrumentSet(names, ("background", "needle", "thread")), network=NetworkConfig())
+    assert run(dataset, alien, "--partial") == 2
+    captured = capsys.readouterr()
+    assert (
+        "the landmarks left_tip, right_tip, joint, hub, eye and the classes background, needle, thread, and the dataset"
+        in captured.err
+    )
+    assert "nothing is in common" in captured.err
+    assert captured.out == ""
+    assert run(dataset, alien, "--partial", "--landmarks", "center=rub") == 2
+    assert "The landmarks of the command hold 'center=rub'; write THEIRS=OURS with theirs of" in capsys.readouterr().err
+
+
+def test_renamed_landmarks_and_classes_are_measured(
+    dataset: Path, make_weights: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("ring", "joint", "hub", "eye", "tail")
+    weights = make_weights(instruments=InstrumentSet(names, ("background", "rod", "hand")), network=NetworkConfig())
+    more = ["--sequences", "Dataset1", "--json", str(tmp_path / "x.json"), "--partial"]
+    assert run(dataset, weights, *more, "--landmarks", "center=ring", "--classes", "shaft=rod", "manipulator=hand") == 0
+    report = json.loads((tmp_path / "x.json").read_text())
+    figures = report["sequences"]["Dataset1"]
+    assert report["renamed"] == ["center=ring", "shaft=rod", "manipulator=hand"]
+    assert (figures["landmarks"]["ring"]["visible"], figures["landmarks"]["ring"]["absent"]) == (2, 1)
+    assert figures["dice"] is not None
+    out = capsys.readouterr().out
+    assert "Dataset1: nobody labelled joint, hub, eye, tail; not measured." in out
+    assert "  joint" not in out
+
+
+def test_frames_without_labels_are_a_sentence(dataset: Path, random_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("Pose.txt", "Segmentation.avi"):
+        (dataset / "Dataset1" / name).unlink()
+    assert run(dataset, random_weights, "--sequences", "Dataset1") == 2
+    captured = capsys.readouterr()
+    assert "No frame of Dataset1 in " in captured.err
+    assert "nothing can be measured" in captured.err
+    assert captured.out == ""

@@ -401,3 +401,95 @@ def test_whatever_stands_somewhere_is_read_or_told_in_a_sentence(root: Path, jun
         except DatasetError as error:
             refused += str(error).endswith(".")
     assert refused > 5
+
+
+def floats(value: Any) -> Any:
+    """Whole numbers as other tools write them."""
+    if isinstance(value, dict):
+        return {key: floats(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [floats(item) for item in value]
+    return float(value) if isinstance(value, int) else value
+
+
+def test_whole_numbers_may_be_written_as_decimals(root: Path) -> None:
+    write(root, [points(7, [15, 15, 2, 3, 4, 1]), area(8, {"size": [HEIGHT, WIDTH], "counts": [10, 20, 2370]})])
+    plain, [sample] = read(root)
+    (root / "coco.json").write_text(json.dumps(floats(json.loads((root / "coco.json").read_text()))))
+    decimal, [same] = read(root)
+    assert (plain.landmarks, plain.classes, plain.skeleton) == (decimal.landmarks, decimal.classes, decimal.skeleton)
+    np.testing.assert_array_equal(sample.landmarks, same.landmarks)
+    np.testing.assert_array_equal(sample.label_map, same.label_map)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"annotations": [points(7, [1, 2, 2, 3, 4, 2], image_id=1.5)]}, r"belongs to the image 1.5 \(no whole number\)"),
+        ({"annotations": [points(7, [1, 2, 2, 3, 4, 2], image_id="1")]}, r"belongs to the image '1' \(a text, not a number\)"),
+        ({"annotations": [], "images": [{"id": 1.5, "file_name": "frame1.png"}]}, "has the id 1.5, which is no whole number"),
+        ({"annotations": [], "images": [{"id": True, "file_name": "frame1.png"}]}, "has the id True, which is no whole number"),
+        ({"annotations": [], "images": [{"id": None, "file_name": "frame1.png"}]}, "Entry 0 of 'images' .* has no id"),
+        (
+            {"annotations": [], "images": [image(1, "frame1.png", width="60")]},
+            "has width '60' and height 40; give whole numbers",
+        ),
+        ({"annotations": [], "images": [image(1, "frame1.png", width=60.5)]}, "has width 60.5 and height 40"),
+        (
+            {"annotations": [], "images": [image(1, "frame1.png", width=60_000, height=60_000)]},
+            "it has 60000x60000 px, and from",
+        ),
+        ({"annotations": [points(7, [float("nan"), 2, 1, 3, 4, 2])]}, "tip with x nan, y 2.0 and v 1; x or y is no number"),
+        ({"annotations": [points(7, [None, 2, 2, 3, 4, 2])]}, "x or y is no number"),
+        ({"annotations": [points(7, ["1", 2, 2, 3, 4, 2])]}, "has the text '1' among its keypoints"),
+    ],
+)
+def test_numbers_that_are_none_are_named(root: Path, changes: dict[str, Any], text: str) -> None:
+    with pytest.raises(DatasetError, match=text):
+        open_coco(write(root, **changes))
+
+
+@pytest.mark.parametrize("nothing", [float("nan"), None, -1])
+def test_a_point_with_v_0_has_no_place(root: Path, nothing: float | None) -> None:
+    _, [sample] = read(write(root, [points(7, [15, 15, 2, nothing, nothing, 0])]))
+    assert sample.labelled.tolist() == [[True, False]]
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "pixels"),
+    [([[]], None), ([[5, 5]], None), ([[5, 5, 9, 9]], None), ([5, 5], None), ([*SQUARE, [5, 5]], 100), ([[], *SQUARE], 100)],
+)
+def test_polygons_without_area_are_left_out(root: Path, segmentation: Any, pixels: int | None) -> None:
+    sequence, [sample] = read(write(root, [points(6, [15, 15, 2, 3, 4, 2]), area(7, segmentation)]))
+    assert (None if sample.label_map is None else int(sample.label_map.sum())) == pixels
+    [note] = sequence.notes
+    assert note.startswith("1 polygon(s) of fewer than three vertices have no area and are left out: in the annotation 7 in")
+
+
+def test_every_folder_with_a_file_is_a_sequence(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_image(tmp_path / name / "images" / "f.png")
+        stated = {"sequences": [{"name": "same", "fps": 10 if name == "one" else 20}]}
+        write(tmp_path / name, [], [image(1, "images/f.png")], name="annotations.json")
+        write(tmp_path / name, [], [image(1, "images/f.png", sequence="same")], name="more.json", **stated)
+        write_image(tmp_path / name / "frames" / "clip" / "g.png")
+        write(tmp_path / name, [], [image(1, "frames/clip/g.png")], name="third.json")
+    found = open_coco(tmp_path)
+    assert [sequence.name for sequence in found] == ["one", "one/clip", "two", "two/clip"]
+
+
+def test_converted_datasets_beside_one_another_keep_their_settings(tmp_path: Path) -> None:
+    for name, fps in (("a", 10), ("b", 20)):
+        write_image(tmp_path / name / "images" / "f.png")
+        stated = [{"name": "Dataset1", "fps": fps}]
+        write(tmp_path / name / "annotations", [], [image(1, "f.png", sequence="Dataset1")], sequences=stated)
+    assert [(s.name, s.fps) for s in open_coco(tmp_path)] == [("a/Dataset1", 10), ("b/Dataset1", 20)]
+    assert [(s.name, s.fps) for s in open_coco(tmp_path / "a")] == [("Dataset1", 10)]
+
+
+def test_files_of_other_systems_do_not_matter(root: Path) -> None:
+    write(root, [points(7, [15, 15, 2, 3, 4, 1])])
+    for name in ("._coco.json", "__MACOSX/._coco.json", "images/._frame1.png", "Thumbs.db", ".DS_Store", "__MACOSX/coco.json"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(b"\0\5\x16\7")
+    assert len(read(root)[0]) == 1

@@ -126,3 +126,123 @@ def test_points_outside_and_images_of_another_size(folder: Path) -> None:
     assert note.startswith("1 landmark(s) lie outside their image of 60x40 px")
     with pytest.raises(DatasetError, match=r"img2\.png has 50x40 px and img1\.png has 60x40"):
         list(sequence)
+
+
+MACHINE = "scorer,n,n,n\nbodyparts,tip,tip,tip\ncoords,x,y,likelihood\n"
+HAND = "scorer,me,me\nbodyparts,tip,tip\ncoords,x,y\n"
+
+
+def at(sequence: Sequence) -> list[tuple[float, float]]:
+    return [tuple(sample.landmarks[0, 0].tolist()) for sample in sequence]
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"labeled-data/video1/CollectedData_me.csv": HAND + "img1.png,1,2\nimg2.png,3,4\n"}, [(1, 2), (3, 4)]),
+        (
+            {
+                "labeled-data/video1/CollectedData_me.csv": HAND + "img1.png,1,2\nimg2.png,3,4\n",
+                "labeled-data/video1/machinelabels-iter0.csv": MACHINE + "img2.png,9,9,0.99\nimg10.png,9,9,0.99\n",
+                "training-datasets/iteration-0/Unaugmented/CollectedData_me.csv": HAND + "labeled-data/video1/img1.png,1,2\n",
+                "videos/video1DLC_resnet50.csv": MACHINE + "0,5,5,0.9\n1,5,5,0.9\n",
+                "evaluation-results/iteration-0/x.csv": MACHINE + "labeled-data/video1/img1.png,7,7,0.9\n",
+            },
+            [(1, 2), (3, 4)],
+        ),
+        ({"labeled-data/video1/machinelabels-iter0.csv": MACHINE + "img2.png,9,8,0.99\n"}, [(9, 8)]),
+        (
+            {
+                "labeled-data/video1/CollectedData_me.csv": HAND + "img1.png,1,2\n",
+                "labeled-data/video1/CollectedData_me (1).csv": HAND + "img1.png,1,2\n",
+            },
+            [(1, 2)],
+        ),
+        ({"labeled-data/video1/CollectedData_me.csv": HAND + "img1.png,1,2\ngone.png,,\n"}, [(1, 2)]),
+    ],
+    ids=["labelled", "refined, trained and predicted", "machine labels alone", "a copy of the file", "a deleted frame"],
+)
+def test_projects_as_they_are(tmp_path: Path, folder: Path, files: dict[str, str], expected: list[tuple[float, float]]) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    [sequence] = open_deeplabcut(tmp_path)
+    assert (sequence.name, at(sequence)) == ("video1", expected)
+    left_out = [note for note in sequence.notes if "left out" in note]
+    assert bool(left_out) == ("gone.png" in "".join(files.values()) or len(files) > 2)
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"a.csv": HAND + "img1.png,1,2\ngone.png,1,2\nlost.png,1,2\n"}, "'gone.png' of line 5 of .* nor are 1 others; put"),
+        (
+            {"a.csv": HAND + "img1.png,1,2\n", "b.csv": HAND + "img1.png,1,3\n"},
+            "img1.png is labelled twice, in .*a.csv and .*b.csv",
+        ),
+    ],
+)
+def test_labels_that_contradict_are_named(folder: Path, files: dict[str, str], said: str) -> None:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).resolve().write_text(text)
+    with pytest.raises(DatasetError, match=said):
+        open_deeplabcut(folder.parent.parent)
+
+
+def test_a_prediction_of_a_video_is_no_label(tmp_path: Path) -> None:
+    (tmp_path / "v.csv").write_text(MACHINE + "0,1,2,0.9\n1,1,2,0.9\n")
+    for place in (tmp_path, tmp_path / "v.csv"):
+        with pytest.raises(DatasetError, match=r"v.csv is a prediction of a whole video and no label; give the project"):
+            open_deeplabcut(place)
+
+
+def test_folders_of_one_name_in_two_projects_are_two_sequences(tmp_path: Path) -> None:
+    for project in ("A", "B"):
+        folder = tmp_path / project / "labeled-data" / "case7"
+        write_image(folder / "img1.png")
+        (folder / "CollectedData_me.csv").write_text(HAND + "labeled-data/case7/img1.png,1,2\n")
+    assert [s.name for s in open_deeplabcut(tmp_path)] == ["A/labeled-data/case7", "B/labeled-data/case7"]
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("scorer;me;me\r\nbodyparts;tip;tip\r\ncoords;x;y\r\nimg1.png;50,25;60,5\r\n", "utf-8"),
+        ("scorer;me;me\nbodyparts;tip;tip\ncoords;x;y\nimg1.png;50.25;60.5\n", "utf-8-sig"),
+        ("scorer\tme\tme\nbodyparts\ttip\ttip\ncoords\tx\ty\nimg1.png\t50,25\t60,5\n", "utf-16"),
+        ('sep=;\n"scorer";"me";"me"\n"bodyparts";"tip";"tip"\n"coords";"x";"y"\n"img1.png";"50,25";"60,5"\n', "utf-8"),
+        ("scorer,me,me,,\nbodyparts,tip,tip,,\ncoords,x,y,,\nimg1.png,50.25,60.5,,\n", "utf-8"),
+        ("scorer,me,me\nbodyparts,tip,tip\ncoords,x,y\nIMG1.PNG,50.25,60.5\nimg2.png,NA,NaN\n", "utf-8"),
+    ],
+    ids=["semicolons", "semicolons and points", "tabs in UTF-16", "Excel's hint", "separators at the end", "letter case"],
+)
+def test_files_that_a_spreadsheet_saved_again(folder: Path, text: str, encoding: str) -> None:
+    (folder / "labels.csv").write_bytes(text.encode(encoding))
+    [sequence] = open_deeplabcut(folder)
+    assert at(sequence)[0] == (50.25, 60.5) or sequence.size == (40, 60)
+    np.testing.assert_array_equal(sequence.all_labelled[0], [[True]])
+    assert open_deeplabcut(folder / "labels.csv")[0].name == "video1"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (HAND + "img1.png,1_0,2\n", "has the cell '1_0'; write a number"),
+        (HAND.replace(",", ";") + "img1.png;1.234,5;2\n", "has the cell '1.234,5'"),
+        (HAND.replace("me", "m\xe9"), r"byte 8 is no UTF-8\); save it as CSV in UTF-8"),
+        (
+            "\n".join(
+                ",".join([head, *(f"{name}{k}" if name else "xy"[k % 2] for k in range(6000))])
+                for head, name in (("scorer", "s"), ("individuals", "i"), ("bodyparts", "b"), ("coords", ""))
+            )
+            + "\nimg1.png"
+            + ",1" * 6000,
+            "has 1 rows of 6000 individuals with 6000 body parts, and 30000000 values are the limit",
+        ),
+    ],
+)
+def test_cells_and_sizes_that_are_refused(folder: Path, text: str, said: str) -> None:
+    (folder / "labels.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(DatasetError, match=said):
+        open_deeplabcut(folder / "labels.csv")

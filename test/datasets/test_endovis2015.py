@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from csl_tracker.datasets.detect import detect_layouts
 from csl_tracker.datasets.endovis2015 import (
     CLASSES,
     LANDMARKS,
@@ -71,7 +72,7 @@ def test_pose_file_without_poses(tmp_path: Path, content: bytes, text: str) -> N
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        ('[{"annotations": []},\n {"annotations": [}]', "is broken at line 2"),
+        ('[{"annotations": []},\n {"annotations": [}]', "is no JSON from line 2"),
         ('{"annotations": []}', "holds a JSON dict"),
         ('[{"annotations": []}, {}]', "Entry 1 .* has no list 'annotations'"),
         (json.dumps([entry(joint("ElbowPoint", "tool1", 1, 2))]), "ElbowPoint"),
@@ -358,3 +359,31 @@ def test_real_sequences(name: str, frames: int, slots: tuple[str, ...], absent: 
     shares = np.bincount(first.label_map.ravel(), minlength=3) / first.label_map.size
     assert shares[0] > 0.8
     assert shares[1] > shares[2] > 0.01
+
+
+@pytest.mark.parametrize(
+    ("video", "masks", "poses"),
+    [
+        ("video.avi", "segmentation.avi", "pose.txt"),
+        ("Video.AVI", "Segmentation.AVI", "Pose.TXT"),
+        ("VIDEO.AVI", "SEGMENTATION.AVI", "POSE.TXT"),
+        ("Video.mp4", "Segmentation.mkv", "Pose.txt"),
+    ],
+)
+def test_names_in_any_case_and_container(
+    tmp_path: Path, write_sequence: WriteSequence, video: str, masks: str, poses: str
+) -> None:
+    folder = write_sequence(tmp_path / "Dataset2", [GOOD] * 2)
+    (folder / "Pose.txt").write_bytes(b"\xef\xbb\xbf" + (folder / "Pose.txt").read_bytes())
+    for old, new in (("Video.avi", video), ("Segmentation.avi", masks), ("Pose.txt", poses)):
+        (folder / old).rename(folder / new)
+    for junk in ("._Video.avi", "._Pose.txt", "Thumbs.db", "desktop.ini", ".DS_Store"):
+        (folder / junk).write_bytes(b"\0\5\x16\7")
+        (tmp_path / "__MACOSX" / "Dataset2").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "__MACOSX" / "Dataset2" / junk).write_bytes(b"\0\5\x16\7")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "Dataset2").symlink_to(folder)
+    assert [detection.layout for detection in detect_layouts(tmp_path)] == ["endovis2015"]
+    [sequence] = open_endovis2015(tmp_path)
+    assert (sequence.name, len(sequence)) == ("Dataset2", 2)
+    np.testing.assert_array_equal(sequence.all_landmarks[:, 0, 0], [[100, 50]] * 2)

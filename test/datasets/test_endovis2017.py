@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from csl_tracker.datasets.detect import detect_layouts
 from csl_tracker.datasets.endovis2017 import EndoVis2017Sequence, open_endovis2017
 from csl_tracker.errors import DatasetError
 
@@ -147,3 +148,49 @@ def test_raw_frames_are_cropped_to_the_picture(
     assert [tuple(place) for place in np.argwhere(sample.label_map == 3).tolist()] == ends
     assert [tuple(place) for place in np.argwhere(sample.instances == 1).tolist()] == ends
     assert [tuple(place) for place in np.argwhere(sample.image[..., 2] == 3).tolist()] == ends
+
+
+@pytest.mark.parametrize(
+    ("folders", "classes", "values"),
+    [
+        ({"binary_masks": 255}, ("background", "tool"), {0, 1}),
+        ({"binary_masks": 1}, ("background", "tool"), {0, 1}),
+        ({"binary_masks": 255, "parts_masks": 170}, ("background", "shaft", "wrist", "clasper"), {0, 2}),
+        ({"parts_masks": 3, "instruments_masks": 32}, ("background", "shaft", "wrist", "clasper"), {0, 3}),
+        ({"instruments_masks": 32}, ("background",), None),
+    ],
+)
+def test_prepared_masks(tmp_path: Path, folders: dict[str, int], classes: tuple[str, ...], values: set[int] | None) -> None:
+    folder = tmp_path / "cropped_train" / "instrument_dataset_3"
+    for number in (0, 1):
+        write(folder / "images" / f"frame{number:03d}.jpg", np.full((*SIZE, 3), 90, np.uint8))
+        for name, value in folders.items():
+            write(folder / name / f"frame{number:03d}.png", part(slice(4, 10), slice(0, 16), value))
+    write(folder / "__MACOSX" / "images" / "._frame000.jpg", np.zeros((*SIZE, 3), np.uint8))
+    assert [detection.layout for detection in detect_layouts(tmp_path)][:1] == ["endovis2017"]
+    [sequence] = open_endovis2017(tmp_path)
+    assert (sequence.name, sequence.classes, sequence.size, len(sequence)) == ("instrument_dataset_3", classes, SIZE, 2)
+    found, _ = sequence
+    assert (None if found.label_map is None else set(np.unique(found.label_map).tolist())) == values
+    assert values is None or (found.label_map is not None and found.label_map[5, 3] == max(values))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda s: (s / "binary_masks/frame001.png").unlink(), "frame001.jpg has no label image in .*binary_masks"),
+        (lambda s: write(s / "binary_masks/frame001.png", part(slice(4, 10), slice(0, 16), 7)), "has the value 7; known are"),
+        (lambda s: (s / "images/frame000.jpg").rename(s / "images/a.jpg"), None),
+    ],
+)
+def test_prepared_masks_that_are_broken_are_named(tmp_path: Path, spoil: Callable[[Path], object], said: str | None) -> None:
+    folder = tmp_path / "instrument_dataset_3"
+    for number in (0, 1):
+        write(folder / "images" / f"frame{number:03d}.jpg", np.full((*SIZE, 3), 90, np.uint8))
+        write(folder / "binary_masks" / f"frame{number:03d}.png", part(slice(4, 10), slice(0, 16), 255))
+    spoil(folder)
+    if said is None:
+        assert len(open_endovis2017(tmp_path)[0]) == 1
+        return
+    with pytest.raises(DatasetError, match=said):
+        list(open_endovis2017(tmp_path)[0])

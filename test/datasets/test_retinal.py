@@ -76,11 +76,21 @@ def test_names_take_the_order_and_the_spelling_of_the_protocols(tmp_path: Path) 
 @pytest.mark.parametrize("masks", [True, False])
 def test_the_protocols_find_their_sequences(tmp_path: Path, protocol: str, masks: bool) -> None:
     write(tmp_path, [f"Seq{number:02d}" for number in range(1, 19)], masks=masks)
-    found = load_protocol(protocol)
+    types = {f"type{group}": [f"Seq{number:02d}" for number in range(1, 19) if number % 4 == group] for group in range(4)}
+    (tmp_path / "instrument_types.yaml").write_text(json.dumps(types))
+    found = load_protocol(protocol).with_groups(tmp_path)
     plan = make_plan(found, tmp_path / "out", ["csl"])
     assert {run.config.instruments for run in plan.runs} == {"retinal"}
     tested = prepare_data(found, tmp_path, find_instruments("retinal"))
     assert set(tested) == {name for fold in found.folds for part in fold.test for name in part.sequences}
+
+
+def test_folders_with_a_file_each_are_sequences(tmp_path: Path) -> None:
+    for number in range(1, 19):
+        write(tmp_path / f"seq_{number}", ["images"])
+    found = open_retinal(tmp_path)
+    assert [sequence.name for sequence in found] == [f"Seq{number:02d}" for number in range(1, 19)]
+    assert {len(sequence) for sequence in found} == {2}
 
 
 def test_missing_sequences_are_named(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def dataset(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("0: {1: [2, 3]", r"keypoints_left.yaml are no YAML .*line"),
+        ("0: {1: [2, 3]", r"keypoints_left.yaml is no readable YAML: .*line"),
         ("- 1", "hold a list and no mapping of frames"),
         ("first: {1: [2, 3]}", "have the entry 'first'"),
         ("0: [1, 2]", r"have the entry 0: \[1, 2\]"),

@@ -103,7 +103,6 @@ def test_a_protocol_that_is_not_there(tmp_path: Path, name: str, text: str | Non
         ("endovis_loso", 4, 4, True),
         ("endovis_test", 1, 10, False),
         ("rm_9_9", 1, 18, False),
-        ("rm_cross_validation", 4, 18, True),
         ("rm_half_split", 1, 18, False),
         ("synthetic", 1, 36, False),
     ],
@@ -121,7 +120,46 @@ def test_shipped_protocols(name: str, folds: int, sequences: int, rotates: bool)
 
 def test_every_shipped_protocol_is_tested() -> None:
     tested = next(mark for mark in test_shipped_protocols.pytestmark if mark.name == "parametrize")  # type: ignore[attr-defined]
-    assert set(shipped_protocols()) == {case[0] for case in tested.args[1]}
+    assert set(shipped_protocols()) == {case[0] for case in tested.args[1]} | {"rm_cross_validation"}
+
+
+def test_groups_come_from_a_file_beside_the_data(tmp_path: Path) -> None:
+    protocol = load_protocol("rm_cross_validation")
+    assert (protocol.folds, protocol.groups_file, protocol.rotates) == ((), "instrument_types.yaml", True)
+    with pytest.raises(ConfigError, match=r"needs the file instrument_types.yaml beside the data.*as --root"):
+        protocol.with_groups(None)
+    with pytest.raises(ConfigError, match=r"needs the file .*/instrument_types.yaml is not there; write it: a line for every"):
+        protocol.with_groups(tmp_path)
+    with pytest.raises(ConfigError, match="needs the file"):
+        protocol.restricted(["Seq01"])
+    (tmp_path / "instrument_types.yaml").write_text("forceps: [Seq01, Seq02]\n0012: [Seq03]\n")
+    whole = protocol.with_groups(tmp_path)
+    assert [(fold.name, fold.test) for fold in whole.folds] == [
+        ("forceps", (Part(("Seq01", "Seq02")),)),
+        ("0012", (Part(("Seq03",)),)),
+    ]
+    assert whole.folds[1].train == (Part(("Seq01", "Seq02"), 0.0, 0.9),)
+    assert whole.with_groups(None) is whole
+    assert len(whole.restricted(["Seq01", "Seq03"]).folds) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [Seq01]", "leaves out of 1 in the groups; give at least two"),
+        ("a: [Seq01]\nb: [Seq01]", "a sequence in two groups"),
+        ("a: [Seq01]\nb: Seq02", "holds 'Seq02' as the groups.b; give a list"),
+        ("a: [Seq01]\na: [Seq02]", "the key 'a' a second time"),
+        ("a: [Seq01, true]\nb: [Seq02]", "is true, a truth value; write it in quotes"),
+        ("- a", "give a mapping"),
+        ("", "give a mapping"),
+    ],
+)
+def test_groups_that_are_none(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "instrument_types.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=said) as caught:
+        load_protocol("rm_cross_validation").with_groups(tmp_path)
+    assert "instrument_types.yaml" in str(caught.value)
 
 
 def test_halves_of_200_frames() -> None:
@@ -162,7 +200,6 @@ def test_restricted_is_what_fewer_sequences_would_give() -> None:
     [
         ("endovis_loso", ["Dataset9"], "no sequence 'Dataset9'"),
         ("endovis_loso", ["Dataset1"], "at least two"),
-        ("rm_cross_validation", ["Seq01", "Seq02"], "leaves 0 fold"),
         ("rm_9_9", ["Seq01", "Seq10"], "fixed folds"),
     ],
 )

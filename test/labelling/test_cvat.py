@@ -55,3 +55,10 @@ def test_only_what_the_model_has() -> None:
         "tool",
         "ignore",
     ]
+
+
+def test_names_stay_names() -> None:
+    names = ('"><script>x</script>', "a\x1b[2J")
+    [skeleton, *_] = project_labels(InstrumentSet(names, ("background",)), ("left",))
+    assert list(nodes(skeleton["svg"])) == ['"><script>x</script>', r"a\x1b[2J"]
+    assert [point["name"] for point in skeleton["sublabels"]] == list(nodes(skeleton["svg"]))

@@ -52,3 +52,12 @@ def test_a_task_has_percents_from_the_corner() -> None:
 def test_without_masks_there_are_points_alone() -> None:
     [prediction] = task(sample(None), SLOTS, INSTRUMENTS, "images/7.png", "model")["predictions"]
     assert [item["type"] for item in prediction["result"]] == ["keypointlabels"]
+
+
+def test_names_stay_names() -> None:
+    evil = InstrumentSet(('"/><script>x</script>', "a\x1b[2J"), ("background", "b\x00&<"))
+    view = ElementTree.fromstring(labelling_interface(evil, ("l",)))
+    assert [label.get("value") for label in view.iter("Label")] == ['l:"/><script>x</script>', r"l:a\x1b[2J", r"b\x00&<"]
+    made = task(sample(None), SLOTS, InstrumentSet(("a\x1b[2J", "b"), ("background",)), "images/case 7/#1.png", "model")
+    assert made["data"]["image"] == "/data/local-files/?d=images/case%207/%231.png"
+    assert made["predictions"][0]["result"][0]["value"]["keypointlabels"] == [r"right:a\x1b[2J"]

@@ -1,0 +1,210 @@
+"""What the header of an image file says before anything is decoded: a few bytes can claim billions of pixels.
+
+The one home of the largest size that is read, for images in datasets and messages and for the frames of videos.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable
+from typing import BinaryIO, Literal, NamedTuple
+
+from csl_tracker.pixels import Size
+
+MAX_PIXELS = 40_000_000
+"""Pixels of an image or a frame at most: 8K (8192x4320) fits, and decoding one takes less than 1 GB."""
+MAX_SIDE = 32_767
+"""Pixels of its longer side at most, which is OpenCV's own limit where it warps."""
+
+KINDS = "PNG, JPEG, WebP, TIFF, BMP, GIF, PPM or PGM"
+"""The kinds of image file whose header is understood here; no other kind is decoded."""
+
+_MAX_SCANS = 100
+"""Scans of a progressive JPEG at most: encoders make about 10, and each costs the decoder a pass over the whole image."""
+_MAX_PIXEL_BITS = 64
+"""Four samples of 16 bits."""
+
+_JPEG_ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
+_JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_SAMPLES, _TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT = 256, 257, 258, 277, 322, 323
+_TIFF_NUMBERS = {1: 1, 3: 2, 4: 4, 16: 8}  # type of a field -> bytes
+_PNM = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)\s")
+
+
+class ImageProblem(NamedTuple):
+    """Why an image file is not decoded.
+
+    Attributes:
+        kind: ``size`` for one that is too large, ``decode`` for one that is no image.
+        text: The end of a sentence.
+    """
+
+    kind: Literal["size", "decode"]
+    text: str
+
+
+def size_problem(size: Size) -> str | None:
+    """Why images of a size are not read, as the end of a sentence; None where they are.
+
+    Args:
+        size: (height, width), px.
+    """
+    if min(size) > 0 and max(size) <= MAX_SIDE and size[0] * size[1] <= MAX_PIXELS:
+        return None
+    return (
+        f"it has {size[1]}x{size[0]} px, and from 1x1 px up to {MAX_PIXELS // 1_000_000} million px with at most {MAX_SIDE} a"
+        " side are read"
+    )
+
+
+def image_problem(stream: BinaryIO) -> ImageProblem | None:
+    """Why an image file is not decoded; None where nothing in its header forbids it.
+
+    Args:
+        stream: The file from its beginning, seekable; it is left anywhere.
+    """
+    try:
+        size = image_size(stream)
+    except (struct.error, ValueError, OverflowError, OSError):
+        size = None
+    if size is None:
+        return ImageProblem("decode", f"its header gives no size as those of {KINDS} files do")
+    too_large = size_problem(size)
+    if too_large is not None:
+        return ImageProblem("size", too_large)
+    if _scans(stream) > _MAX_SCANS:
+        return ImageProblem("size", f"it is a JPEG of more than {_MAX_SCANS} scans, which takes minutes to decode")
+    return None
+
+
+def image_size(stream: BinaryIO) -> Size | None:
+    """(height, width) by the header; None where it is that of no known kind of image, or breaks off.
+
+    Args:
+        stream: The file from its beginning, seekable.
+
+    Raises:
+        struct.error, ValueError, OverflowError, OSError: The header breaks off or points nowhere.
+    """
+    stream.seek(0)
+    head = stream.read(32)
+    for magic, read in _READERS:
+        if head.startswith(magic):
+            return read(stream, head)
+    return None
+
+
+def _png(stream: BinaryIO, head: bytes) -> Size | None:
+    if head[12:16] != b"IHDR":
+        return None
+    width, height = struct.unpack(">II", head[16:24])
+    return height, width
+
+
+def _gif(stream: BinaryIO, head: bytes) -> Size | None:
+    width, height = struct.unpack("<HH", head[6:10])
+    return height, width
+
+
+def _bmp(stream: BinaryIO, head: bytes) -> Size | None:
+    if struct.unpack("<I", head[14:18])[0] == 12:  # of OS/2
+        width, height = struct.unpack("<HH", head[18:22])
+    else:
+        width, height = struct.unpack("<ii", head[18:26])
+    return abs(height), width  # a negative height counts from the top
+
+
+def _webp(stream: BinaryIO, head: bytes) -> Size | None:
+    kind = head[8:16]
+    if kind == b"WEBPVP8X":
+        return int.from_bytes(head[27:30], "little") + 1, int.from_bytes(head[24:27], "little") + 1
+    if kind == b"WEBPVP8L":
+        bits = int.from_bytes(head[21:25], "little")
+        return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1
+    if kind == b"WEBPVP8 ":
+        width, height = struct.unpack("<HH", head[26:30])
+        return height & 0x3FFF, width & 0x3FFF
+    return None
+
+
+def _pnm(stream: BinaryIO, head: bytes) -> Size | None:
+    stream.seek(0)
+    found = _PNM.match(stream.read(4096))
+    return None if found is None or max(map(len, found.groups())) > 9 else (int(found[2]), int(found[1]))
+
+
+def _jpeg(stream: BinaryIO, head: bytes) -> Size | None:
+    stream.seek(2)
+    while True:
+        while (byte := stream.read(1)) not in (b"\xff", b""):
+            pass
+        while byte == b"\xff":  # any number of them may fill
+            byte = stream.read(1)
+        if not byte:
+            return None
+        if byte[0] in _JPEG_ALONE or byte[0] == 0:
+            continue
+        length = struct.unpack(">H", stream.read(2))[0]
+        if byte[0] in _JPEG_FRAMES:
+            _, height, width = struct.unpack(">BHH", stream.read(5))
+            return height, width
+        if byte[0] in (0xD9, 0xDA) or length < 2:  # the end, or data without a frame
+            return None
+        stream.seek(length - 2, 1)
+
+
+def _tiff(stream: BinaryIO, head: bytes) -> Size | None:
+    """The first image of a file, BigTIFF included; (0, 0) where its pixels or tiles are larger than any camera's."""
+    order = "<" if head[:2] == b"II" else ">"
+    big = struct.unpack(order + "H", head[2:4])[0] == 43
+    stream.seek(struct.unpack(order + ("Q" if big else "I"), head[8:16] if big else head[4:8])[0])
+    count = struct.unpack(order + ("Q" if big else "H"), stream.read(8 if big else 2))[0]
+    entry = struct.Struct(order + ("HHQ8s" if big else "HHI4s"))
+    found = {_TIFF_SAMPLES: 1, _TIFF_BITS: 1}
+    for _ in range(min(count, 4096)):
+        tag, kind, length, value = entry.unpack(stream.read(entry.size))
+        size = _TIFF_NUMBERS.get(kind)
+        if size is None or not length:
+            continue
+        if size * length > len(value):  # the numbers of bits of several samples stand elsewhere
+            at = stream.tell()
+            stream.seek(struct.unpack(order + ("Q" if big else "I"), value)[0])
+            value = stream.read(size)
+            stream.seek(at)
+        if len(value) < size:
+            return None
+        found[tag] = int.from_bytes(value[:size], "little" if order == "<" else "big")
+    if _TIFF_WIDTH not in found or _TIFF_HEIGHT not in found:
+        return None
+    tile = (found.get(_TIFF_TILE_HEIGHT, 1), found.get(_TIFF_TILE_WIDTH, 1))
+    if size_problem(tile) is not None or found[_TIFF_SAMPLES] * found[_TIFF_BITS] > _MAX_PIXEL_BITS:
+        return 0, 0
+    return found[_TIFF_HEIGHT], found[_TIFF_WIDTH]
+
+
+def _scans(stream: BinaryIO) -> int:
+    """Scans of a JPEG, counted until they are too many; 0 for any other file."""
+    stream.seek(0)
+    if stream.read(2) != b"\xff\xd8":
+        return 0
+    count, last = 0, b""
+    while count <= _MAX_SCANS and (part := stream.read(1 << 20)):
+        count += (last + part).count(b"\xff\xda")
+        last = part[-1:]
+    return count
+
+
+_READERS: tuple[tuple[bytes, Callable[[BinaryIO, bytes], Size | None]], ...] = (
+    (b"\xff\xd8", _jpeg),
+    (b"\x89PNG\r\n\x1a\n", _png),
+    (b"RIFF", _webp),
+    (b"II*\x00", _tiff),
+    (b"MM\x00*", _tiff),
+    (b"II+\x00", _tiff),
+    (b"MM\x00+", _tiff),
+    (b"BM", _bmp),
+    (b"GIF87a", _gif),
+    (b"GIF89a", _gif),
+    *((b"P%d" % kind, _pnm) for kind in range(1, 7)),
+)

@@ -1,0 +1,339 @@
+"""One video file as its container tells of it: which frames can be shown, when, and which way up.
+
+Recorders join a running stream between two key frames, leave pictures out where nothing changed, write the times of the frames
+rather than a rate, and note how the camera was held rather than turning the picture.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.sidedata.sidedata import Type
+
+from csl_tracker.errors import DatasetError
+from csl_tracker.image_files import MAX_PIXELS, size_problem
+from csl_tracker.pixels import Size
+
+logger = logging.getLogger(__name__)
+
+Image = npt.NDArray[np.uint8]
+
+DEFAULT_FPS = 25.0
+
+_FORMATS = (
+    "3gp,apng,asf,av1,avi,cavsvideo,dhav,dirac,dv,flv,gif,gxf,h261,h263,h264,hevc,ismv,ivf,m4v,matroska,mjpeg,mov,mp4,mpeg,"
+    "mpegts,mpegvideo,mpjpeg,mxf,nut,obu,ogg,rm,swf,vc1,vvc,webm,wtv,yuv4mpegpipe"
+)
+"""Containers that hold their frames themselves: no playlist, which would open other files, and no device."""
+_BY_COUNT = ("h264", "hevc", "mjpeg", "vvc", "obu", "m4v", "mpegvideo", "cavsvideo", "dirac", "h261", "h263", "vc1")
+"""Streams without a container and so without times: what FFmpeg makes up for them is wrong where frames were reordered."""
+_AVI = "avi"
+"""Its times are those of decoding, and wrong for display where frames were reordered; a frame that repeats the last one has a
+time and no content."""
+_JUMP_S = 0.5
+"""A time that runs back farther begins another recording, put behind the first one in the same file."""
+_MIN_FPS, _MAX_FPS = 0.001, 1000.0
+"""Rates that are believed; what FFmpeg cannot find out it makes up of the unit of time."""
+_ATTACHED = 0x400
+"""FFmpeg's mark of a stream that is a cover picture."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the packets of a file tell before they are decoded.
+
+    Attributes:
+        shown: Number of frames that can be shown.
+        skipped: Packets at the beginning that come before the first key frame.
+        hidden: Frames at the beginning that cannot be shown: those, and what refers to them.
+        exact: Whether the numbers are certain.
+        slots: Number of each frame's place in time, in order, for containers that count; else None.
+    """
+
+    shown: int
+    skipped: int
+    hidden: int
+    exact: bool
+    slots: array[int] | None
+
+
+@dataclass(frozen=True)
+class _First:
+    """The first frame that can be shown: its time in the stream's unit, and how it is turned."""
+
+    pts: int | None
+    matrix: tuple[int, int, int, int]
+
+
+class VideoFile:
+    """A video file, opened anew for each reading.
+
+    Attributes:
+        path: The file.
+        fps: Frames a second in the mean; ``DEFAULT_FPS`` for a file that does not say.
+        size: (height, width) of every frame as it is shown, px.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Read the header and the first frame.
+
+        Raises:
+            DatasetError: The file is missing, is no video, or its frames are too large.
+        """
+        self.path = path
+        self._warned = False
+        with self._open() as container:
+            stream = _stream(container)
+            self.fps = _rate(stream)
+            self._stored: Size = (stream.height, stream.width)
+            self._format = str(container.format.name)
+        if min(self._stored) < 1:
+            raise DatasetError(f"The video {path} has no picture size in its header; it is broken, copy it anew.")
+        problem = size_problem(self._stored)
+        if problem is not None:
+            raise DatasetError(f"The video {path} cannot be read: {problem}; re-encode it to a smaller size.")
+        if not _MIN_FPS <= self.fps <= _MAX_FPS:
+            self.fps = self._measured_rate()
+        self._first = self._find_first()
+        self._turn = _Turn(self._first.matrix)
+        self.size: Size = self._stored[::-1] if self._turn.transposed else self._stored
+        if not self._turn.exact:
+            logger.warning(
+                "The video %s is marked as turned by an angle that is no multiple of 90 degrees; it is read as it is stored.",
+                path,
+            )
+
+    def contents(self) -> Contents:
+        """Walk through the packets, without decoding them.
+
+        Raises:
+            DatasetError: The file has fewer frames than its header promises: it was cut off while being written or copied.
+        """
+        slots, leading = array("q"), array("q")
+        total = shown = keys = skipped = 0
+        timed = True
+        with self._open() as container:
+            stream = _stream(container)
+            promised = stream.frames
+            try:
+                for packet in container.demux(stream):
+                    if not packet.size:
+                        continue
+                    total += 1
+                    shown += not packet.is_discard
+                    keys += packet.is_keyframe
+                    skipped += keys == 0
+                    timed = timed and packet.pts is not None
+                    slots.append(total - 1 if packet.dts is None else packet.dts)
+                    if keys == 1 and not packet.is_discard and packet.pts is not None:
+                        leading.append(packet.pts)
+            except av.FFmpegError:
+                pass  # the shortage is reported below, with the frame
+        counted = self._format == _AVI
+        last = max(slots, default=-1) + 1 if counted else total
+        if last < promised and not (counted and _is_whole_avi(self.path)):
+            raise DatasetError(
+                f"The video {self.path} ends early: its header promises {promised} frames and the file holds {total}; copy it"
+                " again, or re-encode the part that is there."
+            )
+        if not shown:
+            raise DatasetError(f"The video {self.path} holds no frame; copy it again.")
+        if not keys:  # a container that marks none
+            skipped = 0
+        hidden = skipped
+        if keys and self._first.pts is not None and not counted:
+            hidden += sum(pts < self._first.pts for pts in leading)
+        exact = not skipped or (timed and self._first.pts is not None)
+        return Contents(shown - hidden, skipped, hidden, exact, array("q", sorted(slots)[skipped:]) if counted else None)
+
+    def frames(self, contents: Contents, strict: bool, gray: bool) -> Iterator[tuple[int, Image]]:
+        """Yield each frame after its time since the first one, ns.
+
+        Args:
+            contents: What :meth:`contents` found.
+            strict: A video that decodes to fewer frames than it has is an error; otherwise the iteration just ends there.
+            gray: Yield uint8 (H, W) luma (full range, 0..255) rather than RGB.
+
+        Raises:
+            DatasetError: A frame cannot be decoded, is missing, or has a size of its own.
+        """
+        if contents.hidden and not self._warned:
+            self._warned = True
+            logger.warning(
+                "The first %d frames of the video %s cannot be shown, since they refer to a key frame before its beginning; the"
+                " frames and their times are counted from the first one that can.",
+                contents.hidden,
+                self.path,
+            )
+        done = 0
+        cause: Exception | None = None
+        with self._open() as container:
+            stream = _stream(container)
+            clock = _Clock(self.fps, stream.time_base, contents.slots, self._format in _BY_COUNT)
+            try:
+                for frame in _decode(container, stream, contents.skipped):
+                    if (frame.height, frame.width) != self._stored:
+                        raise DatasetError(
+                            f"Frame {done} of the video {self.path} has {frame.width}x{frame.height} px and the first one has"
+                            f" {self._stored[1]}x{self._stored[0]}; re-encode it to one size."
+                        )
+                    yield clock.time_ns(done, frame.pts), self._turn.apply(frame.to_ndarray(format="gray" if gray else "rgb24"))
+                    done += 1
+            except av.FFmpegError as error:
+                cause = error
+        if done < contents.shown and (cause is not None or (strict and contents.exact)):
+            raise DatasetError(
+                f"The video {self.path} cannot be decoded after frame {done} of {contents.shown}"
+                f" ({getattr(cause, 'strerror', None) or 'the frame is incomplete'}); copy it again, or re-encode it."
+            ) from cause
+
+    def _open(self) -> Any:
+        if not self.path.exists():
+            raise DatasetError(f"The video {self.path} does not exist; check the path.")
+        try:
+            # Without "file:" a name like 10:22.mp4 or http:x is taken as the address of a server.
+            container = av.open(
+                f"file:{self.path}",
+                options={"protocol_whitelist": "file", "format_whitelist": _FORMATS, "max_pixels": str(MAX_PIXELS)},
+            )
+        except (av.FFmpegError, OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise DatasetError(
+                f"The file {self.path} cannot be opened as a video ({reason}); it is no video, or its writing was cut off."
+            ) from error
+        if not container.streams.video:
+            container.close()
+            raise DatasetError(f"The file {self.path} has no video stream; name a video file or a folder of images.")
+        return container
+
+    def _measured_rate(self) -> float:
+        """Frames a second by the times of the packets, where the header makes none up that a camera could have."""
+        times = array("d")
+        try:
+            with self._open() as container:
+                for packet in container.demux(_stream(container)):
+                    if packet.size and packet.pts is not None and packet.time_base is not None:
+                        times.append(float(packet.pts * packet.time_base))
+        except av.FFmpegError:
+            pass
+        step = float(np.median(np.diff(np.sort(times)))) if len(times) > 1 else 0.0
+        return min(max(1 / step, _MIN_FPS), _MAX_FPS) if step > 0 else DEFAULT_FPS
+
+    def _find_first(self) -> _First:
+        """Decode until the first frame; what cannot be decoded is reported where the frames are read."""
+        straight = _First(None, (1, 0, 0, 1))
+        if self._format == _AVI:  # it has neither times of display nor a direction
+            return straight
+        try:
+            with self._open() as container:
+                stream = _stream(container)
+                for frame in _decode(container, stream, None):
+                    found = frame.side_data.get(Type.DISPLAYMATRIX)
+                    matrix = straight.matrix
+                    if found is not None:
+                        a, b, _, c, d = struct.unpack_from("<5i" if np.little_endian else ">5i", bytes(found))
+                        matrix = (a, b, c, d)
+                    return _First(frame.pts, matrix)
+        except av.FFmpegError:
+            pass
+        return straight
+
+
+def _rate(stream: Any) -> float:
+    rates = [float(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate]
+    return next((rate for rate in rates if _MIN_FPS <= rate <= _MAX_FPS), rates[0] if rates else DEFAULT_FPS)
+
+
+def _stream(container: Any) -> Any:
+    """The first stream that is no cover picture, with a limit for what its frames may grow to."""
+    streams = [stream for stream in container.streams.video if not int(stream.disposition) & _ATTACHED]
+    stream = (streams or container.streams.video)[0]
+    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+    return stream
+
+
+def _decode(container: Any, stream: Any, skipped: int | None) -> Iterator[Any]:
+    """Decode from behind so many packets on; None begins with the first key frame."""
+    number = 0
+    begun = skipped is not None
+    for packet in container.demux(stream):
+        begun = begun or packet.is_keyframe
+        number += packet.size > 0
+        if begun and not (packet.size and number <= (skipped or 0)):
+            yield from packet.decode()
+
+
+class _Clock:
+    """The times of the frames since the first one."""
+
+    def __init__(self, fps: float, time_base: Fraction | None, slots: array[int] | None, by_count: bool) -> None:
+        self._fps, self._base, self._slots = fps, time_base, slots
+        self._by_count = by_count or time_base is None
+        self._offset: int | None = None
+        self._last_ns = -1
+
+    def time_ns(self, index: int, pts: int | None) -> int:
+        """The time of the next frame, ns; later than the one before it."""
+        if self._slots is not None:
+            index = self._slots[index] - self._slots[0] if index < len(self._slots) else index
+        if self._slots is not None or self._by_count or pts is None or self._base is None:
+            time_ns = round(index * 1e9 / self._fps)
+        else:
+            given = round(pts * self._base * 1_000_000_000)
+            if self._offset is None:
+                self._offset = given
+            if given - self._offset < self._last_ns - _JUMP_S * 1e9:
+                self._offset = given - self._last_ns - round(1e9 / self._fps)
+            time_ns = given - self._offset
+        self._last_ns = max(time_ns, self._last_ns + 1)
+        return self._last_ns
+
+
+class _Turn:
+    """What a display matrix does to a picture: ``x' = a x + c y`` and ``y' = b x + d y``, with y downwards.
+
+    Attributes:
+        transposed: Whether width and height change places.
+        exact: Whether the matrix is that of a right angle, mirrored or not; otherwise nothing is done.
+    """
+
+    def __init__(self, matrix: tuple[int, int, int, int]) -> None:
+        least = 0.01 * max(map(abs, matrix))  # what rounding leaves of a cosine of 90 degrees
+        a, b, c, d = (0 if abs(value) < least else value for value in matrix)
+        self.transposed = bool(b and c and not a and not d)
+        self.exact = self.transposed or bool(a and d and not b and not c)
+        self._flip_x = (c if self.transposed else a) < 0 and self.exact
+        self._flip_y = (b if self.transposed else d) < 0 and self.exact
+
+    def apply(self, image: Image) -> Image:
+        """The picture as it is shown, contiguous."""
+        if self.transposed:
+            image = image.swapaxes(0, 1)
+        if self._flip_y:
+            image = image[::-1]
+        if self._flip_x:
+            image = image[:, ::-1]
+        return np.ascontiguousarray(image)
+
+
+def _is_whole_avi(path: Path) -> bool:
+    """Whether the file is as long as its own lists say; frames at its end may then be without content."""
+    at, size = 0, path.stat().st_size
+    with path.open("rb") as file:
+        while at + 8 <= size:
+            file.seek(at)
+            kind, length = struct.unpack("<4sI", file.read(8))
+            if kind != b"RIFF":
+                break
+            at += 8 + length + length % 2
+    return 0 < at <= size + 1
