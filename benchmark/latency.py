@@ -33,6 +33,7 @@ from tqdm import tqdm
 import csl_tracker.tracker
 from csl_tracker.datasets.synthetic import render_frame
 from csl_tracker.engines.cpu import CpuEngine
+from csl_tracker.import_path import python_command, safe_environment
 from csl_tracker.output import print_or_write_between, write_json
 from csl_tracker.pixels import Size
 from csl_tracker.provenance import machine, versions
@@ -143,8 +144,8 @@ def start_up(weights: Path | None, engine: str, size: Size, cache: Path) -> dict
     """Durations of a new process to its first pose, s."""
     code = START.replace("WEIGHTS", repr(None if weights is None else str(weights))).replace("ENGINE", repr(engine))
     done = subprocess.run(
-        [sys.executable, "-c", code.replace("SIZE", repr(size))],
-        env={**os.environ, "XDG_CACHE_HOME": str(cache)},
+        python_command("-c", code.replace("SIZE", repr(size))),
+        env={**os.environ, **safe_environment(), "XDG_CACHE_HOME": str(cache)},
         capture_output=True,
         text=True,
         check=True,

@@ -4,4 +4,9 @@ The way of the data, and of the reader: ``datasets`` or a camera -> ``networks``
 ``tracker`` -> messages (``node``) -> ``evaluation``. Nothing outside ``node`` imports ROS.
 """
 
+from csl_tracker.import_path import leave_out_working_directory, runs_a_program
+
 __version__ = "0.1.0"
+
+if runs_a_program():
+    leave_out_working_directory()

@@ -22,6 +22,8 @@ FloatArray = npt.NDArray[np.float64]
 _FIT_RADIUS_SIGMAS = 0.75
 LEAST_RELATIVE = 0.05
 """Pixels below this share of their maximum take no part in its fit."""
+_MAX_SIGMA_PX = 200.0
+"""Largest sigma of a heatmap, px: peaks are sought in squares of four sigmas."""
 _MIN_SIGMA_PX = 0.25
 """Smallest standard deviation that is stated for a peak, px of the heatmap: what rounding of the network's output leaves."""
 LEAST_POSITIVE = float(np.finfo(np.float32).tiny)
@@ -46,10 +48,15 @@ class HeatmapSpec:
         """Reject impossible shapes.
 
         Raises:
-            ValueError: Sigma or peak is not a positive number.
+            ValueError: Sigma or peak is not a positive number of a usable size.
         """
         if not (math.isfinite(self.sigma) and self.sigma > 0 and math.isfinite(self.peak) and self.peak > 0):
             raise ValueError(f"a heatmap needs a positive sigma and peak, not sigma={self.sigma}, peak={self.peak}")
+        if not (0.1 <= self.sigma <= _MAX_SIGMA_PX and 1e-6 <= self.peak <= 1e6):
+            raise ValueError(
+                f"a heatmap needs a sigma from 0.1 to {_MAX_SIGMA_PX:g} px and a peak from 1e-06 to 1e+06, not"
+                f" sigma={self.sigma}, peak={self.peak}"
+            )
 
     @classmethod
     def paper(cls, sigma: float) -> HeatmapSpec:

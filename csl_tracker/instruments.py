@@ -14,10 +14,16 @@ from typing import Any
 
 from csl_tracker.errors import ConfigError
 from csl_tracker.paths import user_path
+from csl_tracker.text import excerpt, printable
 from csl_tracker.yaml_files import read_yaml, spelled
 
 Color = tuple[int, int, int]
 """An RGB colour, each channel 0..255."""
+
+MAX_NAMES = 255
+"""Of landmarks, and of classes: a label map has a byte for each pixel, and 255 stands for no class."""
+
+MAX_NAME_LENGTH = 100
 
 IGNORE_LABEL = 255
 """Pixels of a label map that belong to no known class: they are neither trained on nor scored."""
@@ -53,18 +59,31 @@ class InstrumentSet:
             ValueError: A name stands twice, a pair names an unknown landmark, or colours and names differ in number.
         """
         for what, names in (("landmark", self.landmarks), ("class", self.classes)):
+            if len(names) > MAX_NAMES:
+                raise ValueError(f"there are {len(names)} {what} names, and {MAX_NAMES} at most can be told apart")
+            for name in names:
+                if not isinstance(name, str) or not name or len(name) > MAX_NAME_LENGTH or printable(name, lines=False) != name:
+                    raise ValueError(
+                        f"the {what} name '{excerpt(name, MAX_NAME_LENGTH)}' is no text of 1 to {MAX_NAME_LENGTH} printable"
+                        " characters"
+                    )
             if len(set(names)) != len(names):
                 raise ValueError(f"a {what} name stands twice in {names}")
         if not self.landmarks and len(self.classes) < 2:
             raise ValueError("an instrument set needs a landmark or a class besides the background")
         pairs = [*self.skeleton, *self.flip_pairs, *((self.shaft_axis,) if self.shaft_axis else ())]
         for pair in pairs:
+            if len(pair) != 2 or pair[0] == pair[1]:
+                raise ValueError(f"{pair} is no pair of two landmark names")
             for name in pair:
                 if name not in self.landmarks:
                     raise ValueError(f"the pair {pair} names the unknown landmark {name!r}, known are {self.landmarks}")
         for colors, names in ((self.landmark_colors, self.landmarks), (self.class_colors, self.classes)):
             if colors and len(colors) != len(names):
                 raise ValueError(f"{len(colors)} colours for {len(names)} names {names}")
+            for color in colors:
+                if len(color) != 3 or not all(isinstance(value, int) and 0 <= value <= 255 for value in color):
+                    raise ValueError(f"the colour {color} is no RGB of three whole numbers from 0 to 255")
 
     @property
     def num_landmarks(self) -> int:
@@ -85,7 +104,10 @@ class InstrumentSet:
         return order
 
     def chains(self) -> list[tuple[int, int, int]]:
-        """Landmark indices of three in a row along the skeleton, from its first landmark outwards."""
+        """Landmark indices of three in a row along the skeleton, from its first landmark outwards.
+
+        A skeleton may close a ring: every landmark is walked to once, and the edge that closes the ring begins no chain.
+        """
         near: dict[int, list[int]] = {}
         for a, b in self.skeleton:
             i, j = self.landmarks.index(a), self.landmarks.index(b)
@@ -93,10 +115,12 @@ class InstrumentSet:
             near.setdefault(j, []).append(i)
         found: list[tuple[int, int, int]] = []
         ways = [(next(iter(near)), -1)] if near else []
+        walked = {at for at, _ in ways}
         while ways:
             at, before = ways.pop()
             for after in near[at]:
-                if after != before:
+                if after not in walked:
+                    walked.add(after)
                     ways.append((after, at))
                     if before >= 0:
                         found.append((before, at, after))

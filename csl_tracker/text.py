@@ -29,6 +29,17 @@ def printable(text: object, *, lines: bool = True) -> str:
     return "".join(letter if lines and letter in "\n\t" else _shown(letter) for letter in plain)
 
 
+def excerpt(text: object, longest: int = 200) -> str:
+    """The beginning of a text on one line, printable: what a sentence shows of a name that may have any length.
+
+    Args:
+        text: A name or value of a file.
+        longest: What is longer is cut, with three dots at its end.
+    """
+    whole = str(text)
+    return printable(whole[:longest], lines=False) + ("..." if len(whole) > longest else "")
+
+
 def csv_cell(value: Any) -> Any:
     """A cell of a CSV that no spreadsheet takes for a formula.
 

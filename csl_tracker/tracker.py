@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from csl_tracker.engines import Engine, create_engine
 from csl_tracker.engines.base import EngineOutput, LabelMapMaker, PixelMap
-from csl_tracker.errors import ConfigError, ImageError
+from csl_tracker.errors import ConfigError, EngineError, ImageError
 from csl_tracker.grouping import Group, Grouper
 from csl_tracker.heatmaps import decode
 from csl_tracker.identity import Identity, TrackAssigner
@@ -139,6 +139,7 @@ class Tracker:
 
         Raises:
             ImageError: The image has another shape or dtype, or is empty.
+            EngineError: The network computed values that are not finite.
         """
         start = time.perf_counter()
         result, make_label_map = self.begin(image, stamp_s, segmentation)
@@ -157,6 +158,7 @@ class Tracker:
 
         Raises:
             ImageError: The image has another shape or dtype, or is empty.
+            EngineError: The network computed values that are not finite.
         """
         start = time.perf_counter()
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
@@ -178,6 +180,13 @@ class Tracker:
         return TrackingResult(instruments, None, size, time.perf_counter() - start), make_label_map
 
     def _groups(self, output: EngineOutput) -> list[Group]:
+        """Raises EngineError where the network computed no numbers: that is not the same as seeing nothing."""
+        said = output.heatmaps if output.points is None else output.points
+        if said is not None and said.size and not math.isfinite(said.max()):
+            raise EngineError(
+                f"The network {self.model.label} computed values that are not finite (engine {self.engine.name}, device"
+                f" {self.engine.device}); use the precision float32, or other weights."
+            )
         if output.points is not None:
             return self.grouper.take(output.points, self.always_report)
         assert output.foreground is not None

@@ -19,10 +19,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from csl_tracker.errors import DatasetError
+from csl_tracker.errors import ConfigError, DatasetError
 from csl_tracker.image_files import image_problem
 from csl_tracker.output import AtomicOutput
 from csl_tracker.pixels import Size
+from csl_tracker.text import excerpt
 from csl_tracker.video_file import DEFAULT_FPS as DEFAULT_FPS
 from csl_tracker.video_file import Contents, VideoFile
 
@@ -31,9 +32,26 @@ Image = npt.NDArray[np.uint8]
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".webp"})
 _ENCODERS = ("libx264", "libopenh264", "libvpx-vp9", "mpeg4")
 """The first that is there is taken; browsers play all but the last."""
+ENCODER_SETTING = "CSL_TRACKER_VIDEO_ENCODER"
+"""Environment variable that keeps encoders under the GPL (x264, x265) out of use: ``vp9`` or ``mpeg4``."""
+_WITHOUT_GPL = {"vp9": ("libvpx-vp9", "mpeg4"), "mpeg4": ("mpeg4",)}
 _TIMED = Fraction(1, 90_000)
 """Unit of the times of frames that have their own; the rates of cameras are whole numbers of it."""
 _BT601_LIMITED = {"colorspace": 6, "color_range": 1}  # FFmpeg's numbers; what swscale does to an untagged frame
+
+
+def _chosen_encoders() -> tuple[str, ...]:
+    """Encoders that may be used, best first.
+
+    Raises:
+        ConfigError: The setting is none.
+    """
+    setting = os.environ.get(ENCODER_SETTING, "").lower()
+    if setting in ("", "auto"):
+        return _ENCODERS
+    if setting not in _WITHOUT_GPL:
+        raise ConfigError(f"{ENCODER_SETTING} is '{excerpt(setting, 40)}'; set it to vp9, mpeg4 or auto.")
+    return _WITHOUT_GPL[setting]
 
 
 def natural_order(path: Path) -> list[tuple[int, str]]:
@@ -188,8 +206,10 @@ class VideoWriter(AtomicOutput):
 
         Raises:
             DatasetError: The folder cannot be written to, or the suffix names no container.
+            ConfigError: :data:`ENCODER_SETTING` names no encoder.
         """
         self.path = Path(path)
+        _chosen_encoders()  # a wrong setting is named before anything is written
         self._temporary = self.path.with_name(f".{self.path.stem}.part{os.getpid()}{self.path.suffix}")
         self._rate = Fraction(fps).limit_denominator(65535)
         options = {"movflags": "+faststart"} if self.path.suffix.lower() in {".mp4", ".mov", ".m4v"} else {}
@@ -285,7 +305,7 @@ class VideoWriter(AtomicOutput):
 
     def _add_stream(self, size: Size) -> Any:
         avi = self.path.suffix.lower() == ".avi"
-        here = [name for name in _ENCODERS if name in av.codec.codecs_available]
+        here = [name for name in _chosen_encoders() if name in av.codec.codecs_available]
         name = next(name for name in here if not (avi and name == "libvpx-vp9"))
         options = {"crf": str(self._crf), "preset": self._preset} if name == "libx264" else {}
         if avi:

@@ -12,15 +12,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from csl_tracker.errors import ConfigError, WeightsError
 from csl_tracker.heatmaps import HeatmapSpec
 from csl_tracker.instruments import InstrumentSet
-from csl_tracker.networks import Network, NetworkConfig, build_network
+from csl_tracker.names import check_model_name
+from csl_tracker.networks import Network, NetworkConfig
 from csl_tracker.paths import user_path
 from csl_tracker.pixels import Size
+from csl_tracker.text import excerpt
+from csl_tracker.weights_checks import (
+    TensorFile,
+    check_outputs,
+    check_tensors,
+    fill,
+    outline,
+    parse_header,
+    read_tensor_file,
+    whole_size,
+)
 
 FORMAT = "csl_tracker/1"
 _HEADER_KEY = "csl_tracker"
@@ -30,6 +41,11 @@ MODELS_DIR = Path(__file__).parent / "models"
 """Where the weights that come with the package lie."""
 
 DEFAULT_MODEL = "csl_lite0"
+
+MAX_INPUT_PX = 1 << 22
+"""Height times width of a network's input: 2048x2048 px, or full HD with room to spare."""
+
+_MAX_SIDE = 8192
 
 
 @dataclass(frozen=True)
@@ -53,12 +69,20 @@ class Preprocessing:
         """Reject impossible values.
 
         Raises:
-            ConfigError: The resize is unknown or the size is too small.
+            ConfigError: The resize is unknown, the size is too small or too large, or a statistic is no usable number.
         """
         if self.resize not in _RESIZES:
             raise ConfigError(f"The resize {self.resize!r} is unknown; choose one of {', '.join(_RESIZES)}.")
         if len(self.input_size) != 2 or min(self.input_size) < 32:
             raise ConfigError(f"The input size {self.input_size} is impossible; give height and width of at least 32 px.")
+        if max(self.input_size) > _MAX_SIDE or math.prod(self.input_size) > MAX_INPUT_PX:
+            raise ConfigError(
+                f"The input size {self.input_size} is too large for a network here; give at most {_MAX_SIDE} px a side, and"
+                f" {MAX_INPUT_PX} px in all."
+            )
+        for what, values, low in (("mean", self.mean, -1e5), ("std", self.std, 1e-3)):
+            if len(values) != 3 or not all(math.isfinite(value) and low <= value <= 1e5 for value in values):
+                raise ConfigError(f"The preprocessing's {what} is {values}; give three numbers from {low:g} to 1e+05, for RGB.")
 
     def working_size(self, source: Size) -> Size:
         """(height, width) to which a source image of (height, width) is resized; always even."""
@@ -94,11 +118,14 @@ class ModelDescription:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Reject a network whose heads do not fit the instruments.
+        """Reject a network whose heads do not fit the instruments, a threshold that is none, and a name that is no file's.
 
         Raises:
-            ConfigError: Numbers of landmarks or classes differ.
+            ConfigError: Numbers of landmarks or classes differ, the threshold is not from 0 to 1, or the name could be a path.
         """
+        check_model_name(self.name)
+        if not 0.0 <= self.confidence_threshold <= 1.0:
+            raise ConfigError(f"The confidence threshold is {self.confidence_threshold}; give a number from 0 to 1.")
         heads = (self.network.num_landmarks, self.network.num_classes)
         named = (self.instruments.num_landmarks, self.instruments.num_classes)
         if heads != named:
@@ -137,14 +164,14 @@ class ModelDescription:
         """
         pre = data["preprocessing"]
         return cls(
-            name=str(data["name"]),
+            name=data["name"],
             network=NetworkConfig.from_dict(data["network"]),
             instruments=InstrumentSet.from_dict(data["instruments"]),
             heatmap=HeatmapSpec.from_dict(data["heatmap"]),
             preprocessing=Preprocessing(
                 mean=_triple(pre["mean"]),
                 std=_triple(pre["std"]),
-                input_size=(int(pre["input_size"][0]), int(pre["input_size"][1])),
+                input_size=whole_size(pre["input_size"]),
                 resize=str(pre["resize"]),
             ),
             confidence_threshold=float(data["confidence_threshold"]),
@@ -257,7 +284,11 @@ def read_description(path: Path) -> ModelDescription:
     Raises:
         WeightsError: The file is missing, truncated or foreign; the sentence says what was found.
     """
-    path = Path(path)
+    return _describe(Path(path))[0]
+
+
+def _describe(path: Path) -> tuple[ModelDescription, TensorFile]:
+    """The model that a file's header describes, and the tensors that it lists."""
     if not path.exists():
         raise WeightsError(
             f"There is no weights file {path}; check the path, or name one that comes with the package:"
@@ -265,81 +296,48 @@ def read_description(path: Path) -> ModelDescription:
         )
     if path.is_dir():
         raise WeightsError(f"{path} is a folder and no weights file; name the .safetensors file in it.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+    content = read_tensor_file(path)
+    if _HEADER_KEY not in content.metadata:
+        found = ", ".join(excerpt(key, 40) for key in sorted(content.metadata)[:5])
         raise WeightsError(
-            f"{path} is no readable safetensors file ({_found(path)}); give an undamaged .safetensors file."
-        ) from error
-    if _HEADER_KEY not in metadata:
-        raise WeightsError(
-            f"{path} is a safetensors file of another program (its header holds {sorted(metadata) or 'nothing'});"
+            f"{path} is a safetensors file of another program (its header holds {found or 'nothing'});"
             " give one that 'csl-tracker train' wrote."
         )
     try:
-        header = json.loads(metadata[_HEADER_KEY])
+        header = parse_header(content.metadata[_HEADER_KEY])
         if header.get("format") != FORMAT:
             raise WeightsError(
-                f"{path} has the format {header.get('format')!r}, this version reads {FORMAT!r}; update csl_tracker."
+                f"{path} has the format '{excerpt(header.get('format'), 40)}', this version reads {FORMAT!r}; update"
+                " csl_tracker."
             )
-        return ModelDescription.from_dict(header)
-    except (ConfigError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise WeightsError(f"{path} has a header that describes no model ({error!r}); train or export it again.") from error
+        return ModelDescription.from_dict(header), content
+    except (ConfigError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
+        reason = excerpt(f"no {error}" if isinstance(error, KeyError) else error).rstrip(".")
+        raise WeightsError(f"{path} has a header that describes no model ({reason}); train or export it again.") from error
 
 
 def load_weights(path: Path | str) -> Model:
-    """Load a model.
+    """Load a model. Nothing is built before its header was found to fit the tensors that the file holds.
 
     Raises:
-        WeightsError: The file is missing, truncated, foreign, or its tensors do not fit its own header.
+        WeightsError: The file is missing, truncated, foreign, its tensors do not fit its own header, or its network computes
+            no numbers.
     """
     path = Path(path)
-    description = read_description(path)
-    network = build_network(description.network)
-    expected = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+    description, content = _describe(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 - no mapping
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is damaged ({error}); copy or train it again.") from error
-    for key, tensor in expected.items():
-        if key not in tensors:
-            raise WeightsError(f"{path} lacks the tensor {key!r} that its header asks for; train or export it again.")
-        if tensors[key].shape != tensor.shape:
-            raise WeightsError(
-                f"{path} holds {key!r} of shape {tuple(tensors[key].shape)} where {tuple(tensor.shape)} belongs;"
-                " export it again."
-            )
-        if not torch.isfinite(tensors[key]).all():
-            raise WeightsError(f"{path} holds values in {key!r} that are not finite; use an earlier checkpoint.")
-    network.load_state_dict(tensors, strict=False)
+        network = outline(description.network)
+    except ConfigError as error:
+        raise WeightsError(f"{path} cannot be used. {error}") from error
+    check_tensors(path, content.tensors, network)
+    fill(path, network)
+    check_outputs(path, network)
+    return Model(network, description, _sha256(path))
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
     with path.open("rb") as stream:
-        sha256 = (
-            hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(stream.read())
-        )
-    return Model(network.eval(), description, sha256)
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _found(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            start = file.read(8)
-    except OSError as error:
-        return str(error.strerror)
-    size = path.stat().st_size
-    if size == 0:
-        return "it is empty"
-    if start[:2] == b"PK" or start[:1] == b"\x80":
-        return "it is a pickled checkpoint, which is never opened"
-    if len(start) == 8:
-        header = int.from_bytes(start, "little")
-        if header < 100_000_000 and header > size - 8:
-            return f"it is cut off: {size} bytes, its header alone has {header}"
-        if header < 100_000_000:
-            return f"it is cut off or damaged: {size} bytes"
-    return f"{size} bytes that begin with {start!r}"
+        while part := stream.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()

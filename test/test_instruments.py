@@ -17,11 +17,34 @@ from csl_tracker.instruments import ENDOVIS, InstrumentSet, find_instruments
         ({"shaft_axis": ("a", "z")}, "unknown landmark 'z'"),
         ({"landmark_colors": ((0, 0, 0),)}, "1 colours for 2 names"),
         ({"landmarks": (), "classes": ("only",)}, "needs a landmark"),
+        ({"landmarks": ("a", "b\x1b[2J")}, r"the landmark name 'b\\x1b\[2J' is no text"),
+        ({"landmarks": ("a", "")}, "the landmark name '' is no text"),
+        ({"landmarks": ("a", 10)}, "the landmark name '10' is no text"),
+        ({"classes": tuple(f"c{i}" for i in range(256))}, "256 class names, and 255 at most"),
+        ({"skeleton": (("a", "a"),)}, "no pair of two landmark names"),
+        ({"skeleton": (("a",),)}, "no pair of two landmark names"),
+        ({"landmark_colors": ((0, 0, 0), (0, 0, 256))}, "no RGB of three whole numbers"),
     ],
 )
 def test_inconsistent_sets_are_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         InstrumentSet(**{"landmarks": ("a", "b"), "classes": ("background", "tool"), **change})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("skeleton", "chains"),
+    [
+        ("ab bc cd", [(0, 1, 2), (1, 2, 3)]),
+        ("ab bc ca", []),  # a ring of three: every landmark is a neighbour of the first
+        ("ab bc cd da", [(0, 3, 2)]),
+        ("ab ba bc cb", [(0, 1, 2)]),
+        ("ab bc ca cd", [(0, 2, 3)]),
+        ("", []),
+    ],
+)
+def test_chains_end_also_where_the_skeleton_closes_a_ring(skeleton: str, chains: list[tuple[int, int, int]]) -> None:
+    pairs = tuple((pair[0], pair[1]) for pair in skeleton.split())
+    assert InstrumentSet(("a", "b", "c", "d"), ("background", "tool"), pairs).chains() == chains
 
 
 def test_survives_json() -> None:

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from csl_tracker.errors import DatasetError
-from csl_tracker.text import PrintableStream, csv_cell, markdown_cell, printable
+from csl_tracker.text import PrintableStream, csv_cell, excerpt, markdown_cell, printable
 
 
 @pytest.mark.parametrize(
@@ -75,3 +75,9 @@ def test_no_cell_of_a_csv_is_a_formula(value: object, cell: object) -> None:
 )
 def test_a_cell_of_markdown_stays_a_cell(text: str, cell: str) -> None:
     assert markdown_cell(text) == cell
+
+
+def test_an_excerpt_is_one_printable_line() -> None:
+    assert excerpt("a\nb\x1b[2J") == r"a\x0ab\x1b[2J"
+    assert excerpt("x" * 300, 40) == "x" * 40 + "..."
+    assert excerpt(17) == "17"

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from csl_tracker.errors import DatasetError
+from csl_tracker.errors import ConfigError, DatasetError
 from csl_tracker.video import Film, VideoReader, VideoWriter, natural_order
 
 
@@ -88,6 +88,28 @@ def test_without_h264_browsers_still_get_what_they_play(
     found = list(VideoReader(path))
     assert len(found) == 10
     assert np.abs(found[4].astype(int) - frame(4)).mean() < 6
+
+
+@pytest.mark.parametrize(
+    ("setting", "suffix", "codec"),
+    [("vp9", ".mp4", "vp9"), ("VP9", ".mkv", "vp9"), ("vp9", ".avi", "mpeg4"), ("mpeg4", ".mp4", "mpeg4")],
+)
+def test_a_setting_keeps_x264_and_x265_out_of_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, suffix: str, codec: str
+) -> None:
+    monkeypatch.setenv("CSL_TRACKER_VIDEO_ENCODER", setting)
+    path = write(tmp_path / f"video{suffix}")
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].codec_context.name == codec
+    assert not any(name in path.read_bytes() for name in (b"x264", b"x265"))
+    assert len(list(VideoReader(path))) == 10
+
+
+def test_a_wrong_setting_is_named_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CSL_TRACKER_VIDEO_ENCODER", "h265")
+    with pytest.raises(ConfigError, match="CSL_TRACKER_VIDEO_ENCODER is 'h265'; set it to vp9, mpeg4 or auto"):
+        VideoWriter(tmp_path / "video.mp4", 25)
+    assert not list(tmp_path.iterdir())
 
 
 def test_gray_keeps_the_full_range(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -25,6 +24,7 @@ from benchmark.bench import figures
 from csl_tracker.bags import topics
 from csl_tracker.bags.messages import stamp_ns
 from csl_tracker.errors import CslTrackerError
+from csl_tracker.import_path import python_command, safe_environment
 from csl_tracker.node.processes import NodeProcess, free_domain_id, private_environment
 
 GRACE_S = 2.0
@@ -82,7 +82,7 @@ class _Player:
     """The player's process, spoken to by lines of JSON."""
 
     def __init__(self, bag: Path, topic: str | None, environment: Mapping[str, str], log: Path) -> None:
-        command = [sys.executable, "-m", "benchmark.bench.player", str(bag), *([topic] if topic else [])]
+        command = python_command("-m", "benchmark.bench.player", str(bag), *([topic] if topic else []))
         self._log = log
         with log.open("wb") as errors:
             self._process = subprocess.Popen(
@@ -90,7 +90,7 @@ class _Player:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env=dict(environment),
+                env={**environment, **safe_environment(environment)},
                 text=True,
                 start_new_session=True,
             )

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 _POLL_S = 0.1
+_MAX_READY_BYTES = 64 << 20
+"""Of items that are ready: beyond it no other is made. A frame of full HD has a tenth of it."""
 
 
 class ReadAhead(Generic[T]):
     """Iterates over a stream that runs in a thread of its own, a few items ahead. A context manager, which ends the thread."""
 
-    def __init__(self, stream: Iterable[T], depth: int = 4) -> None:
+    def __init__(self, stream: Iterable[T], depth: int = 4, size: Callable[[T], int] | None = None) -> None:
         """Start the thread.
 
         Args:
             stream: What to iterate over; it is used in the thread alone.
             depth: So many items are ready and in memory at most, beside the one in the making.
+            size: Bytes of an item; fewer items are ready where they are large.
         """
+        self._size = size
+        self._ready_bytes = 0
+        self._room = threading.Condition()
         self._queue: queue.Queue[tuple[bool, T | BaseException | None]] = queue.Queue(depth)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(stream,), name="read ahead", daemon=True)
@@ -43,6 +49,7 @@ class ReadAhead(Generic[T]):
         while True:
             is_item, content = self._queue.get()
             if is_item:
+                self._count(content, -1)
                 yield content  # type: ignore[misc]
             elif isinstance(content, BaseException):
                 raise content
@@ -63,8 +70,19 @@ class ReadAhead(Generic[T]):
                 stream.close()  # with the files that it has open
 
     def _put(self, entry: tuple[bool, T | BaseException | None]) -> bool:
+        with self._room:
+            while self._ready_bytes > _MAX_READY_BYTES and not self._stopping.is_set():
+                self._room.wait(_POLL_S)
+        if entry[0]:
+            self._count(entry[1], 1)
         while not self._stopping.is_set():
             with suppress(queue.Full):
                 self._queue.put(entry, timeout=_POLL_S)
                 return True
         return False
+
+    def _count(self, item: object, sign: int) -> None:
+        if self._size is not None:
+            with self._room:
+                self._ready_bytes += sign * self._size(item)  # type: ignore[arg-type]
+                self._room.notify_all()

@@ -10,13 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
-import yaml
-
+from csl_tracker.bags.foreign import is_ros1_bag, ros1_sentence
+from csl_tracker.bags.limits import MAX_METADATA_BYTES, MAX_NAME_BYTES, MAX_TOPICS, MAX_UNPACKED_RATIO, MIN_UNPACKED_BYTES
 from csl_tracker.bags.mcap_file import McapFile
 from csl_tracker.bags.sqlite_file import SqliteFile
 from csl_tracker.bags.storage import StorageFault, StorageFile
-from csl_tracker.errors import BagError
+from csl_tracker.errors import BagError, ConfigError
+from csl_tracker.text import excerpt
 from csl_tracker.video import natural_order
+from csl_tracker.yaml_files import YamlError, parse_yaml, spelled
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -26,6 +28,7 @@ else:
 METADATA = "metadata.yaml"
 _KINDS: dict[str, type[McapFile] | type[SqliteFile]] = {".mcap": McapFile, ".db3": SqliteFile}
 _ZSTD = ".zstd"
+_UNPACKED_PART = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,8 @@ def open_folder(path: Path) -> BagFolder:
     """
     if not path.exists():
         raise BagError(f"The bag {path} does not exist; check the path.")
-    if path.suffix == ".bag" and path.is_file():
-        raise BagError(f"{path} is a bag of ROS 1; convert it with 'rosbags-convert --src {path} --dst FOLDER'.")
+    if path.is_file() and (path.suffix == ".bag" or is_ros1_bag(path)):
+        raise BagError(ros1_sentence(path))
     if path.is_file():
         if _kind(path) is None:
             raise BagError(f"The file {path} is no bag; name an .mcap or .db3 file, or a bag folder.")
@@ -71,6 +74,9 @@ def open_folder(path: Path) -> BagFolder:
         return _by_metadata(path)
     files = tuple(sorted((item for item in path.iterdir() if _kind(item) is not None), key=natural_order))
     if not files:
+        old = next((item for item in sorted(path.iterdir()) if item.is_file() and is_ros1_bag(item)), None)
+        if old is not None:
+            raise BagError(ros1_sentence(old))
         raise BagError(f"The folder {path} is no bag, since it has no {METADATA} and no .mcap or .db3 file; check the path.")
     note = f"it has no {METADATA}, as after a recording that was killed ('ros2 bag reindex' makes one)"
     return BagFolder(path, files, notes=(note,))
@@ -105,13 +111,17 @@ def open_storage(path: Path) -> Iterator[StorageFile]:
 def _unpack(packed: Path, unpacked: Path) -> str:
     """Decompress a file as far as it goes; what is wrong with it, or nothing."""
     decompressor = zstd.ZstdDecompressor()
+    limit = max(MIN_UNPACKED_BYTES, MAX_UNPACKED_RATIO * packed.stat().st_size)
     with packed.open("rb") as source, unpacked.open("wb") as target:
         try:
             while part := source.read(1 << 16):
-                while part:
+                while part or not (decompressor.eof or decompressor.needs_input):
                     if decompressor.eof:  # another frame follows
                         decompressor = zstd.ZstdDecompressor()
-                    target.write(decompressor.decompress(part))
+                    limit -= target.write(decompressor.decompress(part, max_length=_UNPACKED_PART))
+                    if limit < 0:
+                        target.truncate(0)
+                        return f"it unpacks to more than {MAX_UNPACKED_RATIO} times its size, as no recording does"
                     part = decompressor.unused_data if decompressor.eof else b""
         except zstd.ZstdError as error:
             return f"its zstd compression is broken: {error}"
@@ -126,26 +136,32 @@ def _kind(path: Path) -> type[McapFile] | type[SqliteFile] | None:
 def _by_metadata(path: Path) -> BagFolder:
     """Take over what ``metadata.yaml`` says; versions 1 to 9 have what is read here."""
     file = path / METADATA
+    with file.open("rb") as stream:
+        raw = stream.read(MAX_METADATA_BYTES + 1)
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = parse_yaml(raw, max_bytes=MAX_METADATA_BYTES)
         information = content["rosbag2_bagfile_information"]
         # Version 3 and older have the folder's name before the file's.
-        files = tuple(path / PurePath(name).name for name in information["relative_file_paths"])
+        files = tuple(path / _file_name(name) for name in information["relative_file_paths"])
         topics: dict[str, tuple[str, int]] = {}
         for entry in information["topics_with_message_count"]:
             topic = entry["topic_metadata"]
-            count = topics.get(topic["name"], ("", 0))[1] + int(entry["message_count"])
-            topics[str(topic["name"])] = (str(topic["type"]), count)
+            name, kind = (spelled(topic[key], key) for key in ("name", "type"))
+            if max(len(name), len(kind)) > MAX_NAME_BYTES or len(topics) >= MAX_TOPICS:
+                raise ValueError(f"it has more than {MAX_TOPICS} topics, or a name longer than {MAX_NAME_BYTES}")
+            topics[name] = (kind, topics.get(name, ("", 0))[1] + int(entry["message_count"]))
         mode = str(information.get("compression_mode") or "").lower()
         form = str(information.get("compression_format") or "").lower()
         start = int(information["starting_time"]["nanoseconds_since_epoch"])
         duration = int(information["duration"]["nanoseconds"])
         custom = _texts(information.get("custom_data"))
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (ConfigError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BagError(
-            f"The file {file} is broken ({type(error).__name__}: {' '.join(str(error).split())}); make it anew with 'ros2 bag"
+            f"The file {file} is broken ({type(error).__name__}: {excerpt(error)}); make it anew with 'ros2 bag"
             f" reindex {path}', or name the bag's .mcap or .db3 file itself."
         ) from error
+    if len(set(files)) != len(files):
+        raise BagError(f"The bag {path} names a file twice in its {METADATA}; make it anew with 'ros2 bag reindex {path}'.")
     missing = [name.name for name in files if not name.is_file()]
     if missing or not files:
         listed = ", ".join(missing) or "storage files"
@@ -154,7 +170,9 @@ def _by_metadata(path: Path) -> BagFolder:
     if unknown:
         raise BagError(f"The bag {path} has its messages in {unknown[0]}; only .mcap and .db3 files can be read.")
     if mode not in ("", "none", "file", "message", "storage") or (mode in ("file", "message") and form != "zstd"):
-        raise BagError(f"The bag {path} is compressed by {form or mode!r}, which is not known here; record it with zstd.")
+        raise BagError(
+            f"The bag {path} is compressed by '{excerpt(form or mode, 40)}', which is not known here; record it with zstd."
+        )
     any_message = any(count for _, count in topics.values())
     return BagFolder(
         path,
@@ -167,13 +185,26 @@ def _by_metadata(path: Path) -> BagFolder:
     )
 
 
+def _file_name(name: Any) -> str:
+    """The last part of a path in the metadata.
+
+    Raises:
+        ValueError: The path leads out of the folder.
+    """
+    parts = PurePath(spelled(name, "a file's path"))
+    if parts.is_absolute() or ".." in parts.parts or not parts.name:
+        raise ValueError(f"the path '{excerpt(name)}' leads out of the bag's folder")
+    return parts.name
+
+
 def custom_notes(metadata: str) -> dict[str, str]:
     """What a recorder noted in the metadata that stand inside a storage file; nothing where they cannot be understood."""
     try:
-        return _texts((yaml.safe_load(metadata) or {}).get("custom_data"))
-    except (yaml.YAMLError, AttributeError):
+        return _texts((parse_yaml(metadata, max_bytes=MAX_METADATA_BYTES) or {}).get("custom_data"))
+    except (YamlError, ConfigError, AttributeError, TypeError):
         return {}
 
 
 def _texts(noted: Any) -> dict[str, str]:
-    return {str(key): str(value) for key, value in (noted or {}).items()}
+    """Notes by their names; a note that is no text is none."""
+    return {spelled(key, "a note's name"): spelled(value, "a note") for key, value in (noted or {}).items()}

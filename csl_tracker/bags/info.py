@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
-import yaml
 from tqdm import tqdm
 
 from csl_tracker.bags import topics
 from csl_tracker.bags.reader import BagReader, DamagedBagError, camera_info_topic
-from csl_tracker.errors import BagError, ImageError
+from csl_tracker.errors import BagError, ConfigError, ImageError
+from csl_tracker.yaml_files import YamlError, parse_yaml, spelled
 
+_MAX_QOS_BYTES = 4096
+"""Of the quality of service of one topic: that of ten publishers."""
 _NS = 1_000_000_000
 _RELIABILITY = {1: "reliable", 2: "best_effort"}
 
@@ -38,7 +41,10 @@ def describe_bag(bag: BagReader, decode: Callable[[Any], Any], check: bool = Fal
     """
     problems = list(bag.problems)
     images = [_describe_images(bag, name, decode, problems) for name in bag.image_topics()]
-    if not images and topics.POSES_TYPE not in bag.types.values():
+    foreign = bag.foreign()
+    if foreign:
+        problems.append(f"In the bag {bag.path} {foreign}.")
+    if not images and not foreign and topics.POSES_TYPE not in bag.types.values():
         problems.append(
             f"The bag {bag.path} has no images ({topics.IMAGE_TYPE} or {topics.COMPRESSED_TYPE}), so that there is nothing to"
             " track; record the camera's topic."
@@ -76,13 +82,14 @@ def _describe_topic(bag: BagReader, name: str) -> dict[str, Any]:
     }
 
 
+@lru_cache(maxsize=256)
 def _reliability(qos: str) -> str | None:
     """What the publishers offered, by any version of the metadata; the weakest of several."""
     try:
-        offered = [item["reliability"] for item in yaml.safe_load(qos) or []]
-    except (yaml.YAMLError, KeyError, TypeError):
+        offered = [item["reliability"] for item in parse_yaml(qos, max_bytes=_MAX_QOS_BYTES) or []]
+        names = {_RELIABILITY.get(value) or spelled(value, "the reliability") for value in offered}
+    except (YamlError, ConfigError, KeyError, TypeError):
         return None
-    names = {_RELIABILITY.get(value, str(value)) for value in offered}
     return "best_effort" if "best_effort" in names else next(iter(names), None)
 
 
@@ -168,7 +175,9 @@ def _check(bag: BagReader, known: list[str]) -> list[str]:
     """Read every message of the topics that matter here; what is wrong beside the problems that are known."""
     wanted = [name for name in bag.types if _use(bag, name) and bag.count(name)]
     headers = {name: _Headers() for name in wanted}
-    problems = []
+    problems: list[str] = []
+    if not wanted:
+        return problems
     try:
         for message in tqdm(bag.messages(wanted), total=sum(map(bag.count, wanted)), desc="check", unit="message", leave=False):
             size = None

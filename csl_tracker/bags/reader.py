@@ -7,30 +7,27 @@ chunks or files, a recording that was killed. A fault is named when it is met, a
 from __future__ import annotations
 
 import os
-import sys
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from csl_tracker.bags import topics
 from csl_tracker.bags.cdr import header_stamp_ns
+from csl_tracker.bags.definitions import FORMATS, understand
 from csl_tracker.bags.folder import BagFolder, custom_notes, open_folder, open_storage
+from csl_tracker.bags.foreign import TopicKind, foreign_topics
+from csl_tracker.bags.limits import MAX_TOPICS, MAX_WAITING_BYTES, LimitError, decompress
+from csl_tracker.bags.stamps import StampIndex
 from csl_tracker.bags.storage import StorageFault, StorageFile
 from csl_tracker.bags.types import typestore
 from csl_tracker.errors import BagError
 from csl_tracker.paths import user_path
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 _LOOKAHEAD = 8
 """How many images may wait for an annotation that comes later in the bag."""
@@ -174,7 +171,7 @@ class BagReader:
         """Whether the topic's messages can be deserialised: the bag has their definition, or they are known here."""
         found = self._topics[topic]
         known = found.msgtype in typestore().fielddefs
-        return found.serialization == "cdr" and (known or bool(found.definition and found.definition_format in _PARSERS))
+        return found.serialization == "cdr" and (known or bool(found.definition and found.definition_format in FORMATS))
 
     def deserialize(self, message: RawMessage) -> Any:
         """The message's fields, by the definition that the bag itself carries.
@@ -218,12 +215,12 @@ class BagReader:
                     self._learn_definitions(storage)
                     for time_ns, topic, data in storage.messages(wanted, start_ns, stop_ns):
                         # Neither CDR nor JSON begins so; without metadata.yaml nothing else tells of it.
-                        content = zstd.decompress(data) if data.startswith(_ZSTD_MAGIC) else data
+                        content = decompress("zstd", data) if data.startswith(_ZSTD_MAGIC) else data
                         yield RawMessage(topic, self.types[topic], time_ns, content)
                     if storage.fault:
                         raise StorageFault(storage.fault)
-            except zstd.ZstdError as error:
-                raise self._broken(file, f"the compression of a message is broken: {error}") from error
+            except LimitError as error:
+                raise self._broken(file, f"a message is broken: {error}") from error
             except StorageFault as error:
                 raise self._broken(file, str(error)) from error
             except OSError as error:
@@ -242,8 +239,9 @@ class BagReader:
         if choice is not None:
             if choice in self.types and self.types[choice] not in _IMAGE_TYPES:
                 raise BagError(
-                    f"The topic {choice} of the bag {self.path} is of type {self.types[choice]}, no images; images are on"
-                    f" {listed(images)}."
+                    f"The topic {choice} of the bag {self.path} is of type {self.types[choice]}, no images; "
+                    + (self.foreign([choice]) or f"images are on {listed(images)}")
+                    + "."
                 )
             if choice not in self.types or not self.count(choice):
                 raise BagError(f"The bag {self.path} has no images on {choice}; it has images on {listed(images)}.")
@@ -252,8 +250,9 @@ class BagReader:
             return topics.IMAGE
         if not images:
             raise BagError(
-                f"The bag {self.path} has no images ({topics.IMAGE_TYPE} or {topics.COMPRESSED_TYPE});"
-                f" its topics are {listed(self.types)}."
+                f"The bag {self.path} has no images ({topics.IMAGE_TYPE} or {topics.COMPRESSED_TYPE}); "
+                + (self.foreign() or f"its topics are {listed(self.types)}")
+                + "."
             )
         # A camera's driver publishes an image and its compressed copy.
         single = [name for name in images if name.removesuffix(topics.COMPRESSED_SUFFIX) not in set(images) - {name}]
@@ -263,6 +262,13 @@ class BagReader:
                 " image_topic of replay_node)."
             )
         return single[0]
+
+    def foreign(self, names: Collection[str] = ()) -> str:
+        """Of topics (of all without names) whose messages are none of ROS 2: what they are, and what to do; else empty."""
+        chosen = {name: topic for name, topic in self._topics.items() if topic.count and (name in names or not names)}
+        return foreign_topics(
+            {name: TopicKind(it.msgtype, it.serialization, it.definition_format) for name, it in chosen.items()}
+        )
 
     @property
     def annotated(self) -> list[str]:
@@ -279,6 +285,7 @@ class BagReader:
             and name != topics.TRUTH_SEGMENTATION
             and f"/{topics.TRACKER_NODE}/" not in name
             and not name.endswith("/compressedDepth")
+            and not self.foreign([name])
         ]
 
     def frames(
@@ -304,10 +311,15 @@ class BagReader:
         waiting: deque[tuple[RawMessage, RawMessage | None]] = deque()
         found: dict[str, dict[int, RawMessage]] = {topic: {} for topic in annotated}
         info: RawMessage | None = None
+        last_ns, step_ns = 0, 0
+
+        def meant(topic: str, stamp: int) -> int:
+            """The stamp of the annotation of an image, which may be rounded once it is known how far images lie apart."""
+            return stamp if stamp in found[topic] else StampIndex(found[topic], step_ns).match(stamp)
 
         def first() -> BagFrame:
             image, calibration = waiting.popleft()
-            parts = {topic: found[topic].pop(image.stamp_ns, None) for topic in annotated}
+            parts = {topic: found[topic].pop(meant(topic, image.stamp_ns), None) for topic in annotated}
             return BagFrame(
                 image.stamp_ns or image.time_ns,
                 image,
@@ -328,14 +340,20 @@ class BagReader:
                 break
             if message.topic == chosen:
                 waiting.append((message, info))
+                step = abs(message.stamp_ns - last_ns) if last_ns else 0
+                last_ns, step_ns = message.stamp_ns, min(step_ns or step, step or step_ns)
             elif message.topic == info_topic:
                 info = message
             else:
                 kept = found[message.topic]
                 kept[message.stamp_ns] = message
-                if len(kept) > 2 * _LOOKAHEAD:  # annotations of images that are not in the bag
-                    kept.pop(next(iter(kept)))
-            while waiting and (len(waiting) > _LOOKAHEAD or all(waiting[0][0].stamp_ns in found[topic] for topic in annotated)):
+                while len(kept) > 2 * _LOOKAHEAD or _bytes(kept.values()) > MAX_WAITING_BYTES:
+                    kept.pop(next(iter(kept)))  # annotations of images that are not in the bag
+            while waiting and (
+                len(waiting) > _LOOKAHEAD
+                or _bytes(image for image, _ in waiting) > MAX_WAITING_BYTES
+                or all(meant(topic, waiting[0][0].stamp_ns) in found[topic] for topic in annotated)
+            ):
                 yield first()
         while waiting:
             yield first()
@@ -364,6 +382,8 @@ class BagReader:
 
     def _learn_definitions(self, storage: StorageFile) -> None:
         for name, stored in storage.topics.items():
+            if len(self._topics) >= MAX_TOPICS and name not in self._topics:
+                raise StorageFault(f"the bag has more than {MAX_TOPICS} topics")
             topic = self._topics.setdefault(name, _Topic(stored.msgtype, stored.serialization))
             if not topic.definition and stored.msgtype == topic.msgtype:
                 topic.definition, topic.definition_format = stored.definition, stored.definition_format
@@ -394,7 +414,7 @@ class BagReader:
         topic = self._topics[name]
         store = typestore()
         with suppress(Exception):  # the grammar of rosbags fails in many ways
-            store = _understand(topic.definition, topic.definition_format, msgtype) or store
+            store = understand(topic.definition, topic.definition_format, msgtype) or store
         if msgtype not in store.fielddefs or topic.serialization != "cdr":
             raise BagError(
                 f"The messages on {name} of the bag {self.path} cannot be read: the bag has no usable definition of their type"
@@ -416,23 +436,6 @@ class BagReader:
         return f"{(time_ns - (self.start_ns or 0)) / _NS:.3f} s"
 
 
-def _understand(text: str, form: str, msgtype: str) -> Typestore | None:
-    """The types of a definition; None where it says nothing, or nothing but what is known here.
-
-    rosbags makes Python code of the types of a bag, from names that its grammar has checked: needless for those known here.
-    """
-    parse = _PARSERS.get(form)
-    if parse is None or not text:
-        return None
-    types = parse(text, msgtype)
-    known = typestore().fielddefs
-    if msgtype not in types or all(kind in known and known[kind][1] == fields for kind, (_, fields) in types.items()):
-        return None
-    store = get_typestore(Stores.EMPTY)
-    store.register(types)
-    return store
-
-
 def _refusal(error: OSError) -> str:
     return f"{error.strerror or error}; check its permissions, and the room in TMPDIR where it is compressed as a whole"
 
@@ -440,6 +443,10 @@ def _refusal(error: OSError) -> str:
 def _remedy(file: Path) -> str:
     remedy = "'mcap recover' may mend it" if ".mcap" in file.suffixes else "'ros2 bag reindex' may mend its folder"
     return f"it is broken or its recording was cut off, {remedy}"
+
+
+def _bytes(messages: Iterable[RawMessage]) -> int:
+    return sum(len(message.data) for message in messages)
 
 
 def camera_info_topic(image_topic: str) -> str:
@@ -452,17 +459,5 @@ def listed(names: Collection[str]) -> str:
     return ", ".join(sorted(names)) or "none"
 
 
-def _parse_idl(text: str, msgtype: str) -> Any:
-    """An IDL definition as rosbag2 stores it: that of the type and those of its parts, each after a line of its own."""
-    bar = "=" * 80 + "\n"
-    if not text.startswith(f"{bar}IDL: "):
-        return get_types_from_idl(text)
-    found: dict[str, Any] = {}
-    for part in text.split(bar)[1:]:
-        found.update(get_types_from_idl(part.partition("\n")[2]))
-    return found
-
-
-_PARSERS = {"ros2msg": get_types_from_msg, "ros2idl": _parse_idl, "omgidl": _parse_idl}
 _IMAGE_TYPES = (topics.IMAGE_TYPE, topics.COMPRESSED_TYPE)
 _TRUTH_TYPES = {topics.TRUTH_POSES: topics.POSES_TYPE, topics.TRUTH_SEGMENTATION: topics.IMAGE_TYPE}

@@ -129,7 +129,7 @@ def replay_bag(
     with (
         BagWriter(output, compress=True, custom=notes, overwrite=chosen.overwrite) as results,
         tqdm(total=total, desc="replay", unit="frame", leave=False) as bar,
-        ReadAhead(decoded()) as frames,
+        ReadAhead(decoded(), size=_bytes) as frames,
     ):
         results.add_topic(topics.POSES, topics.POSES_TYPE)
         began = time.monotonic()
@@ -164,6 +164,11 @@ def replay_bag(
                 raise KeyboardInterrupt
             raise _nothing(bag, topic, summary)
     return summary
+
+
+def _bytes(decoded: tuple[BagFrame, Any, Image | CslTrackerError]) -> int:
+    frame, _, image = decoded
+    return len(frame.image.data) + (0 if isinstance(image, CslTrackerError) else image.nbytes)
 
 
 def _warm_up(bag: BagReader, topic: str, tracker: Tracker, decode: Decode) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -122,7 +123,8 @@ class BagWriter(AtomicOutput):
         self._counts: dict[str, int] = {}
         self._open = True
         try:
-            self._writer.open()
+            with self._disk_errors():
+                self._writer.open()
         except BaseException:
             self.abort()
             raise
@@ -137,14 +139,15 @@ class BagWriter(AtomicOutput):
             depth: Depth of the publisher's history.
 
         Raises:
-            BagError: The type is unknown, or the topic stands already.
+            BagError: The type is unknown, the topic stands already, or the disk is full.
         """
         if msgtype not in typestore().fielddefs:
             raise BagError(f"The topic {topic} cannot be written: the message type {msgtype!r} is not known here.")
         try:
-            self._connections[topic] = self._writer.add_connection(
-                topic, msgtype, typestore=typestore(), offered_qos_profiles=[qos(reliable, depth)]
-            )
+            with self._disk_errors():
+                self._connections[topic] = self._writer.add_connection(
+                    topic, msgtype, typestore=typestore(), offered_qos_profiles=[qos(reliable, depth)]
+                )
         except WriterError as error:
             raise BagError(f"The topic {topic} cannot be added to {self.path}: {error}") from error
         self._counts[topic] = 0
@@ -170,10 +173,8 @@ class BagWriter(AtomicOutput):
         Raises:
             BagError: The disk is full.
         """
-        try:
+        with self._disk_errors():
             self._writer.write(self._connections[topic], time_ns, data)
-        except OSError as error:
-            raise BagError(f"Writing the bag {self.path} failed ({error.strerror}); make room on the disk.") from error
         self._counts[topic] += 1
 
     def close(self) -> None:
@@ -185,16 +186,24 @@ class BagWriter(AtomicOutput):
         if not self._open:
             return
         try:
-            self._writer.close()
-            finished = self._writer.path
-            file = finished / f"{finished.name}{STORAGES[self.storage][1]}"
-            if self.path.is_dir():
-                os.replace(self.path, self._work / "older")  # goes with the rest of the working folder
-            os.replace(file if self._single else finished, self.path)
-        except OSError as error:
-            raise BagError(f"Writing the bag {self.path} failed ({error.strerror}); make room on the disk.") from error
+            with self._disk_errors():
+                self._writer.close()
+                finished = self._writer.path
+                file = finished / f"{finished.name}{STORAGES[self.storage][1]}"
+                if self.path.is_dir():
+                    os.replace(self.path, self._work / "older")  # goes with the rest of the working folder
+                os.replace(file if self._single else finished, self.path)
         finally:
             self.abort()
+
+    @contextlib.contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        """Make a BagError of what the system or SQLite refuses."""
+        try:
+            yield
+        except (OSError, sqlite3.Error) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise BagError(f"Writing the bag {self.path} failed ({reason}); make room on the disk.") from error
 
     def abort(self) -> None:
         """Leave nothing behind but what was closed."""

@@ -139,6 +139,7 @@ def _print(figures: dict[str, Any]) -> None:
     rows = [
         ("poses", f"{figures['poses_topic']}, {', '.join(figures['models']) or 'unnamed model'}"),
         ("frames / with poses / dropped", f"{figures['frames']} / {figures['answered_frames']} / {figures['dropped_frames']}"),
+        ("pose arrays that match no image", _unmatched(figures)),
         ("landmark error, mean / median", f"{number(error.get('mean'), ' px')} / {number(error.get('median'), ' px')}"),
         ("within 20 px", number(accuracy.get("threshold_score_20px"), digits=3)),
         ("DICE", number(accuracy.get("dice"), digits=3)),
@@ -150,6 +151,19 @@ def _print(figures: dict[str, Any]) -> None:
             else " / ".join(number(latency[key], " ms") for key in ("p50", "p95", "p99", "max")),
         ),
     ]
+    if figures["duplicated_pose_arrays"]:
+        rows.insert(3, ("further ones of the same image", f"{figures['duplicated_pose_arrays']}; the first one counts"))
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name:<{width}}  {value}")
+
+
+def _unmatched(figures: dict[str, Any]) -> str:
+    """How many stamps of poses mean no image, and how that was decided."""
+    count, rounded = figures["unmatched_pose_stamps"], figures["rounded_pose_stamps"]
+    notes = [f"stamps may differ by {figures['stamp_tolerance_ms']:g} ms"]
+    if rounded:
+        notes.append(f"{rounded} do")
+    if count:
+        notes.append(f"the nearest to an image is {figures['nearest_unmatched_ms']:.3f} ms away: copy the image's header")
+    return f"{count} ({', '.join(notes)})"

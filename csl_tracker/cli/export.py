@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from csl_tracker.cli.tracking import WEIGHTS_HELP, weights_of
 from csl_tracker.errors import ConfigError, EngineError
+from csl_tracker.names import file_stem
 from csl_tracker.paths import user_path
 
 if TYPE_CHECKING:
@@ -93,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"The engine {args.engine!r} does not compute in {precision}; {remedy}.")
     kind = _engine_class(args.engine, model)
     size = model.description.preprocessing.working_size(source)
-    stem = f"{model.name}-{size[0]}x{size[1]}"
+    stem = f"{file_stem(model.name)}-{size[0]}x{size[1]}"
     targets = [] if args.out is None else [args.out / f"{stem}{suffix}" for suffix in (*kind.suffixes, f".{kind.name}.json")]
     _refuse_to_overwrite(args.out, targets, args.overwrite)
 
@@ -104,7 +106,12 @@ def run(args: argparse.Namespace) -> int:
         try:
             artefact = cache.put(key, lambda place: _write(kind, model, size, place, frames))
         except CacheError as error:
-            if args.no_cache or args.out is None:
+            if args.no_cache:
+                raise EngineError(
+                    f"The network cannot be written to the temporary folder {folder}; make room there, or set TMPDIR to another"
+                    " folder."
+                ) from error
+            if args.out is None:
                 raise
             print(f"The cache was left as it is: {error}")
             artefact = ArtefactCache(Path(folder)).put(key, lambda place: _write(kind, model, size, place, frames))
@@ -114,9 +121,8 @@ def run(args: argparse.Namespace) -> int:
             _say(f"{kind.name} {kind.version()}", precision, size, found.to_dict())
         if not args.no_cache and artefact.folder.is_relative_to(cache.folder):
             print(f"for nodes and commands on this machine: {artefact.folder}")
-        for target in targets:
-            _place(artefact, target)
         if targets:
+            _place(artefact, targets)
             print(f"wrote {', '.join(str(target) for target in targets)}")
     return 0
 
@@ -299,15 +305,33 @@ def _say(what: str, precision: str, size: Size, check: Mapping[str, Any]) -> Non
     )
 
 
-def _place(artefact: Artefact, target: Path) -> None:
-    """Copy one file of an artefact to where the user wants it; it appears when it is whole."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.part{os.getpid()}")
+def _place(artefact: Artefact, targets: list[Path]) -> None:
+    """Copy the files of an artefact to where the user wants them: all of them, once they are whole, or none.
+
+    Raises:
+        EngineError: They cannot be written.
+    """
+    folder = targets[0].parent
+    made = not folder.exists()
+    partials = [target.with_name(f".{target.name}.part{os.getpid()}") for target in targets]
     try:
-        if target.suffix == ".json":
-            partial.write_text(json.dumps(dict(artefact.manifest), indent=2) + "\n", encoding="utf-8")
-        else:
-            shutil.copyfile(next(artefact.folder.glob(f"*{target.suffix}")), partial)
-        os.replace(partial, target)
+        folder.mkdir(parents=True, exist_ok=True)
+        for target, partial in zip(targets, partials, strict=True):
+            if target.suffix == ".json":
+                partial.write_text(json.dumps(dict(artefact.manifest), indent=2) + "\n", encoding="utf-8")
+            else:
+                shutil.copyfile(next(artefact.folder.glob(f"*{target.suffix}")), partial)
+        for target, partial in zip(targets, partials, strict=True):
+            os.replace(partial, target)
+    except OSError as error:
+        raise EngineError(
+            f"The network cannot be written to {folder} ({error.strerror}); make room on the disk, or choose another folder"
+            " with --out."
+        ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        for partial in partials:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+        if made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # only where it is empty

@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from csl_tracker.cli.tracking import WEIGHTS_HELP, weights_of
 from csl_tracker.errors import ConfigError
+from csl_tracker.text import excerpt
 
 if TYPE_CHECKING:
     from csl_tracker.weights import Model
+
+_LONGEST = 2000
+"""Characters of a line that are shown."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,16 +43,19 @@ def describe(path: Path, size: str = "") -> dict[str, Any]:
     from torch.utils.flop_counter import FlopCounterMode
 
     from csl_tracker.weights import load_weights
+    from csl_tracker.weights_checks import outline
 
     model = load_weights(path)
     height, width = model.description.preprocessing.input_size
     if size:
         parts = size.lower().split("x")
-        if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        if len(parts) != 2 or not all(part.isdecimal() and len(part) < 6 and int(part) > 0 for part in parts):
             raise ConfigError(f"The size {size!r} is no HxW; write for example 480x480.")
         height, width = int(parts[0]), int(parts[1])
+    config = model.description.network
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        model.network(torch.zeros(1, 3, height, width))
+        if config.strategy != "forest":  # whose comparisons are not counted
+            outline(config).eval()(torch.zeros(1, 3, height, width, device="meta"))  # what is computed, without the numbers
     return {
         "file": str(path),
         "sha256": model.sha256,
@@ -103,23 +110,35 @@ def run(args: argparse.Namespace) -> int:
         "threshold": f"{info['confidence_threshold']}",
         "initialised": provenance.get("initialisation", "not stated"),
         "data": _data(provenance) or "not stated",
-        "seed": provenance.get("configuration", {}).get("seed", "not stated"),
+        "seed": _section(provenance, "configuration").get("seed", "not stated"),
         "command": provenance.get("command", "not stated"),
         "steps": f"{provenance.get('steps', 'not stated')}, {provenance.get('seconds', '?')} s",
-        "validation": ", ".join(f"{k} {v:.4g}" for k, v in provenance.get("validation", {}).items()) or "not stated",
+        "validation": ", ".join(f"{k} {_short(v)}" for k, v in _section(provenance, "validation").items()) or "not stated",
     }
     for key, value in rows.items():
-        print(f"{key:>14}  {value}")
+        print(f"{key:>14}  {excerpt(value, _LONGEST)}")
     return 0
+
+
+def _section(provenance: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A part of what the training wrote down; empty where it is missing or something else."""
+    found = provenance.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, int | float) else str(value)
 
 
 def _data(provenance: Mapping[str, Any]) -> str:
     """What the network was trained on: each source's dataset with its sequences; empty if it is not stated."""
-    sources = provenance.get("configuration", {}).get("train", [])
-    return "; ".join(f"{source['dataset']}: {_sequences(source)}" for source in sources)
+    sources = _section(provenance, "configuration").get("train")
+    if not isinstance(sources, list):
+        return ""
+    return "; ".join(f"{source.get('dataset')}: {_sequences(source)}" for source in sources if isinstance(source, dict))
 
 
 def _sequences(source: Mapping[str, Any]) -> str:
-    if source.get("sequences"):
-        return ", ".join(source["sequences"])
-    return "rendered on the fly" if source["dataset"] == "synthetic" else "all sequences"
+    if isinstance(source.get("sequences"), list) and source["sequences"]:
+        return ", ".join(map(str, source["sequences"]))
+    return "rendered on the fly" if source.get("dataset") == "synthetic" else "all sequences"

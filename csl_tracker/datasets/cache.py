@@ -183,8 +183,7 @@ class FrameCache:
         landmarks = np.full((count, *points, 2), np.nan)
         labelled = np.zeros((count, *points), bool)
         stamps = np.zeros(count, np.int64)
-        title = f"decoding {printable(self.name)}"
-        bar = tqdm(sequence, total=count, desc=title, unit="frame", leave=False, disable=None)
+        bar = tqdm(sequence, total=count, desc=f"decoding {printable(self.name)}", unit="frame", leave=False, disable=None)
         for index, sample in enumerate(bar):
             images[index] = resize_image(sample.image, self.size)
             landmarks[index] = resize.points(sample.landmarks)

@@ -34,8 +34,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from csl_tracker.datasets.coco_file import BACKGROUND, IGNORE_NAMES, CocoFiles, Frame, read_coco_files
+from csl_tracker.datasets.coco_file import CocoFiles, read_coco_files
 from csl_tracker.datasets.coco_masks import decode_segmentation
+from csl_tracker.datasets.coco_records import BACKGROUND, IGNORE_NAMES, Frame
 from csl_tracker.datasets.coco_slots import assign_slots
 from csl_tracker.datasets.folders import choose
 from csl_tracker.datasets.sample import Image, Sample
@@ -43,6 +44,8 @@ from csl_tracker.errors import DatasetError
 from csl_tracker.instruments import IGNORE_LABEL
 from csl_tracker.pixels import FloatArray, Size
 from csl_tracker.video import DEFAULT_FPS, natural_order, read_image
+
+_MAX_POINTS = 10_000_000
 
 
 class CocoSequence:
@@ -79,6 +82,11 @@ class CocoSequence:
         self.size = self._common_size()
         self.slots = assign_slots(self._frames, slots, self.size[1])
         notes: list[str] = []
+        if len(self._frames) * len(self.slots) * len(self.landmarks) > _MAX_POINTS:
+            raise DatasetError(
+                f"The sequence {name} of {frames[0].source} has {len(self._frames)} frames of {len(self.slots)} instruments"
+                f" with {len(self.landmarks)} landmarks, and {_MAX_POINTS} points are the limit; part it."
+            )
         flat = [(where, count) for frame in self._frames for where, count in frame.flat]
         if flat:
             notes.append(

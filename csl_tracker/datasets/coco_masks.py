@@ -28,6 +28,9 @@ SPECK = 1e-4
 
 _LEAST = 6  # numbers of a polygon: x and y of three vertices
 _FLAT = (0, 2, 4)
+_FARTHEST = 1e7
+_MAX_CROSSINGS = 5_000_000
+_MAX_RUN = 7  # characters of a compressed run: 35 bits
 
 _FIRST, _GROUP, _SIGN, _MORE = 48, 0x1F, 0x10, 0x20
 
@@ -88,6 +91,8 @@ def decode_rle(rle: Mapping[str, Any], size: Size) -> Mask:
         raise ValueError(f"is for an image of [height, width] {stated} and the image has {[*size]}")
     counts = rle.get("counts")
     if isinstance(counts, str):
+        if len(counts) > _MAX_RUN * (size[0] * size[1] + 2):
+            raise ValueError(f"has {len(counts)} characters of compressed run lengths, more than the image can have")
         counts = _uncompress(counts)
     if not isinstance(counts, list) or not all(_is_run(run) for run in counts):
         raise ValueError("has no run lengths of whole numbers from 0 under counts")
@@ -118,6 +123,9 @@ def fill_polygon(vertices: npt.ArrayLike, size: Size) -> Mask:
 
     Returns:
         bool (H, W).
+
+    Raises:
+        ValueError: Its edges cross more rows than any outline does. The message is the end of a sentence.
     """
     height, width = size
     start = np.asarray(vertices, np.float64)
@@ -127,6 +135,8 @@ def fill_polygon(vertices: npt.ArrayLike, size: Size) -> Mask:
     first = np.clip(np.ceil(low - 0.5), 0, height).astype(np.int64)
     last = np.clip(np.ceil(high - 0.5), 0, height).astype(np.int64)
     counts = last - first
+    if counts.sum() > _MAX_CROSSINGS:
+        raise ValueError(f"has a polygon whose edges cross rows {counts.sum()} times, and {_MAX_CROSSINGS} are the limit")
     edge = np.repeat(np.arange(len(start)), counts)
     rows = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
     share = (rows + 0.5 - start[edge, 1]) / (end[edge, 1] - start[edge, 1])
@@ -203,6 +213,8 @@ def _vertices(polygon: Any) -> FloatArray:
         ) from None
     if not np.isfinite(vertices).all():
         raise ValueError("has a polygon with a vertex that is not finite")
+    if np.abs(vertices).max() > _FARTHEST:
+        raise ValueError(f"has a polygon with a vertex farther than {_FARTHEST:g} px away")
     return vertices
 
 
@@ -216,6 +228,8 @@ def _uncompress(text: str) -> list[int]:
         value |= (group & _GROUP) << shift
         shift += 5
         if group & _MORE:
+            if shift > 5 * _MAX_RUN:
+                raise ValueError("has a compressed run length that is longer than any image")
             continue
         if group & _SIGN:
             value -= 1 << shift

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from csl_tracker.datasets.coco_file import LONE_SLOT, SIDES, UNKNOWN_SLOT, Frame
+from csl_tracker.datasets.coco_records import LONE_SLOT, SIDES, UNKNOWN_SLOT, Frame
 from csl_tracker.errors import DatasetError
 from csl_tracker.video import natural_order
 

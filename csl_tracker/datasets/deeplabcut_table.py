@@ -27,6 +27,8 @@ LONE_SLOT = "instrument"
 """Name of the instrument in a file without individuals."""
 MAX_BYTES = 64 << 20
 """Size of a CSV."""
+MAX_CELLS = 5_000_000
+"""Cells of a CSV."""
 MAX_VALUES = 30_000_000
 """Rows times individuals times body parts times three."""
 
@@ -157,7 +159,10 @@ def _rows(path: Path) -> tuple[list[tuple[int, list[str]]], str]:
         text = _decode(path.read_bytes())
         shift = text.count("\n", 0, len(text) - len(_without_hint(text)))
         text = _without_hint(text)
-        delimiter = _delimiter(text.splitlines()[:4])
+        delimiter = _delimiter(text[: 1 << 16].splitlines()[:4])
+        cells = text.count(delimiter) + text.count("\n") + text.count("\r")
+        if cells > MAX_CELLS:
+            raise DatasetError(f"The file {path} has {cells} cells and {MAX_CELLS} are the limit; export it in parts.")
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
         return [(reader.line_num + shift, row) for row in reader if any(cell.strip() for cell in row)], delimiter
     except UnicodeDecodeError as error:

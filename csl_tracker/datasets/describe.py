@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from csl_tracker.datasets.sample import Sequence
-from csl_tracker.instruments import INSTRUMENT_SETS, Color, InstrumentSet
+from csl_tracker.instruments import INSTRUMENT_SETS, MAX_NAME_LENGTH, Color, InstrumentSet
+from csl_tracker.text import printable
 
 
 def skeleton_of(sequence: Sequence) -> tuple[tuple[str, str], ...]:
@@ -25,12 +26,17 @@ def instruments_of(sequence: Sequence) -> InstrumentSet | None:
         marks |= dict(zip(known.landmarks, known.landmark_colors, strict=False))
         areas |= dict(zip(known.classes, known.class_colors, strict=False))
     return InstrumentSet(
-        landmarks=sequence.landmarks,
-        classes=sequence.classes,
-        skeleton=skeleton_of(sequence),
+        landmarks=tuple(map(_shown, sequence.landmarks)),
+        classes=tuple(map(_shown, sequence.classes)),
+        skeleton=tuple((_shown(a), _shown(b)) for a, b in skeleton_of(sequence)),
         landmark_colors=_colors(sequence.landmarks, marks),
         class_colors=_colors(sequence.classes, areas),
     )
+
+
+def _shown(name: str) -> str:
+    """A name from a file, as it can be drawn: printable, and no longer than a name may be."""
+    return printable(name, lines=False)[:MAX_NAME_LENGTH]
 
 
 def _colors(names: tuple[str, ...], known: dict[str, Color]) -> tuple[Color, ...]:

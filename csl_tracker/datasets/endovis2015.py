@@ -63,7 +63,7 @@ _SPLIT_FOLDERS = {
     "training": {"training", "segmentation_robotic_training", "tracking_robotic_training"},
     "testing": {"testing", "segmentation_robotic_testing", "tracking_robotic_testing", "segmentation", "tracking"},
 }
-_MAX_POSE_BYTES = 64 << 20
+_MAX_POSE_BYTES = 16 << 20
 _REFERENCE_JOINTS = ("tracked_point", "shaft", "head")
 _MAX_DEPTH = 5
 _EXPECTED = (

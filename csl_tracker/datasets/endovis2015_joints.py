@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from csl_tracker.datasets import endovis2015
-from csl_tracker.datasets.coco_file import LONE_SLOT
+from csl_tracker.datasets.coco_records import LONE_SLOT
 from csl_tracker.datasets.endovis2015 import (
     LENGTH_TOLERANCE,
     EndoVis2015Sequence,

@@ -29,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
-from csl_tracker.datasets.coco_file import LONE_SLOT
+from csl_tracker.datasets.coco_records import LONE_SLOT
 from csl_tracker.datasets.endovis2015 import CLASSES, MASK_VALUES
 from csl_tracker.datasets.folders import choose, unique_names, walk
 from csl_tracker.datasets.image_folder import ImageSequence, check_root, drop_outside, numbered_images, take_labels
@@ -43,6 +43,7 @@ _RAW, _CLASS, _INSTRUMENT = r"^img_?(\d+)_raw$", r"^img_?(\d+)_class$", r"^img_?
 _OPERATION = re.compile(r"^op_?\d+$", re.IGNORECASE)
 _CSV = re.compile(r"^instruments?_op_?\d+\.csv$", re.IGNORECASE)
 _PER_INSTRUMENT = 4
+_MAX_BYTES = 16 << 20
 _EXPECTED = (
     "looked for folders OPn with img_NN_raw.png in them or in their folder Raw, such as"
     " Segmentation_Rigid_Training/Training/OP1/Raw/img_01_raw.png"
@@ -77,6 +78,8 @@ def read_instruments(path: Path, images: Mapping[int, Path]) -> InstrumentTable:
         DatasetError: A row is broken, names an image that is not there, or names one twice.
     """
     try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise DatasetError(f"The file {path} has {path.stat().st_size >> 20} MiB; it needs a line an image.")
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
             rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]

@@ -23,6 +23,7 @@ MAX_DEPTH = 5
 
 T = TypeVar("T")
 
+_LONGEST = 12  # parts of a path that are tried
 _CLUTTER = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found"})
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # Label Studio's prefix of an uploaded file
 
@@ -102,7 +103,7 @@ class FileFinder:
         bases = list(dict.fromkeys([*more_bases, *self._bases]))
         ways = spellings(name)
         for parts in ways:
-            for skip in range(1 if whole else len(parts)):
+            for skip in range(1) if whole else range(max(0, len(parts) - _LONGEST), len(parts)):
                 for base in bases:
                     found = self._at(base, parts[skip:])
                     if found is not None:

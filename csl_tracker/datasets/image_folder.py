@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from csl_tracker.datasets.coco_file import BACKGROUND, LONE_SLOT
+from csl_tracker.datasets.coco_records import BACKGROUND, LONE_SLOT
 from csl_tracker.datasets.folders import is_clutter
 from csl_tracker.datasets.sample import Image, Sample
 from csl_tracker.errors import DatasetError

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from csl_tracker.datasets.coco import CocoSequence, open_coco
-from csl_tracker.datasets.coco_file import BACKGROUND
+from csl_tracker.datasets.coco_records import BACKGROUND
 from csl_tracker.datasets.folders import choose
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.errors import DatasetError

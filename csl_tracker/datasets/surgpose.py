@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from csl_tracker.camera import CameraModel
-from csl_tracker.datasets.coco_file import BACKGROUND
+from csl_tracker.datasets.coco_records import BACKGROUND
 from csl_tracker.datasets.endovis2015 import LENGTH_TOLERANCE
 from csl_tracker.datasets.folders import choose, unique_names, walk
 from csl_tracker.datasets.image_folder import check_root, drop_outside
@@ -49,6 +49,7 @@ CALIBRATION = "StereoCalibrationDVRK.ini"
 _FIRST = {"left": KEYPOINTS + 1, "right": 1}
 """First keypoint of every slot."""
 _EXPECTED = "looked for folders 00000N with keypoints_left.yaml and regular/left_video.mp4, or the same of the right camera"
+_MAX_CALIBRATION = 1 << 20
 _MAX_BYTES, _MAX_VALUES = 32 << 20, 3_000_000
 """Of a file of keypoints; the published ones have 15,000 lines."""
 
@@ -120,7 +121,8 @@ def read_calibration(path: Path) -> StereoCalibration:
     """
     parser = configparser.ConfigParser()
     try:
-        parser.read_string(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8-sig") as file:
+            parser.read_string(file.read(_MAX_CALIBRATION))
         sides = [_intrinsics(parser[section]) for section in ("StereoLeft", "StereoRight")]
         pose = parser["StereoRight"]
         rotation = np.array([float(pose[f"R_{i}"]) for i in range(9)]).reshape(3, 3)

@@ -1,7 +1,8 @@
 """Exported networks on disk: one folder each, whole or not there at all, and the cache that engines look into.
 
 Nothing writes to the cache but ``csl-tracker export``: a node writes no files. Engines read it, and build from the weights what
-they do not find there, or find damaged.
+they do not find there, find damaged, or find where another user could have put it: the digests in a manifest tell of damage,
+not of who wrote them.
 """
 
 from __future__ import annotations
@@ -14,18 +15,24 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from csl_tracker import __version__
+from csl_tracker.engines.trust import distrust, open_trusted
 from csl_tracker.errors import EngineError
 from csl_tracker.pixels import Size
+from csl_tracker.text import excerpt
 
 logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 FORMAT = "csl_tracker_artefact/1"
+_MAX_MANIFEST = 1 << 20
+_STREAM = re.compile(r"iostream error|ios_base")
+"""What C++ says where a file could not be written to its end."""
 
 
 class CacheError(EngineError):
@@ -92,7 +99,8 @@ class Artefact:
     @property
     def agreement(self) -> float | None:
         """Largest difference to float32 torch that was found, in shares of the largest output; None if nobody looked."""
-        value = self.manifest.get("check", {}).get("disagreement")
+        check = self.manifest.get("check")
+        value = check.get("disagreement") if isinstance(check, dict) else None
         return float(value) if isinstance(value, int | float) else None
 
 
@@ -112,10 +120,14 @@ class ArtefactCache:
         try:
             if not (folder / MANIFEST).exists():
                 return None
-            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            problem = distrust(folder)
+            if problem:
+                logger.warning("The exported network %s is not trusted, and is built from the weights: %s.", folder, problem)
+                return None
+            manifest = _read_manifest(folder)
             problem = _problem(folder, manifest, key)
-        except (OSError, ValueError) as error:
-            problem = str(error)
+        except (OSError, ValueError, RecursionError) as error:
+            problem = excerpt(error)
         if not problem:
             return Artefact(folder, manifest)
         logger.warning(
@@ -137,24 +149,34 @@ class ArtefactCache:
         """
         final = self.folder / key.folder
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            _make_folder(self.folder)
+            problem = distrust(self.folder)
+            if problem:
+                raise CacheError(f"The cache {self.folder} is not written to, since nobody would trust it: {problem}.")
             partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=self.folder))
         except OSError as error:
             raise CacheError(
                 f"The cache {self.folder} cannot be written to ({error.strerror}); set XDG_CACHE_HOME to a folder that can be."
             ) from error
         try:
-            manifest = {**write(partial), "format": FORMAT, "key": key.to_dict(), "files": _digests(partial)}
+            told = write(partial)
+            for path in partial.iterdir():
+                path.chmod(0o644)  # also where the umask lets everybody write
+            manifest = {**told, "format": FORMAT, "key": key.to_dict(), "files": _digests(partial)}
             (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+            (partial / MANIFEST).chmod(0o644)
             partial.chmod(0o755)
             if final.exists():
                 # A folder that is not empty cannot be replaced in one step; who looks in between builds from the weights.
                 os.replace(final, partial.with_name(f"{partial.name}-old"))
             os.replace(partial, final)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not _STREAM.search(str(error)):
+                raise
+            reason = getattr(error, "strerror", None) or "the disk is full"
             raise CacheError(
-                f"The exported network {final} cannot be written ({error.strerror}); make room, or set XDG_CACHE_HOME to"
-                " another folder."
+                f"The exported network {final} cannot be written ({reason}); make room, or set XDG_CACHE_HOME to another"
+                " folder."
             ) from error
         finally:
             for left in (partial, partial.with_name(f"{partial.name}-old")):
@@ -166,10 +188,10 @@ class ArtefactCache:
         found: dict[str, list[Size]] = {}
         for path in sorted(self.folder.glob(f"*/{MANIFEST}")) if self.folder.is_dir() else []:
             try:
-                key = json.loads(path.read_text(encoding="utf-8"))["key"]
+                key = _read_manifest(path.parent)["key"] if not distrust(path.parent) else {}
                 if key["weights_sha256"] == weights_sha256 and key["csl_tracker"] == __version__:
                     found.setdefault(str(key["engine"]), []).append((int(key["size"][0]), int(key["size"][1])))
-            except (OSError, ValueError, KeyError, TypeError, IndexError):
+            except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
                 continue  # what is damaged is told by who wants to use it
         return found
 
@@ -189,12 +211,37 @@ def _problem(folder: Path, manifest: Any, key: ArtefactKey) -> str:
             return f"{name} is missing"
         if found[name] != digest:
             return f"{name} is damaged"
-    return ""
+    foreign = next((name for name in found if name not in files), None)
+    return "" if foreign is None else f"{foreign} does not stand in its {MANIFEST}"
+
+
+def _make_folder(path: Path) -> None:
+    """Make a folder and those on the way to it; nobody else can write to what is made."""
+    for missing in reversed([place for place in (path, *path.parents) if not place.exists()]):
+        with suppress(FileExistsError):
+            missing.mkdir(mode=0o755)
+
+
+def _read_manifest(folder: Path) -> Any:
+    with open(open_trusted(folder / MANIFEST), encoding="utf-8") as file:
+        text = file.read(_MAX_MANIFEST + 1)
+    if len(text) > _MAX_MANIFEST:
+        raise ValueError(f"its {MANIFEST} is larger than {_MAX_MANIFEST} bytes")
+    return json.loads(text)
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.iterdir())
-        if path.is_file() and path.name != MANIFEST
-    }
+    """SHA-256 of every file but the manifest.
+
+    Raises:
+        OSError: One cannot be read, is a link or a folder, or could have been written by another user.
+    """
+    return {path.name: _digest(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST}
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(open_trusted(path), "rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()

@@ -1,5 +1,7 @@
 """Recorded poses, whoever published them, joined by header stamp with the images and the ground truth they belong to.
 
+Stamps that were rounded on their way still find their image; :mod:`csl_tracker.bags.stamps` says within what tolerance.
+
 A bag is read twice: first what is small (poses, annotations, the stamps of everything), then the pictures one by one, so that
 memory does not grow with them. What a replay published under new stamps goes by the stamp that its image has in its own bag.
 """
@@ -11,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +22,14 @@ from csl_tracker.bags import topics
 from csl_tracker.bags.messages import GroundTruth, read_pose_array, read_truth_array, stamp_ns
 from csl_tracker.bags.reader import BagReader, DamagedBagError, RawMessage, listed
 from csl_tracker.bags.recording import OFFLINE, ORIGINAL_STAMPS, label_map
+from csl_tracker.bags.stamps import StampIndex
 from csl_tracker.errors import BagError, ImageError
 from csl_tracker.evaluation.bag_labels import bag_name, frame_rate, noted_classes
 from csl_tracker.pixels import FloatArray, Size
 from csl_tracker.results import InstrumentEstimate, LandmarkEstimate, TrackingResult
 
 Image = npt.NDArray[np.uint8]
+T = TypeVar("T")
 _FAR_PX = 1e5
 """A position farther from the image's corner is none: it is no number of px that anything could be drawn at."""
 _WAITING = 32
@@ -89,6 +93,36 @@ class _Contents:
     truth_segmentation: set[int] = field(default_factory=set)
     source: dict[int, int] = field(default_factory=dict)  # stamp of a publication -> stamp in the image's own bag
     damage: DamagedBagError | None = None
+    rounded: int = 0  # pose arrays that have the stamp of an image but nearly
+    published: StampIndex = field(default_factory=lambda: StampIndex(()))
+    index: StampIndex | None = None  # of the images' stamps, once these are known
+
+    def stamp(self, stamp: int) -> int:
+        """The stamp, in the bag of the images, of the image that a message's stamp means."""
+        published = stamp if stamp in self.source else self.published.match(stamp)
+        found = self.source.get(published, stamp)
+        return found if self.index is None else self.index.match(found)
+
+    def align(self, index: StampIndex) -> None:
+        """Bring all stamps to those of the images."""
+        self.index = index
+        self.rounded += sum(len(messages) for stamp, messages in self.poses.items() if index.match(stamp) != stamp)
+        poses: dict[int, list[RawMessage]] = {}
+        for stamp, messages in self.poses.items():
+            poses.setdefault(index.match(stamp), []).extend(messages)
+        self.poses = poses
+        self.images = _aligned(self.images, index)
+        self.truth = _aligned(self.truth, index)
+        self.segmentation = set(map(index.match, self.segmentation))
+        self.truth_segmentation = set(map(index.match, self.truth_segmentation))
+        self.source = {stamp: index.match(found) for stamp, found in self.source.items()}
+
+
+def _aligned(found: Mapping[int, T], index: StampIndex) -> dict[int, T]:
+    aligned: dict[int, T] = {}
+    for stamp, value in found.items():
+        aligned.setdefault(index.match(stamp), value)
+    return aligned
 
 
 class RecordedBag:
@@ -150,6 +184,9 @@ class RecordedBag:
         self.has_truth = bool(self._truth.truth or self._truth.truth_segmentation)
         stamps = self._pictures.images or sorted(self._truth.truth) or sorted(self._recorded.poses)
         self.stamps = tuple(stamps)
+        self._index = StampIndex(self.stamps)
+        for contents in (self._recorded,) if self._truth is self._recorded else (self._recorded, self._truth):
+            contents.align(self._index)
         self._check_stamps(recorded, self._pictures.bag.path if self.has_images else truth_bag.path)
         self._all_stamps = frozenset(self.stamps)
         if truth_bag is not bag:
@@ -184,6 +221,21 @@ class RecordedBag:
     def unmatched_poses(self) -> int:
         """Stamps of poses that no image has."""
         return len(self._recorded.poses.keys() - self._all_stamps)
+
+    @property
+    def nearest_unmatched_ns(self) -> int | None:
+        """The least distance of an unmatched pose stamp to an image, ns; None where all are matched."""
+        return self._nearest(self._recorded.poses.keys() - self._all_stamps)
+
+    @property
+    def rounded_poses(self) -> int:
+        """Pose arrays whose stamps differ from that of their image by no more than the tolerance."""
+        return self._recorded.rounded
+
+    @property
+    def stamp_tolerance_ns(self) -> int:
+        """How far the stamps of a pose array and of its image may be apart, ns."""
+        return self._index.tolerance_ns
 
     @property
     def unmatched_truth(self) -> int:
@@ -345,14 +397,20 @@ class RecordedBag:
             names.update(dict.fromkeys(truth.names))
         return tuple(slots), tuple(names)
 
+    def _nearest(self, stamps: Set[int]) -> int | None:
+        nearest = ((stamp, self._index.nearest(stamp)) for stamp in stamps)
+        return min((abs(found - stamp) for stamp, found in nearest if found is not None), default=None)
+
     def _check_stamps(self, recorded: Path, other: Path) -> None:
         if self._recorded.poses.keys() & set(self.stamps):
             return
         what = "images" if self.has_images else "ground truth"
+        nearest = self._nearest(self._recorded.poses.keys())
+        apart = "" if nearest is None else f" (the nearest are {nearest / 1e6:.3f} ms apart)"
         raise BagError(
             f"No pose array on {self.poses_topic} of the bag {recorded} has the stamp of one of the {what} in {other}: the"
-            f" poses run from {_range(self._recorded.poses)} and the {what} from {_range(self.stamps)}; name the bag that was"
-            " tracked, with --ground-truth, and let the publisher copy the header of the image."
+            f" poses run from {_range(self._recorded.poses)} and the {what} from {_range(self.stamps)}{apart}; name the bag"
+            " that was tracked, with --ground-truth, and let the publisher copy the header of the image."
         )
 
 
@@ -405,6 +463,8 @@ def find_poses(bag: BagReader, choice: str | None = None) -> str:
     if len(found) == 1:
         return found[0]
     if not found:
+        if foreign := bag.foreign():
+            raise BagError(f"The bag {bag.path} has no poses ({topics.POSES_TYPE}); {foreign}.")
         raise BagError(
             f"The bag {bag.path} has no poses ({topics.POSES_TYPE}); its topics are {listed(bag.types)}. Record the tracker's"
             f" {topics.POSES}, or make poses with 'csl-tracker replay'."
@@ -458,15 +518,16 @@ def _read(bag: BagReader, poses_topic: str | None, image_topic: str | None, opti
                 stamps[message.topic].append(message.stamp_ns)
     except DamagedBagError as error:
         contents.damage = error
-    source = contents.source
-    contents.images = {source.get(stamp, stamp): time for stamp, time in contents.images.items()}
+    contents.published = StampIndex(contents.source)
+    contents.images = {contents.stamp(stamp): time for stamp, time in contents.images.items()}
     for stamp, message in messages:
         if message.topic == poses_topic:
-            contents.poses.setdefault(source.get(stamp, stamp), []).append(message)
+            contents.rounded += stamp not in contents.source and contents.published.match(stamp) != stamp
+            contents.poses.setdefault(contents.stamp(stamp), []).append(message)
         if message.topic == topics.TRUTH_POSES:
-            contents.truth.setdefault(source.get(stamp, stamp), message)
-    contents.segmentation = {source.get(stamp, stamp) for stamp in stamps.get(topics.SEGMENTATION, ())}
-    contents.truth_segmentation = {source.get(stamp, stamp) for stamp in stamps.get(topics.TRUTH_SEGMENTATION, ())}
+            contents.truth.setdefault(contents.stamp(stamp), message)
+    contents.segmentation = set(map(contents.stamp, stamps.get(topics.SEGMENTATION, ())))
+    contents.truth_segmentation = set(map(contents.stamp, stamps.get(topics.TRUTH_SEGMENTATION, ())))
     return contents
 
 
@@ -474,8 +535,7 @@ def _stream(contents: _Contents, topic: str) -> Iterator[tuple[int, RawMessage]]
     """Messages of a topic under the stamps of the images; a broken end was told of by the first reading."""
     try:
         for message in contents.bag.messages([topic]):
-            stamp = message.stamp_ns or message.time_ns
-            yield contents.source.get(stamp, stamp), message
+            yield contents.stamp(message.stamp_ns or message.time_ns), message
     except DamagedBagError:
         return
 

@@ -224,6 +224,7 @@ def _frame_rows(figures: Mapping[str, Any]) -> list[Row]:
         "duplicated_pose_arrays": "further pose arrays of the same image",
         "resent_images": "images that the replay published again",
         "repeated_image_stamps": "images with the stamp of an earlier one",
+        "rounded_pose_stamps": "pose arrays whose stamps are rounded",
         "unmatched_pose_stamps": "pose stamps that no image has",
         "unmatched_truth_stamps": "truth stamps that no image has",
         "nan_landmarks": "landmarks claimed visible without a usable position",

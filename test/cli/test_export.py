@@ -66,6 +66,14 @@ def test_mistakes_are_said_before_anything_is_written(
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_a_model_of_an_experiment_stays_in_its_folder(make_weights: Callable[..., Path], frames: Path, tmp_path: Path) -> None:
+    weights = make_weights(name="endovis_loso/Dataset1/csl/seed0")
+    arguments = ["--engine", "onnx", "--no-cache", "--frames", str(frames), "--count", "1", "--size", "128x160"]
+    assert main(["export", str(weights), *arguments, "--out", str(tmp_path / "out")]) == 0
+    stem = "endovis_loso_Dataset1_csl_seed0-128x160"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{stem}.onnx", f"{stem}.onnx.json"]
+
+
 @pytest.mark.parametrize(("engine", "suffixes"), [("openvino", [".bin", ".xml"]), ("onnx", [".onnx"])])
 def test_an_exported_network_is_checked_and_then_used(
     random_weights: Path,

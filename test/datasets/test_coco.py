@@ -493,3 +493,20 @@ def test_files_of_other_systems_do_not_matter(root: Path) -> None:
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).write_bytes(b"\0\5\x16\7")
     assert len(read(root)[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"annotations": [area(7, [[0, 0, 1e300, 5, 9, 9]])]}, "vertex farther than 1e[+]07 px"),
+        ({"annotations": [area(7, {"size": [HEIGHT, WIDTH], "counts": "o" * 100})]}, "longer than any image"),
+        ({"annotations": [area(7, {"size": [HEIGHT, WIDTH], "counts": "0" * 100_000})]}, "more than the image can have"),
+        ({"annotations": [points(k, [1, 2, 2, 3, 4, 2]) for k in range(200)]}, "more than 100 instruments"),
+        ({"annotations": [], "categories": [{**SHAFT, "id": k} for k in range(1001)]}, "has 1001 categories, and 1000"),
+        ({"annotations": [], "categories": [{**TOOL, "keypoints": [*map(str, range(1001))]}]}, "has 1001 keypoints, and 1000"),
+        ({"annotations": [], "images": [image(k, f"gone{k}.png") for k in range(2000)]}, "nor are 999 others of its 2000"),
+    ],
+)
+def test_what_would_take_long_is_refused_at_once(root: Path, changes: dict[str, Any], text: str) -> None:
+    with pytest.raises(DatasetError, match=text):
+        list(open_coco(write(root, **changes))[0])

@@ -125,3 +125,10 @@ def test_specks_are_not_for_people() -> None:
     assert len(mask_to_polygons(mask)) == 2
     assert len(polygons_for_people(mask)) == 1
     assert not polygons_for_people(mask & (np.arange(200) >= 100))
+
+
+def test_a_polygon_that_crosses_rows_without_end_is_refused() -> None:
+    zigzag = np.zeros((100_000, 2))
+    zigzag[1::2] = (5, 60)
+    with pytest.raises(ValueError, match="cross rows 6000000 times, and 5000000 are the limit"):
+        fill_polygon(zigzag, (60, 80))

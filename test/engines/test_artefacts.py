@@ -1,5 +1,7 @@
 import json
 import logging
+import os
+import re
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,89 @@ def test_what_is_damaged_is_said_once_and_not_used(cache, caplog, damage, words)
     assert "'csl-tracker export' writes it anew" in caplog.text
     cache.put(KEY, write)
     assert cache.find(KEY) is not None
+
+
+def give_away(path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give files to another user")
+    os.chown(path, 12345, 12345)
+
+
+def replace_by_link(path: Path) -> None:
+    elsewhere = path.parents[1] / path.name
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda folder: folder.chmod(0o777), "other users can write to .*-cpu-"),
+        (lambda folder: folder.chmod(0o1777), "other users can write to .*-cpu-"),  # they can still add files
+        (lambda folder: folder.parent.chmod(0o777), "other users can write to .*/cache; .*'chmod go-w"),
+        (lambda folder: folder.parent.parent.chmod(0o757), "other users can write to"),
+        (lambda folder: (folder / "network.onnx").chmod(0o666), r"other users can write to .*/network.onnx"),
+        (lambda folder: (folder / "manifest.json").chmod(0o646), r"other users can write to .*/manifest.json"),
+        (lambda folder: give_away(folder), r"-cpu-.* belongs to another user \(number 12345\)"),
+        (lambda folder: give_away(folder.parent), "/cache belongs to another user"),
+        (lambda folder: give_away(folder.parent.parent), "belongs to another user"),
+        (lambda folder: give_away(folder / "network.onnx"), "network.onnx belongs to another user"),
+        (lambda folder: give_away(folder / "manifest.json"), "manifest.json belongs to another user"),
+        (lambda folder: replace_by_link(folder / "network.onnx"), "cannot be used"),
+        (lambda folder: replace_by_link(folder / "manifest.json"), "cannot be used"),
+        (lambda folder: (folder / "more.bin").write_bytes(b""), "more.bin does not stand in its manifest"),
+        (lambda folder: (folder / "manifest.json").write_text("[" * 100_000), "cannot be used"),
+        (lambda folder: (folder / "manifest.json").write_text('"' + "x" * (2 << 20) + '"'), "larger than 1048576"),
+    ],
+)
+def test_what_another_user_could_have_written_is_not_used(cache, caplog, change, words):
+    folder = cache.put(KEY, write).folder
+    assert cache.find(KEY) is not None
+    change(folder)
+    with caplog.at_level(logging.WARNING):
+        assert cache.find(KEY) is None
+    assert len(caplog.records) == 1
+    assert re.search(words, caplog.text)
+    assert "built from the weights" in caplog.text
+
+
+def test_a_cache_of_others_is_not_written_to(cache):
+    cache.folder.mkdir(mode=0o755)
+    cache.folder.chmod(0o777)
+    with pytest.raises(CacheError, match="nobody would trust it: other users can write to"):
+        cache.put(KEY, write)
+    assert list(cache.folder.iterdir()) == []
+
+
+def test_a_folder_like_tmp_may_be_on_the_way_and_root_may_own(cache, tmp_path, monkeypatch):
+    cache.put(KEY, write)
+    tmp_path.chmod(0o1777)
+    assert cache.find(KEY) is not None
+    if os.geteuid() == 0:
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
+        assert cache.find(KEY) is not None
+
+
+def test_a_link_of_another_user_on_the_way_is_not_followed(cache, tmp_path, caplog):
+    cache.put(KEY, write)
+    (tmp_path / "link").symlink_to(cache.folder)
+    assert ArtefactCache(tmp_path / "link").find(KEY) is not None
+    if os.geteuid() != 0:
+        pytest.skip("only root can give files to another user")
+    os.lchown(tmp_path / "link", 12345, 12345)
+    assert ArtefactCache(tmp_path / "link").find(KEY) is None
+    assert "link belongs to another user" in caplog.text
+
+
+def test_nobody_else_can_write_to_what_is_made(cache):
+    before = os.umask(0)
+    try:
+        folder = ArtefactCache(cache.folder / "below").put(KEY, write).folder
+    finally:
+        os.umask(before)
+    for path in (cache.folder, folder.parent, folder, *folder.iterdir()):
+        assert not path.stat().st_mode & 0o022, path
+    assert ArtefactCache(cache.folder / "below").find(KEY) is not None
 
 
 def edit(folder: Path, **changes: object) -> None:

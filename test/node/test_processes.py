@@ -57,7 +57,7 @@ def test_a_process_is_stopped_at_the_end_of_its_context(tmp_path, monkeypatch, s
     (tmp_path / "python").write_text(f"#!/bin/sh\nexec {sys.executable} {tmp_path}/script.py\n")
     (tmp_path / "python").chmod(0o755)
     (tmp_path / "script.py").write_text(SCRIPTS[script])
-    monkeypatch.setattr(processes.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     with NodeProcess("nothing", {}, log=tmp_path / "log") as process:
         end = time.monotonic() + 10
         while "up" not in process.output():

@@ -1,0 +1,117 @@
+"""Message definitions that a bag brings: understood where they are types that a message can have, and not too many."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from rosbags.interfaces import Nodetype
+from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+
+from csl_tracker.bags.limits import MAX_DEFINITION_BYTES
+from csl_tracker.bags.types import typestore
+
+MAX_FIELDS = 2000
+"""Of all types in a definition. rosbags makes Python code of every one, and several of each field of a fixed number."""
+
+MAX_LEAVES = 20_000
+"""Fields of a message, those of the types in it counted every time."""
+
+MAX_FIXED_BYTES = 128 << 20
+"""Of an array of a fixed number of numbers."""
+
+_DEEP = re.compile(r"(?:[({\[<][^(){}\[\]<>]*){24}")
+_LONG_LINE = 4000
+
+
+def understand(text: str, form: str, msgtype: str) -> Typestore | None:
+    """The types of a definition; None where it says nothing, or nothing but what is known here, or is beyond a limit.
+
+    rosbags makes Python code of the types of a bag, from names that its grammar has checked: needless for those known here.
+
+    Args:
+        text: The definition.
+        form: A key of :data:`FORMATS`.
+        msgtype: The type that is wanted.
+    """
+    parse = FORMATS.get(form)
+    if parse is None or not text or not _is_plain(text):
+        return None
+    types = parse(text, msgtype)
+    known = typestore().fielddefs
+    if msgtype not in types or all(kind in known and known[kind][1] == fields for kind, (_, fields) in types.items()):
+        return None
+    if not _is_bounded(types):
+        return None
+    store = get_typestore(Stores.EMPTY)
+    store.register(types)
+    return store
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a grammar that goes back and tries again can be let at it."""
+    return (
+        len(text) <= MAX_DEFINITION_BYTES
+        and text.count("\n") <= 4 * MAX_FIELDS
+        and max(map(len, text.split("\n"))) <= _LONG_LINE
+        and not _DEEP.search(text)
+    )
+
+
+def _is_bounded(types: dict[str, Any]) -> bool:
+    """Whether messages of these types have a number of fields, and code of a length, that can be worked with."""
+    if sum(len(fields) for _, fields in types.values()) > MAX_FIELDS:
+        return False
+    leaves: dict[str, tuple[int, bool]] = {}
+    return all(0 <= _leaves(kind, types, leaves, ())[0] <= MAX_LEAVES for kind in types)
+
+
+def _leaves(kind: str, types: dict[str, Any], known: dict[str, tuple[int, bool]], above: tuple[str, ...]) -> tuple[int, bool]:
+    """Number of fields of a type in the end, and whether it takes a byte; a number beyond the limit for one that never ends."""
+    if kind in known:
+        return known[kind]
+    beyond = MAX_LEAVES + 1, True
+    if kind in above or kind not in types:
+        return beyond
+    total, takes_bytes = 0, False
+    for _, desc in types[kind][1]:
+        count, element = 1, desc
+        if desc[0] == Nodetype.ARRAY:
+            element, count = desc[1]
+        elif desc[0] == Nodetype.SEQUENCE:
+            element = desc[1][0]
+        if element[0] == Nodetype.NAME:
+            inside, takes = _leaves(element[1], types, known, (*above, kind))
+            # Elements without a byte: a length of four bytes would make four billion of them.
+            total += beyond[0] if not takes and desc[0] != Nodetype.NAME else inside * count
+        else:
+            is_text, takes = element[1][0] == "string", True
+            if not is_text and count * 8 > MAX_FIXED_BYTES:
+                return beyond
+            total += count if is_text else 1
+        takes_bytes = takes_bytes or desc[0] == Nodetype.SEQUENCE or (takes and count > 0)
+        if total > MAX_LEAVES:
+            return beyond
+    known[kind] = total, takes_bytes
+    return known[kind]
+
+
+def _parse_idl(text: str, msgtype: str) -> Any:
+    """An IDL definition as rosbag2 stores it: that of the type and those of its parts, each after a line of its own."""
+    bar = "=" * 80 + "\n"
+    if not text.startswith(f"{bar}IDL: "):
+        return get_types_from_idl(text)
+    found: dict[str, Any] = {}
+    for part in text.split(bar)[1:]:
+        found.update(get_types_from_idl(part.partition("\n")[2]))
+    return found
+
+
+FORMATS: dict[str, Callable[[str, str], Any]] = {
+    "ros2msg": get_types_from_msg,
+    "ros2idl": _parse_idl,
+    "omgidl": _parse_idl,
+}
+"""Parsers by the format of the definition."""
