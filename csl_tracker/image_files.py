@@ -117,6 +117,8 @@ def _bmp(stream: BinaryIO, head: bytes) -> Size | None:
 
 def _webp(stream: BinaryIO, head: bytes) -> Size | None:
     kind = head[8:16]
+    if len(head) < 30:
+        return None
     if kind == b"WEBPVP8X":
         return int.from_bytes(head[27:30], "little") + 1, int.from_bytes(head[24:27], "little") + 1
     if kind == b"WEBPVP8L":
@@ -155,7 +157,7 @@ def _jpeg(stream: BinaryIO, head: bytes) -> Size | None:
 
 
 def _tiff(stream: BinaryIO, head: bytes) -> Size | None:
-    """The first image of a file, BigTIFF included; (0, 0) where its pixels or tiles are larger than any camera's."""
+    """The first image of a file, BigTIFF included: its size, or that of its tiles where these are too large."""
     order = "<" if head[:2] == b"II" else ">"
     big = struct.unpack(order + "H", head[2:4])[0] == 43
     stream.seek(struct.unpack(order + ("Q" if big else "I"), head[8:16] if big else head[4:8])[0])
@@ -178,8 +180,10 @@ def _tiff(stream: BinaryIO, head: bytes) -> Size | None:
     if _TIFF_WIDTH not in found or _TIFF_HEIGHT not in found:
         return None
     tile = (found.get(_TIFF_TILE_HEIGHT, 1), found.get(_TIFF_TILE_WIDTH, 1))
-    if size_problem(tile) is not None or found[_TIFF_SAMPLES] * found[_TIFF_BITS] > _MAX_PIXEL_BITS:
-        return 0, 0
+    if found[_TIFF_SAMPLES] * found[_TIFF_BITS] > _MAX_PIXEL_BITS:
+        return None
+    if size_problem(tile) is not None:
+        return tile
     return found[_TIFF_HEIGHT], found[_TIFF_WIDTH]
 
 

@@ -98,7 +98,11 @@ class VideoFile:
             self._stored: Size = (stream.height, stream.width)
             self._format = str(container.format.name)
         if min(self._stored) < 1:
-            raise DatasetError(f"The video {path} has no picture size in its header; it is broken, copy it anew.")
+            # FFmpeg forgets a size beyond "max_pixels".
+            raise DatasetError(
+                f"The video {path} has no picture size in its header, or one of more than {MAX_PIXELS // 1_000_000} million px;"
+                " copy it anew, or re-encode it to a smaller size."
+            )
         problem = size_problem(self._stored)
         if problem is not None:
             raise DatasetError(f"The video {path} cannot be read: {problem}; re-encode it to a smaller size.")

@@ -176,7 +176,12 @@ def _instruments(bag: RecordedBag) -> InstrumentSet:
             skeleton=tuple(pair for pair in ENDOVIS.skeleton if set(pair) <= set(names)),
             landmark_colors=tuple(ENDOVIS.landmark_colors[ENDOVIS.landmarks.index(name)] for name in names),
         )
-    return InstrumentSet(landmarks=names, classes=classes)
+    try:
+        return InstrumentSet(landmarks=names, classes=classes)
+    except ValueError as error:
+        raise BagError(
+            f"The names in the bag's poses cannot be used: {error}; record with a model that has proper names."
+        ) from error
 
 
 def _sample(frame: Frame, bag: RecordedBag, as_tools: bool) -> Sample:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import re
+import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +29,8 @@ def disk_errors(folder: Path) -> Iterator[None]:
         OSError: A file could not be written.
     """
     try:
-        yield
+        with _quiet_threads():
+            yield
     except OSError as error:
         if error.errno not in _FULL:
             raise
@@ -47,6 +49,22 @@ def disk_errors(folder: Path) -> Iterator[None]:
             raise
         _remove_broken(folder)
         raise _named(errno.ENOSPC, folder) from error
+
+
+@contextlib.contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """No traceback of a thread that met the full disk: the log's writer hands its error on to who writes next."""
+    before = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if not (isinstance(args.exc_value, OSError) and args.exc_value.errno in _FULL):
+            before(args)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def _named(number: int, folder: Path) -> OSError:

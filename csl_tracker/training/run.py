@@ -129,6 +129,7 @@ def train(config: TrainConfig, command: str, resume: bool = True) -> Path:
     interrupt = _Interrupt()
     callbacks: list[Callback] = [
         interrupt,
+        _StepCount(),
         ModelCheckpoint(output, filename="best", monitor="val/loss", save_top_k=1, enable_version_counter=False),
         _LastCheckpoint(output / LAST),
         LearningRateMonitor("step"),
@@ -231,8 +232,18 @@ def _export(path: Path, config: TrainConfig, network: Network, preprocessing: Pr
     save_weights(path.with_suffix(".safetensors"), network, description, half=config.half)
 
 
+class _StepCount(Callback):
+    """Lets the log count optimiser steps: Lightning's own count grows by one more each time a run is taken up."""
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: object) -> None:
+        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+
+
 class _LastCheckpoint(Callback):
-    """Writes the last checkpoint at the end of every epoch, atomically: a kill while writing keeps the one before."""
+    """Writes the last checkpoint at the end of every epoch, atomically: a kill while writing keeps the one before.
+
+    The log is brought to the disk first, so that a run that goes on from the checkpoint leaves no gap in it.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -240,6 +251,9 @@ class _LastCheckpoint(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking:
             return
+        for log in trainer.loggers:
+            if isinstance(log, TensorBoardLogger):
+                log.experiment.flush()
         partial = self.path.with_suffix(".partial")
         trainer.save_checkpoint(partial)
         if trainer.is_global_zero:

@@ -18,7 +18,7 @@ from csl_tracker.bags.messages import (
 from csl_tracker.bags.reader import BagReader
 from csl_tracker.bags.recording import label_map
 from csl_tracker.bags.types import typestore
-from csl_tracker.bags.writer import BagWriter, RecordedFrame, image_message, video_frames, write_frames
+from csl_tracker.bags.writer import BagOptions, BagWriter, RecordedFrame, image_message, video_frames, write_frames
 from csl_tracker.errors import BagError
 from csl_tracker.results import TrackingResult
 from csl_tracker.video import VideoReader, VideoWriter
@@ -237,3 +237,21 @@ def test_a_video_becomes_evenly_spaced_frames(tmp_path):
         1_000_000_000 + 50_000_000 * i for i in range(4)
     ]
     assert len(list(video_frames(VideoReader(tmp_path / "a.mp4"), limit=2))) == 2
+
+
+@pytest.mark.parametrize("room", [0, 3_000, 40_000])
+@pytest.mark.parametrize("name", ["a.mcap", "a.db3", "folder"])
+@pytest.mark.parametrize("storage", [None, "sqlite3"])
+def test_a_full_disk_is_one_sentence_and_keeps_what_was_there(tmp_path, full_disk, name, storage, room):
+    if storage is not None and name != "folder":
+        pytest.skip("goes by the suffix")
+    older = None if name == "folder" else b"older"
+    if older is not None:
+        (tmp_path / name).write_bytes(older)
+    noise = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
+    frames = [RecordedFrame(noise, 10**9 + index) for index in range(40)]
+    with pytest.raises(BagError, match=r"Writing the bag .* failed \(.+\); make room on the disk"), full_disk(room):
+        write_frames(tmp_path / name, frames, options=BagOptions(storage))
+    assert [path.name for path in tmp_path.iterdir()] == ([] if older is None else [name])
+    if older is not None:
+        assert (tmp_path / name).read_bytes() == older

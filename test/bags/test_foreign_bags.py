@@ -1,5 +1,6 @@
 """Bags as others record them, written by other libraries than the one that is read with: mcap, rosbags, plain SQLite."""
 
+import re
 import shutil
 import sqlite3
 import threading
@@ -16,10 +17,12 @@ from rosbags.rosbag2 import Writer as RosbagWriter
 
 from csl_tracker.bags import topics
 from csl_tracker.bags.ahead import ReadAhead
+from csl_tracker.bags.info import describe_bag
 from csl_tracker.bags.reader import BagReader, DamagedBagError
 from csl_tracker.bags.types import typestore
-from csl_tracker.bags.writer import BagWriter, image_message
+from csl_tracker.bags.writer import BagWriter, compressed_message, image_message
 from csl_tracker.errors import BagError
+from csl_tracker.node.image_conversion import message_to_rgb
 
 STEP = 40_000_000
 START = 1_700_000_000_000_000_000
@@ -394,3 +397,71 @@ def test_few_large_items_are_ready_at_a_time():
             time.sleep(0.02)  # the thread could go on
             assert len(made) <= count + 3, "one is ready beside the one in use, one in the making"
     assert made == list(range(6))
+
+
+def write_other(path: Path, msgtype: str, encoding: str, serialization: str, profile: str, data: bytes = b"{}") -> Path:
+    with path.open("wb") as file:
+        writer = Writer(file)
+        writer.start(profile, "other")
+        schema = writer.register_schema(msgtype, encoding, b"std_msgs/Header header\nstring format\nuint8[] data\n")
+        channel = writer.register_channel("/cam/image_raw/compressed", serialization, schema)
+        for index in range(3):
+            writer.add_message(channel, START + index * STEP, data, START + index * STEP)
+        writer.finish()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("msgtype", "encoding", "serialization", "profile", "words"),
+    [
+        (
+            "sensor_msgs/CompressedImage",
+            "ros1msg",
+            "ros1",
+            "ros1",
+            r"compressed are those of ROS 1 \(sensor_msgs/CompressedImage, ros1msg\); convert .* 'rosbags-convert",
+        ),
+        ("sensor_msgs/msg/CompressedImage", "ros1msg", "ros1", "", "are those of ROS 1"),
+        ("foxglove.CompressedImage", "protobuf", "protobuf", "", r"are protobuf \(foxglove.CompressedImage\), not CDR"),
+        ("foxglove.CompressedImage", "jsonschema", "json", "", r"are json \(foxglove.CompressedImage\), not CDR"),
+        ("sensor_msgs/msg/CompressedImage", "flatbuffer", "flatbuffer", "", "are flatbuffer"),
+    ],
+)
+def test_messages_of_other_systems_are_named(tmp_path, msgtype, encoding, serialization, profile, words):
+    bag = BagReader(write_other(tmp_path / "a.mcap", msgtype, encoding, serialization, profile))
+    with pytest.raises(BagError, match=rf"has no images .*{words}"):
+        bag.image_topic()
+    with pytest.raises(BagError, match=words):
+        bag.image_topic("/cam/image_raw/compressed")
+    for check in (False, True):
+        assert any(re.search(words, problem) for problem in describe_bag(bag, message_to_rgb, check)["problems"])
+
+
+def test_a_type_of_ros_2_without_its_middle_part(tmp_path):
+    data = typestore().serialize_cdr(compressed_message(picture(0), 95, START), topics.COMPRESSED_TYPE)
+    bag = BagReader(write_other(tmp_path / "a.mcap", "sensor_msgs/CompressedImage", "ros2msg", "cdr", "ros2", bytes(data)))
+    first = next(bag.frames())
+    assert message_to_rgb(bag.deserialize(first.image)).shape == picture(0).shape
+
+
+@pytest.mark.parametrize("name", ["a.bag", "a.mcap", "a.db3", "recording", "folder/a.bag"])
+def test_a_bag_of_ros_1_is_named_whatever_its_name(tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"#ROSBAG V2.0\n" + bytes(100))
+    path = tmp_path / (name.partition("/")[0])
+    with pytest.raises(BagError, match=rf"{name} is a bag of ROS 1; convert it with 'rosbags-convert --src"):
+        BagReader(path)
+
+
+@pytest.mark.parametrize("error_ns", [500, -500, 400_000, -1_000_000])
+def test_an_annotation_with_a_rounded_stamp_finds_its_image(tmp_path, error_ns):
+    with BagWriter(tmp_path / "a.mcap") as bag:
+        bag.add_topic(topics.IMAGE, topics.IMAGE_TYPE)
+        bag.add_topic(topics.TRUTH_SEGMENTATION, topics.IMAGE_TYPE)
+        for index in range(4):
+            stamp = START + index * STEP
+            bag.write(topics.IMAGE, image_message(picture(index), stamp), stamp)
+            bag.write(topics.TRUTH_SEGMENTATION, image_message(picture(index)[..., 0], stamp + error_ns), stamp + 1)
+    with BagReader(tmp_path / "a.mcap") as reader:
+        found = [frame.truth_segmentation for frame in reader.frames()]
+    assert [None if one is None else one.stamp_ns for one in found] == [START + index * STEP + error_ns for index in range(4)]

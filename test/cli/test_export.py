@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -207,3 +209,43 @@ def test_a_compiled_network_is_checked_before_it_is_kept(
     other = TorchDeviceEngine(model, "cpu", "float32", mirror=True)
     assert inductor.find_inductor(other.network, model, (128, 160), "cpu", ArtefactCache()) is None
     assert inductor.find_inductor(engine.network, model, (64, 64), "cpu", ArtefactCache()) is None
+
+
+def test_a_copy_has_all_its_files_or_none(
+    random_weights: Path,
+    tmp_path: Path,
+    frames: Path,
+    cache: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    command = ["export", str(random_weights), "--size", "128x160", "--frames", str(frames), "--count", "1"]
+    out = tmp_path / "out"
+    copy = shutil.copyfile
+
+    def full(source: Path, target: Path) -> None:
+        if Path(source).suffix == ".bin":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        copy(source, target)
+
+    monkeypatch.setattr("csl_tracker.cli.export.shutil.copyfile", full)
+    assert main([*command, "--out", str(out)]) == 2
+    assert "out (No space left on device); make room on the disk, or choose another folder" in capsys.readouterr().err
+    assert not out.exists()
+    out.mkdir()
+    (out / "random-128x160.xml").write_text("older")
+    assert main([*command, "--out", str(out), "--overwrite"]) == 2
+    assert [(path.name, path.read_text()) for path in out.iterdir()] == [("random-128x160.xml", "older")]
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnx"])
+def test_a_full_disk_is_one_sentence(
+    random_weights: Path, frames: Path, cache: Path, capsys: pytest.CaptureFixture[str], full_disk, engine: str
+) -> None:
+    command = ["export", str(random_weights), "--size", "128x160", "--frames", str(frames), "--engine", engine]
+    with full_disk(10_000):
+        assert main(command) == 2
+    error = capsys.readouterr().err
+    assert "cannot be written (" in error
+    assert "make room, or set XDG_CACHE_HOME" in error
+    assert not [path for path in cache.rglob("*") if path.is_file()]

@@ -169,3 +169,16 @@ def test_corrected_labels_train(suggested: Path, tmp_path: Path) -> None:
         cache=str(tmp_path / "cache"),
     )
     assert load_weights(train(config, "test")).name == "corrected"
+
+
+def test_frames_keep_their_own_times(tmp_path: Path, random_weights: Path) -> None:
+    times = [0, 2_000_000_000, 2_040_000_000, 9_000_000_000]
+    with VideoWriter(tmp_path / "uneven.mp4", 25) as writer:
+        for index, time_ns in enumerate(times):
+            writer.write(np.full((128, 160, 3), 60 * index, np.uint8), time_ns)
+    command = ["label-suggest", str(tmp_path / "uneven.mp4"), "--out", str(tmp_path / "out"), "--weights", str(random_weights)]
+    assert main([*command, "--device", "cpu", "--engine", "torch", "--count", "4", "--spacing", "1"]) == 0
+    rows = list(csv.DictReader((tmp_path / "out" / "suggestions.csv").open()))
+    assert rows
+    assert all(float(row["time_s"]) == times[int(row["frame"])] / 1e9 for row in rows)
+    assert len({round(float(row["time_s"])) for row in rows}) == len(rows), "two of them are 40 ms apart"

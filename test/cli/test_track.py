@@ -150,3 +150,15 @@ def test_second_ctrl_c_stops_at_once() -> None:
     with pytest.raises(KeyboardInterrupt):
         press_twice()
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_frames_keep_their_own_times(tmp_path: Path, random_weights: Path) -> None:
+    times = [0, 50_000_000, 100_000_000, 1_000_000_000, 3_000_000_000]
+    with VideoWriter(tmp_path / "uneven.mp4", 20) as writer:
+        for index, time_ns in enumerate(times):
+            writer.write(np.full((128, 160, 3), 40 * index, np.uint8), time_ns)
+    output = tmp_path / "o:ut"
+    assert main(["track", str(tmp_path / "uneven.mp4"), "--weights", str(random_weights), "--output", str(output), *CPU]) == 0
+    report = json.loads((output / "poses.json").read_text())
+    assert [frame["stamp_s"] for frame in report["frames"]] == [time_ns / 1e9 for time_ns in times]
+    assert [time_ns for time_ns, _ in VideoReader(output / "overlay.mp4").timed()] == times

@@ -1,5 +1,6 @@
 import json
 import math
+import re
 import signal
 import subprocess
 import sys
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 
 from csl_tracker.bags import topics
+from csl_tracker.bags.cdr import restamp
 from csl_tracker.bags.messages import GroundTruth, bag_types, make_header, make_pose_array, make_time, make_truth_array
+from csl_tracker.bags.reader import BagReader
 from csl_tracker.bags.recording import OFFLINE
 from csl_tracker.bags.types import typestore
 from csl_tracker.bags.writer import BagOptions, BagWriter, RecordedFrame, image_message, write_frames
@@ -77,7 +80,7 @@ def record(path, answers, topic="/foreign/poses", delay_ms=10.0, replayed=True, 
             bag.add_topic(topics.SEGMENTATION, topics.IMAGE_TYPE)
         reference = typestore().types[topics.TIME_REFERENCE_TYPE]
         for index, (frame, result) in enumerate(answers):
-            source = SECOND + frame * STEP
+            source = SECOND + round(frame * STEP)
             stamp = PUBLISHED + index * STEP if replayed else source
             header = make_header(bag_types(), stamp, "camera")
             received = stamp + round(delay_ms * 1e6) * (1 + index % 2)
@@ -343,3 +346,33 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path):
     assert process.returncode == 130, said
     assert "stopped" in said
     assert not out.exists()
+
+
+@pytest.mark.parametrize("error_ns", [500, -499, 1_000_000, -400_000])
+@pytest.mark.parametrize("replayed", [True, False])
+def test_rounded_stamps_find_their_images(tmp_path, error_ns, replayed):
+    source = write_source(tmp_path / "source.mcap")
+    bag = BagReader(record(tmp_path / "exact.mcap", [(k, poses(k)) for k in range(6)], replayed=replayed))
+    with BagWriter(tmp_path / "rounded.mcap") as rounded:
+        for topic, kind in bag.types.items():
+            rounded.add_topic(topic, kind)
+        for message in bag.messages():
+            changed = message.topic == "/foreign/poses"
+            data = restamp(message.data, message.stamp_ns + error_ns) if changed else message.data
+            rounded.write_raw(message.topic, data, message.time_ns)
+    exact, found = measure(tmp_path / "exact.mcap", source), measure(tmp_path / "rounded.mcap", source)
+    assert (found["answered_frames"], found["dropped_frames"], found["unmatched_pose_stamps"]) == (6, 0, 0)
+    assert (exact["rounded_pose_stamps"], found["rounded_pose_stamps"], found["stamp_tolerance_ms"]) == (0, 6, 1.0)
+    assert found["accuracy"]["landmark_error_px"] == exact["accuracy"]["landmark_error_px"]
+
+
+def test_what_matches_no_image_and_what_came_twice_is_printed(tmp_path, capsys):
+    source = write_source(tmp_path / "source.mcap")
+    answers = [(0, poses(0)), (0, poses(0)), (1, poses(1)), (2.05, poses(2))]
+    record(tmp_path / "poses.mcap", [(k, result) for k, result in answers], replayed=False)
+    command = ["evaluate-bag", str(tmp_path / "poses.mcap"), "--ground-truth", str(source), "--out", str(tmp_path / "out")]
+    assert main([*command, "--no-video"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"frames / with poses / dropped +6 / 2 / 4", said)
+    assert re.search(r"match no image +1 \(stamps may differ by 1 ms, the nearest to an image is 2.000 ms away: copy", said)
+    assert re.search(r"further ones of the same image +1; the first one counts", said)

@@ -268,3 +268,70 @@ def test_only_a_cv_bridge_that_works_is_taken(tmp_path, monkeypatch, body, regis
     finally:
         find_cv_bridge.cache_clear()
         sys.modules.pop("cv_bridge", None)
+
+
+COLOURS = np.full((48, 64, 3), (180, 60, 40), np.uint8)
+COLOURS[16:32, 16:40] = (40, 90, 200)
+
+
+def mosaic(pattern: str) -> np.ndarray:
+    found = np.zeros(COLOURS.shape[:2], np.uint8)
+    for index, colour in enumerate(pattern):
+        rows, columns = slice(index // 2, None, 2), slice(index % 2, None, 2)
+        found[rows, columns] = COLOURS[rows, columns, "rgb".index(colour)]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("written", "image_format"),
+    [
+        (COLOURS[..., ::-1], "jpeg"),
+        (COLOURS[..., ::-1], ""),
+        (COLOURS[..., ::-1], "rgb8; jpeg compressed bgr8"),
+        (COLOURS[..., ::-1], "bgr8; png compressed bgr8"),
+        (COLOURS, "rgb8; jpeg compressed rgb8"),
+        (COLOURS, "rgb8; png compressed "),
+        (np.dstack([COLOURS[..., ::-1], COLOURS[..., :1]]), "bgra8; png compressed bgra8"),
+        (COLOURS[..., ::-1].astype(np.uint16) * 257, "rgb16; png compressed bgr16"),
+        (COLOURS[..., ::-1].astype(np.uint16) * 257, "bgr16; tiff compressed bgr16"),
+        *(
+            (mosaic(pattern), f"bayer_{pattern}8; {codec} compressed ")
+            for pattern in ("rggb", "bggr", "gbrg", "grbg")
+            for codec in ("jpeg", "png")
+        ),
+        (mosaic("rggb").astype(np.uint16) * 257, "bayer_rggb16; png compressed "),
+        (np.dstack([mosaic("gbrg")] * 3), "bayer_gbrg8; png compressed "),
+        (COLOURS[..., ::-1], "webp"),
+        (COLOURS[..., ::-1], "bmp"),
+    ],
+)
+def test_the_format_says_which_colours_are_which(written, image_format):
+    extension = next((name for name in ("png", "tiff", "webp", "bmp") if name in image_format), "jpg")
+    data = cv2.imencode(f".{extension}", written, [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_WEBP_QUALITY, 101])[1]
+    found = decode_compressed(array.array("B", data.tobytes()), image_format)
+    assert found.shape == COLOURS.shape
+    for row, column in ((8, 50), (24, 28)):  # in the midst of either colour
+        np.testing.assert_allclose(found[row, column], COLOURS[row, column], atol=4)
+
+
+@pytest.mark.parametrize(
+    ("data", "image_format", "reason", "words"),
+    [
+        (b"any", "16UC1; compressedDepth png", "encoding", "'16UC1; compressedDepth png' .* is that of a depth image"),
+        (b"any", "h264", "encoding", "format 'h264' of a compressed image is not known"),
+        (b"any", "\x1b[2J" + "x" * 500, "encoding", r"format '\\x1b\[2Jx{76}' of"),
+        (cv2.imencode(".png", COLOURS)[1].tobytes(), "bayer_rggb8; png compressed ", "encoding", "mosaic .* in colour"),
+        (
+            cv2.imencode(".png", COLOURS)[1].tobytes()[:16] + b"\x00\x00\xff\xff" * 2 + bytes(30),
+            "png",
+            "size",
+            "65535x65535 px",
+        ),
+        (cv2.imencode(".tiff", COLOURS[..., 0].astype(np.float32))[1].tobytes(), "tiff", "decode", "cannot be used|no image"),
+    ],
+    ids=["depth", "h264", "escapes", "mosaic", "size", "float"],
+)
+def test_a_compressed_image_that_is_refused_is_named(data, image_format, reason, words):
+    with pytest.raises(UnusableImageError, match=words) as caught:
+        decode_compressed(data, image_format)
+    assert caught.value.reason == reason
