@@ -129,7 +129,7 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            f"csl-tracker = {NAME}.cli.main:main",
+            f"csl-tracker = {NAME}.cli.start:main",
             f"tracker_node = {NAME}.node.start:tracker_node",
             f"replay_node = {NAME}.node.start:replay_node",
             f"stereo_node = {NAME}.node.start:stereo_node",

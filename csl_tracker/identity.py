@@ -15,6 +15,12 @@ from csl_tracker.pixels import Size
 FloatArray = npt.NDArray[np.float64]
 
 
+LATE_S = 0.035
+"""A stamp that is older than the newest one by no more than this belongs to a late frame, s; by more, time went back.
+
+A little more than a frame at 30 Hz: two publishers on one topic and a middleware that swaps two images stay below.
+"""
+
 _TURN = 0.2
 _OPPOSITE = -0.3
 """Cosine of the angle between shafts from which on two instruments are hardly the same."""
@@ -36,7 +42,7 @@ class _Track:
         """Take over what was seen; the direction follows slowly, and not at all where it points the other way."""
         seen = np.asarray(np.isfinite(points).all(axis=1))
         self.points = np.where(seen[:, None], points, self.points)
-        self.seen_s = stamp_s
+        self.seen_s = max(self.seen_s, stamp_s)
         if _cosine(direction, self.direction) < _OPPOSITE:
             self.turned += 1
             return
@@ -88,14 +94,15 @@ class TrackAssigner:
             instruments: For each its landmarks, float64 (landmarks, 2) in px, NaN where not seen.
             directions: For each the direction towards its tip, float64 (2,), NaN when unknown.
             size: (height, width) of the image, px.
-            stamp_s: Time of the frame, s; when it jumps back all tracks end.
+            stamp_s: Time of the frame, s; when it jumps back by more than ``LATE_S`` all tracks end.
 
         Returns:
             One identity per instrument, in their order.
         """
-        if stamp_s < self.last_s:
+        if stamp_s < self.last_s - LATE_S:
             self.tracks = []
-        self.last_s = stamp_s
+            self.last_s = stamp_s
+        self.last_s = max(self.last_s, stamp_s)
         self.tracks = [t for t in self.tracks if stamp_s - t.seen_s <= self.max_age_s]
         matches = self._match(instruments, directions, self.gate * math.hypot(*size))
         taken = {track.slot for track in matches.values()}

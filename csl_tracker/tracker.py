@@ -134,7 +134,8 @@ class Tracker:
 
         Args:
             image: uint8 (H, W, 3), RGB.
-            stamp_s: Time of the frame, s; when it jumps back, identities are reset. Frames are 40 ms apart when None.
+            stamp_s: Time of the frame, s; when it jumps back by more than 35 ms, identities are reset. Frames are 40 ms apart
+                when None.
             segmentation: Make the label map at the source size.
 
         Raises:

@@ -15,6 +15,8 @@ from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDesc
 from launch.launch_description_sources import PythonLaunchDescriptionSource, get_launch_description_from_python_launch_file
 from launch.substitutions import LaunchConfiguration
 
+from csl_tracker.node.launching import hints_for, warn_of_unknown
+
 TRACKER = str(Path(__file__).with_name("tracker.launch.py"))
 OWN = ("image", "camera_info", "namespace")
 """Arguments of tracker.launch.py that are not passed on as they are."""
@@ -44,6 +46,7 @@ def start_trackers(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             "namespace": f"{rig}/{camera}" if rig else camera,
             "image": value("image").replace("{camera}", camera),
             "camera_info": value("camera_info").replace("{camera}", camera),
+            **hints_for(__file__, "image", camera),
         }
         source = PythonLaunchDescriptionSource(TRACKER)
         trackers.append(GroupAction([IncludeLaunchDescription(source, launch_arguments=list(given.items()))]))
@@ -52,21 +55,18 @@ def start_trackers(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 def generate_launch_description() -> LaunchDescription:
     tracker = get_launch_description_from_python_launch_file(TRACKER)
-    return LaunchDescription(
-        [
-            DeclareLaunchArgument("cameras", default_value="left,right", description="names of the cameras, each a namespace"),
-            DeclareLaunchArgument(
-                "namespace", default_value="", description="namespace around the cameras', such as the rig's"
-            ),
-            DeclareLaunchArgument(
-                "image",
-                default_value="image_raw",
-                description="topic of the images: relative to the camera's namespace, or with {camera} for its name",
-            ),
-            DeclareLaunchArgument(
-                "camera_info", default_value="", description="topic of the calibration, likewise (default: the image's sibling)"
-            ),
-            *(argument for argument in tracker.get_launch_arguments() if argument.name not in OWN),
-            OpaqueFunction(function=start_trackers),
-        ]
-    )
+    arguments = [
+        DeclareLaunchArgument("cameras", default_value="left,right", description="names of the cameras, each a namespace"),
+        DeclareLaunchArgument("namespace", default_value="", description="namespace around the cameras', such as the rig's"),
+        DeclareLaunchArgument(
+            "image",
+            default_value="image_raw",
+            description="topic of the images: relative to the camera's namespace, or with {camera} for its name",
+        ),
+        DeclareLaunchArgument(
+            "camera_info", default_value="", description="topic of the calibration, likewise (default: the image's sibling)"
+        ),
+        *(argument for argument in tracker.get_launch_arguments() if argument.name not in OWN),
+    ]
+    unknown = warn_of_unknown(__file__, [argument.name for argument in arguments])
+    return LaunchDescription([*arguments, unknown, OpaqueFunction(function=start_trackers)])

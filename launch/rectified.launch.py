@@ -17,6 +17,8 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import ComposableNodeContainer, LoadComposableNodes
 from launch_ros.descriptions import ComposableNode
 
+from csl_tracker.node.launching import hints_for, warn_of_unknown
+
 TRACKER = str(Path(__file__).with_name("tracker.launch.py"))
 OWN = ("image", "camera_info")
 """Arguments of tracker.launch.py that mean the rectified images there, and the raw ones here."""
@@ -57,23 +59,24 @@ def start_rectifier(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             composable_node_descriptions=[rectifier],
             output="screen",
         )
-    tracker = IncludeLaunchDescription(PythonLaunchDescriptionSource(TRACKER), launch_arguments=[("image", rectified)])
+    tracker = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(TRACKER), launch_arguments=[("image", rectified), *hints_for(__file__, "").items()]
+    )
     return [loaded, tracker]
 
 
 def generate_launch_description() -> LaunchDescription:
     tracker = get_launch_description_from_python_launch_file(TRACKER)
-    return LaunchDescription(
-        [
-            DeclareLaunchArgument(
-                "image",
-                default_value="image",
-                description="topic of the raw images; camera_info is its sibling, as image_proc has it",
-            ),
-            DeclareLaunchArgument(
-                "container", default_value="", description="container to load the rectifier into (default: one of its own)"
-            ),
-            *(argument for argument in tracker.get_launch_arguments() if argument.name not in OWN),
-            OpaqueFunction(function=start_rectifier),
-        ]
-    )
+    arguments = [
+        DeclareLaunchArgument(
+            "image",
+            default_value="image",
+            description="topic of the raw images; camera_info is its sibling, as image_proc has it",
+        ),
+        DeclareLaunchArgument(
+            "container", default_value="", description="container to load the rectifier into (default: one of its own)"
+        ),
+        *(argument for argument in tracker.get_launch_arguments() if argument.name not in OWN),
+    ]
+    unknown = warn_of_unknown(__file__, [argument.name for argument in arguments])
+    return LaunchDescription([*arguments, unknown, OpaqueFunction(function=start_rectifier)])

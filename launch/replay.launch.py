@@ -5,43 +5,29 @@ The arguments are the parameters of replay_node. It publishes large images, and 
 
 from __future__ import annotations
 
-from typing import Any
-
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from csl_tracker.node.fastdds import large_image_environment
+from csl_tracker.node.launching import environment_of, parameters_of, started_alone, warn_of_unknown, when_it_ends
 from csl_tracker.node.replay_node import NAME, PARAMETERS
-
-TRUTH = {"true": True, "1": True, "false": False, "0": False}
-
-
-def parameter(name: str, text: str) -> Any:
-    """A launch argument, which is text, as the type of its parameter."""
-    kind = type(PARAMETERS[name][0])
-    try:
-        return TRUTH[text.lower()] if kind is bool else kind(text)
-    except (KeyError, ValueError):
-        raise RuntimeError(f"{name}:={text} is no {kind.__name__}; {PARAMETERS[name][1]}") from None
 
 
 def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The node; an argument that was left empty leaves its parameter at its default."""
     given = {name: LaunchConfiguration(name).perform(context) for name in PARAMETERS}
-    parameters = {name: parameter(name, text) for name, text in given.items() if text}
-    return [
-        Node(
-            package="csl_tracker",
-            executable=NAME,
-            name=NAME,
-            parameters=[parameters] if parameters else [],
-            additional_env=large_image_environment(),
-            output="screen",
-            emulate_tty=True,
-        )
-    ]
+    parameters = parameters_of(given, {name: default for name, (default, _) in PARAMETERS.items()})
+    node = Node(
+        package="csl_tracker",
+        executable=NAME,
+        name=NAME,
+        parameters=[parameters] if parameters else [],
+        additional_env=environment_of(__file__, context.launch_configurations),
+        output="screen",
+        emulate_tty=True,
+    )
+    return [when_it_ends(node, started_alone(__file__)), node]
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -50,4 +36,4 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(name, default_value="", description=f"{text} (default: {default!r})")
         for name, (default, text) in PARAMETERS.items()
     ]
-    return LaunchDescription([*arguments, OpaqueFunction(function=start_node)])
+    return LaunchDescription([*arguments, warn_of_unknown(__file__, PARAMETERS), OpaqueFunction(function=start_node)])

@@ -9,6 +9,8 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
+from csl_tracker.node.launching import warn_of_unknown
+
 TOPICS = {"tracker": ("overlay", "segmentation/color"), "stereo": ("markers",)}
 """What config/tracker.rviz shows, below the names of the two nodes."""
 
@@ -37,15 +39,14 @@ def start_rviz(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    return LaunchDescription(
-        [
-            DeclareLaunchArgument("tracker", default_value="/tracker_node", description="full name of the tracker node"),
-            DeclareLaunchArgument("stereo", default_value="/stereo_node", description="full name of the stereo node"),
-            DeclareLaunchArgument(
-                "frame",
-                default_value="",
-                description="frame to draw the markers in, such as the left camera's (default: camera)",
-            ),
-            OpaqueFunction(function=start_rviz),
-        ]
-    )
+    arguments = [
+        DeclareLaunchArgument("tracker", default_value="/tracker_node", description="full name of the tracker node"),
+        DeclareLaunchArgument("stereo", default_value="/stereo_node", description="full name of the stereo node"),
+        DeclareLaunchArgument(
+            "frame",
+            default_value="",
+            description="frame to draw the markers in, such as the left camera's (default: camera)",
+        ),
+    ]
+    unknown = warn_of_unknown(__file__, [argument.name for argument in arguments])
+    return LaunchDescription([*arguments, unknown, OpaqueFunction(function=start_rviz)])

@@ -1,6 +1,7 @@
 """Start the tracker node on a camera's images: ``ros2 launch csl_tracker tracker.launch.py image:=/camera/image_raw``.
 
 The node is a managed one. It configures and activates itself; with ``autostart:=false`` it waits for ``ros2 lifecycle set``.
+Every parameter of the node is an argument. The launch ends with its node, unless another launch file includes this one.
 """
 
 from __future__ import annotations
@@ -14,9 +15,20 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
-from csl_tracker.node.fastdds import large_image_environment
+from csl_tracker.node.launching import (
+    AS_PARAMS_FILE,
+    USE_SIM_TIME,
+    boolean,
+    environment_of,
+    existing_file,
+    parameters_of,
+    started_alone,
+    warn_of_unknown,
+    when_it_ends,
+)
+from csl_tracker.node.parameters import PARAMETERS
 
-AS_PARAMS_FILE = " (default: as params_file says)"
+DEFAULTS = {**{name: parameter.default for name, parameter in PARAMETERS.items()}, "use_sim_time": False}
 
 
 def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
@@ -27,28 +39,25 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
     image = value("image")
     camera_info = value("camera_info") or image.rpartition("/")[0] + "/" * ("/" in image) + "camera_info"
-    given: dict[str, str | bool] = {name: value(name) for name in ("weights", "device", "image_transport") if value(name)}
-    if value("autostart"):
-        given["autostart"] = value("autostart").lower() in ("true", "1")
-    return [
-        Node(
-            package="csl_tracker",
-            executable="tracker_node",
-            name="tracker_node",
-            namespace=value("namespace"),
-            parameters=[value("params_file"), *([given] if given else [])],
-            remappings=[("image", image), ("image/compressed", f"{image}/compressed"), ("camera_info", camera_info)],
-            arguments=["--ros-args", "--log-level", value("log_level")],
-            additional_env=large_image_environment(),
-            output="screen",
-            emulate_tty=True,
-        )
-    ]
+    given = parameters_of({name: value(name) for name in DEFAULTS}, DEFAULTS)
+    node = Node(
+        package="csl_tracker",
+        executable="tracker_node",
+        name="tracker_node",
+        namespace=value("namespace"),
+        parameters=[existing_file("params_file", value("params_file")), *([given] if given else [])],
+        remappings=[("image", image), ("image/compressed", f"{image}/compressed"), ("camera_info", camera_info)],
+        arguments=["--ros-args", "--log-level", value("log_level")],
+        additional_env=environment_of(__file__, context.launch_configurations),
+        output="screen",
+        emulate_tty=True,
+    )
+    return [when_it_ends(node, started_alone(__file__)), node]
 
 
 def start_rviz(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """RViz on this tracker's pictures, when it is asked for."""
-    if LaunchConfiguration("rviz").perform(context).lower() not in ("true", "1"):
+    if not boolean("rviz", LaunchConfiguration("rviz").perform(context)):
         return []
     namespace = LaunchConfiguration("namespace").perform(context).strip("/")
     prefix = f"/{namespace}" if namespace else ""
@@ -60,26 +69,31 @@ def start_rviz(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 def generate_launch_description() -> LaunchDescription:
     """Arguments and node."""
     parameters = PathJoinSubstitution([FindPackageShare("csl_tracker"), "config", "tracker.yaml"])
+    arguments = [
+        DeclareLaunchArgument("image", default_value="image", description="topic of the images, without /compressed"),
+        DeclareLaunchArgument(
+            "camera_info", default_value="", description="topic of the camera's calibration (default: the image's sibling)"
+        ),
+        *(
+            DeclareLaunchArgument(
+                name,
+                default_value="",
+                description=parameter.description
+                + (f" One of: {', '.join(parameter.choices)}." if parameter.choices else "")
+                + AS_PARAMS_FILE,
+            )
+            for name, parameter in PARAMETERS.items()
+        ),
+        DeclareLaunchArgument("use_sim_time", default_value="", description=USE_SIM_TIME + AS_PARAMS_FILE),
+        DeclareLaunchArgument("params_file", default_value=parameters, description="YAML file with the node's parameters"),
+        DeclareLaunchArgument("namespace", default_value="", description="namespace of the node"),
+        DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error or fatal"),
+        DeclareLaunchArgument("rviz", default_value="false", description="true opens RViz on the tracker's pictures"),
+    ]
     return LaunchDescription(
         [
-            DeclareLaunchArgument(
-                "weights",
-                default_value="",
-                description="weights file, .safetensors, or csl_lite0 or csl_accurate" + AS_PARAMS_FILE,
-            ),
-            DeclareLaunchArgument("device", default_value="", description="auto, cpu, cuda or cuda:N" + AS_PARAMS_FILE),
-            DeclareLaunchArgument("image", default_value="image", description="topic of the images, without /compressed"),
-            DeclareLaunchArgument(
-                "camera_info", default_value="", description="topic of the camera's calibration (default: the image's sibling)"
-            ),
-            DeclareLaunchArgument("image_transport", default_value="", description="raw or compressed" + AS_PARAMS_FILE),
-            DeclareLaunchArgument(
-                "autostart", default_value="", description="false waits for 'ros2 lifecycle set'" + AS_PARAMS_FILE
-            ),
-            DeclareLaunchArgument("params_file", default_value=parameters, description="YAML file with the node's parameters"),
-            DeclareLaunchArgument("namespace", default_value="", description="namespace of the node"),
-            DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error or fatal"),
-            DeclareLaunchArgument("rviz", default_value="false", description="true opens RViz on the tracker's pictures"),
+            *arguments,
+            warn_of_unknown(__file__, [argument.name for argument in arguments]),
             OpaqueFunction(function=start_node),
             OpaqueFunction(function=start_rviz),
         ]

@@ -86,6 +86,14 @@ def test_a_jump_is_another_instrument_and_time_that_runs_back_starts_anew() -> N
     assert assigner.update([at(650)], [LEFTWARDS], SIZE, 9.0)[0].track_id == 1
 
 
+def test_a_frame_that_comes_late_changes_no_identity() -> None:
+    assigner = TrackAssigner()
+    (first,) = assigner.update([at(100)], [RIGHTWARDS], SIZE, 5.0)
+    assert assigner.update([at(100)], [RIGHTWARDS], SIZE, 4.97) == [first]
+    assert assigner.update([at(100)], [RIGHTWARDS], SIZE, 5.04) == [first]
+    assert assigner.update([at(100)], [RIGHTWARDS], SIZE, 5.0) != [first], "by more it is time that went back"
+
+
 def test_no_slot_is_given_twice() -> None:
     rng = np.random.default_rng(0)
     assigner = TrackAssigner()

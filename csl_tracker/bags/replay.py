@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from csl_tracker.arrival import Arrival, ArrivalOrder
 from csl_tracker.bags import topics
 from csl_tracker.bags.ahead import ReadAhead
 from csl_tracker.bags.messages import bag_types, make_pose_array
@@ -134,7 +135,7 @@ def replay_bag(
         results.add_topic(topics.POSES, topics.POSES_TYPE)
         began = time.monotonic()
         try:
-            last_ns = 0
+            order = ArrivalOrder()
             for frame, header, image in frames:
                 if stopped():
                     summary.stopped = True
@@ -146,10 +147,13 @@ def replay_bag(
                     summary.unusable[str(image)] += 1
                     continue
                 stamp_ns = frame.image.stamp_ns
-                if 0 < stamp_ns < last_ns:  # as the node does it
+                arrival = order.take(stamp_ns)  # as the node does it
+                if arrival is Arrival.LATE:
+                    summary.unusable["its stamp is a little behind that of an image before it"] += 1
+                    continue
+                if arrival is Arrival.BACK:
                     summary.backwards.append(summary.frames - 1)
                     tracker.reset()
-                last_ns = stamp_ns
                 result = tracker.track(image, stamp_ns * 1e-9 if stamp_ns else None, segmentation=chosen.segmentation)
                 results.write(topics.POSES, make_pose_array(bag_types(), header, result, model), frame.image.time_ns)
                 summary.tracked += 1

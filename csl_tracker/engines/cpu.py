@@ -23,6 +23,9 @@ from csl_tracker.engines.parallel import Pair
 from csl_tracker.pixels import Size, halve, halvings, resize_image
 from csl_tracker.weights import Model
 
+_MOST_BUFFERS = 8
+"""Image sizes whose memory is kept."""
+
 _WORTH_HALVING_PX = 200_000
 """Pixels of a halved image from which two threads are faster than one."""
 
@@ -59,8 +62,9 @@ class CpuEngine(RunsAtOnce):
         raise NotImplementedError
 
     def input_buffer(self, size: Size) -> npt.NDArray[np.uint8]:
-        """Uint8 (h, w, 3) memory that :meth:`infer` takes without a copy; of one size always the same."""
+        """Uint8 (h, w, 3) memory that :meth:`infer` takes without a copy; that of the last sizes is kept."""
         if size not in self._buffers:
+            _make_room(self._buffers)
             self._buffers[size] = self.make_buffer(size)
         return self._buffers[size]
 
@@ -121,8 +125,14 @@ class CpuEngine(RunsAtOnce):
 
     def _scratch_of(self, size: Size) -> npt.NDArray[np.uint8]:
         if size not in self._scratch:
+            _make_room(self._scratch)
             self._scratch[size] = np.empty((*size, 3), np.uint8)
         return self._scratch[size]
+
+
+def _make_room(kept: dict[Size, npt.NDArray[np.uint8]]) -> None:
+    while len(kept) >= _MOST_BUFFERS:
+        del kept[next(iter(kept))]
 
 
 def _copy(array: Float32Array | None) -> Float32Array | None:

@@ -49,5 +49,6 @@ class OnnxDeviceEngine(OnnxEngine):
             )
         options = {"device_id": device.partition(":")[2] or "0", **_OPTIONS[engine, self.precision]}
         super().__init__(model, mirror, cache, _PROVIDERS[engine], options)
+        self._takes_any = self._takes_any and engine == "onnx"  # TensorRT takes minutes to build for each shape that it sees
         self.name, self.device = engine, device  # type: ignore[misc]  # of the instance, not of the class
         self.reason = f"{self.provider} in {self.precision}"

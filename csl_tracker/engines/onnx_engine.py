@@ -17,7 +17,7 @@ import torch
 from csl_tracker.engines.artefacts import ArtefactCache
 from csl_tracker.engines.base import NetworkArrays, NormalizedNetwork, output_names
 from csl_tracker.engines.device_loss import first_line
-from csl_tracker.engines.exported import NETWORK, ExportedEngine, example, quiet_tracing
+from csl_tracker.engines.exported import NETWORK, TRACED, ExportedEngine, example, quiet_tracing
 from csl_tracker.engines.folding import as_subpixel_convolutions, fold_batch_norms
 from csl_tracker.errors import EngineError
 from csl_tracker.pixels import Size
@@ -27,6 +27,8 @@ OPSET = 17
 _INPUT = "image"
 CPU_PROVIDER = "CPUExecutionProvider"
 _REMEDY = "install 'onnxruntime-gpu' with the CUDA and TensorRT libraries that it names, or use engine 'torch'"
+_SIDES = ("height", "width")
+"""Names of its dimensions in a network that takes any size."""
 
 onnxruntime.disable_telemetry_events()
 
@@ -79,51 +81,38 @@ class OnnxEngine(ExportedEngine):
         Raises:
             EngineError: The package ``onnx`` is not installed, without which torch exports nothing.
         """
-        (folder / f"{NETWORK}.onnx").write_bytes(cls._export(model, size))
+        (folder / f"{NETWORK}.onnx").write_bytes(_export(model, size))
 
     def load(self, size: Size, folder: Path) -> Any:
         """See :meth:`ExportedEngine.load`."""
         return self._open((folder / f"{NETWORK}.onnx").read_bytes())
 
-    def build(self, size: Size) -> Any:
-        """See :meth:`ExportedEngine.build`.
+    def convert(self, size: Size | None) -> Any:
+        """See :meth:`ExportedEngine.convert`.
 
         Raises:
             EngineError: The package ``onnx`` is not installed.
         """
-        return self._open(self._export(self.model, size))
+        return _export(self.model, size)
 
-    @staticmethod
-    def _export(model: Model, size: Size) -> bytes:
-        if importlib.util.find_spec("onnx") is None:
-            raise EngineError(
-                "Torch needs the package 'onnx' to export a network, and it is not installed; run 'pip install onnx', or use"
-                " another engine."
-            )
-        network = as_subpixel_convolutions(fold_batch_norms(model.network))
-        module = NormalizedNetwork(network, model.description.preprocessing).eval()
-        file = io.BytesIO()
-        with quiet_tracing():
-            # The newer exporter needs onnxscript and takes ten times as long.
-            torch.onnx.export(
-                module,
-                (example(size),),
-                file,  # type: ignore[arg-type]  # a path or a file, says its documentation
-                dynamo=False,
-                opset_version=OPSET,
-                input_names=[_INPUT],
-                output_names=list(output_names(model.description.network)),
-            )
-        return file.getvalue()
+    def build(self, converted: Any, size: Size | None) -> Any:
+        """See :meth:`ExportedEngine.build`."""
+        return self._open_any(converted) if size is None else self._open(converted, size)
 
-    def _open(self, network: bytes) -> _Bound:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-        # Threads that spin between two images take the cores from those that bring the next one.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    def _open(self, network: bytes, size: Size | None = None) -> _Bound:
+        options = self._options()
+        for name, length in zip(_SIDES, size or (), strict=False):
+            options.add_free_dimension_override_by_name(name, length)
+        return _Bound(self._session(network, options))
+
+    def _open_any(self, network: bytes) -> _Unbound:
+        options = self._options()
+        options.enable_mem_pattern = False  # one would be kept for each size
+        return _Unbound(self._session(network, options))
+
+    def _session(self, network: bytes, options: Any) -> Any:
         if self.provider == CPU_PROVIDER:
-            return _Bound(onnxruntime.InferenceSession(network, options, providers=[self.provider]))
+            return onnxruntime.InferenceSession(network, options, providers=[self.provider])
         # Without a word, a session would put what the provider cannot do, or all of it, on the CPU.
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         try:
@@ -139,21 +128,70 @@ class OnnxEngine(ExportedEngine):
                 f" whose libraries or device it does not find; {_REMEDY}."
             )
         session.disable_fallback()
-        return _Bound(session)
+        return session
+
+    def _options(self) -> Any:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+        # Threads that spin between two images take the cores from those that bring the next one.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        return options
 
     def make_buffer(self, size: Size) -> npt.NDArray[np.uint8]:
-        """See :meth:`csl_tracker.engines.cpu.CpuEngine.make_buffer`; what the session is bound to."""
-        buffer: npt.NDArray[np.uint8] = self.ready(size).image[0]
-        return buffer
+        """See :meth:`csl_tracker.engines.cpu.CpuEngine.make_buffer`; what the session is bound to, if it is."""
+        bound = self.ready(size)
+        return bound.image[0] if isinstance(bound, _Bound) else super().make_buffer(size)
 
     def infer(self, image: npt.NDArray[np.uint8]) -> NetworkArrays:
         """See :meth:`csl_tracker.engines.cpu.CpuEngine.infer`."""
         size = (image.shape[0], image.shape[1])
-        bound: _Bound = self.ready(size)
+        session: _Bound | _Unbound = self.ready(size)
+        if isinstance(session, _Unbound):
+            return NetworkArrays(**{name: array[0] for name, array in session.run(image).items()})
         buffer = self.input_buffer(size)
         if image is not buffer:
             np.copyto(buffer, image)
-        return NetworkArrays(**{name: array[0] for name, array in bound.run().items()})
+        return NetworkArrays(**{name: array[0] for name, array in session.run().items()})
+
+
+def _export(model: Model, size: Size | None) -> bytes:
+    """The network as an ONNX file, for one input size, or for any when None."""
+    if importlib.util.find_spec("onnx") is None:
+        raise EngineError(
+            "Torch needs the package 'onnx' to export a network, and it is not installed; run 'pip install onnx', or use"
+            " another engine."
+        )
+    network = as_subpixel_convolutions(fold_batch_norms(model.network))
+    module = NormalizedNetwork(network, model.description.preprocessing).eval()
+    names = list(output_names(model.description.network))
+    sides = dict(zip((1, 2), _SIDES, strict=True))
+    maps = {name: {2: "rows", 3: "columns"} for name in names if name != "points"}
+    file = io.BytesIO()
+    with quiet_tracing():
+        # The newer exporter needs onnxscript and takes ten times as long.
+        torch.onnx.export(
+            module,
+            (example(TRACED if size is None else size),),
+            file,  # type: ignore[arg-type]  # a path or a file, says its documentation
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=[_INPUT],
+            output_names=names,
+            dynamic_axes={_INPUT: sides, **maps} if size is None else None,
+        )
+    return file.getvalue()
+
+
+class _Unbound:
+    """A session that takes images of any size."""
+
+    def __init__(self, session: Any) -> None:
+        self.session = session
+        self.names = [output.name for output in session.get_outputs()]
+
+    def run(self, image: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
+        return dict(zip(self.names, self.session.run(None, {_INPUT: image[None]}), strict=True))
 
 
 class _Bound:

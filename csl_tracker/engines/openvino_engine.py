@@ -13,7 +13,7 @@ import torch
 
 from csl_tracker.engines.artefacts import ArtefactCache
 from csl_tracker.engines.base import NetworkArrays
-from csl_tracker.engines.exported import NETWORK, ExportedEngine, example, normalized, quiet_tracing
+from csl_tracker.engines.exported import NETWORK, TRACED, ExportedEngine, example, normalized, quiet_tracing
 from csl_tracker.pixels import Size
 from csl_tracker.weights import Model
 
@@ -58,7 +58,7 @@ class OpenVinoEngine(ExportedEngine):
     def write(cls, model: Model, size: Size, folder: Path) -> None:
         """See :meth:`ExportedEngine.write`."""
         # The weights stay float32: which precision computes is chosen when the network is compiled.
-        openvino.save_model(cls._convert(model, size), folder / f"{NETWORK}.xml", compress_to_fp16=False)
+        openvino.save_model(_convert(model, size), folder / f"{NETWORK}.xml", compress_to_fp16=False)
 
     def load(self, size: Size, folder: Path) -> Any:
         """See :meth:`ExportedEngine.load`."""
@@ -71,34 +71,50 @@ class OpenVinoEngine(ExportedEngine):
             size: (height, width) of its input, which is uint8 (1, h, w, 3) RGB.
             path: The file; its outputs are those of the model, in the same order.
         """
-        self._ready[size] = self._compile(self.core.read_model(path))
+        self._keep(size, self._compile(self.core.read_model(path)))
 
-    def build(self, size: Size) -> Any:
+    def convert(self, size: Size | None) -> Any:
+        """See :meth:`ExportedEngine.convert`."""
+        return _convert(self.model, size)
+
+    def build(self, converted: Any, size: Size | None) -> Any:
         """See :meth:`ExportedEngine.build`."""
-        return self._compile(self._convert(self.model, size))
-
-    @staticmethod
-    def _convert(model: Model, size: Size) -> Any:
-        logging.getLogger("openvino").setLevel(logging.ERROR)
-        image = example(size)
-        with quiet_tracing():
-            # OpenVINO would trace the network, too, and then trace it again to see whether that gives the same.
-            traced = torch.jit.trace(normalized(model), image, check_trace=False)  # type: ignore[no-untyped-call]
-            return openvino.convert_model(traced, example_input=image, input=[(1, *size, 3)])
+        if size is None:
+            return self._compile(converted)
+        network = converted.clone()
+        network.reshape([1, *size, 3])
+        return self._compile(network)
 
     def _compile(self, network: Any) -> Any:
         return self.core.compile_model(network, self.place, self.options).create_infer_request()
 
     def make_buffer(self, size: Size) -> npt.NDArray[np.uint8]:
-        """See :meth:`csl_tracker.engines.cpu.CpuEngine.make_buffer`; OpenVINO's own input."""
-        buffer: npt.NDArray[np.uint8] = self.ready(size).get_input_tensor().data[0]
+        """See :meth:`csl_tracker.engines.cpu.CpuEngine.make_buffer`; OpenVINO's own input where the network has this size."""
+        request = self.ready(size)
+        if request is self._any:
+            return super().make_buffer(size)
+        buffer: npt.NDArray[np.uint8] = request.get_input_tensor().data[0]
         return buffer
 
     def infer(self, image: npt.NDArray[np.uint8]) -> NetworkArrays:
         """See :meth:`csl_tracker.engines.cpu.CpuEngine.infer`."""
         size = (image.shape[0], image.shape[1])
-        request, buffer = self.ready(size), self.input_buffer(size)
+        request: Any = self.ready(size)
+        buffer = self.input_buffer(size)
         if image is not buffer:
             np.copyto(buffer, image)
+        takes_any = request is self._any
+        if takes_any:
+            request.set_input_tensor(openvino.Tensor(buffer[None], shared_memory=True))
         request.infer()
         return NetworkArrays(**{name: request.get_output_tensor(i).data[0] for i, name in enumerate(self.names)})
+
+
+def _convert(model: Model, size: Size | None) -> Any:
+    logging.getLogger("openvino").setLevel(logging.ERROR)
+    image = example(TRACED if size is None else size)
+    shape = (1, -1, -1, 3) if size is None else (1, *size, 3)
+    with quiet_tracing():
+        # OpenVINO would trace the network, too, and then trace it again to see whether that gives the same.
+        traced = torch.jit.trace(normalized(model), image, check_trace=False)  # type: ignore[no-untyped-call]
+        return openvino.convert_model(traced, example_input=image, input=[shape])

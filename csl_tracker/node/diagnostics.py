@@ -42,10 +42,12 @@ class FrameSums:
         received: Images received.
         dropped: Images that gave way to a newer one.
         skipped: Images that the rate limit left out, or that came while tracking was disabled.
+        late: Images that came behind a newer one, and were left out.
         unusable: Images that could not be used, by reason.
         processing: From the image in memory to its poses.
         latency: From the image's stamp to the publication of its poses; None where the clocks do not allow it.
-        total: Counts since the node was activated: ``received``, ``tracked``, ``dropped``, ``skipped``, ``unusable: REASON``.
+        total: Counts since the node was activated: ``received``, ``tracked``, ``dropped``, ``skipped``, ``late``,
+            ``unusable: REASON``.
         silence_s: Since the last image, s; None before the first.
     """
 
@@ -54,6 +56,7 @@ class FrameSums:
     received: int = 0
     dropped: int = 0
     skipped: int = 0
+    late: int = 0
     unusable: Counter[str] = field(default_factory=Counter)
     processing: Spread | None = None
     latency: Spread | None = None
@@ -87,6 +90,11 @@ class FrameStatistics:
         """An image was left out on purpose."""
         with self._lock:
             self._count(now_s, "skipped")
+
+    def be_late(self, now_s: float) -> None:
+        """An image came behind a newer one, and was left out."""
+        with self._lock:
+            self._count(now_s, "late")
 
     def fail(self, now_s: float, reason: str) -> int:
         """An image could not be used.
@@ -128,6 +136,7 @@ class FrameStatistics:
             received=kinds["received"],
             dropped=kinds["dropped"],
             skipped=kinds["skipped"],
+            late=kinds["late"],
             unusable=unusable,
             processing=Spread.of([processing for _, processing, _ in tracked]),
             latency=Spread.of(latencies) if len(latencies) == len(tracked) else None,
@@ -180,6 +189,8 @@ def judge(sums: FrameSums, situation: Situation, limits: Limits | None = None) -
     if sums.unusable:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(sums.unusable.items()))
         found.append((ERROR if sums.processing is None else WARN, f"Unusable images in the last {WINDOW_S:g} s: {reasons}."))
+    if sums.late:
+        found.append((WARN, f"{sums.late} of the last {sums.received} images came behind a newer one and were left out."))
     found += [(WARN, note) for note in situation.notes]
     if situation.lease_s is not None and sums.processing is not None and sums.processing.p95 > situation.lease_s * 1e3:
         found.append(
@@ -201,7 +212,7 @@ def judge(sums: FrameSums, situation: Situation, limits: Limits | None = None) -
 def figures(sums: FrameSums) -> dict[str, str]:
     """The sums as key and value, in the order to show them."""
     nothing = "not applicable"
-    counts = {name: str(sums.total[name]) for name in ("received", "tracked", "dropped", "skipped")}
+    counts = {name: str(sums.total[name]) for name in ("received", "tracked", "dropped", "skipped", "late")}
     unusable = {name: str(count) for name, count in sorted(sums.total.items()) if name.startswith("unusable")}
     return {
         "input rate": f"{sums.input_hz:.1f} Hz",

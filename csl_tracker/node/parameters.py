@@ -16,6 +16,7 @@ from typing import Any, Literal
 from csl_tracker.engines.factory import ENGINES
 from csl_tracker.engines.precision import PRECISIONS
 from csl_tracker.errors import ConfigError
+from csl_tracker.node.hints import set_at_start
 
 
 class Change(Enum):
@@ -184,21 +185,23 @@ def check(name: str, value: Any) -> None:
         raise ConfigError(f"{name} is {value}; give a number from {parameter.range}.")
 
 
-def refusal(name: str, state: str) -> str | None:
+def refusal(name: str, state: str, node: str = "/tracker_node") -> str | None:
     """Why a parameter cannot be changed now, and what to do about it; None where it can.
 
     Args:
         name: Name of a parameter of this table.
         state: State of the lifecycle, such as ``active``.
+        node: Full name of the node.
     """
     change = PARAMETERS[name].change
     if change is Change.START:
-        return f"{name} is read at the start alone; stop the node and start it with '-p {name}:=VALUE'."
+        return f"{name} is read at the start alone; stop the node and start it with '{set_at_start(name, 'VALUE')}'."
     if change is Change.UNCONFIGURED and state != "unconfigured":
         steps = ("deactivate", "cleanup") if state == "active" else ("cleanup",)
+        commands = " and ".join(f"'ros2 lifecycle set {node} {step}'" for step in steps)
         return (
-            f"{name} is used when the node is configured, and the node is {state}: 'ros2 lifecycle set' {' and '.join(steps)},"
-            " change it, then configure and activate."
+            f"{name} is used when the node is configured, and the node is {state}: {commands}, change it, then configure and"
+            " activate likewise."
         )
     return None
 

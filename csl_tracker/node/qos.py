@@ -15,6 +15,7 @@ from rclpy.qos import (
     qos_check_compatible,
 )
 
+from csl_tracker.node.hints import set_at_start
 from csl_tracker.node.timing import lease_s
 
 POSE_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
@@ -63,8 +64,9 @@ def describe(qos: QoSProfile) -> str:
 def explain_camera(node: Node, topic: str, asked: QoSProfile) -> list[str]:
     """A sentence for each publisher of images whose offer is less than what the tracker asks for."""
     return [
-        f"No images come from {_name(publisher)} on {topic}: it offers {describe(publisher.qos_profile)}, and this node asks"
-        f" for {describe(asked)}. Start this node with image_reliability:=best_effort, or let the camera publish reliably."
+        f"No images come from {endpoint_name(publisher)} on {topic}: it offers {describe(publisher.qos_profile)}, and this node"
+        f" asks for {describe(asked)}. Start this node with '{set_at_start('image_reliability', 'best_effort')}', or let the"
+        " camera publish reliably."
         for publisher in node.get_publishers_info_by_topic(topic)
         if qos_check_compatible(publisher.qos_profile, asked)[0] == QoSCompatibility.ERROR
     ]
@@ -73,14 +75,16 @@ def explain_camera(node: Node, topic: str, asked: QoSProfile) -> list[str]:
 def explain_listener(node: Node, topic: str, offered: QoSProfile) -> list[str]:
     """A sentence for each subscriber that asks for more than what the tracker offers."""
     return [
-        f"{_name(subscriber)} gets nothing on {topic}: it asks for {describe(subscriber.qos_profile)}, and this node offers"
-        f" {describe(offered)}. Ask for no more than that, or raise expected_rate, which shortens deadline and lease."
+        f"{endpoint_name(subscriber)} gets nothing on {topic}: it asks for {describe(subscriber.qos_profile)}, and this node"
+        f" offers {describe(offered)}. Ask for no more than that, or start this node with a higher expected_rate, which"
+        f" shortens deadline and lease: '{set_at_start('expected_rate', 'HZ')}'."
         for subscriber in node.get_subscriptions_info_by_topic(topic)
         if qos_check_compatible(offered, subscriber.qos_profile)[0] == QoSCompatibility.ERROR
     ]
 
 
-def _name(endpoint: Any) -> str:
+def endpoint_name(endpoint: Any) -> str:
+    """Full name of the node that an end of a topic belongs to."""
     if "_UNKNOWN_" in endpoint.node_name:  # what rmw says until discovery has brought the name
         return "a node of unknown name"
     return f"{endpoint.node_namespace.rstrip('/')}/{endpoint.node_name}"

@@ -53,7 +53,9 @@ from csl_tracker.bags.reader import BagFrame, BagReader, DamagedBagError, camera
 from csl_tracker.bags.recording import ORIGINAL_STAMPS
 from csl_tracker.bags.writer import BagWriter
 from csl_tracker.errors import BagError, ConfigError
-from csl_tracker.node.running import EXIT_INTERRUPTED, run
+from csl_tracker.node.given import take_given
+from csl_tracker.node.hints import remap_at_start, set_at_start
+from csl_tracker.node.running import run
 from csl_tracker_msgs.msg import InstrumentPoseArray
 
 NAME = "replay_node"
@@ -109,13 +111,19 @@ _SETTLE_S = 0.5
 class ReplayNode(Node):  # type: ignore[misc]
     """Publishes the frames of one bag and collects the answers."""
 
-    def __init__(self, **node_arguments: Any) -> None:
+    def __init__(self, arguments: Sequence[str] | None = None, **node_arguments: Any) -> None:
         """Declare the parameters.
+
+        Args:
+            arguments: Command line of the process; None takes the process's own.
+            node_arguments: See ``rclpy.node.Node``.
 
         Raises:
             ParameterException: A parameter was given with another type.
+            ConfigError: A parameter is unknown.
         """
         super().__init__(NAME, **node_arguments)
+        take_given(self, {name: default for name, (default, _) in PARAMETERS.items()}, arguments)
         for name, (default, description) in PARAMETERS.items():
             self.declare_parameter(name, default, ParameterDescriptor(description=description, read_only=True))
         self.rate: float = self._value("rate")
@@ -183,7 +191,7 @@ class ReplayNode(Node):  # type: ignore[misc]
     def _check(self) -> None:
         """Look at the parameters before anything is opened."""
         if not self._value("bag"):
-            raise ConfigError("No bag was named; give '--ros-args -p bag:=PATH'.")
+            raise ConfigError(f"No bag was named; give '{set_at_start('bag', 'PATH')}'.")
         if self.rate < 0 or self.timeout_s <= 0 or self.attempts < 1:
             raise ConfigError(
                 f"rate is {self.rate}, timeout_s {self.timeout_s} and attempts {self.attempts}; give a rate of 0 or more, a"
@@ -198,7 +206,9 @@ class ReplayNode(Node):  # type: ignore[misc]
         if self._value("stamps") not in (NOW, ORIGINAL):
             raise ConfigError(f"stamps is {self._value('stamps')!r}; give {NOW} or {ORIGINAL}.")
         if self._value("clock") and not self.original:
-            raise ConfigError(f"clock publishes the time of the bag, and stamps is {NOW}; give -p stamps:={ORIGINAL} too.")
+            raise ConfigError(
+                f"clock publishes the time of the bag, and stamps is {NOW}; give '{set_at_start('stamps', ORIGINAL)}' too."
+            )
         publish_topic = self._value("publish_topic")
         if not publish_topic or publish_topic.endswith(topics.COMPRESSED_SUFFIX):
             raise ConfigError(
@@ -263,10 +273,11 @@ class ReplayNode(Node):  # type: ignore[misc]
             wanted.append(self._value("segmentation_topic"))
         while self._image.get_subscription_count() < 1 or any(self.count_publishers(topic) < 1 for topic in wanted):
             if time.monotonic() > end:
+                image = self._image.topic_name.removesuffix(topics.COMPRESSED_SUFFIX)
                 raise BagError(
                     f"No tracker was there within {self._value('wait_s'):g} s: nobody subscribes {self._image.topic_name}"
                     f" or publishes {wanted[0]}; start tracker_node with"
-                    f" '-r image:={self._image.topic_name.removesuffix(topics.COMPRESSED_SUFFIX)}' in the same ROS_DOMAIN_ID."
+                    f" '{remap_at_start('image', image)}' in the same ROS_DOMAIN_ID."
                 )
             self._spin(0.02)
         # That the tracker's publishers are known here does not mean that it knows of these subscriptions: it makes pictures
@@ -412,8 +423,8 @@ def _time(ns: int) -> Any:
     return Time(sec=ns // NS, nanosec=ns % NS)
 
 
-def _work() -> None:
-    node = ReplayNode()
+def _work(arguments: Sequence[str] | None) -> None:
+    node = ReplayNode(arguments)
     try:
         node.replay()
         print(
@@ -428,6 +439,6 @@ def main(args: Sequence[str] | None = None) -> int:
     """Replay one bag.
 
     Returns:
-        0, 2 for a mistake of the user (one sentence on stderr), 130 when it was stopped before the end.
+        0, also when it was stopped before the end, or 2 for a mistake of the user (one sentence on stderr).
     """
-    return run(NAME, _work, args, interrupted=EXIT_INTERRUPTED)
+    return run(NAME, partial(_work, args), args)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -9,16 +10,19 @@ from types import FrameType
 
 import rclpy
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
 from rclpy.signals import uninstall_signal_handlers
 
 from csl_tracker.errors import CslTrackerError
 
 EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 130
+
+_stuck = False
+"""Whether a thread is at work that will not end."""
 
 
-def run(name: str, work: Callable[[], None], args: Sequence[str] | None = None, interrupted: int = 0) -> int:
+def run(name: str, work: Callable[[], None], args: Sequence[str] | None = None) -> int:
     """Initialise ROS, do the work, shut ROS down.
 
     SIGINT and SIGTERM are ends like any other; ``work`` cleans up after itself in a ``finally``.
@@ -27,24 +31,44 @@ def run(name: str, work: Callable[[], None], args: Sequence[str] | None = None, 
         name: Name of the program, for its error messages.
         work: Makes the node and spins it.
         args: Command line; None takes the process's own.
-        interrupted: What to return after a signal.
 
     Returns:
-        0, ``interrupted`` after a signal, or 2 for a mistake of the user (one sentence on stderr).
+        0, also after a signal, or 2 for a mistake of the user (one sentence on stderr).
     """
     once = _InterruptOnce()
     before = signal.signal(signal.SIGINT, once)
     try:
+        status = _run(name, work, args, once)
+    except KeyboardInterrupt:  # between two steps of the clean-up
+        status = 0
+    if not once.came:
+        signal.signal(signal.SIGINT, before)
+    else:
+        # Python itself would give them back to the system on its way out, and a last Ctrl-C would be the process's death.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+    if _stuck:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(status)  # Python would wait for the thread, or abort over it
+    return status
+
+
+def _run(name: str, work: Callable[[], None], args: Sequence[str] | None, once: _InterruptOnce) -> int:
+    try:
         rclpy.init(args=args)  # its own handlers call the one that was there before
     except RuntimeError as error:  # the classes of malformed --ros-args are private to rclpy
-        signal.signal(signal.SIGINT, before)
-        print(f"{name}: {str(error).splitlines()[0]}.", file=sys.stderr)
+        if once.came:
+            return 0
+        print(f"{name}: {_one_line(error)}.", file=sys.stderr)
         return EXIT_USER_ERROR
     try:
         work()
     except (KeyboardInterrupt, ExternalShutdownException):
-        return interrupted
+        return 0
     except CslTrackerError as error:
+        if once.came:  # what was under way then failed in a way of its own
+            return 0
         print(f"{name}: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
     except ParameterException as error:
@@ -52,15 +76,48 @@ def run(name: str, work: Callable[[], None], args: Sequence[str] | None = None, 
         return EXIT_USER_ERROR
     except Exception:
         # A signal between two calls invalidates the context, and the next call fails in one of many ways.
-        if rclpy.ok():
+        if rclpy.ok() and not once.came:
             raise
-        return interrupted
+        return 0
     finally:
+        once.armed = False
         rclpy.try_shutdown()
         uninstall_signal_handlers()
-        if not once.came:
-            signal.signal(signal.SIGINT, before)
     return 0
+
+
+def _one_line(error: RuntimeError) -> str:
+    """What rcl says of a command line that it does not take, without the places in its source."""
+    return str(error).splitlines()[0].partition(", at ")[0].rstrip(".")
+
+
+def spin(node: Node) -> None:
+    """Let a node work until the end of ROS; an error in a callback is logged, and the node lives.
+
+    Raises:
+        ExternalShutdownException: ROS was shut down.
+    """
+    executor = SingleThreadedExecutor(context=node.context)
+    executor.add_node(node)
+    try:
+        while node.context.ok():
+            try:
+                executor.spin_once()
+            except ExternalShutdownException:
+                raise
+            except Exception as error:
+                if not node.context.ok():
+                    raise
+                node.get_logger().error(f"A callback failed ({type(error).__name__}: {error}); the node goes on.")
+    finally:
+        executor.remove_node(node)
+        executor.shutdown(timeout_sec=0)
+
+
+def leave_stuck_threads() -> None:
+    """A thread is at work that will not end: :func:`run` then ends the process without it."""
+    global _stuck
+    _stuck = True
 
 
 class _InterruptOnce:
@@ -72,9 +129,12 @@ class _InterruptOnce:
 
     def __init__(self) -> None:
         self.came = False
+        self.armed = True
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Take a signal."""
-        if not self.came:
-            self.came = True
+        first, self.came = not self.came, True
+        # Where Python calls back from C an exception cannot be passed on, and would be printed.
+        sys.unraisablehook = lambda unraisable: None
+        if first and self.armed:
             raise KeyboardInterrupt

@@ -29,10 +29,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
@@ -44,11 +44,14 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
+from csl_tracker.bags import topics
 from csl_tracker.bags.messages import read_pose_array, stamp_ns
 from csl_tracker.camera import CameraModel
 from csl_tracker.errors import ConfigError, CslTrackerError
+from csl_tracker.node.given import take_given
+from csl_tracker.node.inputs import explain_topic
 from csl_tracker.node.qos import CAMERA_INFO_QOS, poses_qos
-from csl_tracker.node.running import run
+from csl_tracker.node.running import run, spin
 from csl_tracker.node.stereo_messages import make_markers, make_measured_cp, make_measured_cp_cov
 from csl_tracker.node.stereo_parameters import CHOICES, PARAMETERS
 from csl_tracker.node.timing import heartbeat_s
@@ -63,6 +66,8 @@ NAME = "stereo_node"
 WARNING_PERIOD_S = 5.0
 DIAGNOSTICS_PERIOD_S = 1.0
 NAME_TIMEOUT_S = 2.0
+INPUT_PATIENCE_S = 3.0
+"""Discovery may take so long: before that no topic is said to be missing in the log."""
 POSES_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 MARKER_QOS = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
 
@@ -75,11 +80,16 @@ SLOT = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 class StereoNode(Node):  # type: ignore[misc]  # rclpy brings no types on some distributions
     """The shell around a :class:`csl_tracker.stereo.finder.StereoFinder`."""
 
-    def __init__(self, **node_arguments: Any) -> None:
+    def __init__(self, arguments: Sequence[str] | None = None, **node_arguments: Any) -> None:
         """Declare the parameters.
+
+        Args:
+            arguments: Command line of the process; None takes the process's own.
+            node_arguments: See ``rclpy.node.Node``.
 
         Raises:
             ParameterException: A parameter was given with another type, or out of its range.
+            ConfigError: A parameter is unknown.
         """
         super().__init__(NAME, **node_arguments)
         self._finder: StereoFinder | None = None
@@ -95,9 +105,12 @@ class StereoNode(Node):  # type: ignore[misc]  # rclpy brings no types on some d
         self._rejected: Counter[str] = Counter()
         self._pairs = 0
         self._skew_ns = 0
+        self._began_s = time.monotonic()
+        self._input_problem = ""
         self._before: tuple[float, int, Counter[str]] = (time.monotonic(), 0, Counter())
         self._diagnostics: Publisher | None = None
         self._last_warning: dict[str, float] = {}
+        take_given(self, {name: default for name, (default, *_) in PARAMETERS.items()}, arguments)
         for name, (default, description, limits) in PARAMETERS.items():
             self.declare_parameter(name, default, _descriptor(description, default, limits))
 
@@ -306,7 +319,16 @@ class StereoNode(Node):  # type: ignore[misc]  # rclpy brings no types on some d
             level, message = DiagnosticStatus.WARN, f"no calibration: {self._calibration}"
         elif min(came.values()) == 0:
             silent = " and ".join(side for side in SIDES if came[side] == 0)
-            level, message = DiagnosticStatus.WARN, f"no poses from {silent}"
+            reasons = [
+                reason
+                for side in SIDES
+                if came[side] == 0
+                for reason in explain_topic(self, self.resolve_topic_name(f"{side}/poses"), topics.POSES_TYPE)
+            ]
+            level, message = DiagnosticStatus.WARN, ". ".join([f"no poses from {silent}", *reasons]).rstrip(".")
+            if reasons and now - self._began_s > INPUT_PATIENCE_S and message != self._input_problem:
+                self._input_problem = message
+                self.get_logger().warning(f"{message[0].upper()}{message[1:]}.")
         elif pair_rate == 0:
             level, message = DiagnosticStatus.WARN, "poses come from both sides, but none have stamps within the tolerance"
         values = {
@@ -353,11 +375,11 @@ def _descriptor(description: str, default: Any, limits: tuple[float, float] | No
     return descriptor
 
 
-def _work() -> None:
-    node = StereoNode()
+def _work(arguments: Sequence[str] | None) -> None:
+    node = StereoNode(arguments)
     try:
         node.configure()
-        rclpy.spin(node)
+        spin(node)
     finally:
         node.destroy_node()
 
@@ -368,4 +390,4 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         0, or 2 for a mistake of the user (one sentence on stderr).
     """
-    return run(NAME, _work, args)
+    return run(NAME, partial(_work, args), args)

@@ -26,7 +26,6 @@ if __name__ == "__main__":  # before anything that takes time, or may be missing
 
 import gc
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -35,12 +34,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import rclpy
 import torch
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.clock import Clock, ClockType
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
@@ -49,6 +47,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
+from csl_tracker.arrival import Arrival
 from csl_tracker.bags import topics
 from csl_tracker.bags.messages import NS, make_pose_array, stamp_ns
 from csl_tracker.camera import CameraModel
@@ -57,17 +56,30 @@ from csl_tracker.engines import create_engine
 from csl_tracker.engines.device_loss import release_cached_memory
 from csl_tracker.engines.fallback import FallbackEngine
 from csl_tracker.errors import ConfigError, CslTrackerError, ImageError
-from csl_tracker.node import qos
+from csl_tracker.node import inputs, qos
+from csl_tracker.node.activation import Activation
 from csl_tracker.node.camera_info_outputs import camera_info_publishers
-from csl_tracker.node.diagnostics import FrameStatistics, Situation, WeightsFile, figures, judge, memory_mb, temperature_c
+from csl_tracker.node.diagnostics import (
+    FrameStatistics,
+    FrameSums,
+    Situation,
+    WeightsFile,
+    figures,
+    judge,
+    memory_mb,
+    temperature_c,
+)
 from csl_tracker.node.distributions import PublisherEventCallbacks, SubscriptionEventCallbacks
+from csl_tracker.node.given import as_double, take_given
+from csl_tracker.node.hints import set_at_start
 from csl_tracker.node.image_conversion import UnusableImageError, decode_compressed, fill_image, find_cv_bridge, to_rgb
+from csl_tracker.node.lifecycle import SturdyLifecycleNode
 from csl_tracker.node.messages import ROS_TYPES
 from csl_tracker.node.optional_outputs import OptionalPublisher, optional_publishers
 from csl_tracker.node.parameters import PARAMETERS, Change, Parameter, Settings, check, refusal
 from csl_tracker.node.picture_outputs import PicturePublisher, picture_publisher
-from csl_tracker.node.running import run
-from csl_tracker.node.timing import RateLimiter, heartbeat_s, lease_s
+from csl_tracker.node.running import leave_stuck_threads, run, spin
+from csl_tracker.node.timing import heartbeat_s, lease_s
 from csl_tracker.node.worker import NewestItemWorker
 from csl_tracker.rectification import rectify_result
 from csl_tracker.results import TrackingResult
@@ -92,24 +104,34 @@ WARNING_PERIOD_S = 5.0
 DIAGNOSTICS_PERIOD_S = 1.0
 
 STOP_TIMEOUT_S = 5.0
-"""How long the frame at work may take to finish when the node stops."""
+"""How long the frame at work may take to finish when the process ends; deactivating does not wait for it."""
+
+IDLE_STOP_S = 0.1
+"""How long deactivating waits for the worker: an idle one ends at once, and one at work is left to itself."""
+
+INPUT_PATIENCE_S = 3.0
+"""Discovery may take so long: before that no topic is said to be missing."""
 
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
-class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types on some distributions
+class TrackerNode(SturdyLifecycleNode):
     """The shell around a :class:`csl_tracker.tracker.Tracker`.
 
     Callbacks of ROS run in the executor's thread and frames in the worker's. The worker reads :attr:`_settings`, which is
-    replaced as a whole, and is told to forget identities by an event.
+    replaced as a whole; all else that the two share belongs to the :class:`Activation`.
     """
 
-    def __init__(self, **node_arguments: Any) -> None:
+    def __init__(self, arguments: Sequence[str] | None = None, **node_arguments: Any) -> None:
         """Declare the parameters.
+
+        Args:
+            arguments: Command line of the process; None takes the process's own.
+            node_arguments: See ``rclpy.node.Node``.
 
         Raises:
             ParameterException: A parameter was given with another type, or out of its range.
-            ConfigError: A parameter is none of its choices.
+            ConfigError: A parameter is none of its choices, or unknown.
         """
         super().__init__(topics.TRACKER_NODE, **node_arguments)
         self._tracker: Tracker | None = None
@@ -119,7 +141,14 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         self._fault: str = ""
         """Why the last configuration or activation failed."""
         self._cv_bridge: Any | None = None
+        self._activation: Activation | None = None
+        self._generation = 0
         self._worker: NewestItemWorker[ImageMessage] | None = None
+        self._retired: list[NewestItemWorker[ImageMessage]] = []
+        """Workers of ended activations that have yet to finish a frame with the present engine."""
+        self._abandoned: list[NewestItemWorker[ImageMessage]] = []
+        """Those whose engine was cleaned up meanwhile."""
+        self._warmed_up = False
         self._subscriptions_of_active: list[Subscription] = []
         self._publishers_of_configured: list[Publisher] = []
         self._optional: tuple[OptionalPublisher, ...] = ()
@@ -132,7 +161,6 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         self._image_qos = qos.image_qos("best_effort", 1)
         self._poses_qos = qos.POSE_QOS
         self._statistics = FrameStatistics(time.monotonic())
-        self._limiter = RateLimiter()
         self._camera: CameraModel | None = None
         self._camera_problem = ""
         self._camera_seen: Any | None = None
@@ -140,16 +168,18 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         self._starting = False
         self._was_active = False
         self._enabled = True
-        self._reset_wanted = threading.Event()
-        self._last_stamp_ns = 0
+        self._input_problem = ""
+        """What was last logged of the topic of the images."""
+        self._active_since_s = 0.0
         self._last_warning: dict[str, float] = {}
+        take_given(self, {name: parameter.default for name, parameter in PARAMETERS.items()}, arguments)
         for name, parameter in PARAMETERS.items():
             self.declare_parameter(name, parameter.default, _descriptor(parameter))
-        self._warn_of_unknown_parameters()
         self._settings = Settings.of({name: self.get_parameter(name).value for name in PARAMETERS})
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_service(SetBool, "~/enable", self._enable)
         self.create_service(Trigger, "~/reset", self._reset)
+        self.guard_services()
         # A clock that a bag's or a simulation's time does not stop.
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
@@ -172,7 +202,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         return self._attempt(self._activate, self._deactivate)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """End the flow of images and let the frame at work finish; leads to inactive."""
+        """End the flow of images; a frame at work is not waited for, and never published. Leads to inactive."""
         self._deactivate()
         return _SUCCESS
 
@@ -213,6 +243,10 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
     def close(self) -> None:
         """End the flow of images and sum up. May be called at any time, also when ROS is shut down already."""
         self._deactivate()
+        end = time.monotonic() + STOP_TIMEOUT_S
+        workers = (*self._retired, *self._abandoned)
+        if not all(worker.stop(max(0.0, end - time.monotonic())) for worker in workers):
+            leave_stuck_threads()
         if not self._was_active:
             return
         total = self._statistics.sums(time.monotonic()).total
@@ -220,7 +254,9 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
             f"{count} {name.removeprefix('unusable: ')}" for name, count in sorted(total.items()) if name.startswith("unusable")
         )
         skipped = f", {total['skipped']} skipped" if total["skipped"] else ""
-        processed = total["tracked"] + sum(count for name, count in total.items() if name.startswith("unusable"))
+        processed = (
+            total["tracked"] + total["late"] + sum(count for name, count in total.items() if name.startswith("unusable"))
+        )
         dropped = total["received"] - total["skipped"] - processed  # the one that waited when the worker ended, too
         print(
             f"{topics.TRACKER_NODE}: {total['received']} frames received, {processed} processed,"
@@ -256,7 +292,8 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         )
         tracker = Tracker(model, engine, settings.max_instruments, settings.threshold, settings.always_report)
         size = (settings.warm_up_height, settings.warm_up_width)
-        if min(size) > 0:
+        self._warmed_up = min(size) > 0
+        if self._warmed_up:
             tracker.warm_up(size)
         self._cv_bridge = find_cv_bridge() if settings.image_transport == "raw" else None
         self._tracker, self._engine, self._weights = tracker, engine, weights
@@ -290,6 +327,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
             self.destroy_publisher(publisher)
         self._poses = self._pose = self._segmentation = self._segmentation_color = self._overlay = None
         self._optional = ()
+        self._abandoned, self._retired = [*self._abandoned, *self._at_work()], []
         self._tracker = self._engine = self._weights = self._cv_bridge = None
         self._model = ""
         gc.unfreeze()
@@ -299,28 +337,24 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
     def _activate(self) -> None:
         assert self._tracker is not None
         assert self._engine is not None
-        if self._worker is not None:
-            if not self._worker.stop(0.0):
-                raise ConfigError(
-                    "The frame that was at work when the node was deactivated is still there; restart the process."
-                )
-            self._worker = None
         settings = self._settings
-        self._statistics = FrameStatistics(time.monotonic())
-        self._limiter = RateLimiter()
+        self._generation += 1
+        activation = self._activation = Activation(self._generation, self._tracker, time.monotonic())
+        self._statistics = activation.statistics
         self._enabled = True
-        self._last_stamp_ns = 0
+        self._input_problem, self._active_since_s = "", time.monotonic()
         self._camera, self._camera_problem, self._camera_seen = None, "", None
         self._camera_info = None
-        self._tracker.reset()
         leased = settings.expected_rate > 0
+        beat = partial(activation.publish, self._poses.assert_liveliness) if leased and self._poses is not None else None
         self._worker = NewestItemWorker(
-            self._process,
-            self._failed,
+            partial(self._process, activation),
+            partial(self._failed, activation),
             "tracker",
-            heartbeat=self._poses.assert_liveliness if leased and self._poses is not None else None,
+            heartbeat=beat,
             heartbeat_s=heartbeat_s(settings.expected_rate) if leased else 1.0,
             idle=self._tracker.settle,
+            after=self._at_work(),
         )
         self._worker.start()
         self._was_active = True
@@ -351,8 +385,19 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         subscriptions, self._subscriptions_of_active = self._subscriptions_of_active, []
         for subscription in subscriptions:
             self.destroy_subscription(subscription)
-        if self._worker is not None and self._worker.stop(STOP_TIMEOUT_S):
-            self._worker = None
+        activation, self._activation = self._activation, None
+        if activation is not None:
+            activation.end()
+        worker, self._worker = self._worker, None
+        if worker is not None and not worker.stop(IDLE_STOP_S):
+            self._retired.append(worker)
+
+    def _at_work(self) -> list[NewestItemWorker[ImageMessage]]:
+        """Workers of ended activations that have yet to finish a frame; the others, and what they hold, are let go."""
+        self._retired, self._abandoned = (
+            [worker for worker in workers if not worker.stop(0.0)] for workers in (self._retired, self._abandoned)
+        )
+        return list(self._retired)
 
     def _camera_info_topic(self) -> str:
         """``camera_info`` where it was remapped, else the sibling of the images."""
@@ -365,10 +410,13 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
 
     def set_parameters_atomically(self, parameter_list: list[RosParameter]) -> SetParametersResult:
         """Set parameters, or refuse what cannot be changed now; rclpy's own refusals do not say what to do."""
+        parameter_list = [
+            as_double(one, PARAMETERS[one.name].default if one.name in PARAMETERS else None) for one in parameter_list
+        ]
         for parameter in parameter_list:
             if parameter.name not in PARAMETERS:
                 continue
-            reason = refusal(parameter.name, self._state_name())
+            reason = refusal(parameter.name, self.state_name(), self.get_fully_qualified_name())
             try:
                 check(parameter.name, parameter.value)
             except ConfigError as error:
@@ -380,11 +428,8 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
             self._settings = Settings.of({name: self.get_parameter(name).value for name in PARAMETERS})
         return result
 
-    def _state_name(self) -> str:
-        return str(self._state_machine.current_state[1])
-
     def _enable(self, request: Any, response: Any) -> Any:
-        state = self._state_name()
+        state = self.state_name()
         if state != "active":
             response.success, response.message = False, f"The node is {state}; activate it first."
             return response
@@ -394,32 +439,23 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         return response
 
     def _reset(self, request: Any, response: Any) -> Any:
-        state = self._state_name()
+        state = self.state_name()
         response.success = state == "active"
-        if response.success:
-            self._reset_wanted.set()
+        if response.success and self._activation is not None:
+            self._activation.reset_wanted.set()
             response.message = "Identities are forgotten from the next image on."
         else:
             response.message = f"The node is {state} and has no identities."
         return response
 
-    def _warn_of_unknown_parameters(self) -> None:
-        """Name what was misspelt: ROS ignores it, and the node would run with other weights than were meant."""
-        given = getattr(self, "_parameter_overrides", {})  # rclpy has no public name for them
-        unknown = sorted(name for name in given if not self.has_parameter(name) and not name.startswith("qos_overrides."))
-        if unknown:
-            self.get_logger().warning(
-                f"Unknown parameters are ignored: {', '.join(unknown)}; known are {', '.join(PARAMETERS)}."
-            )
-
     # --- images
 
     def _take_image(self, message: ImageMessage) -> None:
-        now, worker = time.monotonic(), self._worker
-        if worker is None:
+        now, worker, activation = time.monotonic(), self._worker, self._activation
+        if worker is None or activation is None:
             return
         self._statistics.receive(now)
-        if not self._enabled or not self._limiter.admit(now, self._settings.rate_limit):
+        if not self._enabled or not activation.limiter.admit(now, self._settings.rate_limit):
             self._statistics.skip(now)
             return
         idle = worker.busy_s() == 0.0
@@ -454,10 +490,9 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
 
         timer = self.create_timer(_NAMES_COME_S, say, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
-    def _process(self, message: ImageMessage) -> None:
-        """Track one frame and publish what was found; runs in the worker's thread."""
-        tracker, settings = self._tracker, self._settings
-        assert tracker is not None
+    def _process(self, activation: Activation, message: ImageMessage) -> None:
+        """Track one frame and publish what was found, while its activation lasts; runs in the worker's thread."""
+        tracker, settings = activation.tracker, self._settings
         assert self._segmentation is not None
         assert self._segmentation_color is not None
         assert self._overlay is not None
@@ -468,41 +503,64 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         pictures = [self._segmentation, self._segmentation_color, *([self._overlay] if settings.overlay else [])]
         wanted = [publisher for publisher in pictures if publisher.get_subscription_count() > 0]
         stamp = stamp_ns(message.header.stamp)
-        self._prepare(tracker, settings, stamp)
+        if not self._prepare(activation, settings, stamp):
+            return
+        if not self._warmed_up:  # the first image's size is prepared, where none was given
+            tracker.warm_up((image.shape[0], image.shape[1]))
+            self._warmed_up = True
         result, make_label_map = tracker.begin(image, stamp * 1e-9 if stamp else None, segmentation=bool(wanted))
-        self._publish_poses(message.header, self._in_pose_frame(result, tracker, settings))  # nothing waits for a picture
+        found = self._in_pose_frame(result, tracker, settings)
+        if not activation.publish(lambda: self._publish_poses(message.header, found)):  # nothing waits for a picture
+            return
         latency = (self.get_clock().now().nanoseconds - stamp) / NS if stamp else None
-        self._statistics.track(time.monotonic(), result.processing_time_s, latency)
+        activation.statistics.track(time.monotonic(), result.processing_time_s, latency)
         if make_label_map is not None:
             result = replace(result, label_map=make_label_map())
         for publisher in wanted:
             if result.label_map is None and publisher is not self._overlay:
                 continue  # a network that only localises
-            publisher.publish(fill_image(Image(header=message.header), self._picture(publisher, image, result)))
+            picture = fill_image(Image(header=message.header), self._picture(publisher, image, result))
+            activation.publish(partial(publisher.publish, picture))
 
-    def _prepare(self, tracker: Tracker, settings: Settings, stamp: int) -> None:
-        """Bring the tracker up to date before a frame: its limits, its identities, and time that went back."""
+    def _prepare(self, activation: Activation, settings: Settings, stamp: int) -> bool:
+        """Bring the tracker up to date before a frame: its limits, its identities, and time that went back.
+
+        Returns:
+            Whether the frame is to be tracked: not one that comes late, behind a newer one.
+        """
+        tracker, newest = activation.tracker, activation.order.newest_ns
+        arrival = activation.order.take(stamp)
+        if arrival is Arrival.LATE:
+            activation.statistics.be_late(time.monotonic())
+            self._log_once_in_a_while(
+                "late",
+                f"A frame came {(newest - stamp) / 1e6:.1f} ms behind a newer one and is left out, as all that come late are:"
+                f" see to what reorders {self._topic}, or to its publishers ({inputs.named_publishers(self, self._topic)}).",
+            )
+            return False
         threshold = tracker.model.description.confidence_threshold if settings.threshold is None else settings.threshold
         if (tracker.max_instruments, tracker.confidence_threshold) != (settings.max_instruments, threshold):
             tracker.adjust(settings.max_instruments, settings.threshold)
-        backwards = 0 < stamp < self._last_stamp_ns
-        if backwards:
-            seconds = (self._last_stamp_ns - stamp) / NS
+        if arrival is Arrival.BACK:
+            seconds = (newest - stamp) / NS
             self._log_once_in_a_while(
                 "time", f"The images' time went back by {seconds:.3f} s; identities begin anew.", info=True
             )
-        self._last_stamp_ns = stamp
-        if self._reset_wanted.is_set() or backwards:
-            self._reset_wanted.clear()
+        if activation.reset_wanted.is_set() or arrival is Arrival.BACK:
+            activation.reset_wanted.clear()
             tracker.reset()
+        return True
 
     def _in_pose_frame(self, result: TrackingResult, tracker: Tracker, settings: Settings) -> TrackingResult:
         if settings.pose_frame == "raw":
             return result
         camera = self._camera
         if camera is None:
-            problem = self._camera_problem or f"No camera_info has come on {self._camera_info_topic()}."
-            raise UnusableImageError("camera_info", f"{problem} Poses in rectified pixels need it; or set pose_frame to raw.")
+            topic = self._camera_info_topic()
+            there = inputs.explain_topic(self, topic, topics.CAMERA_INFO_TYPE)
+            problem = self._camera_problem or " ".join([f"No camera_info has come on {topic}.", *there])
+            remedy = f"start this node with '{set_at_start('pose_frame', 'raw')}'"
+            raise UnusableImageError("camera_info", f"{problem} Poses in rectified pixels need it; or {remedy}.")
         try:
             return rectify_result(result, camera, tracker.model.instruments.shaft_axis)
         except ImageError as error:
@@ -527,12 +585,12 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
             return colorize(result.label_map, self._tracker.model.instruments)
         return draw_overlay(image, result, self._tracker.model.instruments)
 
-    def _failed(self, message: ImageMessage, error: Exception) -> None:
+    def _failed(self, activation: Activation, message: ImageMessage, error: Exception) -> None:
         """Count a frame by why it could not be used, and name it now and then; runs in the worker's thread."""
-        if not self.context.ok() or self._tracker is None:
-            return  # publishing failed because the node is shutting down
+        if not self.context.ok() or activation.ended:
+            return  # what it needed is gone, or going
         reason = error.reason if isinstance(error, UnusableImageError) else type(error).__name__
-        count = self._statistics.fail(time.monotonic(), reason)
+        count = activation.statistics.fail(time.monotonic(), reason)
         self._log_once_in_a_while(f"frame: {reason}", f"Frame not used ({reason}, number {count} of this kind): {error}")
 
     def _log_once_in_a_while(self, key: str, text: str, info: bool = False) -> None:
@@ -561,7 +619,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         self._diagnostics.publish(array)
 
     def _diagnose(self) -> tuple[int, str, dict[str, str]]:
-        state, sums = self._state_name(), self._statistics.sums(time.monotonic())
+        state, sums = self.state_name(), self._statistics.sums(time.monotonic())
         values = {"state": state, **figures(sums), **self._equipment()}
         if state != "active":
             return (ERROR, self._fault, values) if self._fault else (OK, f"The node is {state}.", values)
@@ -570,16 +628,31 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
             self._engine.fault if self._engine is not None else "",
             self._weights.change() if self._weights is not None else "",
             *qos.explain_camera(self, self._topic, self._image_qos),
+            *self._explain_input(sums),
         ]
         situation = Situation(
             topic=self._topic,
             stale_after_s=settings.stale_after,
-            busy_s=0.0 if worker is None else worker.busy_s(),
+            busy_s=max((one.busy_s() for one in (*([] if worker is None else [worker]), *self._at_work())), default=0.0),
             lease_s=lease_s(settings.expected_rate) if settings.expected_rate > 0 else None,
             enabled=self._enabled,
             notes=[note for note in notes if note],
         )
         return (*judge(sums, situation), values)
+
+    def _explain_input(self, sums: FrameSums) -> list[str]:
+        """Why no images come, on the topic's side; what is new is logged, too."""
+        now, settings = time.monotonic(), self._settings
+        silence_s = now - self._active_since_s if sums.silence_s is None else sums.silence_s
+        if silence_s < max(settings.stale_after, INPUT_PATIENCE_S):
+            self._input_problem = ""
+            return []
+        found = inputs.explain_images(self, self.resolve_topic_name("image"), settings.image_transport == "compressed")
+        problem = " ".join(found)
+        if problem and problem != self._input_problem:
+            self.get_logger().warning(problem)
+        self._input_problem = problem
+        return found
 
     def _equipment(self) -> dict[str, str]:
         """Model, device and memory."""
@@ -613,12 +686,12 @@ def _descriptor(parameter: Parameter) -> ParameterDescriptor:
     return descriptor
 
 
-def _work() -> None:
-    node = TrackerNode()
+def _work(arguments: Sequence[str] | None) -> None:
+    node = TrackerNode(arguments)
     try:
         if node._settings.autostart:
             node.start()
-        rclpy.spin(node)
+        spin(node)
     finally:
         node.close()
         node.destroy_node()
@@ -630,4 +703,4 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         0, or 2 for a mistake of the user (one sentence on stderr).
     """
-    return run(topics.TRACKER_NODE, _work, args)
+    return run(topics.TRACKER_NODE, partial(_work, args), args)

@@ -180,7 +180,14 @@ class Watcher:
                 found.append(f"Nobody publishes images on {topic}, where the tracker waits for them.")
                 continue
             asking = [end for end in self._node.get_subscriptions_info_by_topic(topic) if _full(end) == self.watch.node]
+            kinds = {str(subscriber.topic_type) for subscriber in asking}
             for publisher in publishers:
+                if kinds and publisher.topic_type not in kinds:
+                    found.append(
+                        f"{_full(publisher)} publishes {topic} as {publisher.topic_type}, and {self.watch.node} takes"
+                        f" {' and '.join(sorted(kinds))} there."
+                    )
+                    continue
                 for subscriber in asking:
                     verdict, _ = qos_check_compatible(publisher.qos_profile, subscriber.qos_profile)
                     if verdict == QoSCompatibility.ERROR:

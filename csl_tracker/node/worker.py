@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
+
+_STOP_POLL_S = 0.05
 
 
 class NewestItemWorker(Generic[T]):
@@ -25,9 +27,10 @@ class NewestItemWorker(Generic[T]):
         process: Callable[[T], None],
         on_error: Callable[[T, Exception], None],
         name: str = "worker",
-        heartbeat: Callable[[], None] | None = None,
+        heartbeat: Callable[[], object] | None = None,
         heartbeat_s: float = 1.0,
         idle: Callable[[], None] | None = None,
+        after: Sequence[NewestItemWorker[T]] = (),
     ) -> None:
         """Prepare the thread; :meth:`start` starts it.
 
@@ -40,12 +43,15 @@ class NewestItemWorker(Generic[T]):
                 comes shows that the thread is able to take the next item. When it raises that is logged.
             heartbeat_s: How often, s.
             idle: Called in the thread after an item when no other one waits. When it raises that is logged.
+            after: Stopped workers that may be at work on a last item still: the first item waits for their end, and so does the
+                heartbeat.
         """
         self._idle = idle
         self._heartbeat = heartbeat
         self._heartbeat_s = heartbeat_s
         self._beat_due_s = 0.0
         self._busy_since_s: float | None = None
+        self._after = list(after)
         self._process = process
         self._on_error = on_error
         self._condition = threading.Condition()
@@ -116,6 +122,11 @@ class NewestItemWorker(Generic[T]):
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        while self._after:
+            if self._after[-1].stop(_STOP_POLL_S):
+                self._after.pop()
+            elif self._stopping:
+                return
         while True:
             self._beat()
             with self._condition:

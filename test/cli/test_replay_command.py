@@ -114,6 +114,19 @@ def test_what_a_broken_bag_gave_is_kept_and_the_rest_is_named(bag, tiny_weights,
         assert results.count(topics.POSES) == 7
 
 
+def test_images_that_come_a_little_late_are_left_out_and_identities_stay(tiny_weights, tmp_path, caplog, capsys):
+    with BagWriter(tmp_path / "a.mcap") as writer:
+        writer.add_topic("/cam", topics.IMAGE_TYPE)
+        for index, ms in enumerate((0, 40, 35, 80, 75)):
+            data = typestore().serialize_cdr(image_message(picture(index), START + ms * 1_000_000), topics.IMAGE_TYPE)
+            writer.write_raw("/cam", data, START + index * STEP)
+    given = ["--weights", str(tiny_weights), *ENGINE]
+    assert main(["replay", str(tmp_path / "a.mcap"), "--out", str(tmp_path / "out.mcap"), *given]) == 0
+    assert "tracked 3 of 5 images" in capsys.readouterr().out
+    assert "2 of the images could not be used: its stamp is a little behind that of an image before it" in caplog.text
+    assert "ran back" not in caplog.text
+
+
 def test_images_that_cannot_be_used_are_passed_over_and_named(tiny_weights, tmp_path, caplog, capsys):
     with BagWriter(tmp_path / "a.mcap") as writer:
         writer.add_topic("/cam", topics.IMAGE_TYPE)

@@ -80,7 +80,7 @@ class Rig:
         def answered():
             self.show(stamp, picture)
             self.peer.spin_for(0.1)
-            return [one for one in self.poses if one.header.stamp.nanosec == stamp]
+            return [one for one in self.poses if one.header.stamp.sec * 10**9 + one.header.stamp.nanosec == stamp]
 
         self.peer.wait_for(answered, LONG_S, "no poses")
         return answered()[0]
@@ -202,21 +202,83 @@ def test_a_stuck_worker_is_noticed_though_the_process_lives(rig):
     rig.track(3)
 
 
-def test_what_is_stuck_when_it_is_deactivated_keeps_it_from_becoming_active(rig, monkeypatch):
-    monkeypatch.setattr("csl_tracker.node.tracker_node.STOP_TIMEOUT_S", 0.2)
+class Held:
+    """The node's thread stopped in the middle of a frame, and the executor in this thread's hands."""
+
+    def __init__(self, rig):
+        self.rig, self.tracker = rig, rig.node._tracker
+        self.entered, self.release = threading.Event(), threading.Event()
+        self.begin = self.tracker.begin
+        self.tracker.begin = lambda *given, **named: (self.entered.set(), self.release.wait(), self.begin(*given, **named))[2]
+        rig.show(2)
+        rig.peer.wait_for(self.entered.is_set, LONG_S)
+        rig.ending = True
+        rig.thread.join()
+        rig.poses.clear()
+
+    def let_go(self):
+        self.tracker.begin = self.begin
+        workers = list(self.rig.node._retired)
+        self.release.set()
+        for worker in workers:
+            assert worker.stop(LONG_S)
+
+    def spin(self):
+        self.rig.ending = False
+        self.rig.thread = threading.Thread(target=self.rig._spin, daemon=True)
+        self.rig.thread.start()
+
+
+def test_a_frame_at_work_while_deactivating_is_never_published(rig):
     rig.track(1)
-    entered, release, begin = threading.Event(), threading.Event(), rig.node._tracker.begin
-    rig.node._tracker.begin = lambda *given, **named: (entered.set(), release.wait(), begin(*given, **named))[2]
-    rig.show(2)
-    rig.peer.wait_for(entered.is_set, LONG_S)
-    rig.ending = True
-    rig.thread.join()
-    assert rig.node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
-    assert rig.node.trigger_activate() == TransitionCallbackReturn.FAILURE
-    assert "still there" in rig.node._diagnose()[1]
-    release.set()
-    rig.peer.wait_for(lambda: not rig.node._worker or rig.node._worker.stop(0.1), LONG_S)
-    assert rig.node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    held, node = Held(rig), rig.node
+    began = time.monotonic()
+    assert node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+    assert time.monotonic() - began < 1.0, "the executor waits for no frame"
+    tracked = rig.total()["tracked"]
+    held.let_go()
+    rig.peer.spin_for(0.3)
+    assert 2 not in {message.header.stamp.nanosec for message in rig.poses}, "not while inactive"
+    assert rig.total()["tracked"] == tracked
+
+
+def test_a_frame_at_work_is_not_published_by_the_next_configuration(rig):
+    rig.track(1)
+    held, node = Held(rig), rig.node
+    for trigger in (node.trigger_deactivate, node.trigger_cleanup, node.trigger_configure, node.trigger_activate):
+        assert trigger() == TransitionCallbackReturn.SUCCESS
+    held.spin()
+    rig.peer.wait_for(rig.camera.get_subscription_count, LONG_S, "no tracker")
+    rig.track(77)  # the new configuration has an engine of its own, and waits for nobody
+    held.let_go()
+    rig.peer.spin_for(0.3)
+    assert 2 not in {message.header.stamp.nanosec for message in rig.poses}
+
+
+def test_what_is_stuck_when_it_is_deactivated_is_told_and_waited_for(rig):
+    rig.track(1)
+    held, node = Held(rig), rig.node
+    assert node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+    assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    held.spin()
+    rig.peer.wait_for(rig.camera.get_subscription_count, LONG_S, "no tracker")
+    rig.hear("The tracker is stuck", meanwhile=lambda: rig.show(70))
+    assert 70 not in {message.header.stamp.nanosec for message in rig.poses}, "two frames at once would share an engine"
+    held.let_go()
+    rig.track(77)
+    assert 2 not in {message.header.stamp.nanosec for message in rig.poses}
+
+
+def test_late_frames_are_left_out_and_told(rig):
+    base = 10**9
+    for step in range(4):
+        rig.track(base + step * 10**7)
+        late = base + step * 10**7 - 5 * 10**6
+        tracked = rig.total()["late"]
+        rig.show(late)
+        rig.peer.wait_for(lambda before=tracked: rig.total()["late"] > before, LONG_S, "not counted")
+    assert all(stamp % 10**7 == 0 for stamp in (one.header.stamp.nanosec for one in rig.poses))
+    rig.hear("came behind a newer one")
 
 
 def malformed_image(rng):

@@ -12,7 +12,8 @@ pytest.importorskip("csl_tracker_msgs")
 
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import ChangeState, GetState
-from rcl_interfaces.srv import DescribeParameters, GetParameters, SetParameters
+from rcl_interfaces.msg import Parameter, ParameterValue
+from rcl_interfaces.srv import DescribeParameters, GetParameters, SetParameters, SetParametersAtomically
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.parameter import parameter_value_to_python
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -161,6 +162,48 @@ def test_the_states_are_gone_through_and_back(rig):
     assert rig.process.stop() == 0
 
 
+def test_what_is_not_possible_now_is_refused_and_the_node_lives(rig):
+    def ask(number=0, label=""):
+        request = ChangeState.Request()
+        request.transition.id, request.transition.label = number, label
+        return rig.call(ChangeState, "change_state", request).success
+
+    states = {"unconfigured": {1}, "inactive": {2, 3}, "active": {4}}
+    for state, way in (("active", ["deactivate", "cleanup"]), ("unconfigured", ["configure"]), ("inactive", ["activate"])):
+        assert rig.state() == state
+        for number in {0, 1, 2, 3, 4, 8, 10, 20, 60, 66, 255} - states[state]:
+            assert not ask(number)
+        for label in (
+            "create",
+            "transition_success",
+            "activate" if state == "active" else "deactivate",
+            "\u00e4 %s",
+            "x" * 999,
+        ):
+            assert not ask(label=label)
+        assert rig.state() == state
+        for step in way:
+            assert rig.change(step)
+    assert "The transition 3 is refused: the node is active; possible are: deactivate, shutdown." in rig.process.output()
+    rig.track()
+
+    for kind, value in ((77, {}), (0, {}), (4, {"string_value": "x"})):  # of no type, not set, of another type
+        for name in ("rate_limit", "no_such_parameter", "use_sim_time", ""):
+            parameter = Parameter(name=name, value=ParameterValue(type=kind, **value))
+            rig.call(SetParameters, "set_parameters", SetParameters.Request(parameters=[parameter]))
+            rig.call(
+                SetParametersAtomically, "set_parameters_atomically", SetParametersAtomically.Request(parameters=[parameter])
+            )
+    assert rig.set("rate_limit", 500).successful, "an integer for a double is taken"
+    assert rig.get("rate_limit") == 500.0
+    assert rig.track(2 * 10**9)
+    assert ask(7), "any shutdown is this state's"
+    assert rig.state() == "finalized"
+    assert not ask(7)
+    assert rig.process.stop() == 0
+    assert "Traceback" not in rig.process.output()
+
+
 def test_parameters_say_what_they_are_and_change_where_they_can(rig):
     rig.track()
     assert rig.state() == "active"
@@ -175,8 +218,12 @@ def test_parameters_say_what_they_are_and_change_where_they_can(rig):
     for name, value, words in [
         ("weights", "elsewhere", "-p weights:="),
         ("device", "cuda", "cleanup"),
-        ("expected_rate", 10.0, "deactivate and cleanup"),
-        ("pose_frame", "rectified", "deactivate and cleanup"),
+        ("expected_rate", 10.0, "'ros2 lifecycle set /tracker_node deactivate' and 'ros2 lifecycle set /tracker_node cleanup'"),
+        (
+            "pose_frame",
+            "rectified",
+            "'ros2 lifecycle set /tracker_node deactivate' and 'ros2 lifecycle set /tracker_node cleanup'",
+        ),
         ("max_instruments", 9, "max_instruments"),
         ("max_instruments", "two", "max_instruments"),
         ("rate_limit", -1.0, "rate_limit"),

@@ -48,19 +48,20 @@ def test_the_defaults_are_settings():
 @pytest.mark.parametrize("state", ["unconfigured", "inactive", "active"])
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_what_cannot_be_changed_now_is_refused_with_what_to_do(name, state):
-    change, reason = PARAMETERS[name].change, refusal(name, state)
+    change, reason = PARAMETERS[name].change, refusal(name, state, "/cam/tracker_node")
     if change is Change.ALWAYS or (change is Change.UNCONFIGURED and state == "unconfigured"):
         assert reason is None
     elif change is Change.START:
         assert f"-p {name}:=" in str(reason)
     else:
         assert "cleanup" in str(reason)
-        assert ("deactivate and cleanup" in str(reason)) is (state == "active")
+        assert ("'ros2 lifecycle set /cam/tracker_node deactivate'" in str(reason)) is (state == "active")
+        assert "'ros2 lifecycle set /cam/tracker_node cleanup'" in str(reason)
 
 
 def test_the_file_of_parameters_holds_and_explains_every_default():
     text = (ROOT / "config" / "tracker.yaml").read_text()
-    assert yaml.safe_load(text)["/**"]["ros__parameters"] == DEFAULTS
+    assert yaml.safe_load(text)["/**/tracker_node"]["ros__parameters"] == DEFAULTS
     prose = " ".join(line.strip().removeprefix("# ") for line in text.splitlines())
     for parameter in PARAMETERS.values():
         assert parameter.description in prose

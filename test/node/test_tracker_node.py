@@ -18,6 +18,7 @@ from std_msgs.msg import Header
 from csl_tracker.bags.messages import NS, make_header
 from csl_tracker.instruments import ENDOVIS
 from csl_tracker.node import tracker_node
+from csl_tracker.node.activation import Activation
 from csl_tracker.node.image_conversion import decode_compressed, fill_image
 from csl_tracker.node.messages import ROS_TYPES
 from csl_tracker.node.processes import NodeProcess
@@ -64,7 +65,7 @@ def test_a_wrong_parameter_is_one_sentence_and_status_2(
 def test_a_misspelt_parameter_is_named(ros_environment, capfd):
     arguments = ["tracker_node", "--ros-args", "-p", "weight:=a.safetensors", "-p", "weights:=/nowhere"]
     assert tracker_node.main(arguments) == 2
-    assert "Unknown parameters are ignored: weight; known are autostart, weights, device" in capfd.readouterr().err
+    assert "tracker_node: tracker_node has no parameter 'weight' (did you mean weights?)" in capfd.readouterr().err
 
 
 def start(tiny_weights, environment, log, topic=TOPIC, **parameters):
@@ -353,11 +354,12 @@ def test_the_segmentation_is_made_only_while_someone_subscribes(peer, tiny_weigh
         asked = []
         begin = node._tracker.begin
         node._tracker.begin = lambda *args, **kwargs: (asked.append(kwargs["segmentation"]), begin(*args, **kwargs))[1]
-        node._process(image(1))
+        activation = Activation(1, node._tracker, 0.0)
+        node._process(activation, image(1))
         assert asked == [False]
         masks = peer.listen(Image, "/tracker_node/segmentation")
         peer.wait_for(lambda: node._segmentation.get_subscription_count() > 0)
-        node._process(image(2))
+        node._process(activation, image(2))
         assert asked == [False, True]
         peer.wait_for(lambda: masks)
         assert [mask.header.stamp.nanosec for mask in masks] == [2]
@@ -370,7 +372,7 @@ def test_the_segmentation_is_made_only_while_someone_subscribes(peer, tiny_weigh
             return result, lambda: (order.append("label map"), make_label_map())[1]
 
         node._tracker.begin = begun
-        node._process(image(3))
+        node._process(activation, image(3))
         assert order == ["poses", "label map"], "nothing waits for a picture"
     finally:
         peer.executor.remove_node(node)

@@ -25,6 +25,7 @@ class Ros2:
     def __init__(self, environment: dict[str, str], folder: Path) -> None:
         self.environment = environment
         self.folder = folder
+        self.process: subprocess.Popen[bytes] | None = None
 
     def __call__(self, *arguments: str, timeout_s: float = 60.0) -> str:
         """Run to the end, and return what it wrote to stdout."""
@@ -46,16 +47,31 @@ class Ros2:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self.process = process
         try:
             yield log
         finally:
-            os.killpg(process.pid, signal.SIGINT)  # SIGTERM to `ros2 launch` would orphan its nodes
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGINT)  # SIGTERM to `ros2 launch` would orphan its nodes
             try:
                 process.wait(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
                 raise
+
+    def interrupt(self, clicks: int = 1) -> None:
+        """Press Ctrl-C in the terminal of what is running."""
+        assert self.process is not None
+        for _ in range(clicks):
+            if self.process.poll() is None:
+                os.killpg(self.process.pid, signal.SIGINT)
+                time.sleep(0.2)
+
+    def wait(self) -> int:
+        """Exit status of what was running."""
+        assert self.process is not None
+        return self.process.wait(STOP_TIMEOUT_S * 3)
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -215,11 +217,14 @@ def test_two_cameras_are_tracked_side_by_side(ros2: Any, peer: Any, tiny_weights
     publishers = {side: peer.publisher(Image, f"/{side}/image_raw") for side in ("left", "right")}
     poses = {side: peer.listen(InstrumentPoseArray, f"/{side}/tracker_node/poses") for side in publishers}
 
+    def publish(side: str) -> None:
+        image = Image(header=Header(frame_id=side), height=48, width=64, encoding="bgr8", step=192, data=bytes(48 * 192))
+        publishers[side].publish(image)
+        peer.spin_for(0.1)
+
     def answered() -> bool:
-        for side, publisher in publishers.items():
-            image = Image(header=Header(frame_id=side), height=48, width=64, encoding="bgr8", step=192, data=bytes(48 * 192))
-            publisher.publish(image)
-        peer.spin_for(0.2)
+        for side in publishers:
+            publish(side)
         return all(poses.values())
 
     with ros2.running("launch", "csl_tracker", "multi_camera.launch.py", f"weights:={tiny_weights}", "device:=cpu") as log:
@@ -227,5 +232,11 @@ def test_two_cameras_are_tracked_side_by_side(ros2: Any, peer: Any, tiny_weights
             peer.wait_for(answered, 300.0, "no poses")
         except AssertionError as error:
             raise AssertionError(log.read_text()) from error
+        # One tracker dies: the other goes on, and the launch says which is gone.
+        pid = int(re.search(r"\[tracker_node-1\]: process started with pid \[(\d+)\]", log.read_text())[1])  # type: ignore[index]
+        os.kill(pid, signal.SIGKILL)
+        peer.wait_for(lambda: "/left/tracker_node is gone (exit status -9)" in log.read_text(), 60.0, "not told")
+        poses["right"].clear()
+        peer.wait_for(lambda: (publish("right"), poses["right"])[1], 60.0, "the other one is gone, too")
     for side, received in poses.items():
         assert {message.header.frame_id for message in received} == {side}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,16 +25,15 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from csl_tracker.node.fastdds import PROFILE_VARIABLES
+from csl_tracker.node.hints import LAUNCHED
+from csl_tracker.node.parameters import PARAMETERS
 from csl_tracker_msgs.msg import InstrumentPoseArray
 
 pytestmark = pytest.mark.upstream
 
 ROOT = Path(__file__).resolve().parents[3]
 LAUNCH_FILE = ROOT / "launch" / "tracker.launch.py"
-DOCUMENTED = (
-    *("weights", "device", "image", "camera_info", "image_transport", "autostart"),
-    *("params_file", "namespace", "log_level", "rviz"),
-)
+DOCUMENTED = (*PARAMETERS, "image", "camera_info", "use_sim_time", "params_file", "namespace", "log_level", "rviz")
 
 
 @pytest.fixture
@@ -73,19 +75,71 @@ def test_topics(description: LaunchDescription, given: dict[str, str], image: st
     assert remappings == {"image": image, "image/compressed": f"{image}/compressed", "camera_info": camera_info}
 
 
-@pytest.mark.parametrize("given", [{}, {"device": "cpu"}, {"weights": "/a/b.safetensors", "image_transport": "compressed"}])
-def test_only_what_was_given_overrides_the_file_of_parameters(description: LaunchDescription, given: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {}),
+        ({"device": "cpu"}, {"device": "cpu"}),
+        (
+            {"weights": "/a/b.safetensors", "image_transport": "compressed"},
+            {"weights": "/a/b.safetensors", "image_transport": "compressed"},
+        ),
+        ({"weights": "0012"}, {"weights": "0012"}),
+        ({"max_instruments": "3", "expected_rate": "15"}, {"max_instruments": 3, "expected_rate": 15.0}),
+        ({"pose_frame": "rectified", "warm_up_width": "640"}, {"pose_frame": "rectified", "warm_up_width": 640}),
+        ({"use_sim_time": "True", "overlay": "off"}, {"use_sim_time": True, "overlay": False}),
+    ],
+)
+def test_only_what_was_given_overrides_the_file_of_parameters(
+    description: LaunchDescription, given: dict[str, str], expected: dict[str, Any]
+) -> None:
     files = [Path(str(path)) for path, _ in make_node(description, **given)._Node__expanded_parameter_arguments]
     overrides = [node["ros__parameters"] for path in files[1:] for node in yaml.safe_load(path.read_text()).values()]
     assert files[0].name == "tracker.yaml"
-    assert overrides == ([given] if given else [])
+    assert overrides == ([expected] if expected else [])
+    assert {name: type(value) for one in overrides for name, value in one.items()} == {k: type(v) for k, v in expected.items()}
 
 
-@pytest.mark.parametrize("text", ["true", "false"])
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"autostart": "maybe"}, "autostart:=maybe is neither true nor false"),
+        ({"rviz": "please"}, "rviz:=please is neither true nor false"),
+        ({"use_sim_time": "2"}, "use_sim_time:=2 is neither true nor false"),
+        ({"max_instruments": "two"}, "max_instruments:=two is no integer"),
+        ({"expected_rate": "fast"}, "expected_rate:=fast is no number"),
+        ({"params_file": "/nowhere/mine.yaml"}, "params_file:=/nowhere/mine.yaml is not there"),
+        ({"params_file": "/"}, "params_file:=/ is a folder"),
+    ],
+)
+def test_what_cannot_be_stops_the_launch(description: LaunchDescription, given: dict[str, str], words: str) -> None:
+    with pytest.raises(RuntimeError, match=f"^{words}"):
+        make_node(description, **given)
+
+
+def test_unknown_arguments_are_named(ros2: Any, tmp_path: Path, wait_for_text: Callable[..., str]) -> None:
+    outer = tmp_path / "rig.launch.py"
+    outer.write_text(
+        "from launch import LaunchDescription\n"
+        "from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription\n"
+        "from launch.launch_description_sources import PythonLaunchDescriptionSource\n"
+        "def generate_launch_description():\n"
+        f"    source = PythonLaunchDescriptionSource({str(LAUNCH_FILE)!r})\n"
+        "    given = [('weights', '/nowhere'), ('devise', 'cpu')]\n"
+        "    return LaunchDescription([DeclareLaunchArgument('robot', default_value='psm'),"
+        " IncludeLaunchDescription(source, launch_arguments=given)])\n"
+    )
+    with ros2.running("launch", str(outer)) as log:
+        text = wait_for_text(log, "tracker_node is gone (exit status 2)")
+    assert "ignored: 'devise' (did you mean device?), 'robot';" in text
+    assert "[WARNING] [tracker.launch.py]" in text
+
+
+@pytest.mark.parametrize("text", ["true", "false", "True", "FALSE", "1", "0", "on", "no"])
 def test_autostart_is_a_boolean(description: LaunchDescription, text: str) -> None:
     files = [Path(str(path)) for path, _ in make_node(description, autostart=text)._Node__expanded_parameter_arguments]
     (override,) = (node["ros__parameters"] for node in yaml.safe_load(files[1].read_text()).values())
-    assert override == {"autostart": text == "true"}
+    assert override == {"autostart": text.lower() in ("true", "1", "on")}
 
 
 @pytest.mark.parametrize(
@@ -101,7 +155,8 @@ def test_the_profile_for_large_images_is_set_where_it_may_be(
         monkeypatch.setenv(name, value)
     extra = make_node(description).additional_env or []
     names = {"".join(part.perform(LaunchContext()) for part in name) for name, _ in extra}
-    assert names == (set(PROFILE_VARIABLES) if expected else set())
+    assert {name for name in names if not name.startswith("CSL_TRACKER_")} == (set(PROFILE_VARIABLES) if expected else set())
+    assert LAUNCHED in names, "so that advice is in the words of the launch file"
 
 
 @pytest.mark.parametrize("namespace", ["", "left_arm"])
@@ -139,9 +194,33 @@ def test_a_file_of_parameters_of_the_user_is_taken(ros2: Any, peer: Any, tiny_we
 def test_weights_that_are_not_there_end_the_launch_with_a_sentence(ros2: Any, wait_for_text: Callable[..., str]) -> None:
     with ros2.running("launch", "csl_tracker", "tracker.launch.py", "weights:=/nowhere/model.safetensors") as log:
         text = wait_for_text(log, "process has died")
+        text = wait_for_text(log, "tracker_node has failed with exit status 2")
+        assert ros2.wait() == 1
     assert "/nowhere/model.safetensors" in text
     assert "exit code 2" in text
     assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("clicks", [1, 3])
+def test_ctrl_c_ends_node_and_launch_without_a_word_of_failure(
+    ros2: Any, tiny_weights: Path, wait_for_text: Callable[..., str], clicks: int
+) -> None:
+    with ros2.running("launch", "csl_tracker", "tracker.launch.py", f"weights:={tiny_weights}", "device:=cpu") as log:
+        wait_for_text(log, "ready: model tiny@")
+        ros2.interrupt(clicks)
+        assert ros2.wait() in (0, 1)
+    text = log.read_text()
+    assert "process has finished cleanly" in text
+    for words in ("Traceback", "process has died", "has failed", "is gone"):
+        assert words not in text
+
+
+def test_the_launch_ends_with_its_node(ros2: Any, tiny_weights: Path, wait_for_text: Callable[..., str]) -> None:
+    with ros2.running("launch", "csl_tracker", "tracker.launch.py", f"weights:={tiny_weights}", "device:=cpu") as log:
+        text = wait_for_text(log, "ready: model tiny@")
+        pid = int(re.search(r"process started with pid \[(\d+)\]", text)[1])  # type: ignore[index]
+        os.kill(pid, signal.SIGINT)
+        assert ros2.wait() == 0
 
 
 def test_ros2_launch_shows_the_arguments(ros2: Any) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -14,9 +16,12 @@ pytest.importorskip("rclpy", reason="rclpy cannot be imported: source a ROS 2")
 from launch import LaunchContext, LaunchDescription
 from launch.launch_description_sources import get_launch_description_from_python_launch_file
 from launch_ros.actions import Node
+from sensor_msgs.msg import Image
 
+from csl_tracker.bags.writer import RecordedFrame, write_frames
 from csl_tracker.node.fastdds import PROFILE_VARIABLES
 from csl_tracker.node.replay_node import PARAMETERS
+from csl_tracker_msgs.msg import InstrumentPoseArray
 
 pytestmark = pytest.mark.upstream
 
@@ -54,11 +59,35 @@ def test_what_was_given_has_the_parameters_type(description: LaunchDescription) 
 
 @pytest.mark.parametrize("given", [{"rate": "fast"}, {"loop": "maybe"}, {"frames": "1.5"}])
 def test_a_value_of_another_type_is_named(description: LaunchDescription, given: dict[str, str]) -> None:
-    with pytest.raises(RuntimeError, match=f"{next(iter(given))}:={next(iter(given.values()))} is no"):
+    with pytest.raises(RuntimeError, match=f"^{next(iter(given))}:={next(iter(given.values()))} is (no|neither)"):
         make_node(description, **given)
 
 
 def test_large_images_have_room(description: LaunchDescription, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*PROFILE_VARIABLES, "RMW_IMPLEMENTATION"):
         monkeypatch.delenv(name, raising=False)
-    assert len(make_node(description).additional_env or []) == len(PROFILE_VARIABLES)
+    names = {"".join(part.perform(LaunchContext()) for part in name) for name, _ in make_node(description).additional_env or []}
+    assert set(PROFILE_VARIABLES) <= names
+
+
+def test_ctrl_c_is_the_normal_end_of_a_replay_that_loops(ros2: Any, peer: Any, tmp_path: Path) -> None:
+    bag = tmp_path / "frames.mcap"
+    write_frames(bag, [RecordedFrame(np.zeros((12, 16, 3), np.uint8), 10**9 + k * 40_000_000) for k in range(3)])
+    images = peer.listen(Image, "/camera/image_raw")
+    poses = peer.publisher(InstrumentPoseArray, "/tracker_node/poses")
+    with ros2.running("launch", "csl_tracker", "replay.launch.py", f"bag:={bag}", "loop:=true", "rate:=1.0") as log:
+        peer.wait_for(lambda: len(images) > 6, 120.0, "no loop")
+        ros2.interrupt(3)
+        ros2.wait()
+    text = log.read_text()
+    assert poses is not None
+    assert "process has finished cleanly" in text
+    for words in ("Traceback", "process has died", "has failed"):
+        assert words not in text
+
+
+def test_a_bag_that_is_not_there_ends_the_launch_with_a_sentence(ros2: Any) -> None:
+    with ros2.running("launch", "csl_tracker", "replay.launch.py", "bag:=/nowhere.mcap") as log:
+        assert ros2.wait() == 1
+    assert "/nowhere.mcap does not exist" in log.read_text()
+    assert "replay_node has failed with exit status 2" in log.read_text()

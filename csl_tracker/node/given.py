@@ -1,0 +1,122 @@
+"""Parameters as they were given at the start: unknown ones are refused, and an integer is taken for a double."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from csl_tracker.errors import ConfigError
+from csl_tracker.node.hints import unknown
+
+_FOREIGN = ("use_sim_time", "start_type_description_service")
+"""Parameters of every node, which rclpy declares."""
+
+
+def take_given(node: Node, defaults: Mapping[str, Any], arguments: Sequence[str] | None = None) -> None:
+    """Look at what was given, before the parameters are declared.
+
+    What was given to this node under its own name, by ``-p`` or in the process, has to be known. What a file gives to all nodes
+    (``/**``) may be meant for others, and is named in a warning.
+
+    Args:
+        node: The node, none of whose own parameters is declared yet.
+        defaults: Its parameters and their defaults.
+        arguments: Command line of the process; None takes the process's own.
+
+    Raises:
+        ConfigError: A parameter is unknown.
+    """
+    words = sys.argv if arguments is None else arguments
+    for path, sections in unused_files(node.get_name(), words).items():
+        node.get_logger().warning(
+            f"The parameters file {path} has nothing for a node named {node.get_name()} (it has {', '.join(sections)}), and is"
+            " not used; name the section after the node."
+        )
+    given: dict[str, Any] = node._parameter_overrides  # rclpy has no public name for them
+    for name, parameter in given.items():
+        given[name] = as_double(parameter, defaults.get(name))
+    known = (*defaults, *_FOREIGN)
+    strange = [name for name in given if name not in known and not name.startswith("qos_overrides.")]
+    if not strange:
+        return
+    shared = shared_names(node.get_name(), words)
+    own = sorted(name for name in strange if name not in shared)
+    if own:
+        raise ConfigError(
+            f"{node.get_name()} has no parameter {unknown(own, defaults)}; take it out, or give one of {', '.join(defaults)}."
+        )
+    node.get_logger().warning(
+        "Parameters that a file gives to all nodes are ignored, this node does not know them:"
+        f" {unknown(sorted(strange), defaults)}."
+    )
+
+
+def as_double(parameter: Any, default: Any) -> Any:
+    """A parameter, an integer as the double that its default is: ``rate:=1`` means 1.0."""
+    if isinstance(default, float) and parameter.type_ == Parameter.Type.INTEGER:
+        return Parameter(parameter.name, Parameter.Type.DOUBLE, float(parameter.value))
+    return parameter
+
+
+def shared_names(node: str, arguments: Sequence[str]) -> set[str]:
+    """Parameters that the command line's files give to nodes of any name, and to this one not by its own.
+
+    Args:
+        node: Name of the node, without its namespace.
+        arguments: Command line.
+    """
+    shared: set[str] = set()
+    own: set[str] = set()
+    for flag, value in itertools.pairwise(arguments):
+        if flag == "--params-file":
+            for section, names in _sections(Path(value)):
+                (own if section.rpartition("/")[2] == node else shared).update(names)
+        elif flag in ("-p", "--param"):
+            own.add(value.partition(":=")[0].rpartition(":")[2])
+    return shared - own
+
+
+def unused_files(node: str, arguments: Sequence[str]) -> dict[str, list[str]]:
+    """The command line's files of parameters that have no section for a node: path -> their sections."""
+    found = {}
+    for flag, value in itertools.pairwise(arguments):
+        if flag == "--params-file":
+            sections = [section for section, _ in _sections(Path(value))]
+            if sections and not any(section.rpartition("/")[2] in (node, "*", "**") for section in sections):
+                found[value] = sections
+    return found
+
+
+def _sections(path: Path) -> Iterable[tuple[str, set[str]]]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return  # rcl has read it, or has said why not
+    if isinstance(content, Mapping):
+        yield from _walk("", content)
+
+
+def _walk(prefix: str, content: Mapping[Any, Any]) -> Iterable[tuple[str, set[str]]]:
+    for key, value in content.items():
+        if not isinstance(value, Mapping):
+            continue
+        if key == "ros__parameters":
+            yield prefix, set(_flat("", value))
+        else:
+            yield from _walk(f"{prefix.rstrip('/')}/{str(key).strip('/')}", value)
+
+
+def _flat(prefix: str, content: Mapping[Any, Any]) -> Iterable[str]:
+    for key, value in content.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _flat(f"{name}.", value)
+        else:
+            yield name
