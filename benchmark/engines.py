@@ -36,6 +36,10 @@ from csl_tracker.pixels import Size, resize_image
 from csl_tracker.provenance import machine, sha256_of, versions
 from csl_tracker.weights import Model, default_weights, load_weights
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from benchmark.gpu_steps import tables as gpu_tables
+
 FIRST_SEED = 30_000
 """Of the synthetic frames; no training frame has it."""
 
@@ -175,8 +179,13 @@ def measure(model: Model, frames: Frames, repeats: int) -> dict[str, Any]:
     return {"source_size": list(frames.size), "input_size": list(working), "paths": found}
 
 
-def table(data: dict[str, Any]) -> str:
-    """The figures as Markdown."""
+def table(data: dict[str, Any], gpu: dict[str, Any] | None = None) -> str:
+    """The figures as Markdown.
+
+    Args:
+        data: What was measured on the CPU.
+        gpu: What benchmark/gpu.py has measured, if it has.
+    """
     lines = []
     for result in data["results"]:
         source, size = ("x".join(map(str, result[key])) for key in ("source_size", "input_size"))
@@ -201,7 +210,7 @@ def table(data: dict[str, Any]) -> str:
             ]
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
-    return "\n".join(lines).rstrip()
+    return "\n".join([*lines, gpu_tables.where(gpu), "", gpu_tables.correctness(gpu)])
 
 
 def _times(values: dict[str, float] | None) -> str:
@@ -226,7 +235,8 @@ def main() -> None:
     parser.add_argument("--page", type=Path, metavar="FILE", help="with --table: put it into this page, between its marks")
     args = parser.parse_args()
     if args.table is not None:
-        print_or_write_between(args.page, BEGIN, END, table(json.loads(args.table.read_text(encoding="utf-8"))))
+        data = json.loads(args.table.read_text(encoding="utf-8"))
+        print_or_write_between(args.page, BEGIN, END, table(data, gpu_tables.load(args.table.with_name("gpu.json"))))
         return
     if args.json is None or args.count < 1 or args.repeats < 0:
         parser.error("--json, a --count of at least 1 and --repeats of at least 0 are needed")

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from csl_tracker.weights import MODELS_DIR, find_weights, read_description, shipped_weights
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT))
+
+from benchmark.gpu_steps import tables as gpu_tables  # noqa: E402
+
 RESULTS = ROOT / "docs" / "results"
 BEGIN, END = "<!-- results: benchmark/results_table.py -->", "<!-- end of results -->"
 STRATEGIES_BEGIN, STRATEGIES_END = "<!-- strategies: benchmark/results_table.py -->", "<!-- end of strategies -->"
@@ -324,6 +329,8 @@ def tables() -> str:
         f" {_number(apart[1])} px apart.",
         "",
         *_latency(),
+        "",
+        *gpu_tables.readme(gpu_tables.load(RESULTS / "gpu.json")),
         "",
         "Synthetic training frames of 320x256:"
         f" {_number(speed['frames_per_second']['median'], 0)} a second on {speed['processes']} cores.",

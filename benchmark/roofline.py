@@ -27,6 +27,10 @@ from csl_tracker.output import print_or_write_between, write_json
 from csl_tracker.pixels import Size
 from csl_tracker.provenance import machine, versions
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from benchmark.gpu_steps import tables as gpu_tables
+
 BEGIN, END = "<!-- roofline: benchmark/roofline.py -->", "<!-- end of roofline -->"
 CARD = "NVIDIA H200 SXM"
 PEAK_FLOPS, PEAK_BYTES = 989.4e12, 4.8e12
@@ -39,12 +43,14 @@ NETWORKS: tuple[tuple[str, NetworkConfig, Size], ...] = (
 )
 
 
-def count(network: Network, size: Size) -> dict[str, float]:
+def count(network: Network, size: Size, peak_flops: float = PEAK_FLOPS, peak_bytes: float = PEAK_BYTES) -> dict[str, float]:
     """What one image costs.
 
     Args:
         network: Any; its batch norms are folded first.
         size: (height, width) of the input.
+        peak_flops: Operations a second of the card.
+        peak_bytes: Bytes a second of its memory.
 
     Returns:
         ``flop`` (multiplications and additions), ``bytes``, ``convolutions``, and ``seconds``: the sum over the convolutions of
@@ -61,7 +67,7 @@ def count(network: Network, size: Size) -> dict[str, float]:
         found["flop"] += flop
         found["bytes"] += size_bytes
         found["convolutions"] += 1
-        found["seconds"] += max(flop / PEAK_FLOPS, size_bytes / PEAK_BYTES)
+        found["seconds"] += max(flop / peak_flops, size_bytes / peak_bytes)
 
     folded = fold_batch_norms(network.eval())
     hooks = [m.register_forward_hook(note) for m in folded.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
@@ -72,8 +78,14 @@ def count(network: Network, size: Size) -> dict[str, float]:
     return found
 
 
-def table(data: Mapping[str, Any]) -> str:
-    """The figures as Markdown."""
+def table(data: Mapping[str, Any], gpu: Mapping[str, Any] | None = None) -> str:
+    """The figures as Markdown.
+
+    Args:
+        data: What was counted.
+        gpu: What benchmark/gpu.py has measured, if it has.
+    """
+    measured = gpu_tables.measured_network(gpu)
     lines = [
         f"{data['card']}: {data['peak_flops'] / 1e12:.0f} TFLOP/s (half precision), {data['peak_bytes'] / 1e12:.1f} TB/s.",
         "",
@@ -84,8 +96,8 @@ def table(data: Mapping[str, Any]) -> str:
         operations, moved = row["flop"] / data["peak_flops"], row["bytes"] / data["peak_bytes"]
         cells = [row["name"], "x".join(map(str, row["input_size"])), f"{row['flop'] / 1e9:.1f}", f"{row['bytes'] / 1e6:.0f}"]
         cells += [f"{row['convolutions']:.0f}", f"{1e6 * operations:.0f} / {1e6 * moved:.0f}", f"{1e6 * row['seconds']:.0f}"]
-        lines.append(f"| {' | '.join([*cells, 'not measured'])} |")
-    return "\n".join(lines)
+        lines.append(f"| {' | '.join([*cells, measured(row['input_size'])])} |")
+    return "\n".join([*lines, "", gpu_tables.roofline(gpu)])
 
 
 def main() -> None:
@@ -96,7 +108,8 @@ def main() -> None:
     parser.add_argument("--page", type=Path, metavar="FILE", help="with --table: put it into this page, between its marks")
     args = parser.parse_args()
     if args.table is not None:
-        print_or_write_between(args.page, BEGIN, END, table(json.loads(args.table.read_text(encoding="utf-8"))))
+        data = json.loads(args.table.read_text(encoding="utf-8"))
+        print_or_write_between(args.page, BEGIN, END, table(data, gpu_tables.load(args.table.with_name("gpu.json"))))
         return
     rows = [{"name": n, "input_size": list(size), **count(build_network(config), size)} for n, config, size in NETWORKS]
     data = {

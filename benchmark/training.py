@@ -11,6 +11,8 @@ is a new process for each of the two, in turn; the first steps of a process, whi
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import json
 import logging
 import os
@@ -19,8 +21,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import numpy as np
@@ -29,6 +32,9 @@ from csl_tracker.errors import ConfigError
 from csl_tracker.output import print_or_write_between, write_json
 from csl_tracker.provenance import machine, portable, versions
 
+if TYPE_CHECKING:
+    from csl_tracker.training.config import TrainConfig
+
 BEGIN, END = "<!-- training speed: benchmark/training.py -->", "<!-- end of training speed -->"
 WARM_UP = 4
 BATCH = 8
@@ -36,26 +42,14 @@ SAME_LOSS = 1e-4
 """Relative difference of the first losses that rounding may make."""
 NETWORKS = {"csl": {"strategy": "csl"}, "unet": {"strategy": "unet", "encoder": "none", "decoder": "none", "width": 16}}
 SIDES = ("csl_tracker", "plain loop")
+KEPT = "plain loop, one batch kept on the device"
 
 
 def one_process(name: str, side: str, steps: int, frames: Path, workers: int) -> dict[str, Any]:
-    """Train.
-
-    Returns:
-        ``seconds``, how long each step took after the one before it, without those that warm up, and ``first_loss``.
-    """
-    import torch
-    from torch.nn import utils
-
-    from csl_tracker.training import run
-    from csl_tracker.training.config import layered, parse_config
-    from csl_tracker.training.data import build_loaders
-    from csl_tracker.training.module import TrackingModule
-    from csl_tracker.training.presets import PRESETS
-
-    logging.disable(logging.WARNING)
+    """Train on the CPU, on frames of a folder; see :func:`time_steps`."""
     source = {"dataset": "synthetic", "root": str(frames)}
     settings = {
+        "preset": "modern",
         "name": name,
         "output": str(frames / "run"),
         "cache": str(frames / "cache"),
@@ -66,41 +60,98 @@ def one_process(name: str, side: str, steps: int, frames: Path, workers: int) ->
         "batch_size": BATCH,
         "train": [source],
         "validation": [source],
-        "steps": steps + WARM_UP,
-        "steps_per_epoch": steps + WARM_UP,
-        "validate_every": 1000,
         "workers": workers,
     }
-    config = parse_config(layered(PRESETS["modern"], settings), "benchmark")
+    return time_steps(settings, side, steps)
+
+
+def time_steps(settings: Mapping[str, Any], side: str, steps: int) -> dict[str, Any]:
+    """Train, and take the time of every step.
+
+    Args:
+        settings: A training's configuration as plain data, but for its number of steps.
+        side: One of :data:`SIDES`, or :data:`KEPT`: the plain loop on one batch that stays on the device, which no loader
+            holds up.
+        steps: Steps that count, after those that warm up.
+
+    Returns:
+        ``seconds``, how long each step took after the one before it, without those that warm up, and ``first_loss``.
+    """
+    import torch
+
+    from csl_tracker.training import run
+    from csl_tracker.training.config import parse_config
+    from csl_tracker.training.module import TrackingModule
+
+    logging.disable(logging.WARNING)
+    whole = {"steps": steps + WARM_UP, "steps_per_epoch": steps + WARM_UP, "validate_every": 1000}
+    config = parse_config({**settings, **whole}, "benchmark")
+    on_gpu = config.accelerator != "cpu" and torch.cuda.is_available()
     ends: list[float] = []
     losses: list[torch.Tensor] = []
 
     def note(loss: torch.Tensor) -> None:
+        if on_gpu:  # else a step's time is that of its launches
+            torch.cuda.synchronize()
         ends.append(time.perf_counter())
         losses.append(loss.detach())
+        if on_gpu and len(ends) == steps + WARM_UP:
+            raise _EnoughError  # what comes now, large checkpoints above all, is not timed
 
-    if side == SIDES[0]:
+    with contextlib.suppress(_EnoughError):
+        if side == SIDES[0]:
 
-        def after(_module: Any, outputs: Any, *_given: Any) -> None:
-            note(outputs["loss"])
+            def after(_module: Any, outputs: Any, *_given: Any) -> None:
+                note(outputs["loss"])
 
-        with mock.patch.object(TrackingModule, "on_train_batch_end", after, create=True):
-            run.train(config, "benchmark", resume=False)
-    else:
-        network, preprocessing, _ = run.build(config)
-        loader, _ = build_loaders(config, preprocessing)
-        with mock.patch("csl_tracker.training.module.ease_convolutions"):
-            module = TrackingModule(network, config, preprocessing).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        optimizer = torch.optim.AdamW(module.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-        module.train()
-        for batch in loader:
-            loss = module._losses(batch)[0].total
-            optimizer.zero_grad()
-            loss.backward()
-            utils.clip_grad_norm_(module.parameters(), config.clip)
-            optimizer.step()
-            note(loss)
+            with mock.patch.object(TrackingModule, "on_train_batch_end", after, create=True):
+                run.train(config, "benchmark", resume=False)
+        else:
+            _plain_loop(config, side == KEPT, "cuda" if on_gpu else "cpu", note)
     return {"seconds": np.diff(ends)[WARM_UP - 1 :].tolist(), "first_loss": float(losses[0])}
+
+
+class _EnoughError(Exception):
+    """All steps that count are done."""
+
+
+def _plain_loop(config: TrainConfig, kept: bool, device: str, note: Callable[[Any], None]) -> None:
+    """What a careful but ordinary developer writes."""
+    import torch
+    from torch.nn import utils
+
+    from csl_tracker.training import run
+    from csl_tracker.training.data import build_loaders
+    from csl_tracker.training.module import TrackingModule
+
+    network, preprocessing, _ = run.build(config)
+    loader, _ = build_loaders(config, preprocessing)
+    with mock.patch("csl_tracker.training.module.ease_convolutions"):
+        module = TrackingModule(network, config, preprocessing).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    module.to(device).train()
+    optimizer: torch.optim.Optimizer
+    if config.optimizer == "adamw":
+        optimizer = torch.optim.AdamW(module.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    else:
+        optimizer = torch.optim.SGD(module.parameters(), config.learning_rate, momentum=0.9, weight_decay=config.weight_decay)
+    half = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}.get(config.precision)
+    scaler = torch.amp.GradScaler(device, enabled=half == torch.float16)
+    batches = iter(loader)
+    first = next(batches)
+    if kept:
+        first = {key: value.to(device) for key, value in first.items()}
+    for batch in itertools.repeat(first, config.steps) if kept else itertools.chain((first,), batches):
+        there = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
+        with torch.autocast(device, half, enabled=half is not None):
+            loss = module._losses(there)[0].total
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        if config.clip:
+            scaler.unscale_(optimizer)
+            utils.clip_grad_norm_(module.parameters(), config.clip)
+        scaler.step(optimizer)
+        scaler.update()
+        note(loss)
 
 
 def one_row(name: str, threads: int, frames: Path, args: argparse.Namespace) -> dict[str, Any]:

@@ -7,6 +7,7 @@ pass took, and ``out`` when the poses were published.
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from csl_tracker.bags.messages import stamp_ns
+from csl_tracker.engines.auto import installed
 from csl_tracker.engines.cpu import CpuEngine
 from csl_tracker.node import tracker_node
 
@@ -70,10 +72,8 @@ def _time(engine: Any, now: dict[str, int]) -> None:
 
 
 def _subclasses(kind: Any) -> list[type]:
-    import csl_tracker.engines.onnx_engine
-    import csl_tracker.engines.openvino_engine
-    import csl_tracker.engines.torch_engine  # noqa: F401
-
+    for name in installed():
+        importlib.import_module(f"csl_tracker.engines.{name}_engine")
     found: list[type] = []
     child: Any
     for child in kind.__subclasses__():
