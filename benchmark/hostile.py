@@ -142,6 +142,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="where the rows go")
     parser.add_argument("--only", nargs="*", default=[], metavar="WORD", help="cases whose kind or name has one of these words")
+    parser.add_argument("--add", action="store_true", help="keep the other rows of --json")
     parser.add_argument("--table", type=Path, metavar="JSON", help="print the table of such a file, and run nothing")
     parser.add_argument("--page", type=Path, metavar="FILE", help="with --table: put it into this page, between its marks")
     args = parser.parse_args()
@@ -151,7 +152,14 @@ def main() -> int:
     chosen = [case for case in cases() if not args.only or any(word in f"{case.kind}: {case.name}" for word in args.only)]
     if not chosen or not Path("/proc/self/status").exists():
         parser.error("no case has one of these words, or there is no /proc to read the memory from")
-    rows = []
+    rows: list[dict[str, Any]] = []
+    kept: list[dict[str, Any]] = []
+    if args.add:
+        done = {(case.kind, case.name) for case in chosen}
+        kept = [
+            row for row in json.loads(args.json.read_text(encoding="utf-8"))["rows"] if (row["kind"], row["case"]) not in done
+        ]
+    order = {(case.kind, case.name): number for number, case in enumerate(cases())}
     for case in chosen:
         rows.append(run(case))
         row = rows[-1]
@@ -160,15 +168,15 @@ def main() -> int:
         print(f"{mark} {row['kind']}: {row['case']}: {row['outcome']}, {took}", flush=True)
         if not within(row):
             print(f"     {row['sentence']}", flush=True)
-    report = {
-        "command": shlex.join(["python", "benchmark/hostile.py", *(str(portable(word)) for word in sys.argv[1:])]),
-        "machine": machine(),
-        "versions": versions(),
-        "limits": {"peak_mb": LIMIT_MB, "seconds": LIMIT_S},
-        "rows": rows,
-    }
-    if args.json is not None:
-        write_json(args.json, report)
+        if args.json is not None:  # after each, since all take minutes
+            report = {
+                "command": shlex.join(["python", "benchmark/hostile.py", *(str(portable(word)) for word in sys.argv[1:])]),
+                "machine": machine(),
+                "versions": versions(),
+                "limits": {"peak_mb": LIMIT_MB, "seconds": LIMIT_S},
+                "rows": sorted([*kept, *rows], key=lambda row: order.get((row["kind"], row["case"]), len(order))),
+            }
+            write_json(args.json, report)
     return int(not all(map(within, rows)))
 
 

@@ -300,8 +300,8 @@ def video(path: Path, width: int = 64, height: int = 48) -> Path:
 
 
 def large_frames(path: Path) -> Path:
-    """A Matroska video whose frames are PNGs of 900 million px."""
-    with av.open(str(path), "w", format="matroska") as container:
+    """An AVI whose frames are PNGs of 900 million px."""
+    with av.open(str(path), "w") as container:
         stream: Any = container.add_stream("png", rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "gray"
         for index in range(3):

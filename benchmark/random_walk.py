@@ -217,7 +217,8 @@ class Walker:
         from csl_tracker.node.messages import ROS_TYPES
 
         limit = Parameter(name="rate_limit", value=ParameterValue(type=3, double_value=0.0))
-        self.call(SetParameters, "set_parameters", SetParameters.Request(parameters=[limit]))
+        device = Parameter(name="device", value=ParameterValue(type=4, string_value="cpu"))  # nonsense is refused at configure
+        self.call(SetParameters, "set_parameters", SetParameters.Request(parameters=[limit, device]))
         steps = {"unconfigured": "configure", "inactive": "activate"}
         changes = 0
         while (state := self.state()) != "active":

@@ -6,6 +6,9 @@ from enum import Enum
 
 from csl_tracker.identity import LATE_S
 
+PATIENCE = 5
+"""So many frames behind the newest stamp, and none before it in between, are a clock that was set back by a little."""
+
 
 class Arrival(Enum):
     """How a frame's stamp stands to those before it."""
@@ -24,6 +27,7 @@ class ArrivalOrder:
 
     def __init__(self) -> None:
         self.newest_ns = 0
+        self._late_in_a_row = 0
 
     def take(self, stamp_ns: int) -> Arrival:
         """Look at the next frame's stamp.
@@ -37,8 +41,10 @@ class ArrivalOrder:
         behind_ns = self.newest_ns - stamp_ns
         if stamp_ns == 0 or behind_ns <= 0:
             self.newest_ns = max(stamp_ns, self.newest_ns)
+            self._late_in_a_row = 0
             return Arrival.NEXT
-        if behind_ns <= round(LATE_S * 1e9):
+        self._late_in_a_row += 1
+        if behind_ns <= round(LATE_S * 1e9) and self._late_in_a_row < PATIENCE:
             return Arrival.LATE
-        self.newest_ns = stamp_ns
+        self.newest_ns, self._late_in_a_row = stamp_ns, 0
         return Arrival.BACK

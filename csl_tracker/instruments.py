@@ -61,12 +61,6 @@ class InstrumentSet:
         for what, names in (("landmark", self.landmarks), ("class", self.classes)):
             if len(names) > MAX_NAMES:
                 raise ValueError(f"there are {len(names)} {what} names, and {MAX_NAMES} at most can be told apart")
-            for name in names:
-                if not isinstance(name, str) or not name or len(name) > MAX_NAME_LENGTH or printable(name, lines=False) != name:
-                    raise ValueError(
-                        f"the {what} name '{excerpt(name, MAX_NAME_LENGTH)}' is no text of 1 to {MAX_NAME_LENGTH} printable"
-                        " characters"
-                    )
             if len(set(names)) != len(names):
                 raise ValueError(f"a {what} name stands twice in {names}")
         if not self.landmarks and len(self.classes) < 2:
@@ -135,7 +129,7 @@ class InstrumentSet:
         """Rebuild a set from :meth:`to_dict`'s output, lists or tuples alike.
 
         Raises:
-            ValueError: A name is repeated or unknown.
+            ValueError: A name is repeated, unknown, or no short printable text.
             KeyError: ``landmarks`` or ``classes`` is missing.
         """
 
@@ -143,6 +137,9 @@ class InstrumentSet:
             return tuple(tuple(item) for item in data.get(key, ()))
 
         axis = data.get("shaft_axis")
+        for what, key in (("landmark", "landmarks"), ("class", "classes")):
+            for name in data[key]:
+                _check_name(what, name)
         return cls(
             landmarks=tuple(data["landmarks"]),
             classes=tuple(data["classes"]),
@@ -151,6 +148,13 @@ class InstrumentSet:
             shaft_axis=(axis[0], axis[1]) if axis else None,
             landmark_colors=pairs("landmark_colors"),
             class_colors=pairs("class_colors"),
+        )
+
+
+def _check_name(what: str, name: Any) -> None:
+    if not isinstance(name, str) or not name or len(name) > MAX_NAME_LENGTH or printable(name, lines=False) != name:
+        raise ValueError(
+            f"the {what} name '{excerpt(name, MAX_NAME_LENGTH)}' is no text of 1 to {MAX_NAME_LENGTH} printable characters"
         )
 
 

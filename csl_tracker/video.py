@@ -24,23 +24,10 @@ from csl_tracker.output import AtomicOutput
 from csl_tracker.pixels import Size
 from csl_tracker.text import excerpt
 from csl_tracker.video_file import DEFAULT_FPS as DEFAULT_FPS
-from csl_tracker.video_file import Contents, VideoFile
+from csl_tracker.video_file import Contents, VideoFile, av
 
 Image = npt.NDArray[np.uint8]
 
-
-class _PyAV:
-    """PyAV, imported where the first video is opened: training on images, and engines, run where it is not installed."""
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            import av
-        except ImportError as error:
-            raise DatasetError(f"Videos need PyAV, which cannot be imported ({error}); run 'pip install av'.") from error
-        return getattr(av, name)
-
-
-av = _PyAV()
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".webp"})
 _ENCODERS = ("libx264", "libopenh264", "libvpx-vp9", "mpeg4")

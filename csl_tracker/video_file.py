@@ -15,10 +15,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import numpy.typing as npt
-from av.sidedata.sidedata import Type
 
 from csl_tracker.errors import DatasetError
 from csl_tracker.image_files import MAX_PIXELS, size_problem
@@ -27,6 +25,20 @@ from csl_tracker.pixels import Size
 logger = logging.getLogger(__name__)
 
 Image = npt.NDArray[np.uint8]
+
+
+class _PyAV:
+    """PyAV, imported where the first video is opened: training on images, and engines, run where it is not installed."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            import av
+        except ImportError as error:
+            raise DatasetError(f"Videos need PyAV, which cannot be imported ({error}); run 'pip install av'.") from error
+        return getattr(av, name)
+
+
+av = _PyAV()
 
 DEFAULT_FPS = 25.0
 
@@ -242,7 +254,7 @@ class VideoFile:
             with self._open() as container:
                 stream = _stream(container)
                 for frame in _decode(container, stream, None):
-                    found = frame.side_data.get(Type.DISPLAYMATRIX)
+                    found = frame.side_data.get(av.sidedata.sidedata.Type.DISPLAYMATRIX)
                     matrix = straight.matrix
                     if found is not None:
                         a, b, _, c, d = struct.unpack_from("<5i" if np.little_endian else ">5i", bytes(found))

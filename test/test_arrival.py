@@ -19,6 +19,7 @@ N, L, B = Arrival.NEXT, Arrival.LATE, Arrival.BACK
         ([5000, 0, 5001], [N, N, N]),  # without a stamp
         ([0, 0, 7], [N, N, N]),
         ([2000, 1960, 1993, 1980], [N, B, N, L]),
+        ([2000, 1990, 1990, 1990, 1990, 1990, 1991], [N, L, L, L, L, B, N]),  # set back by a little
     ],
 )
 def test_late_frames_are_told_from_time_that_went_back(stamps_ms, expected):

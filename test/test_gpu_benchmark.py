@@ -93,6 +93,9 @@ def test_a_dry_run_runs_every_step(tmp_path: Path) -> None:
     assert all(row["total_ms"]["p50"] <= row["total_ms"]["p99"] and row["total_ms"]["n"] == 2 for row in timed)
     assert all(row["roofline_us"] > 0 and row["times_the_roofline"] > 0 for row in steps["roofline"]["rows"])
     assert [row["batch"] for row in steps["throughput"]["rows"]] == [1, 2, 1, 2]
+    assert [sorted(row) for row in steps["fusion"]["rows"]] == [
+        ["compile_s", "forms_ms", "network", "precision", "source_size"]
+    ] * 2
     assert all(len(row["images_per_s"]) == 3 for row in steps["training"]["rows"])
     assert steps["paper"]["steps"] == plan.DRY.paper_steps == len(steps["paper"]["curve"]["loss"])
     assert steps["paper"]["test"]["Test1"]["frames"] == plan.DRY.sequence_frames
@@ -269,6 +272,7 @@ def measured() -> dict[str, Any]:
             "rows": [{**lite, "precision": "float16", "roofline_us": 20.0, "network_us": {**times, "p50": 90.0}}],
         },
         "throughput": {"rows": [{**lite, "batch": 1, "images_per_s": 1234.0}, {**lite, "batch": 64, "refused": "full"}]},
+        "fusion": {"rows": [{"network": "csl_lite0", "forms_ms": {"plain": 0.5, "inductor": 0.25}, "compile_s": 41.2}]},
         "paper": {
             **{"steps": 900, "training_s": 60.0, "curve": {"step": [0, 9], "loss": [1.5, 0.25]}, "state": "cut off"},
             "reason": "It did not end within its 90 s; what it had found is kept.",
@@ -296,6 +300,7 @@ def test_the_tables_hold_what_was_measured(tmp_path: Path) -> None:
         "refused: It is not there.",
         "| csl_lite0 | 256x320 | float16 | 20 | 90 / 2 | 4.5 |",
         "| csl_lite0 | 1234 | too large |",
+        "| csl_lite0 | 0.50 | not measured | 0.25 | 41 |",
         "900 steps in 60 s, loss 1.500 at first and 0.250 at last.\n\nCut off: It did not end within its 90 s",
         "tracking goes on on the CPU, the first frame after 0.50 s; exit status of the process 0",
     ):

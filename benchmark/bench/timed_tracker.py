@@ -37,12 +37,12 @@ def main() -> int:
         arrived[stamp_ns(message.header.stamp)] = time.monotonic_ns()
         take(self, message)
 
-    def processed(self: Any, message: Any) -> None:
+    def processed(self: Any, activation: Any, message: Any) -> None:
         stamp = stamp_ns(message.header.stamp)
         begun = time.monotonic_ns()
         now.update(stamp=stamp, begun=begun, network=0)
         now["in"] = arrived.pop(stamp, begun)
-        process(self, message)
+        process(self, activation, message)
 
     def published(self: Any, header: Any, result: Any) -> None:
         publish(self, header, result)

@@ -30,11 +30,12 @@ class Step:
 
 STEPS = (
     Step("frames", "generated frames", 25),
-    Step("correctness", "every engine and precision against float32 on the CPU", 90),
-    Step("latency", "latency of a frame", 130),
+    Step("correctness", "every engine and precision against float32 on the CPU", 80),
+    Step("latency", "latency of a frame", 105),
     Step("roofline", "distance to the roofline", 25),
     Step("throughput", "images per second by batch", 25),
-    Step("training", "training, images per second", 65),
+    Step("fusion", "forms of the networks, compiled ones included", 40),
+    Step("training", "training, images per second", 60),
     Step("paper", "the paper's network, trained for the seconds left", None),
     Step("node", "the node over DDS", 50),
     Step("device_loss", "a device that is lost", 25, own_python=True),

@@ -44,6 +44,7 @@ def everything(data: Data | None) -> str:
         latency(data),
         roofline(data),
         throughput(data),
+        fusion(data),
         training(data),
         paper(data),
         node(data),
@@ -54,8 +55,8 @@ def everything(data: Data | None) -> str:
 
 def gpu_section(data: Data | None) -> str:
     """For docs/engines.md, which has correctness and roofline at their own places."""
-    parts = [where(data), latency(data), throughput(data), training(data), paper(data), node(data), eviction(data)]
-    return "\n\n".join([*parts, device_loss(data)])
+    parts = [where(data), latency(data), throughput(data), fusion(data), training(data), paper(data), node(data)]
+    return "\n\n".join([*parts, eviction(data), device_loss(data)])
 
 
 def where(data: Data | None) -> str:
@@ -161,6 +162,20 @@ def throughput(data: Data | None) -> str:
         for name, by_batch in (found or {key: {} for key in _NETWORKS}).items()
     ]
     return _table(("network alone, images/s with batches of", *map(str, batches)), rows) + _remark(step)
+
+
+def fusion(data: Data | None) -> str:
+    """A frame with each form of a network, and how long compiling took."""
+    columns = ("network", "plain, ms", "cuDNN's fused convolutions, ms", "inductor, ms", "compiled in, s")
+    step = _step(data, "fusion")
+    rows = []
+    for row in _rows(step):
+        if "forms_ms" not in row:
+            rows.append([row["network"], _refusal(row), "", "", ""])
+            continue
+        forms = [_number(row["forms_ms"].get(name), 2) for name in ("plain", "cudnn", "inductor")]
+        rows.append([row["network"], *forms, _number(row["compile_s"], 0)])
+    return _table(columns, rows or [[name, *[NOT_MEASURED] * 4] for name in _NETWORKS]) + _remark(step)
 
 
 def training(data: Data | None) -> str:

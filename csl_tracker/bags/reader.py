@@ -237,7 +237,7 @@ class BagReader:
         """
         images = self.image_topics()
         if choice is not None:
-            if choice in self.types and self.types[choice] not in _IMAGE_TYPES:
+            if choice in self.types and (self.types[choice] not in _IMAGE_TYPES or self.foreign([choice])):
                 raise BagError(
                     f"The topic {choice} of the bag {self.path} is of type {self.types[choice]}, no images; "
                     + (self.foreign([choice]) or f"images are on {listed(images)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -129,6 +129,11 @@ class TorchDeviceEngine(RunsAtOnce):
         if self._tuning is not None and self._tuning.note:
             return self._tuning.note
         return f"{self.precision} on the device {self.device}" if self.precision != "float32" else ""
+
+    @property
+    def form_times(self) -> Mapping[str, float]:
+        """Median time of a frame with each form of the network that was tried, s; empty where there was no choice."""
+        return {} if self._tuning is None else self._tuning.times
 
     @contextmanager
     def _here(self) -> Iterator[None]:

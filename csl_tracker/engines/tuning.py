@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import cv2
@@ -66,10 +66,12 @@ class Tuning:
     Attributes:
         network: The network to run.
         note: Why, a clause.
+        times: Median time of a frame with each form of the network that was tried, s.
     """
 
     network: DeviceNetwork
     note: str
+    times: Mapping[str, float] = field(default_factory=dict)
 
 
 def tune(engine: Tunable, source: Size, count: int) -> Tuning:
@@ -86,8 +88,11 @@ def tune(engine: Tunable, source: Size, count: int) -> Tuning:
         notes.append(note)
     elif engine.wanted_precision != "float32":
         notes.append(f"{engine.wanted_precision} on the device {engine.device}, as asked for")
-    network, note = _fastest_form(engine, network, source, count)
-    return Tuning(network, "; ".join([*notes, *([note] if note else [])]))
+    network, times = _fastest_form(engine, network, source, count)
+    if len(times) > 1:
+        listed = ", ".join(f"{name} {1e3 * seconds:.2f} ms" for name, seconds in times.items())
+        notes.append(f"form: {min(times, key=lambda name: times[name])} ({listed})")
+    return Tuning(network, "; ".join(notes), times)
 
 
 def _checked_precision(engine: Tunable, source: Size) -> tuple[DeviceNetwork, str]:
@@ -152,11 +157,11 @@ class NetworkProbe:
         return EngineOutput(found.get("heatmaps"), found.get("foreground"), found.get("label_map"), to_source, points)
 
 
-def _fastest_form(engine: Tunable, network: DeviceNetwork, source: Size, count: int) -> tuple[DeviceNetwork, str]:
-    """The form of a network whose frames take the shortest time here, of those that say the same."""
+def _fastest_form(engine: Tunable, network: DeviceNetwork, source: Size, count: int) -> tuple[DeviceNetwork, dict[str, float]]:
+    """The form of a network whose frames take the shortest time here, of those that say the same; and the times, s."""
     forms = engine.fused_forms(network, source)
     if not forms:
-        return network, ""
+        return network, {}
     image = next(generated_frames(source, 1))[0]
     expected = engine.launch(engine.make_path(source, False, 0, network), image)
     times = {"plain": engine.timed(engine.make_path(source, False, count, network), _TIMED_RUNS)}
@@ -177,9 +182,7 @@ def _fastest_form(engine: Tunable, network: DeviceNetwork, source: Size, count: 
         if seconds < min(times.values()):
             best = form
         times[name] = seconds
-    fastest = min(times, key=lambda name: times[name])
-    listed = ", ".join(f"{name} {1e3 * seconds:.2f} ms" for name, seconds in times.items())
-    return best, f"form: {fastest} ({listed})" if len(times) > 1 else ""
+    return best, times
 
 
 def _difference(found: Arrays, expected: Arrays) -> float:

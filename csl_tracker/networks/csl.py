@@ -50,6 +50,6 @@ class CslNetwork(Network):
 def start_near_zero(head: nn.Module) -> None:
     """Almost all of a heatmap is zero: a head that begins near zero spares the first hundreds of steps."""
     last = list(head.modules())[-1]
-    if isinstance(last, nn.Conv2d) and last.bias is not None:
+    if isinstance(last, nn.Conv2d) and last.bias is not None and not last.weight.is_meta:  # there torch would load its compiler
         nn.init.normal_(last.weight, std=1e-3)
         nn.init.zeros_(last.bias)

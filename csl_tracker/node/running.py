@@ -36,13 +36,15 @@ def run(name: str, work: Callable[[], None], args: Sequence[str] | None = None) 
         0, also after a signal, or 2 for a mistake of the user (one sentence on stderr).
     """
     once = _InterruptOnce()
-    before = signal.signal(signal.SIGINT, once)
+    # rclpy's own handlers call these, too: that of the first lines of a process would end it in the middle of its work.
+    before = {number: signal.signal(number, once) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         status = _run(name, work, args, once)
     except KeyboardInterrupt:  # between two steps of the clean-up
         status = 0
     if not once.came:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     else:
         # Python itself would give them back to the system on its way out, and a last Ctrl-C would be the process's death.
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -63,7 +65,8 @@ def _run(name: str, work: Callable[[], None], args: Sequence[str] | None, once: 
         print(f"{name}: {_one_line(error)}.", file=sys.stderr)
         return EXIT_USER_ERROR
     try:
-        work()
+        if not once.came:
+            work()
     except (KeyboardInterrupt, ExternalShutdownException):
         return 0
     except CslTrackerError as error:
@@ -121,7 +124,7 @@ def leave_stuck_threads() -> None:
 
 
 class _InterruptOnce:
-    """A handler of SIGINT that raises ``KeyboardInterrupt`` for the first signal alone.
+    """A handler that raises ``KeyboardInterrupt`` for the first SIGINT alone; SIGTERM is left to rclpy, which ends ``spin``.
 
     ``ros2 launch`` and the terminal each send one. The second would break the clean-up that the first began, and a thread that
     is left at work when the interpreter ends aborts the process.
@@ -136,5 +139,5 @@ class _InterruptOnce:
         first, self.came = not self.came, True
         # Where Python calls back from C an exception cannot be passed on, and would be printed.
         sys.unraisablehook = lambda unraisable: None
-        if first and self.armed:
+        if first and self.armed and number == signal.SIGINT:
             raise KeyboardInterrupt

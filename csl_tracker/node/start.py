@@ -46,6 +46,7 @@ def start(name: str) -> int:
     Returns:
         Its exit status, or 2 where something that it needs is not installed (one sentence on stderr).
     """
+    before = signal.getsignal(signal.SIGTERM)
     end_quietly_on_signals()
     from csl_tracker.node.missing import MissingPackageError, import_node
 
@@ -54,6 +55,7 @@ def start(name: str) -> int:
     except MissingPackageError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, before)  # the node cleans up after it; SIGINT is taken over in run()
     return int(node.main())
 
 

@@ -18,7 +18,7 @@ from csl_tracker.bags.messages import (
 from csl_tracker.bags.reader import BagReader
 from csl_tracker.bags.recording import label_map
 from csl_tracker.bags.types import typestore
-from csl_tracker.bags.writer import BagOptions, BagWriter, RecordedFrame, image_message, video_frames, write_frames
+from csl_tracker.bags.writer import BagWriter, RecordedFrame, image_message, video_frames, write_frames
 from csl_tracker.errors import BagError
 from csl_tracker.results import TrackingResult
 from csl_tracker.video import VideoReader, VideoWriter
@@ -249,9 +249,15 @@ def test_a_full_disk_is_one_sentence_and_keeps_what_was_there(tmp_path, full_dis
     if older is not None:
         (tmp_path / name).write_bytes(older)
     noise = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
-    frames = [RecordedFrame(noise, 10**9 + index) for index in range(40)]
+
+    def fill() -> None:
+        with BagWriter(tmp_path / name, storage=storage) as bag:
+            bag.add_topic(topics.IMAGE, topics.IMAGE_TYPE)
+            for index in range(40):
+                bag.write(topics.IMAGE, image_message(noise, index), index)
+
     with pytest.raises(BagError, match=r"Writing the bag .* failed \(.+\); make room on the disk"), full_disk(room):
-        write_frames(tmp_path / name, frames, options=BagOptions(storage))
+        fill()
     assert [path.name for path in tmp_path.iterdir()] == ([] if older is None else [name])
     if older is not None:
         assert (tmp_path / name).read_bytes() == older

@@ -319,7 +319,7 @@ JPEG, PNG = (cv2.imencode(suffix, PICTURE)[1].tobytes() for suffix in (".jpg", "
     ("rig", "make", "count", "reasons"),
     [
         ({}, malformed_image, 10_000, {"size", "step", "data", "encoding"}),
-        ({"image_transport": "compressed"}, malformed_compressed, 1_000, {"data", "decode"}),
+        ({"image_transport": "compressed"}, malformed_compressed, 1_000, {"data", "decode", "encoding"}),
     ],
     indirect=["rig"],
     ids=["raw", "compressed"],

@@ -54,7 +54,7 @@ def test_a_jpeg_copy_has_header_format_and_colours_of_the_picture() -> None:
     assert np.abs(rgb.astype(int) - (200, 0, 40)).max() < 6
 
 
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 65500), (3, 2)])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 32767), (3, 2)])
 def test_odd_sizes_are_compressed(height: int, width: int) -> None:
     copy = compress(picture(height, width))
     assert decode_compressed(copy.data, copy.format).shape == (height, width, 3)

@@ -31,10 +31,3 @@ def test_no_command_kills_the_node(tiny_weights, ros_environment, tmp_path):
     assert sum(found["calls"].values()) == 150
     assert found["calls"]["transition, refused"] > 0
     assert set(found["states_after_transitions"]) == {"active", "inactive", "unconfigured"}
-
-
-def test_the_committed_result_is_of_a_whole_walk():
-    found = json.loads((ROOT / "docs" / "results" / "random_walk.json").read_text())
-    assert sum(found["calls"].values()) == 2000
-    assert found["last_frame_tracked"]
-    assert (found["exit_status"], found["tracebacks"]) == (0, 0)

@@ -1,6 +1,7 @@
 """Real runs of a small network on synthetic frames: to the end, killed and taken up again, and with a loss that explodes."""
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 
 from csl_tracker.errors import ConfigError
 from csl_tracker.training.config import SourceConfig, TrainConfig
+from csl_tracker.training.curve import read_curve
 from csl_tracker.training.data import StepSampler
 from csl_tracker.training.run import _LastCheckpoint, train
 from csl_tracker.weights import load_weights
@@ -228,3 +230,21 @@ def test_a_ctrl_c_that_a_library_swallows_stops_the_run(
     assert not (tmp_path / "run" / "last.safetensors").exists()
     train(config, "test")
     assert load_weights(tmp_path / "run" / "last.safetensors").description.provenance["steps"] == 4
+
+
+def test_after_a_resume_the_steps_of_the_log_go_on_without_a_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save = _LastCheckpoint.on_train_epoch_end
+    stops = {2, 4}
+
+    def save_and_stop(self: _LastCheckpoint, trainer: Any, module: Any) -> None:
+        save(self, trainer, module)
+        if trainer.global_step in stops:
+            stops.remove(trainer.global_step)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(_LastCheckpoint, "on_train_epoch_end", save_and_stop)
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space"):
+            train(tiny(tmp_path, steps=6), "a run that is taken up")
+    train(tiny(tmp_path, steps=6), "a run that is taken up")
+    assert read_curve(tmp_path / "tensorboard")["validation_step"] == [1, 3, 5]
