@@ -300,6 +300,8 @@ def main() -> None:
             figures["exit_status"] = process.stop()
             figures["tracebacks"] = process.output().count("Traceback")
             figures["summary"] = process.complaint()
+            if figures["tracebacks"]:
+                print(process.output(), file=sys.stderr)
     result = {"command": shlex.join(["python", *sys.argv]), "machine": machine(), "versions": versions(), **figures}
     temporary = args.json.with_name(args.json.name + ".partial")
     args.json.parent.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,7 @@ def test_no_command_kills_the_node(tiny_weights, ros_environment, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(output.read_text())
     assert found["last_frame_tracked"]
-    assert (found["exit_status"], found["tracebacks"]) == (0, 0)
+    assert (found["exit_status"], found["tracebacks"]) == (0, 0), done.stderr[-6000:]
     assert sum(found["calls"].values()) == 150
     assert found["calls"]["transition, refused"] > 0
     assert set(found["states_after_transitions"]) == {"active", "inactive", "unconfigured"}
