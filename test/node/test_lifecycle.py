@@ -82,13 +82,16 @@ class Rig:
         """Show an image, again and again, until its poses come."""
         self.poses.clear()
 
+        def of_it():
+            return [array for array in self.poses if array.header.stamp.sec * 10**9 + array.header.stamp.nanosec == stamp]
+
         def answered():
             self.show(stamp, picture)
             self.peer.spin_for(0.1)
-            return any(array.header.stamp.sec * 10**9 + array.header.stamp.nanosec == stamp for array in self.poses)
+            return bool(of_it())
 
         self.wait(answered, "no poses")
-        return self.poses[-1]
+        return of_it()[0]  # an image that was shown before may be answered last
 
     def says(self, level, words, meanwhile=lambda: None, tracked=0):
         """Wait until the diagnostics say so, with so many frames tracked; their values."""
