@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from csl_tracker.errors import ConfigError
 from csl_tracker.node.hints import unknown
+from csl_tracker.yaml_files import parse_yaml
 
 _FOREIGN = ("use_sim_time", "start_type_description_service")
 """Parameters of every node, which rclpy declares."""
@@ -96,8 +96,8 @@ def unused_files(node: str, arguments: Sequence[str]) -> dict[str, list[str]]:
 
 def _sections(path: Path) -> Iterable[tuple[str, set[str]]]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        content = parse_yaml(path.read_bytes())
+    except (OSError, ValueError):
         return  # rcl has read it, or has said why not
     if isinstance(content, Mapping):
         yield from _walk("", content)
