@@ -39,3 +39,8 @@ class BagError(CslTrackerError):
 
 class EngineError(CslTrackerError):
     """An inference engine or a device that was asked for is not there."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, on one line and without a full stop."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -13,7 +13,7 @@ import torch
 from csl_tracker.engines.base import EngineOutput, LabelMapMaker, RunsAtOnce
 from csl_tracker.engines.cpu import CpuEngine
 from csl_tracker.engines.exported import ExportedEngine, normalized
-from csl_tracker.errors import EngineError
+from csl_tracker.errors import EngineError, first_line
 from csl_tracker.pixels import Size
 from csl_tracker.weights import Model
 
@@ -91,7 +91,7 @@ class AutoEngine(RunsAtOnce):
             except Exception as error:  # another package's engine may fail in any way, and the next one need not
                 if len(self._candidates) == 1:
                     raise
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+                reason = first_line(error)
                 self._left_out.append(f"{name} was left out ({reason})")
                 logger.warning("The engine %s cannot be used here and is left out: %s.", name, reason)
                 del self._candidates[0]

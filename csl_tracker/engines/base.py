@@ -21,7 +21,7 @@ from csl_tracker.weights import Model, Preprocessing
 Float32Array = npt.NDArray[np.float32]
 IndexArray = npt.NDArray[np.intp]
 
-_LARGEST_LOGIT = 80.0
+LARGEST_LOGIT = 80.0
 """Above it the exponential of a float32 is infinite, and the probability is 1 long before."""
 
 
@@ -61,7 +61,7 @@ def probability_of_tool(scores: Float32Array) -> Float32Array:
     odds = np.zeros(scores.shape[1:], np.float32)
     for plane in scores[1:]:
         grown = np.subtract(plane, scores[0])
-        odds += np.exp(np.minimum(grown, _LARGEST_LOGIT, out=grown), out=grown)
+        odds += np.exp(np.minimum(grown, LARGEST_LOGIT, out=grown), out=grown)
     np.divide(odds, 1.0 + odds, out=odds)
     return odds
 

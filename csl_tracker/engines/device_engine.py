@@ -17,13 +17,14 @@ import torch
 from csl_tracker.engines.artefacts import ArtefactCache
 from csl_tracker.engines.base import EngineOutput, LabelMapMaker, PixelMap, RunsAtOnce, locate_points, mirror_order
 from csl_tracker.engines.cuda_graph import Arrays, CapturedPath, CudaRecorder, Recorder
-from csl_tracker.engines.device_loss import first_line, is_device_fault, still_works
+from csl_tracker.engines.device_loss import is_device_fault, still_works
 from csl_tracker.engines.device_path import DeviceNetwork, DevicePath, join, layout, split
 from csl_tracker.engines.device_peaks import PeakFinder, SupportReader, read_peaks
 from csl_tracker.engines.inductor import find_inductor, load_inductor
 from csl_tracker.engines.precision import DTYPES
 from csl_tracker.engines.torch_engine import prepared_module
 from csl_tracker.engines.tuning import Tuning, choose_algorithms, cudnn_form, median_time, tune
+from csl_tracker.errors import first_line
 from csl_tracker.networks import STRIDE
 from csl_tracker.pixels import Size
 from csl_tracker.weights import Model

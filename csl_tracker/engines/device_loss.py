@@ -13,7 +13,7 @@ import logging
 
 import torch
 
-from csl_tracker.errors import EngineError
+from csl_tracker.errors import EngineError, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -49,11 +49,6 @@ def is_device_fault(error: BaseException) -> bool:
     if accelerator_error is not None and isinstance(error, accelerator_error):
         return True
     return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _DEVICE_WORDS)
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, on one line and without a full stop."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def still_works(device: str) -> bool:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from csl_tracker.engines.base import LARGEST_LOGIT
 from csl_tracker.grouping import ALONG_LINE, LineSupport, skeleton_hops
 from csl_tracker.heatmaps import (
     LEAST_POSITIVE,
@@ -29,7 +30,6 @@ from csl_tracker.heatmaps import (
 )
 from csl_tracker.instruments import InstrumentSet
 
-_LARGEST_LOGIT = 80.0
 _NONE, _FITTED, _GUESSED = 0.0, 1.0, 2.0
 _KIND, _ROW, _COLUMN, _HEIGHT, _FIT, _ENOUGH = 0, 1, 2, 3, slice(4, 10), 10
 """Columns of the table of peaks; the fit's six are ``a, gx, gy, xx, xy, yy`` of :func:`csl_tracker.heatmaps.fitted_peak`."""
@@ -176,7 +176,7 @@ class PeakFinder(nn.Module):
             samples.append(line.round().clamp(0, last).long())
         picked = scores.flatten(1)[:, samples[0] * columns + samples[1]].float()
         # One less the first of the softmax.
-        odds = (picked[1:] - picked[0]).clamp_max(_LARGEST_LOGIT).exp().sum(dim=0)
+        odds = (picked[1:] - picked[0]).clamp_max(LARGEST_LOGIT).exp().sum(dim=0)
         return (odds / (1.0 + odds)).mean(dim=-1, dtype=torch.float64)
 
 

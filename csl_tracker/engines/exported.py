@@ -17,7 +17,7 @@ import torch
 from csl_tracker.engines.artefacts import Artefact, ArtefactCache, ArtefactKey
 from csl_tracker.engines.base import NetworkArrays, NormalizedNetwork, output_names
 from csl_tracker.engines.cpu import CpuEngine
-from csl_tracker.errors import EngineError
+from csl_tracker.errors import EngineError, first_line
 from csl_tracker.pixels import Size
 from csl_tracker.weights import Model
 
@@ -141,7 +141,7 @@ class ExportedEngine(CpuEngine):
                 self._any = self.build(self.convert(None) if converted is None else converted, None)
                 self._try_out()
             except Exception as error:  # another package's converter may fail in any way
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+                reason = first_line(error)
                 logger.warning("%s builds a network for each size of images, which takes seconds: %s.", self.name, reason)
                 self._any, self._takes_any = None, False
         return self._any

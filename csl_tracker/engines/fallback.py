@@ -11,7 +11,6 @@ import numpy.typing as npt
 from csl_tracker.engines.base import Engine, EngineOutput, LabelMapMaker, RunsAtOnce
 from csl_tracker.engines.device_loss import (
     DeviceLostError,
-    first_line,
     give_up,
     is_device_fault,
     is_out_of_memory,
@@ -19,6 +18,7 @@ from csl_tracker.engines.device_loss import (
     release_cached_memory,
     still_works,
 )
+from csl_tracker.errors import first_line
 from csl_tracker.pixels import Size
 
 logger = logging.getLogger(__name__)

@@ -16,10 +16,9 @@ import torch
 
 from csl_tracker.engines.artefacts import ArtefactCache
 from csl_tracker.engines.base import NetworkArrays, NormalizedNetwork, output_names
-from csl_tracker.engines.device_loss import first_line
 from csl_tracker.engines.exported import NETWORK, TRACED, ExportedEngine, example, quiet_tracing
 from csl_tracker.engines.folding import as_subpixel_convolutions, fold_batch_norms
-from csl_tracker.errors import EngineError
+from csl_tracker.errors import EngineError, first_line
 from csl_tracker.pixels import Size
 from csl_tracker.weights import Model
 

@@ -16,9 +16,10 @@ import torch
 from csl_tracker.engines.base import EngineOutput, PixelMap, locate_points
 from csl_tracker.engines.comparison import Comparison, compare
 from csl_tracker.engines.cuda_graph import Arrays
-from csl_tracker.engines.device_loss import first_line, is_device_fault, still_works
+from csl_tracker.engines.device_loss import is_device_fault, still_works
 from csl_tracker.engines.device_path import DeviceNetwork, DevicePath
 from csl_tracker.engines.fused import CudnnOperations, fuse_activations
+from csl_tracker.errors import first_line
 from csl_tracker.pixels import Size
 from csl_tracker.weights import Model
 
