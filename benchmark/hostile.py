@@ -114,8 +114,8 @@ def judge(case: Case, status: int, output: str, killed: str, outside: Sequence[s
 
 
 def within(row: dict[str, Any], limit_s: float = LIMIT_S) -> bool:
-    """Whether a row is as it should be; time on a processor counts where a machine is busy with other things."""
-    return bool(row["right"] and row["peak_mb"] < LIMIT_MB and min(row["seconds"], row["cpu_seconds"]) < limit_s)
+    """Whether a row is as it should be."""
+    return bool(row["right"] and row["peak_mb"] < LIMIT_MB and row["seconds"] < limit_s)
 
 
 def table(report: dict[str, Any]) -> str:
@@ -154,11 +154,12 @@ def main() -> int:
         parser.error("no case has one of these words, or there is no /proc to read the memory from")
     rows: list[dict[str, Any]] = []
     kept: list[dict[str, Any]] = []
+    commands = [shlex.join(["python", "benchmark/hostile.py", *(str(portable(word)) for word in sys.argv[1:])])]
     if args.add:
         done = {(case.kind, case.name) for case in chosen}
-        kept = [
-            row for row in json.loads(args.json.read_text(encoding="utf-8"))["rows"] if (row["kind"], row["case"]) not in done
-        ]
+        before = json.loads(args.json.read_text(encoding="utf-8"))
+        kept = [row for row in before["rows"] if (row["kind"], row["case"]) not in done]
+        commands.insert(0, before["command"])
     order = {(case.kind, case.name): number for number, case in enumerate(cases())}
     for case in chosen:
         rows.append(run(case))
@@ -170,7 +171,7 @@ def main() -> int:
             print(f"     {row['sentence']}", flush=True)
         if args.json is not None:  # after each, since all take minutes
             report = {
-                "command": shlex.join(["python", "benchmark/hostile.py", *(str(portable(word)) for word in sys.argv[1:])]),
+                "command": " && ".join(commands),
                 "machine": machine(),
                 "versions": versions(),
                 "limits": {"peak_mb": LIMIT_MB, "seconds": LIMIT_S},

@@ -248,7 +248,6 @@ def dataset_cases() -> Iterator[Case]:
     yield coco(
         "COCO with an image of 10^10 px",
         lambda: files.coco_of(images=[{"id": 1, "file_name": "0.png", "width": 10**5, "height": 10**5}]),
-        usable=True,  # what is read is the image
     )
     yield coco(
         "COCO with a path out of the folder",
