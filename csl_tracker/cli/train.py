@@ -23,9 +23,10 @@ def run(args: argparse.Namespace) -> int:
     from csl_tracker.provenance import portable_command
     from csl_tracker.training.config import load_config
     from csl_tracker.training.disk import disk_errors
+
+    config = load_config(args.config, args.overrides)  # before the imports that take seconds
     from csl_tracker.training.run import train
 
-    config = load_config(args.config, args.overrides)
     command = portable_command(["train", str(args.config), *args.overrides])
     with disk_errors(Path(config.output)):
         path = train(config, command, resume=not args.fresh)
