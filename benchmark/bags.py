@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from csl_tracker.bags import topics
 from csl_tracker.bags.reader import BagReader
-from csl_tracker.bags.writer import START_NS, BagWriter, RecordedFrame, compressed_message, image_message
+from csl_tracker.bags.writer import START_NS, BagWriter, RecordedFrame
 from csl_tracker.datasets.synthetic import SyntheticSequence
-from csl_tracker.node.image_conversion import message_to_rgb
+from csl_tracker.messages import topics
+from csl_tracker.messages.images import compressed_message, image_message, message_to_rgb
 from csl_tracker.provenance import machine, versions
 from csl_tracker.video import VideoReader, VideoWriter
 

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from csl_tracker.bags import topics
-from csl_tracker.bags.messages import make_header, stamp_ns
+from csl_tracker.messages import topics
+from csl_tracker.messages.poses import make_header, stamp_ns
 from csl_tracker.node.parameters import PARAMETERS
 from csl_tracker.node.processes import NodeProcess, free_domain_id, private_environment
 from csl_tracker.provenance import machine, versions
@@ -188,8 +188,8 @@ class Walker:
     def _show_images(self) -> None:
         from sensor_msgs.msg import Image
 
-        from csl_tracker.node.image_conversion import fill_image
-        from csl_tracker.node.messages import ROS_TYPES
+        from csl_tracker.messages.images import fill_image
+        from csl_tracker.node.ros_types import ROS_TYPES
 
         rng = np.random.default_rng(int(self.rng.integers(2**31)))
         while not self._ended.wait(IMAGE_PERIOD_S):
@@ -213,8 +213,8 @@ class Walker:
         from sensor_msgs.msg import Image
         from std_srvs.srv import SetBool
 
-        from csl_tracker.node.image_conversion import fill_image
-        from csl_tracker.node.messages import ROS_TYPES
+        from csl_tracker.messages.images import fill_image
+        from csl_tracker.node.ros_types import ROS_TYPES
 
         limit = Parameter(name="rate_limit", value=ParameterValue(type=3, double_value=0.0))
         device = Parameter(name="device", value=ParameterValue(type=4, string_value="cpu"))  # nonsense is refused at configure

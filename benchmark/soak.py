@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from csl_tracker.bags import topics
-from csl_tracker.bags.messages import make_header
 from csl_tracker.datasets.synthetic import render_frame
+from csl_tracker.messages import topics
+from csl_tracker.messages.poses import make_header
 from csl_tracker.node.processes import NodeProcess, free_domain_id, private_environment
 from csl_tracker.provenance import machine, versions
 
@@ -54,8 +54,8 @@ def soak(process: NodeProcess, minutes: float, rate_hz: float) -> dict[str, Any]
     from rclpy.executors import SingleThreadedExecutor
     from sensor_msgs.msg import Image
 
-    from csl_tracker.node.image_conversion import fill_image
-    from csl_tracker.node.messages import ROS_TYPES
+    from csl_tracker.messages.images import fill_image
+    from csl_tracker.node.ros_types import ROS_TYPES
     from csl_tracker_msgs.msg import InstrumentPoseArray
 
     rclpy.init(args=[])

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from csl_tracker.bags import topics
-from csl_tracker.bags.messages import read_pose_array, stamp_ns
 from csl_tracker.bags.reader import BagReader
-from csl_tracker.bags.recording import label_map
 from csl_tracker.heatmaps import HeatmapSpec
 from csl_tracker.instruments import ENDOVIS
+from csl_tracker.messages import topics
+from csl_tracker.messages.images import label_map
+from csl_tracker.messages.poses import read_pose_array, stamp_ns
 from csl_tracker.networks import NetworkConfig, build_network
 from csl_tracker.results import TrackingResult
 from csl_tracker.weights import ModelDescription, Preprocessing, save_weights

@@ -57,7 +57,7 @@ def test_a_command_imports_nothing_from_there(trap: Path, tmp_path: Path, path: 
 @pytest.mark.parametrize("make", [python_command, "3.10"])
 @pytest.mark.parametrize(
     ("kind", "what"),
-    [("-c", "import sys, yaml; print(sys.argv[1:])"), ("-m", "csl_tracker.bags.topics"), ("-m", "folder.tool")],
+    [("-c", "import sys, yaml; print(sys.argv[1:])"), ("-m", "csl_tracker.messages.topics"), ("-m", "folder.tool")],
 )
 def test_a_process_that_is_started_imports_nothing_from_there(
     trap: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[..., list[str]] | str, kind: str, what: str
@@ -89,7 +89,7 @@ def test_what_a_program_starts_follows(trap: Path) -> None:
     assert (done.stdout, RAN in done.stderr) == ("7\n", False), done.stderr
 
 
-FIND = "import logging; logging.basicConfig(level=20)\nfrom csl_tracker.node.image_conversion import find_cv_bridge\n"
+FIND = "import logging; logging.basicConfig(level=20)\nfrom csl_tracker.messages.images import find_cv_bridge\n"
 
 
 @pytest.mark.parametrize("registered", [False, True])

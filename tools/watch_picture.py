@@ -20,12 +20,12 @@ import termios
 import time
 from pathlib import Path
 
-from csl_tracker.bags import topics
-from csl_tracker.bags.messages import make_header
 from csl_tracker.datasets.synthetic.scene import Scene
-from csl_tracker.node.image_conversion import fill_image
-from csl_tracker.node.messages import ROS_TYPES
+from csl_tracker.messages import topics
+from csl_tracker.messages.images import fill_image
+from csl_tracker.messages.poses import make_header
 from csl_tracker.node.processes import NodeProcess, free_domain_id, private_environment
+from csl_tracker.node.ros_types import ROS_TYPES
 from csl_tracker.output import write_text
 
 ROWS, COLUMNS = 36, 104

@@ -32,7 +32,7 @@ from csl_tracker.bags.writer import sequence_frames, write_frames
 from csl_tracker.cli.main import main as csl_tracker_main
 from csl_tracker.datasets.synthetic import SyntheticSequence
 from csl_tracker.errors import ConfigError
-from csl_tracker.node.image_conversion import message_to_rgb
+from csl_tracker.messages.images import message_to_rgb
 from csl_tracker.output import write_between, write_json, write_text
 from csl_tracker.pixels import Size
 from csl_tracker.provenance import machine, portable, versions

@@ -21,10 +21,10 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmark.bench import figures
-from csl_tracker.bags import topics
-from csl_tracker.bags.messages import stamp_ns
 from csl_tracker.errors import CslTrackerError
 from csl_tracker.import_path import python_command, safe_environment
+from csl_tracker.messages import topics
+from csl_tracker.messages.poses import stamp_ns
 from csl_tracker.node.processes import NodeProcess, free_domain_id, private_environment
 
 GRACE_S = 2.0

@@ -18,8 +18,8 @@ from typing import Any
 import rclpy
 from sensor_msgs.msg import CompressedImage, Image
 
-from csl_tracker.bags import topics
 from csl_tracker.bags.reader import BagReader
+from csl_tracker.messages import topics
 
 _NS = 1_000_000_000
 _LITTLE_ENDIAN = 1

@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from csl_tracker.bags.messages import stamp_ns
 from csl_tracker.engines.auto import installed
 from csl_tracker.engines.cpu import CpuEngine
+from csl_tracker.messages.poses import stamp_ns
 from csl_tracker.node import tracker_node
 
 _KEPT = 100

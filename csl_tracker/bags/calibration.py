@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from csl_tracker.bags.messages import bag_types, make_header
-from csl_tracker.bags.types import typestore
 from csl_tracker.camera import CameraModel
 from csl_tracker.errors import ConfigError
+from csl_tracker.messages.poses import bag_types, make_header
+from csl_tracker.messages.types import typestore
 from csl_tracker.pixels import Size
 from csl_tracker.yaml_files import read_yaml
 

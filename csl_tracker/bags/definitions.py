@@ -11,7 +11,7 @@ from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_
 from rosbags.typesys.store import Typestore
 
 from csl_tracker.bags.limits import MAX_DEFINITION_BYTES
-from csl_tracker.bags.types import typestore
+from csl_tracker.messages.types import typestore
 
 MAX_FIELDS = 2000
 """Of all types in a definition. rosbags makes Python code of every one, and several of each field of a fixed number."""

@@ -9,9 +9,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from csl_tracker.bags import topics
 from csl_tracker.bags.reader import BagReader, DamagedBagError, camera_info_topic
 from csl_tracker.errors import BagError, ConfigError, ImageError
+from csl_tracker.messages import topics
 from csl_tracker.yaml_files import YamlError, parse_yaml, spelled
 
 _MAX_QOS_BYTES = 4096

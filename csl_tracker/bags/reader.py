@@ -17,16 +17,16 @@ from typing import Any
 
 from rosbags.typesys.store import Typestore
 
-from csl_tracker.bags import topics
-from csl_tracker.bags.cdr import header_stamp_ns
 from csl_tracker.bags.definitions import FORMATS, understand
 from csl_tracker.bags.folder import BagFolder, custom_notes, open_folder, open_storage
 from csl_tracker.bags.foreign import TopicKind, foreign_topics
 from csl_tracker.bags.limits import MAX_TOPICS, MAX_WAITING_BYTES, LimitError, decompress
 from csl_tracker.bags.stamps import StampIndex
 from csl_tracker.bags.storage import StorageFault, StorageFile
-from csl_tracker.bags.types import typestore
 from csl_tracker.errors import BagError
+from csl_tracker.messages import topics
+from csl_tracker.messages.cdr import header_stamp_ns
+from csl_tracker.messages.types import typestore
 from csl_tracker.paths import user_path
 
 _LOOKAHEAD = 8
@@ -230,7 +230,7 @@ class BagReader:
         """Find the topic of the camera's images.
 
         Args:
-            choice: The topic to take; None takes :data:`csl_tracker.bags.topics.IMAGE`, or the only one there is.
+            choice: The topic to take; None takes :data:`csl_tracker.messages.topics.IMAGE`, or the only one there is.
 
         Raises:
             BagError: There is no such topic, none of images, or several to choose from.

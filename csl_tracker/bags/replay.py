@@ -19,13 +19,14 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from csl_tracker.arrival import Arrival, ArrivalOrder
-from csl_tracker.bags import topics
 from csl_tracker.bags.ahead import ReadAhead
-from csl_tracker.bags.messages import bag_types, make_pose_array
 from csl_tracker.bags.reader import BagFrame, BagReader, DamagedBagError
 from csl_tracker.bags.recording import OFFLINE
-from csl_tracker.bags.writer import CLASSES_NOTE, BagWriter, image_message
+from csl_tracker.bags.writer import CLASSES_NOTE, BagWriter
 from csl_tracker.errors import BagError, CslTrackerError, ImageError
+from csl_tracker.messages import topics
+from csl_tracker.messages.images import image_message
+from csl_tracker.messages.poses import bag_types, make_pose_array
 from csl_tracker.tracker import Tracker
 
 Image = npt.NDArray[np.uint8]

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
@@ -20,14 +19,15 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from rosbags.rosbag2.errors import WriterError
 from tqdm import tqdm
 
-from csl_tracker.bags import topics
 from csl_tracker.bags.calibration import camera_info_message, check_size
 from csl_tracker.bags.folder import METADATA
-from csl_tracker.bags.messages import GroundTruth, bag_types, make_header, make_truth_array
-from csl_tracker.bags.types import typestore
 from csl_tracker.camera import CameraModel
 from csl_tracker.datasets.sample import Sequence
 from csl_tracker.errors import BagError
+from csl_tracker.messages import topics
+from csl_tracker.messages.images import compressed_message, image_message
+from csl_tracker.messages.poses import GroundTruth, bag_types, make_header, make_truth_array
+from csl_tracker.messages.types import typestore
 from csl_tracker.output import AtomicOutput
 from csl_tracker.video import VideoReader
 
@@ -158,7 +158,7 @@ class BagWriter(AtomicOutput):
         return dict(self._counts)
 
     def write(self, topic: str, message: Any, time_ns: int) -> None:
-        """Add a message of :func:`csl_tracker.bags.types.typestore`'s classes.
+        """Add a message of :func:`csl_tracker.messages.types.typestore`'s classes.
 
         Args:
             topic: A topic that was added.
@@ -254,29 +254,6 @@ def video_frames(video: VideoReader, limit: int | None = None) -> Iterator[Recor
         if limit is not None and index >= limit:
             return
         yield RecordedFrame(image, START_NS + time_ns)
-
-
-def image_message(image: Image, stamp_ns: int, frame_id: str = topics.CAMERA_FRAME) -> Any:
-    """A bag's ``sensor_msgs/Image``: rgb8 for (H, W, 3), mono8 for (H, W)."""
-    channels = 1 if image.ndim == 2 else 3
-    return typestore().types["sensor_msgs/msg/Image"](
-        header=make_header(bag_types(), stamp_ns, frame_id),
-        height=image.shape[0],
-        width=image.shape[1],
-        encoding="mono8" if channels == 1 else "rgb8",
-        is_bigendian=0,
-        step=image.shape[1] * channels,
-        data=np.ascontiguousarray(image).reshape(-1),
-    )
-
-
-def compressed_message(image: Image, quality: int, stamp_ns: int, frame_id: str = topics.CAMERA_FRAME) -> Any:
-    """A bag's ``sensor_msgs/CompressedImage``, JPEG of a quality from 1 to 100, of an (H, W, 3) RGB image."""
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    _, data = cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, quality))
-    return typestore().types["sensor_msgs/msg/CompressedImage"](
-        header=make_header(bag_types(), stamp_ns, frame_id), format="jpeg", data=data.reshape(-1)
-    )
 
 
 @dataclass(frozen=True)

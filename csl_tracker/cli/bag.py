@@ -134,7 +134,7 @@ def _open_sequence(source: Path, dataset: str, name: str | None) -> Any:
 def _info(args: argparse.Namespace) -> int:
     from csl_tracker.bags.info import describe_bag
     from csl_tracker.bags.reader import BagReader
-    from csl_tracker.node.image_conversion import message_to_rgb
+    from csl_tracker.messages.images import message_to_rgb
 
     with BagReader(args.bag) as bag:
         found = describe_bag(bag, message_to_rgb, args.check)

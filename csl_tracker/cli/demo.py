@@ -24,7 +24,6 @@ from types import FrameType
 from typing import Any
 
 from csl_tracker import provenance
-from csl_tracker.bags import topics
 from csl_tracker.bags.reader import BagReader
 from csl_tracker.bags.writer import BagOptions, RecordedFrame, sequence_frames, video_frames, write_frames
 from csl_tracker.cli.tracking import add_network_arguments, weights_of
@@ -35,7 +34,8 @@ from csl_tracker.evaluation.bag_figures import evaluate_bag
 from csl_tracker.evaluation.bag_labels import BagLabels, labels_at_beginning
 from csl_tracker.evaluation.recorded_bag import RecordedBag
 from csl_tracker.instruments import ENDOVIS, InstrumentSet
-from csl_tracker.node.image_conversion import message_to_rgb
+from csl_tracker.messages import topics
+from csl_tracker.messages.images import message_to_rgb
 from csl_tracker.node.processes import NodeProcess, free_domain_id, private_environment
 from csl_tracker.paths import user_path
 from csl_tracker.video import IMAGE_SUFFIXES, Film, VideoReader, VideoWriter

@@ -9,8 +9,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from csl_tracker.bags import topics
 from csl_tracker.errors import BagError, ConfigError
+from csl_tracker.messages import topics
 from csl_tracker.paths import user_path
 
 EXAMPLE = """examples:
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     from csl_tracker.evaluation.bag_figures import evaluate_bag
     from csl_tracker.evaluation.recorded_bag import Image, RecordedBag
     from csl_tracker.evaluation.report import write_report
-    from csl_tracker.node.image_conversion import message_to_rgb
+    from csl_tracker.messages.images import message_to_rgb
     from csl_tracker.output import write_json
     from csl_tracker.provenance import machine, portable, portable_command, sha256_of, versions
     from csl_tracker.video import Film, VideoWriter

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     """Replay; what a broken bag or Ctrl-C left is kept, and said."""
     from csl_tracker.bags.reader import BagReader
     from csl_tracker.bags.replay import ReplayOptions, replay_bag, results_path
-    from csl_tracker.node.image_conversion import message_to_rgb
+    from csl_tracker.messages.images import message_to_rgb
 
     check_range(args.start, args.end)
     if args.frames is not None and args.frames < 1:

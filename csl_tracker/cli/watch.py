@@ -9,8 +9,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from csl_tracker.bags import topics
 from csl_tracker.errors import ConfigError, CslTrackerError
+from csl_tracker.messages import topics
 from csl_tracker.node.missing import MissingPackageError, explain
 from csl_tracker.watch import View, line, screen
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rclpy.node import Node
 
-from csl_tracker.bags import topics
+from csl_tracker.messages import topics
 from csl_tracker.node.hints import set_at_start, take_images_from
 from csl_tracker.node.qos import endpoint_name
 

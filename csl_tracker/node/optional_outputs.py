@@ -17,10 +17,10 @@ from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from csl_tracker.instruments import InstrumentSet
-from csl_tracker.node.annotations import PACKAGE as FOXGLOVE_MSGS
-from csl_tracker.node.annotations import annotation_types, make_annotations
-from csl_tracker.node.detections import PACKAGE as VISION_MSGS
-from csl_tracker.node.detections import detection_types, make_detections
+from csl_tracker.messages.annotations import PACKAGE as FOXGLOVE_MSGS
+from csl_tracker.messages.annotations import annotation_types, make_annotations
+from csl_tracker.messages.detections import PACKAGE as VISION_MSGS
+from csl_tracker.messages.detections import detection_types, make_detections
 
 QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from rclpy.publisher import Publisher
 from sensor_msgs.msg import CompressedImage, Image
 
-from csl_tracker.bags import topics
+from csl_tracker.messages import topics
 
 JPEG_QUALITY = 90
 """Of 100. At 720x576 a picture is about 50 kB, a 25th of the raw one."""

@@ -46,13 +46,13 @@ from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 from tqdm import tqdm
 
-from csl_tracker.bags import topics
-from csl_tracker.bags.cdr import header_stamp_ns, restamp
-from csl_tracker.bags.messages import NS
 from csl_tracker.bags.reader import BagFrame, BagReader, DamagedBagError, camera_info_topic
 from csl_tracker.bags.recording import ORIGINAL_STAMPS
 from csl_tracker.bags.writer import BagWriter
 from csl_tracker.errors import BagError, ConfigError
+from csl_tracker.messages import topics
+from csl_tracker.messages.cdr import header_stamp_ns, restamp
+from csl_tracker.messages.poses import NS
 from csl_tracker.node.given import take_given
 from csl_tracker.node.hints import remap_at_start, set_at_start
 from csl_tracker.node.running import run

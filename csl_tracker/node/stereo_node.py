@@ -44,10 +44,10 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
-from csl_tracker.bags import topics
-from csl_tracker.bags.messages import read_pose_array, stamp_ns
 from csl_tracker.camera import CameraModel
 from csl_tracker.errors import ConfigError, CslTrackerError
+from csl_tracker.messages import topics
+from csl_tracker.messages.poses import read_pose_array, stamp_ns
 from csl_tracker.node.given import take_given
 from csl_tracker.node.inputs import explain_topic
 from csl_tracker.node.qos import CAMERA_INFO_QOS, poses_qos

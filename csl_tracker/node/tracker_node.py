@@ -48,17 +48,19 @@ from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
 from csl_tracker.arrival import Arrival
-from csl_tracker.bags import topics
-from csl_tracker.bags.messages import NS, make_pose_array, stamp_ns
 from csl_tracker.camera import CameraModel
 from csl_tracker.drawing import colorize, draw_overlay
 from csl_tracker.engines import create_engine
 from csl_tracker.engines.device_loss import release_cached_memory
 from csl_tracker.engines.fallback import FallbackEngine
 from csl_tracker.errors import ConfigError, CslTrackerError, ImageError
+from csl_tracker.messages import topics
+from csl_tracker.messages.images import UnusableImageError, decode_compressed, fill_image, to_rgb
+from csl_tracker.messages.poses import NS, make_pose_array, stamp_ns
 from csl_tracker.node import inputs, qos
 from csl_tracker.node.activation import Activation
 from csl_tracker.node.camera_info_outputs import camera_info_publishers
+from csl_tracker.node.cv_bridge import find_cv_bridge
 from csl_tracker.node.diagnostics import (
     FrameStatistics,
     FrameSums,
@@ -72,12 +74,11 @@ from csl_tracker.node.diagnostics import (
 from csl_tracker.node.distributions import PublisherEventCallbacks, SubscriptionEventCallbacks
 from csl_tracker.node.given import as_double, take_given
 from csl_tracker.node.hints import set_at_start
-from csl_tracker.node.image_conversion import UnusableImageError, decode_compressed, fill_image, find_cv_bridge, to_rgb
 from csl_tracker.node.lifecycle import SturdyLifecycleNode
-from csl_tracker.node.messages import ROS_TYPES
 from csl_tracker.node.optional_outputs import OptionalPublisher, optional_publishers
 from csl_tracker.node.parameters import PARAMETERS, Change, Parameter, Settings, check, refusal
 from csl_tracker.node.picture_outputs import PicturePublisher, picture_publisher
+from csl_tracker.node.ros_types import ROS_TYPES
 from csl_tracker.node.running import leave_stuck_threads, run, spin
 from csl_tracker.node.timing import heartbeat_s, lease_s
 from csl_tracker.node.worker import NewestItemWorker

@@ -7,19 +7,19 @@ import pytest
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from csl_tracker.bags import topics
-from csl_tracker.bags.messages import (
+from csl_tracker.bags.reader import BagReader
+from csl_tracker.bags.writer import BagWriter, RecordedFrame, video_frames, write_frames
+from csl_tracker.errors import BagError
+from csl_tracker.messages import topics
+from csl_tracker.messages.images import image_message, label_map
+from csl_tracker.messages.poses import (
     GroundTruth,
     bag_types,
     make_header,
     make_pose_array,
     read_truth_array,
 )
-from csl_tracker.bags.reader import BagReader
-from csl_tracker.bags.recording import label_map
-from csl_tracker.bags.types import typestore
-from csl_tracker.bags.writer import BagWriter, RecordedFrame, image_message, video_frames, write_frames
-from csl_tracker.errors import BagError
+from csl_tracker.messages.types import typestore
 from csl_tracker.results import TrackingResult
 from csl_tracker.video import VideoReader, VideoWriter
 

@@ -15,14 +15,14 @@ from mcap.writer import CompressionType, IndexType, Writer
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin
 from rosbags.rosbag2 import Writer as RosbagWriter
 
-from csl_tracker.bags import topics
 from csl_tracker.bags.ahead import ReadAhead
 from csl_tracker.bags.info import describe_bag
 from csl_tracker.bags.reader import BagReader, DamagedBagError
-from csl_tracker.bags.types import typestore
-from csl_tracker.bags.writer import BagWriter, compressed_message, image_message
+from csl_tracker.bags.writer import BagWriter
 from csl_tracker.errors import BagError
-from csl_tracker.node.image_conversion import message_to_rgb
+from csl_tracker.messages import topics
+from csl_tracker.messages.images import compressed_message, image_message, message_to_rgb
+from csl_tracker.messages.types import typestore
 
 STEP = 40_000_000
 START = 1_700_000_000_000_000_000

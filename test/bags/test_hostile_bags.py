@@ -18,16 +18,15 @@ from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer as RosbagWriter
 from rosbags.typesys import TypesysError
 
-from csl_tracker.bags import topics
 from csl_tracker.bags.definitions import understand
 from csl_tracker.bags.info import describe_bag
 from csl_tracker.bags.limits import LimitError, decompress
 from csl_tracker.bags.reader import BagReader
-from csl_tracker.bags.types import typestore
-from csl_tracker.bags.writer import image_message
 from csl_tracker.cli.main import main
 from csl_tracker.errors import BagError
-from csl_tracker.node.image_conversion import message_to_rgb
+from csl_tracker.messages import topics
+from csl_tracker.messages.images import image_message, message_to_rgb
+from csl_tracker.messages.types import typestore
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -10,15 +10,16 @@ import yaml
 from mcap.reader import make_reader
 from rosbags.highlevel import AnyReader
 
-from csl_tracker.bags import topics
-from csl_tracker.bags.messages import bag_types, make_header, read_truth_array
 from csl_tracker.bags.reader import BagReader
-from csl_tracker.bags.types import typestore
-from csl_tracker.bags.writer import BagWriter, image_message
+from csl_tracker.bags.writer import BagWriter
 from csl_tracker.cli.main import main
 from csl_tracker.datasets.endovis2015 import open_endovis2015
 from csl_tracker.datasets.synthetic import SyntheticSequence
 from csl_tracker.datasets.synthetic.layout import write_endovis2015
+from csl_tracker.messages import topics
+from csl_tracker.messages.images import image_message
+from csl_tracker.messages.poses import bag_types, make_header, read_truth_array
+from csl_tracker.messages.types import typestore
 from csl_tracker.video import VideoReader, VideoWriter
 
 FRAMES = 3

@@ -13,14 +13,14 @@ import pytest
 pytest.importorskip("rclpy")
 pytest.importorskip("csl_tracker_msgs")
 
-from csl_tracker.bags import topics
-from csl_tracker.bags.messages import bag_types, make_header
 from csl_tracker.bags.reader import BagReader
-from csl_tracker.bags.types import typestore
 from csl_tracker.bags.writer import BagWriter
 from csl_tracker.cli import demo
 from csl_tracker.cli.main import main
 from csl_tracker.instruments import ENDOVIS, InstrumentSet
+from csl_tracker.messages import topics
+from csl_tracker.messages.poses import bag_types, make_header
+from csl_tracker.messages.types import typestore
 from csl_tracker.video import VideoReader, VideoWriter
 from csl_tracker.weights import Preprocessing
 

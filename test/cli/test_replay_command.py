@@ -12,13 +12,13 @@ import cv2
 import numpy as np
 import pytest
 
-from csl_tracker.bags import topics
-from csl_tracker.bags.messages import GroundTruth, read_pose_array
 from csl_tracker.bags.reader import BagReader
-from csl_tracker.bags.recording import label_map
-from csl_tracker.bags.types import typestore
-from csl_tracker.bags.writer import BagWriter, RecordedFrame, image_message, write_frames
+from csl_tracker.bags.writer import BagWriter, RecordedFrame, write_frames
 from csl_tracker.cli.main import main
+from csl_tracker.messages import topics
+from csl_tracker.messages.images import image_message, label_map
+from csl_tracker.messages.poses import GroundTruth, read_pose_array
+from csl_tracker.messages.types import typestore
 from csl_tracker.tracker import Tracker
 from csl_tracker.weights import Preprocessing
 

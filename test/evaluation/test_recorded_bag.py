@@ -10,13 +10,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from csl_tracker.bags import topics
-from csl_tracker.bags.cdr import restamp
-from csl_tracker.bags.messages import GroundTruth, bag_types, make_header, make_pose_array, make_time, make_truth_array
 from csl_tracker.bags.reader import BagReader
 from csl_tracker.bags.recording import OFFLINE
-from csl_tracker.bags.types import typestore
-from csl_tracker.bags.writer import BagOptions, BagWriter, RecordedFrame, image_message, write_frames
+from csl_tracker.bags.writer import BagOptions, BagWriter, RecordedFrame, write_frames
 from csl_tracker.cli.main import main
 from csl_tracker.datasets.sample import Sequence
 from csl_tracker.errors import BagError
@@ -24,7 +20,11 @@ from csl_tracker.evaluation.bag_figures import calibration, evaluate_bag, percen
 from csl_tracker.evaluation.bag_labels import labels_at_beginning
 from csl_tracker.evaluation.recorded_bag import RecordedBag
 from csl_tracker.instruments import InstrumentSet
-from csl_tracker.node.image_conversion import message_to_rgb
+from csl_tracker.messages import topics
+from csl_tracker.messages.cdr import restamp
+from csl_tracker.messages.images import image_message, message_to_rgb
+from csl_tracker.messages.poses import GroundTruth, bag_types, make_header, make_pose_array, make_time, make_truth_array
+from csl_tracker.messages.types import typestore
 from csl_tracker.results import InstrumentEstimate, LandmarkEstimate, TrackingResult
 
 SIZE = (48, 64)

@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from csl_tracker.bags import topics
-from csl_tracker.bags.messages import GroundTruth, bag_types, make_header, make_pose_array
-from csl_tracker.bags.writer import BagWriter, image_message
+from csl_tracker.bags.writer import BagWriter
 from csl_tracker.cli.main import main
 from csl_tracker.evaluation import report as report_module
 from csl_tracker.evaluation.report_charts import errors_over_time, ticks
+from csl_tracker.messages import topics
+from csl_tracker.messages.images import image_message
+from csl_tracker.messages.poses import GroundTruth, bag_types, make_header, make_pose_array
 from csl_tracker.results import InstrumentEstimate, LandmarkEstimate, TrackingResult
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -35,7 +36,7 @@ EVIL = "<script>document.title='owned'</script>\"'&"
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     """The report of a bag with images, truth and poses; frame 17 is far off, and the publisher's names are hostile."""
-    from csl_tracker.bags.messages import make_truth_array
+    from csl_tracker.messages.poses import make_truth_array
 
     folder = tmp_path_factory.mktemp("report")
     rng = np.random.default_rng(5)

@@ -16,7 +16,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
 from rosidl_parser.definition import BasicType
 
-from csl_tracker.bags import topics
+from csl_tracker.messages import topics
 from csl_tracker.node.optional_outputs import ANNOTATIONS
 from csl_tracker.node.processes import NodeProcess
 from csl_tracker_msgs.msg import InstrumentPoseArray

@@ -21,10 +21,10 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
-from csl_tracker.bags.messages import make_header
 from csl_tracker.engines import device_loss
-from csl_tracker.node.image_conversion import fill_image
-from csl_tracker.node.messages import ROS_TYPES
+from csl_tracker.messages.images import fill_image
+from csl_tracker.messages.poses import make_header
+from csl_tracker.node.ros_types import ROS_TYPES
 from csl_tracker.node.tracker_node import TrackerNode
 from csl_tracker_msgs.msg import InstrumentPoseArray
 

@@ -13,8 +13,8 @@ pytest.importorskip("csl_tracker_msgs")
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
 
+from csl_tracker.messages.images import decode_compressed, fill_image
 from csl_tracker.node.camera_info_outputs import calibration_of
-from csl_tracker.node.image_conversion import decode_compressed, fill_image
 from csl_tracker.node.picture_outputs import PicturePublisher, compress, picture_publisher
 from csl_tracker_msgs.msg import InstrumentPoseArray
 

@@ -13,10 +13,10 @@ pytest.importorskip("csl_tracker_msgs")
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 
-from csl_tracker.bags import topics
-from csl_tracker.bags.messages import GroundTruth
 from csl_tracker.bags.writer import BagOptions, RecordedFrame, write_frames
 from csl_tracker.camera import CameraModel
+from csl_tracker.messages import topics
+from csl_tracker.messages.poses import GroundTruth
 from csl_tracker.node import watcher
 from csl_tracker.node.processes import NodeProcess
 

@@ -9,11 +9,11 @@ import pytest
 pytest.importorskip("rclpy")
 pytest.importorskip("csl_tracker_msgs")
 
-from csl_tracker.bags import topics
-from csl_tracker.bags.messages import NS
 from csl_tracker.bags.reader import BagReader
 from csl_tracker.bags.writer import BagOptions, RecordedFrame, write_frames
 from csl_tracker.cli.main import main
+from csl_tracker.messages import topics
+from csl_tracker.messages.poses import NS
 from csl_tracker.node.processes import NodeProcess
 
 pytestmark = pytest.mark.ros

@@ -11,13 +11,13 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, TimeReference
 from std_srvs.srv import SetBool
 
-from csl_tracker.bags import topics
-from csl_tracker.bags.messages import NS, GroundTruth, read_truth_array, stamp_ns
 from csl_tracker.bags.reader import BagReader
 from csl_tracker.bags.writer import BagOptions, RecordedFrame, write_frames
 from csl_tracker.camera import CameraModel
+from csl_tracker.messages import topics
+from csl_tracker.messages.images import fill_image
+from csl_tracker.messages.poses import NS, GroundTruth, read_truth_array, stamp_ns
 from csl_tracker.node import replay_node
-from csl_tracker.node.image_conversion import fill_image
 from csl_tracker.node.processes import NodeProcess
 from csl_tracker_msgs.msg import InstrumentPoseArray
 

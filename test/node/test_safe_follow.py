@@ -21,15 +21,15 @@ from rosbags.highlevel import AnyReader
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import String
 
-from csl_tracker.bags.cdr import restamp
-from csl_tracker.bags.messages import make_header, make_pose_array
-from csl_tracker.bags.topics import POSES_TYPE
 from csl_tracker.bags.writer import BagWriter
 from csl_tracker.datasets.synthetic.instrument import parts_and_landmarks, random_look
 from csl_tracker.datasets.synthetic.stereo import as_result, endoscope_rig, project, random_placement
 from csl_tracker.instruments import ENDOVIS
-from csl_tracker.node.messages import ROS_TYPES
+from csl_tracker.messages.cdr import restamp
+from csl_tracker.messages.poses import make_header, make_pose_array
+from csl_tracker.messages.topics import POSES_TYPE
 from csl_tracker.node.processes import NodeProcess
+from csl_tracker.node.ros_types import ROS_TYPES
 from csl_tracker_msgs.msg import InstrumentPoseArray
 
 pytestmark = pytest.mark.ros

@@ -23,14 +23,14 @@ from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo
 from visualization_msgs.msg import Marker, MarkerArray
 
-from csl_tracker.bags.messages import make_header, make_pose_array, stamp_ns
 from csl_tracker.datasets.synthetic.instrument import parts_and_landmarks, random_look
 from csl_tracker.datasets.synthetic.stereo import as_result, endoscope_rig, project, random_placement
 from csl_tracker.instruments import ENDOVIS
+from csl_tracker.messages.poses import make_header, make_pose_array, stamp_ns
 from csl_tracker.node import stereo_node, stereo_parameters
 from csl_tracker.node.distributions import SubscriptionEventCallbacks
-from csl_tracker.node.messages import ROS_TYPES
 from csl_tracker.node.processes import NodeProcess
+from csl_tracker.node.ros_types import ROS_TYPES
 from csl_tracker.stereo.orientation import UNKNOWN_ANGLE_VARIANCE
 from csl_tracker_msgs.msg import InstrumentPoseArray
 

@@ -15,13 +15,13 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from csl_tracker.bags.messages import NS, make_header
 from csl_tracker.instruments import ENDOVIS
+from csl_tracker.messages.images import decode_compressed, fill_image
+from csl_tracker.messages.poses import NS, make_header
 from csl_tracker.node import tracker_node
 from csl_tracker.node.activation import Activation
-from csl_tracker.node.image_conversion import decode_compressed, fill_image
-from csl_tracker.node.messages import ROS_TYPES
 from csl_tracker.node.processes import NodeProcess
+from csl_tracker.node.ros_types import ROS_TYPES
 from csl_tracker_msgs.msg import InstrumentPose, InstrumentPoseArray
 
 pytestmark = pytest.mark.ros

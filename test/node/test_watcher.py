@@ -18,11 +18,11 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
-from csl_tracker.bags.messages import NS, make_header
 from csl_tracker.cli.main import main
 from csl_tracker.errors import ConfigError
+from csl_tracker.messages.poses import NS, make_header
 from csl_tracker.node import watcher as module
-from csl_tracker.node.messages import ROS_TYPES
+from csl_tracker.node.ros_types import ROS_TYPES
 from csl_tracker.node.watcher import Watcher, full_name
 from csl_tracker_msgs.msg import InstrumentPose, InstrumentPoseArray, Landmark
 

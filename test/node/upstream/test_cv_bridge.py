@@ -10,7 +10,8 @@ pytest.importorskip("rclpy", reason="rclpy cannot be imported: source a ROS 2")
 
 from sensor_msgs.msg import Image
 
-from csl_tracker.node.image_conversion import CV_BRIDGE_ENCODINGS, fill_image, find_cv_bridge, to_rgb
+from csl_tracker.messages.images import CV_BRIDGE_ENCODINGS, fill_image, to_rgb
+from csl_tracker.node.cv_bridge import find_cv_bridge
 
 pytestmark = pytest.mark.upstream
 

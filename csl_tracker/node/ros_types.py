@@ -1,4 +1,4 @@
-"""The messages of this package as ROS generates them; what their fields mean stands in ``csl_tracker.bags.messages``."""
+"""The messages of this package as ROS generates them; what their fields mean stands in ``csl_tracker.messages.poses``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from builtin_interfaces.msg import Duration, Time
 from sensor_msgs.msg import RegionOfInterest
 from std_msgs.msg import Header
 
-from csl_tracker.bags.messages import MessageTypes
+from csl_tracker.messages.poses import MessageTypes
 from csl_tracker_msgs.msg import InstrumentPose, InstrumentPoseArray, Landmark
 
 ROS_TYPES = MessageTypes(
@@ -18,4 +18,4 @@ ROS_TYPES = MessageTypes(
     instrument_pose=InstrumentPose,
     instrument_pose_array=InstrumentPoseArray,
 )
-"""The classes that :func:`csl_tracker.bags.messages.make_pose_array` makes messages of, for publishing."""
+"""The classes that :func:`csl_tracker.messages.poses.make_pose_array` makes messages of, for publishing."""

@@ -1,32 +1,26 @@
-"""Image messages to RGB arrays and back. This module imports no ROS: it takes anything with the fields of the message.
+"""Image messages to arrays and back, for anything with the fields of a ``sensor_msgs`` message.
 
-The real ``cv_bridge`` of ROS 2 is used where :func:`find_cv_bridge` finds it in working order; otherwise, and for the
-encodings that it does not know as colours, the conversions below serve. Both are held to the same tests.
+A ``CvBridge`` can be given (:mod:`csl_tracker.node.cv_bridge`). Without one, and for the encodings that it does not know as
+colours, the conversions below serve. Both are held to the same tests.
 """
 
 from __future__ import annotations
 
 import array
-import importlib.util
 import io
-import logging
-import os
-import subprocess
 from collections.abc import Callable
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from csl_tracker.errors import ImageError
+from csl_tracker.errors import BagError, ImageError
 from csl_tracker.image_files import image_problem, size_problem
-from csl_tracker.import_path import python_command, safe_environment
-from csl_tracker.node.compressed_format import UnknownFormatError, parse_format
-
-logger = logging.getLogger(__name__)
+from csl_tracker.messages import topics
+from csl_tracker.messages.compressed_format import UnknownFormatError, parse_format
+from csl_tracker.messages.poses import bag_types, make_header
+from csl_tracker.messages.types import typestore
 
 Image = npt.NDArray[np.uint8]
 AnyImage = npt.NDArray[Any]
@@ -222,7 +216,7 @@ def decode_compressed(data: Any, image_format: str = "") -> Image:
 
     Args:
         data: The file's bytes: ``array.array('B')``, ``bytes`` or a uint8 array.
-        image_format: The message's ``format``; see :mod:`csl_tracker.node.compressed_format`.
+        image_format: The message's ``format``; see :mod:`csl_tracker.messages.compressed_format`.
 
     Returns:
         uint8 (height, width, 3), RGB. 16-bit samples are scaled by 255 / 65535, and a mosaic becomes colours.
@@ -309,69 +303,39 @@ def fill_image(message: Any, image: Image) -> Any:
     return message
 
 
-# Run in a process of its own: a cv_bridge that was built against another NumPy can bring the interpreter down.
-_PROBE = """
-import importlib.util, sys
-if importlib.util.find_spec("cv_bridge").origin != sys.argv[1]:
-    sys.exit("another one stands before it on the path")
-import cv_bridge
-from sensor_msgs.msg import Image
-message = Image(height=1, width=2, encoding="bgr8", step=6, data=bytes([1, 2, 3, 4, 5, 6]))
-rgb = cv_bridge.CvBridge().imgmsg_to_cv2(message, desired_encoding="rgb8")
-if rgb.tolist() != [[[3, 2, 1], [6, 5, 4]]]:
-    sys.exit("it converts bgr8 wrongly")
-"""
+def image_message(image: Image, stamp_ns: int, frame_id: str = topics.CAMERA_FRAME) -> Any:
+    """A bag's ``sensor_msgs/Image``: rgb8 for (H, W, 3), mono8 for (H, W)."""
+    channels = 1 if image.ndim == 2 else 3
+    return typestore().types["sensor_msgs/msg/Image"](
+        header=make_header(bag_types(), stamp_ns, frame_id),
+        height=image.shape[0],
+        width=image.shape[1],
+        encoding="mono8" if channels == 1 else "rgb8",
+        is_bigendian=0,
+        step=image.shape[1] * channels,
+        data=np.ascontiguousarray(image).reshape(-1),
+    )
 
 
-def _place_of_cv_bridge() -> str:
-    """File of the ``cv_bridge`` that an import would find, where it is ROS 2's; empty otherwise. Nothing of it is run.
+def compressed_message(image: Image, quality: int, stamp_ns: int, frame_id: str = topics.CAMERA_FRAME) -> Any:
+    """A bag's ``sensor_msgs/CompressedImage``, JPEG of a quality from 1 to 100, of an (H, W, 3) RGB image."""
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    _, data = cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, quality))
+    return typestore().types["sensor_msgs/msg/CompressedImage"](
+        header=make_header(bag_types(), stamp_ns, frame_id), format="jpeg", data=data.reshape(-1)
+    )
 
-    ROS 1's (Debian's python3-cv-bridge), and whatever else is called so, is told apart by the ament index, where only a package
-    of ROS 2 is registered.
+
+def label_map(message: Any) -> Image:
+    """The label map, uint8 (H, W), of a mono8 image message.
+
+    Raises:
+        BagError: It is no mono8 image, or its size does not agree with its data.
     """
-    try:
-        spec = importlib.util.find_spec("cv_bridge")
-    except (ImportError, ValueError):
-        return ""
-    if spec is None or spec.origin is None:
-        return ""
-    marker = "share/ament_index/resource_index/packages/cv_bridge"
-    prefixes = [Path(prefix) for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if os.path.isabs(prefix)]
-    file = Path(spec.origin).resolve()
-    ours = any((prefix / marker).exists() and file.is_relative_to(prefix.resolve()) for prefix in prefixes)
-    return spec.origin if ours else ""
-
-
-@lru_cache(maxsize=1)
-def find_cv_bridge(timeout_s: float = 20.0) -> Any | None:
-    """Find a ``cv_bridge`` that is ROS 2's and works; tried once, in a process of its own.
-
-    Args:
-        timeout_s: How long the trial may take, s.
-
-    Returns:
-        A ``CvBridge``, or None.
-    """
-    place = _place_of_cv_bridge()
-    if not place:
-        logger.info("cv_bridge is not used: it is not a package of the ROS 2 in AMENT_PREFIX_PATH.")
-        return None
-    try:
-        probe = subprocess.run(
-            python_command("-c", _PROBE, place),
-            env={**os.environ, **safe_environment()},
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
+    height, width, step = int(message.height), int(message.width), int(message.step)
+    data = np.frombuffer(message.data, np.uint8)
+    if message.encoding != "mono8" or step < width or data.size != height * step:
+        raise BagError(
+            f"A label map is a mono8 image, but this one is {message.encoding!r}, {width}x{height} px with {data.size} bytes."
         )
-    except subprocess.TimeoutExpired:
-        logger.info("cv_bridge is not used: it did not answer within %.0f s.", timeout_s)
-        return None
-    if probe.returncode != 0:
-        reason = (probe.stderr.strip().splitlines() or [f"the trial ended with status {probe.returncode}"])[-1]
-        logger.info("cv_bridge is not used: %s.", reason)
-        return None
-    from cv_bridge import CvBridge  # type: ignore[import-not-found]
-
-    return CvBridge()
+    return data.reshape(height, step)[:, :width]

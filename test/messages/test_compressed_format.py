@@ -1,6 +1,6 @@
 import pytest
 
-from csl_tracker.node.compressed_format import CompressedFormat, UnknownFormatError, parse_format
+from csl_tracker.messages.compressed_format import CompressedFormat, UnknownFormatError, parse_format
 
 BGR, RGB = CompressedFormat("bgr"), CompressedFormat("rgb")
 

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from csl_tracker.bags.cdr import header_stamp_ns, restamp
-from csl_tracker.bags.messages import (
+from csl_tracker.errors import BagError
+from csl_tracker.messages.cdr import header_stamp_ns, restamp
+from csl_tracker.messages.images import image_message
+from csl_tracker.messages.poses import (
     GroundTruth,
     bag_types,
     make_header,
@@ -17,9 +19,7 @@ from csl_tracker.bags.messages import (
     read_truth_array,
     stamp_ns,
 )
-from csl_tracker.bags.types import message_folder, typestore
-from csl_tracker.bags.writer import image_message
-from csl_tracker.errors import BagError
+from csl_tracker.messages.types import message_folder, typestore
 from csl_tracker.results import InstrumentEstimate, LandmarkEstimate, TrackingResult
 
 ARRAY = "csl_tracker_msgs/msg/InstrumentPoseArray"

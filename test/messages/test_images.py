@@ -7,14 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from csl_tracker.node.image_conversion import (
-    ENCODINGS,
-    UnusableImageError,
-    decode_compressed,
-    fill_image,
-    find_cv_bridge,
-    to_rgb,
-)
+from csl_tracker.messages.images import ENCODINGS, UnusableImageError, decode_compressed, fill_image, to_rgb
+from csl_tracker.node.cv_bridge import find_cv_bridge
 
 
 @dataclass

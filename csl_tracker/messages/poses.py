@@ -1,6 +1,6 @@
 """What the fields of the messages mean: results and ground truth into messages, and back.
 
-The same functions serve the classes that ROS generates (``csl_tracker.node.messages``) and those of a bag's type store
+The same functions serve the classes that ROS generates (``csl_tracker.node.ros_types``) and those of a bag's type store
 (:func:`bag_types`): both take their fields as keywords and give them back as attributes.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from csl_tracker.bags.types import typestore
+from csl_tracker.messages.types import typestore
 from csl_tracker.pixels import Size
 from csl_tracker.results import InstrumentEstimate, LandmarkEstimate, TrackingResult
 
@@ -37,7 +37,7 @@ class MessageTypes:
 
 @lru_cache(maxsize=1)
 def bag_types() -> MessageTypes:
-    """The classes of :func:`csl_tracker.bags.types.typestore`."""
+    """The classes of :func:`csl_tracker.messages.types.typestore`."""
     types = typestore().types
     return MessageTypes(
         time=types["builtin_interfaces/msg/Time"],
