@@ -87,7 +87,7 @@ setup(
             "models/*.md",
             "evaluation/*.yaml",
             "evaluation/protocols/*.yaml",
-            "evaluation/report_page/*",
+            "reporting/report_page/*",
         ]
     },
     data_files=[

@@ -37,13 +37,13 @@ from benchmark.bench.plots import COLORS
 from csl_tracker.cli.main import main as csl_tracker_main
 from csl_tracker.datasets.synthetic import render_frame
 from csl_tracker.errors import ConfigError
-from csl_tracker.evaluation.style import panels, save, styled
 from csl_tracker.heatmaps import HeatmapSpec
 from csl_tracker.instruments import ENDOVIS
 from csl_tracker.networks import NetworkConfig, build_network
 from csl_tracker.output import print_or_write_between, write_json
 from csl_tracker.pixels import Size
 from csl_tracker.provenance import machine, portable, versions
+from csl_tracker.reporting.style import panels, save, styled
 from csl_tracker.weights import Model, ModelDescription, Preprocessing
 
 BEGIN, END = "<!-- pareto: benchmark/bench/pareto.py -->", "<!-- end of pareto -->"

@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare, print Markdown, write the file."""
-    from csl_tracker.evaluation.compare_reports import as_data, as_html, as_table, compare_reports, read_report
     from csl_tracker.output import write_json, write_text
+    from csl_tracker.reporting.compare_reports import as_data, as_html, as_table, compare_reports, read_report
 
     if len(args.reports) < 2:
         raise ConfigError(f"Only the file {args.reports[0]} was named; name two or more to compare.")

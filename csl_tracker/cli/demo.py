@@ -30,8 +30,8 @@ from csl_tracker.cli.tracking import add_network_arguments, weights_of
 from csl_tracker.datasets.mapping import map_names
 from csl_tracker.datasets.registry import open_dataset
 from csl_tracker.errors import ConfigError, CslTrackerError, DatasetError
-from csl_tracker.evaluation.bag_figures import evaluate_bag
 from csl_tracker.evaluation.bag_labels import BagLabels, labels_at_beginning
+from csl_tracker.evaluation.bag_metrics import evaluate_bag
 from csl_tracker.evaluation.recorded_bag import RecordedBag
 from csl_tracker.instruments import ENDOVIS, InstrumentSet
 from csl_tracker.messages import topics

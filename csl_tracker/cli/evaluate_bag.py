@@ -47,12 +47,12 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate, write the JSON and the page, print the main figures."""
     import cv2
 
-    from csl_tracker.evaluation.bag_figures import evaluate_bag
+    from csl_tracker.evaluation.bag_metrics import evaluate_bag
     from csl_tracker.evaluation.recorded_bag import Image, RecordedBag
-    from csl_tracker.evaluation.report import write_report
     from csl_tracker.messages.images import message_to_rgb
     from csl_tracker.output import write_json
     from csl_tracker.provenance import machine, portable, portable_command, sha256_of, versions
+    from csl_tracker.reporting.report import write_report
     from csl_tracker.video import Film, VideoWriter
 
     out: Path = args.out or Path("output") / "evaluate-bag" / args.recorded.resolve().name.split(".")[0]

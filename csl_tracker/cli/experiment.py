@@ -127,8 +127,8 @@ def summarise(
     protocol: Protocol, out: Path, root: Path | None, comparators: Path | None, device: str, panels: bool = True
 ) -> None:
     """Write tables and figures of the runs finished so far, and panels where they are wanted and data and weights at hand."""
-    from csl_tracker.evaluation.summary import panels_in, write_summary
-    from csl_tracker.training.panels import write_experiment_panels
+    from csl_tracker.reporting.experiment_panels import write_experiment_panels
+    from csl_tracker.reporting.summary import panels_in, write_summary
     from csl_tracker.training.result import find_results
 
     results = find_results(out, protocol.name)

@@ -16,8 +16,8 @@ from csl_tracker.bags.writer import BagOptions, BagWriter, RecordedFrame, write_
 from csl_tracker.cli.main import main
 from csl_tracker.datasets.sample import Sequence
 from csl_tracker.errors import BagError
-from csl_tracker.evaluation.bag_figures import calibration, evaluate_bag, percentiles
 from csl_tracker.evaluation.bag_labels import labels_at_beginning
+from csl_tracker.evaluation.bag_metrics import calibration, evaluate_bag, percentiles
 from csl_tracker.evaluation.recorded_bag import RecordedBag
 from csl_tracker.instruments import InstrumentSet
 from csl_tracker.messages import topics

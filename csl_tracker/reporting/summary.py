@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from csl_tracker.errors import DatasetError
-from csl_tracker.evaluation import figures, run_tables, tables
-from csl_tracker.evaluation.comparators import Comparator, paper, read_comparators
-from csl_tracker.evaluation.comparisons import comparisons
+from csl_tracker.evaluation.published import Comparator, paper, read_comparators
 from csl_tracker.evaluation.runs import Run, full_seeds, models_of, parse_runs
-from csl_tracker.evaluation.table import Table
 from csl_tracker.output import write_text
+from csl_tracker.reporting import plots, run_tables, tables
+from csl_tracker.reporting.comparisons import comparisons
+from csl_tracker.reporting.table import Table
 
 PAGE = "README.md"
 _SOURCE_PX = "px of the source image"
@@ -26,7 +26,7 @@ def write_summary(results: Sequence[Mapping[str, Any]], out: Path, comparators: 
     Args:
         results: Data of the runs' ``result.json``, of one experiment.
         out: Folder to write into; made when it is not there.
-        comparators: A CSV file of published curves to draw beside ours, see :mod:`csl_tracker.evaluation.comparators`.
+        comparators: A CSV file of published curves to draw beside ours, see :mod:`csl_tracker.evaluation.published`.
 
     Returns:
         Paths of all files written.
@@ -63,10 +63,10 @@ def write_summary(results: Sequence[Mapping[str, Any]], out: Path, comparators: 
     unit = _unit(runs)
     short = "px" if unit == _SOURCE_PX else unit  # room on an axis is scarce
     drawn = [
-        *figures.draw_threshold_curves(runs, out, published, short),
-        *figures.draw_kbb_curves(runs, out, published),
-        *figures.draw_tail(runs, out, short),
-        *figures.draw_losses(runs, out),
+        *plots.draw_threshold_curves(runs, out, published, short),
+        *plots.draw_kbb_curves(runs, out, published),
+        *plots.draw_tail(runs, out, short),
+        *plots.draw_losses(runs, out),
     ]
     page = out / PAGE
     write_text(page, _page(runs, made, {path.stem for path in drawn}, published, unit, out))

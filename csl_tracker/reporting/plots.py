@@ -13,12 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator, PercentFormatter
 
-from csl_tracker.evaluation import style
-from csl_tracker.evaluation.comparators import Comparator
 from csl_tracker.evaluation.curves import MEAN, Curve, kbb_curves, tail_curves, threshold_curves
-from csl_tracker.evaluation.run_tables import VALIDATION_LOSS
+from csl_tracker.evaluation.published import Comparator
 from csl_tracker.evaluation.runs import Run, models_of
-from csl_tracker.evaluation.tables import GROSS_PX, KBB_ALPHA, NEAR_PX
+from csl_tracker.reporting import style
+from csl_tracker.reporting.run_tables import VALIDATION_LOSS
+from csl_tracker.reporting.tables import GROSS_PX, KBB_ALPHA, NEAR_PX
 
 _SMOOTHING = 9  # points of a training loss that are averaged
 

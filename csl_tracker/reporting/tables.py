@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from csl_tracker import metrics
-from csl_tracker.evaluation.comparators import paper
-from csl_tracker.evaluation.run_tables import parameters
+from csl_tracker.evaluation.published import paper
 from csl_tracker.evaluation.runs import (
     OVERLAPS,
     LandmarkErrors,
@@ -22,7 +21,8 @@ from csl_tracker.evaluation.runs import (
     models_of,
     pool,
 )
-from csl_tracker.evaluation.table import Cell, Column, Spread, Table, cell_text, natural_order
+from csl_tracker.reporting.run_tables import parameters
+from csl_tracker.reporting.table import Cell, Column, Spread, Table, cell_text, natural_order
 
 NEAR_PX, GROSS_PX, KBB_ALPHA = 20.0, 60.0, 0.15
 WORST = 5

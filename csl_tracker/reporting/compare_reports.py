@@ -22,8 +22,8 @@ from csl_tracker.evaluation import statistics
 from csl_tracker.evaluation.runs import LandmarkErrors, Run, SequenceResult
 from csl_tracker.evaluation.sequence import KBB_ALPHA
 from csl_tracker.evaluation.statistics import BLOCK_FRAMES, QUANTITIES, RESAMPLES, Quantity
-from csl_tracker.evaluation.table import Cell, Column, Table, cell_text
 from csl_tracker.pixels import FloatArray
+from csl_tracker.reporting.table import Cell, Column, Table, cell_text
 
 EVALUATE_BAG = "evaluate-bag"
 _KINDS = {EVALUATE_BAG: "csl-tracker evaluate-bag", "evaluate": "csl-tracker evaluate"}
@@ -268,7 +268,7 @@ def as_data(a: Report, b: Report, changes: Sequence[Change]) -> dict[str, Any]:
 
 def as_html(tables: Sequence[Table]) -> str:
     """A page of the tables that needs nothing from elsewhere."""
-    from csl_tracker.evaluation.report import page_style
+    from csl_tracker.reporting.report import page_style
 
     parts = []
     for table in tables:

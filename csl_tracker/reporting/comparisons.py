@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from csl_tracker.evaluation.run_tables import conditions
 from csl_tracker.evaluation.runs import Run, models_of
 from csl_tracker.evaluation.statistics import CONFIDENCE, QUANTITIES, RESAMPLES, Comparison, compare
-from csl_tracker.evaluation.table import Cell, Column, Table
+from csl_tracker.reporting.run_tables import conditions
+from csl_tracker.reporting.table import Cell, Column, Table
 
 PAIRS = (("csl", "sl"), ("sl", "l"), ("csl", "csl_no_skip"), ("csl", "unet"), ("csl", "forest"))
 """What the paper claims: the first is better than the second."""

@@ -12,10 +12,10 @@ import pytest
 
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.errors import DatasetError, WeightsError
-from csl_tracker.evaluation.panels import choose_frames, write_panels
 from csl_tracker.evaluation.runs import parse_run
 from csl_tracker.instruments import ENDOVIS, InstrumentSet
 from csl_tracker.networks import NetworkConfig
+from csl_tracker.reporting.panels import choose_frames, write_panels
 
 Make = Callable[..., Any]
 

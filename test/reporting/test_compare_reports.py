@@ -5,8 +5,8 @@ import pytest
 
 from csl_tracker.cli.main import main
 from csl_tracker.errors import ConfigError
-from csl_tracker.evaluation.compare_reports import compare_reports, read_report
 from csl_tracker.metrics import kbb_score
+from csl_tracker.reporting.compare_reports import compare_reports, read_report
 
 FRAMES = 200
 ALL = tuple(range(FRAMES))

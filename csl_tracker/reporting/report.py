@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from csl_tracker import metrics
-from csl_tracker.evaluation import report_charts as charts
-from csl_tracker.evaluation.bag_figures import BagFigures
+from csl_tracker.evaluation.bag_metrics import BagFigures
 from csl_tracker.output import write_text
+from csl_tracker.reporting import report_charts as charts
 
 INLINE_BYTES = 16 << 20
 """The largest video that goes into the page: base64 makes it a third larger, and some browsers refuse 32 MB."""
@@ -69,7 +69,7 @@ def page_style() -> str:
 
 
 def _part(name: str) -> str:
-    return (resources.files("csl_tracker.evaluation") / "report_page" / name).read_text(encoding="utf-8")
+    return (resources.files("csl_tracker.reporting") / "report_page" / name).read_text(encoding="utf-8")
 
 
 def _summary(figures: Mapping[str, Any]) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from csl_tracker.datasets.registry import open_dataset
-from csl_tracker.evaluation.panels import choose_frames, write_panels
 from csl_tracker.evaluation.runs import parse_runs
+from csl_tracker.reporting.panels import choose_frames, write_panels
 from csl_tracker.training.plan import run_folder
 
 WEIGHTS = "last.safetensors"

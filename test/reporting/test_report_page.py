@@ -16,11 +16,11 @@ import pytest
 
 from csl_tracker.bags.writer import BagWriter
 from csl_tracker.cli.main import main
-from csl_tracker.evaluation import report as report_module
-from csl_tracker.evaluation.report_charts import errors_over_time, ticks
 from csl_tracker.messages import topics
 from csl_tracker.messages.images import image_message
 from csl_tracker.messages.poses import GroundTruth, bag_types, make_header, make_pose_array
+from csl_tracker.reporting import report as report_module
+from csl_tracker.reporting.report_charts import errors_over_time, ticks
 from csl_tracker.results import InstrumentEstimate, LandmarkEstimate, TrackingResult
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

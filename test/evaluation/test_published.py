@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from csl_tracker.errors import DatasetError
-from csl_tracker.evaluation.comparators import paper, read_comparators
+from csl_tracker.evaluation.published import paper, read_comparators
 
 HEAD = "name,kind,x,y\n"
 

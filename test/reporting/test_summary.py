@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from csl_tracker.errors import DatasetError
-from csl_tracker.evaluation import style
-from csl_tracker.evaluation.summary import write_summary
+from csl_tracker.reporting import style
+from csl_tracker.reporting.summary import write_summary
 
 Make = Callable[..., Any]
 TABLES = ("overview", "comparisons", "per_landmark", "per_class", "table1", "error_tail", "training", "runs")

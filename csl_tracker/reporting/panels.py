@@ -15,11 +15,11 @@ from csl_tracker.datasets.registry import FileSequence, select_landmarks
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.drawing import draw_landmarks, draw_outlines
 from csl_tracker.errors import DatasetError
-from csl_tracker.evaluation import style
 from csl_tracker.evaluation.runs import SequenceResult
 from csl_tracker.evaluation.sequence import SequenceEvaluator
 from csl_tracker.instruments import InstrumentSet
 from csl_tracker.pixels import FloatArray, Resize
+from csl_tracker.reporting import style
 from csl_tracker.tracker import Tracker
 
 Image = npt.NDArray[np.uint8]

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from csl_tracker.evaluation import run_tables, tables
-from csl_tracker.evaluation.comparisons import comparisons, pairs
 from csl_tracker.evaluation.runs import parse_runs
-from csl_tracker.evaluation.table import Column, Spread, Table
+from csl_tracker.reporting import run_tables, tables
+from csl_tracker.reporting.comparisons import comparisons, pairs
+from csl_tracker.reporting.table import Column, Spread, Table
 
 Make = Callable[..., Any]
 
