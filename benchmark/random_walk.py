@@ -25,8 +25,8 @@ from tqdm import tqdm
 
 from csl_tracker.messages import topics
 from csl_tracker.messages.poses import make_header, stamp_ns
-from csl_tracker.node.parameters import PARAMETERS
 from csl_tracker.node.processes import NodeProcess, free_domain_id, private_environment
+from csl_tracker.node.tracker_parameters import PARAMETERS
 from csl_tracker.provenance import machine, versions
 
 NODE = f"/{topics.TRACKER_NODE}"

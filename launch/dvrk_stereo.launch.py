@@ -25,15 +25,15 @@ from csl_tracker.node.launching import (
     warn_of_unknown,
     when_it_ends,
 )
-from csl_tracker.node.parameters import PARAMETERS as TRACKER_PARAMETERS
 from csl_tracker.node.stereo_parameters import PARAMETERS as STEREO_PARAMETERS
+from csl_tracker.node.tracker_parameters import PARAMETERS as TRACKER_PARAMETERS
 
 TRACKER = str(Path(__file__).with_name("tracker.launch.py"))
 RVIZ = str(Path(__file__).with_name("rviz.launch.py"))
 NEW_STACK = "stereo_source"
 SIDES = ("left", "right")
 OF_THE_TRACKERS = tuple(TRACKER_PARAMETERS)
-OF_THE_STEREO_NODE = {**{name: default for name, (default, *_) in STEREO_PARAMETERS.items()}, "use_sim_time": False}
+OF_THE_STEREO_NODE = {**{name: one.default for name, one in STEREO_PARAMETERS.items()}, "use_sim_time": False}
 
 
 def start_nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
@@ -57,7 +57,7 @@ def start_nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         source = PythonLaunchDescriptionSource(TRACKER)
         # In a group: what is set for one tracker would hold for the next.
         nodes.append(GroupAction([IncludeLaunchDescription(source, launch_arguments=list(given.items()))]))
-    own = {name: value(name) for name in ("hand_eye", "expected_rate", "pose_frame", "use_sim_time")}
+    own = {name: value(name) for name in ("autostart", "hand_eye", "expected_rate", "pose_frame", "use_sim_time")}
     if own["hand_eye"]:
         own["hand_eye"] = str(Path(own["hand_eye"]).expanduser())
     if images["left"].rpartition("/")[2].startswith("image_rect"):

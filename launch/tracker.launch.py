@@ -26,7 +26,7 @@ from csl_tracker.node.launching import (
     warn_of_unknown,
     when_it_ends,
 )
-from csl_tracker.node.parameters import PARAMETERS
+from csl_tracker.node.tracker_parameters import PARAMETERS
 
 DEFAULTS = {**{name: parameter.default for name, parameter in PARAMETERS.items()}, "use_sim_time": False}
 

@@ -18,6 +18,8 @@ from csl_tracker.engines.auto import installed
 from csl_tracker.engines.cpu import CpuEngine
 from csl_tracker.messages.poses import stamp_ns
 from csl_tracker.node import tracker_node
+from csl_tracker.node.session import TrackingSession
+from csl_tracker.node.tracker_outputs import TrackerOutputs
 
 _KEPT = 100
 
@@ -29,26 +31,28 @@ def main() -> int:
     arrived: dict[int, int] = {}
     now: dict[str, int] = {}
     node_class: Any = tracker_node.TrackerNode
-    take, process, publish = node_class._take_image, node_class._process, node_class._publish_poses
+    receive, track, publish = node_class._receive_image, TrackingSession._track, TrackerOutputs.publish_poses
 
-    def taken(self: Any, message: Any) -> None:
+    def received(self: Any, message: Any) -> None:
         if len(arrived) > _KEPT:  # those that were dropped for a newer one
             arrived.clear()
         arrived[stamp_ns(message.header.stamp)] = time.monotonic_ns()
-        take(self, message)
+        receive(self, message)
 
-    def processed(self: Any, activation: Any, message: Any) -> None:
-        stamp = stamp_ns(message.header.stamp)
+    def tracked(self: Any, activation: Any, outputs: Any, frame: Any) -> None:
         begun = time.monotonic_ns()
-        now.update(stamp=stamp, begun=begun, network=0)
-        now["in"] = arrived.pop(stamp, begun)
-        process(self, activation, message)
+        now.update(stamp=frame.stamp_ns, begun=begun, network=0)
+        now["in"] = arrived.pop(frame.stamp_ns, begun)
+        track(self, activation, outputs, frame)
 
-    def published(self: Any, header: Any, result: Any) -> None:
-        publish(self, header, result)
+    def published(self: Any, header: Any, result: Any, model: str) -> None:
+        publish(self, header, result, model)
         frames.append({**now, "out": time.monotonic_ns()})
 
-    node_class._take_image, node_class._process, node_class._publish_poses = taken, processed, published
+    node_class._receive_image = received
+    session_class: Any = TrackingSession
+    outputs_class: Any = TrackerOutputs
+    session_class._track, outputs_class.publish_poses = tracked, published
     for engine in _subclasses(CpuEngine):
         if "infer" in vars(engine):
             _time(engine, now)

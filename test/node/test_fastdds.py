@@ -87,7 +87,7 @@ def test_the_segment_really_grows(profile: bool) -> None:
 
 
 def test_the_file_of_parameters_holds_the_defaults_of_the_node() -> None:
-    from csl_tracker.node.parameters import PARAMETERS
+    from csl_tracker.node.tracker_parameters import PARAMETERS
 
     given = yaml.safe_load((ROOT / "config" / "tracker.yaml").read_text())["/**/tracker_node"]["ros__parameters"]
     assert given == {name: parameter.default for name, parameter in PARAMETERS.items()}

@@ -69,7 +69,7 @@ class Rig:
             self.executor.spin_once(timeout_sec=0.05)
 
     def total(self):
-        return self.node._statistics.sums(time.monotonic()).total
+        return self.node.session.sums().total
 
     def show(self, stamp, picture=PICTURE):
         self.camera.publish(fill_image(Image(header=make_header(ROS_TYPES, stamp, "scope")), picture))
@@ -138,9 +138,9 @@ def test_a_publisher_that_goes_and_comes_back(rig):
 
 
 def test_at_200_hz_the_newest_is_tracked_and_nothing_piles_up(rig):
-    begin = rig.node._tracker.begin
+    begin = rig.node.session.tracker.begin
     # A tracker that cannot keep up with 200 Hz on any machine.
-    rig.node._tracker.begin = lambda *given, **named: (time.sleep(0.02), begin(*given, **named))[1]
+    rig.node.session.tracker.begin = lambda *given, **named: (time.sleep(0.02), begin(*given, **named))[1]
     rig.track(1)
     rig.poses.clear()
     began, count = time.monotonic(), 400
@@ -163,24 +163,24 @@ def test_a_device_that_is_lost_costs_no_frame(rig, error, monkeypatch):
     def fail(*given):
         raise error
 
-    rig.node._engine._engine.module.network.forward = fail  # what a kernel on a lost device does
-    rig.node._engine._engine.device = "cuda:0"
+    rig.node.session.engine._engine.module.network.forward = fail  # what a kernel on a lost device does
+    rig.node.session.engine._engine.device = "cuda:0"
     rig.track(2)
     rig.hear("The device cuda:0", meanwhile=lambda: rig.show(3))
-    assert rig.node._engine.device == "cpu"
+    assert rig.node.session.engine.device == "cpu"
     assert rig.total()["unusable: RuntimeError"] == 0
 
 
 def test_a_network_that_fails_on_each_frame_is_counted_and_the_node_lives(rig):
     rig.track(1)
-    forward = rig.node._engine._engine.module.network.forward
+    forward = rig.node.session.engine._engine.module.network.forward
 
     def fail(*given):
         raise ValueError("broken")
 
-    rig.node._engine._engine.module.network.forward = fail
+    rig.node.session.engine._engine.module.network.forward = fail
     rig.hear("ValueError", meanwhile=lambda: rig.show(2))
-    rig.node._engine._engine.module.network.forward = forward
+    rig.node.session.engine._engine.module.network.forward = forward
     rig.track(3)
 
 
@@ -190,8 +190,8 @@ def test_a_stuck_worker_is_noticed_though_the_process_lives(rig):
     events = rig.peer.watch_over(InstrumentPoseArray, "/tracker_node/poses", 2.5)
     rig.track(1)
     rig.peer.wait_for(lambda: events["alive"], LONG_S, "no liveliness")
-    release, begin = threading.Event(), rig.node._tracker.begin
-    rig.node._tracker.begin = lambda *given, **named: (release.wait(), begin(*given, **named))[1]
+    release, begin = threading.Event(), rig.node.session.tracker.begin
+    rig.node.session.tracker.begin = lambda *given, **named: (release.wait(), begin(*given, **named))[1]
     rig.show(2)
     try:
         rig.peer.wait_for(lambda: events["alive"] is False, LONG_S, "nobody noticed")
@@ -206,7 +206,7 @@ class Held:
     """The node's thread stopped in the middle of a frame, and the executor in this thread's hands."""
 
     def __init__(self, rig):
-        self.rig, self.tracker = rig, rig.node._tracker
+        self.rig, self.tracker = rig, rig.node.session.tracker
         self.entered, self.release = threading.Event(), threading.Event()
         self.begin = self.tracker.begin
         self.tracker.begin = lambda *given, **named: (self.entered.set(), self.release.wait(), self.begin(*given, **named))[2]
@@ -218,7 +218,7 @@ class Held:
 
     def let_go(self):
         self.tracker.begin = self.begin
-        workers = list(self.rig.node._retired)
+        workers = list(self.rig.node.session._retired)
         self.release.set()
         for worker in workers:
             assert worker.stop(LONG_S)
@@ -326,7 +326,7 @@ JPEG, PNG = (cv2.imencode(suffix, PICTURE)[1].tobytes() for suffix in (".jpg", "
 )
 def test_malformed_messages_are_counted_by_reason_and_the_next_good_one_is_tracked(rig, make, count, reasons):
     rng = np.random.default_rng(11)
-    statistics, sent = rig.node._statistics, 0
+    statistics, sent = rig.node.session._statistics, 0
     end = time.monotonic() + 300
     while sum(n for name, n in statistics._total.items() if name.startswith("unusable")) < count:
         assert time.monotonic() < end, statistics._total

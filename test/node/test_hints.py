@@ -19,7 +19,8 @@ from csl_tracker.node.launching import (
     typed,
     unknown_arguments,
 )
-from csl_tracker.node.parameters import PARAMETERS, refusal
+from csl_tracker.node.parameter_table import refusal
+from csl_tracker.node.tracker_parameters import PARAMETERS
 
 RUN: dict[str, str] = {}
 LAUNCH = {LAUNCHED: "tracker.launch.py"}
@@ -38,9 +39,9 @@ def test_advice_is_in_the_words_of_the_start(monkeypatch):
     nameless = {**LAUNCH, IMAGE_ARGUMENT: ""}
     assert take_images_from("/a/b", "raw", nameless).endswith("tracker.launch.py image_transport:=raw image:=/a/b")
     monkeypatch.delenv(LAUNCHED, raising=False)
-    assert "'-p weights:=VALUE'" in str(refusal("weights", "active"))
+    assert "'-p weights:=VALUE'" in str(refusal(PARAMETERS, "weights", "active", "/tracker_node"))
     monkeypatch.setenv(LAUNCHED, "tracker.launch.py")
-    assert "'weights:=VALUE'" in str(refusal("weights", "active"))
+    assert "'weights:=VALUE'" in str(refusal(PARAMETERS, "weights", "active", "/tracker_node"))
 
 
 def test_an_included_file_hears_how_the_user_names_things():

@@ -5,7 +5,8 @@ import pytest
 import yaml
 
 from csl_tracker.errors import ConfigError
-from csl_tracker.node.parameters import PARAMETERS, Change, Settings, check, markdown, refusal
+from csl_tracker.node.parameter_table import Change, check, markdown, refusal
+from csl_tracker.node.tracker_parameters import PARAMETERS, Settings
 
 ROOT = Path(__file__).parents[2]
 DEFAULTS = {name: parameter.default for name, parameter in PARAMETERS.items()}
@@ -33,7 +34,7 @@ DEFAULTS = {name: parameter.default for name, parameter in PARAMETERS.items()}
 )
 def test_a_wrong_value_is_named(name, value):
     with pytest.raises(ConfigError, match=f"^{name} is "):
-        check(name, value)
+        check(PARAMETERS, name, value)
     with pytest.raises(ConfigError, match=f"^{name} is "):
         Settings.of({**DEFAULTS, name: value})
 
@@ -48,7 +49,7 @@ def test_the_defaults_are_settings():
 @pytest.mark.parametrize("state", ["unconfigured", "inactive", "active"])
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_what_cannot_be_changed_now_is_refused_with_what_to_do(name, state):
-    change, reason = PARAMETERS[name].change, refusal(name, state, "/cam/tracker_node")
+    change, reason = PARAMETERS[name].change, refusal(PARAMETERS, name, state, "/cam/tracker_node")
     if change is Change.ALWAYS or (change is Change.UNCONFIGURED and state == "unconfigured"):
         assert reason is None
     elif change is Change.START:
@@ -68,4 +69,4 @@ def test_the_file_of_parameters_holds_and_explains_every_default():
 
 
 def test_the_page_holds_the_generated_table():
-    assert markdown() in (ROOT / "docs" / "node.md").read_text()
+    assert markdown(PARAMETERS) in (ROOT / "docs" / "node.md").read_text()

@@ -29,6 +29,7 @@ from csl_tracker.instruments import ENDOVIS
 from csl_tracker.messages.poses import make_header, make_pose_array, stamp_ns
 from csl_tracker.node import stereo_node, stereo_parameters
 from csl_tracker.node.distributions import SubscriptionEventCallbacks
+from csl_tracker.node.parameter_table import check, markdown
 from csl_tracker.node.processes import NodeProcess
 from csl_tracker.node.ros_types import ROS_TYPES
 from csl_tracker.stereo.orientation import UNKNOWN_ANGLE_VARIANCE
@@ -132,7 +133,7 @@ def moved_head(result, **values):
         (["slots:=[PSM1/tip]"], "PSM1/tip"),
         (["slots:=[]"], "slots"),
         (["axis_landmarks:=[center]"], "axis_landmarks"),
-        (["pose_frame:=cooked"], "pose_frame is 'cooked'; choose raw or rectified"),
+        (["pose_frame:=cooked"], "pose_frame is 'cooked'; choose one of raw, rectified"),
         (["output_frame:=moon"], "output_frame"),
         (["hand_eye:=/nowhere/hand_eye.yaml"], "/nowhere/hand_eye.yaml"),
         (["tolerance:=-1.0"], "tolerance"),
@@ -155,18 +156,17 @@ def test_a_position_is_never_published_as_a_motion_command(ros_environment, capf
 
 
 def test_every_parameter_is_described_and_bounded():
-    for name, (default, description, limits) in stereo_parameters.PARAMETERS.items():
-        assert description.endswith("."), name
-        assert (limits is not None) == (isinstance(default, int | float) and not isinstance(default, bool)), name
-        assert limits is None or limits[0] <= default <= limits[1], name
-        assert default in stereo_parameters.CHOICES.get(name, (default,)), name
+    for name, one in stereo_parameters.PARAMETERS.items():
+        assert one.description.endswith("."), name
+        assert (one.limits is not None) == (one.kind in ("integer", "double")), name
+        check(stereo_parameters.PARAMETERS, name, one.default)
 
 
 def test_the_page_and_the_file_of_parameters_are_those_of_the_node():
-    assert stereo_parameters.markdown() in (ROOT / "docs" / "dvrk.md").read_text(encoding="utf-8")
+    assert markdown(stereo_parameters.PARAMETERS) in (ROOT / "docs" / "dvrk.md").read_text(encoding="utf-8")
     given = yaml.safe_load((ROOT / "config" / "dvrk.yaml").read_text(encoding="utf-8"))["/**/stereo_node"]["ros__parameters"]
-    kinds = {name: type(default) for name, (default, *_) in stereo_parameters.PARAMETERS.items()}
-    assert {name: type(value) for name, value in given.items()}.items() <= kinds.items()
+    for name, value in given.items():
+        check(stereo_parameters.PARAMETERS, name, value)
 
 
 def test_it_does_not_start_on_a_topic_of_another(peer, ros_environment, tmp_path):

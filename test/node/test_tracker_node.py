@@ -16,12 +16,13 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from csl_tracker.instruments import ENDOVIS
-from csl_tracker.messages.images import decode_compressed, fill_image
+from csl_tracker.messages.images import decode_compressed, fill_image, to_rgb
 from csl_tracker.messages.poses import NS, make_header
-from csl_tracker.node import tracker_node
+from csl_tracker.node import managed_node, tracker_node
 from csl_tracker.node.activation import Activation
 from csl_tracker.node.processes import NodeProcess
 from csl_tracker.node.ros_types import ROS_TYPES
+from csl_tracker.node.session_ports import InputFrame
 from csl_tracker_msgs.msg import InstrumentPose, InstrumentPoseArray
 
 pytestmark = pytest.mark.ros
@@ -166,7 +167,7 @@ def test_a_warning_comes_at_most_every_few_seconds(peer, tiny_weights, ros_envir
         unusable = re.search(r"frames received, .*, unusable: (\d+) encoding$", process.complaint())
         assert unusable, process.complaint()
         assert int(unusable[1]) >= 10, "broken frames have come, and many more than warnings"
-        assert 1 <= process.output().count("Frame not used (encoding") <= 1 + elapsed_s // tracker_node.WARNING_PERIOD_S
+        assert 1 <= process.output().count("Frame not used (encoding") <= 1 + elapsed_s // managed_node.WARNING_PERIOD_S
 
 
 @pytest.mark.parametrize(("stamp", "frame_id"), [(1_700_000_000_123_456_789, "endoscope_left"), (5, ""), (0, "Kamera_äöü")])
@@ -340,6 +341,11 @@ def test_what_is_there_after_configuring_is_kept_out_of_garbage_collection(peer,
         node.destroy_node()
 
 
+def frame(stamp):
+    message = image(stamp)
+    return InputFrame(stamp, message.header, lambda: to_rgb(message))
+
+
 def test_the_segmentation_is_made_only_while_someone_subscribes(peer, tiny_weights):
     """The node in this process, so that one can see what it asks of its tracker."""
     from rclpy.parameter import Parameter
@@ -352,27 +358,28 @@ def test_the_segmentation_is_made_only_while_someone_subscribes(peer, tiny_weigh
     try:
         assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
         asked = []
-        begin = node._tracker.begin
-        node._tracker.begin = lambda *args, **kwargs: (asked.append(kwargs["segmentation"]), begin(*args, **kwargs))[1]
-        activation = Activation(1, node._tracker, 0.0)
-        node._process(activation, image(1))
+        session, outputs = node.session, node.outputs
+        begin = session.tracker.begin
+        session.tracker.begin = lambda *args, **kwargs: (asked.append(kwargs["segmentation"]), begin(*args, **kwargs))[1]
+        activation = Activation(1, session.tracker, 0.0)
+        session._track(activation, outputs, frame(1))
         assert asked == [False]
         masks = peer.listen(Image, "/tracker_node/segmentation")
-        peer.wait_for(lambda: node._segmentation.get_subscription_count() > 0)
-        node._process(activation, image(2))
+        peer.wait_for(outputs.subscribed_pictures)
+        session._track(activation, outputs, frame(2))
         assert asked == [False, True]
         peer.wait_for(lambda: masks)
         assert [mask.header.stamp.nanosec for mask in masks] == [2]
         order = []
-        publish = node._publish_poses
-        node._publish_poses = lambda *args: (publish(*args), order.append("poses"))
+        publish = outputs.publish_poses
+        outputs.publish_poses = lambda *args: (publish(*args), order.append("poses"))
 
         def begun(*args, **kwargs):
             result, make_label_map = begin(*args, **kwargs)
             return result, lambda: (order.append("label map"), make_label_map())[1]
 
-        node._tracker.begin = begun
-        node._process(activation, image(3))
+        session.tracker.begin = begun
+        session._track(activation, outputs, frame(3))
         assert order == ["poses", "label map"], "nothing waits for a picture"
     finally:
         peer.executor.remove_node(node)

@@ -26,7 +26,7 @@ from std_msgs.msg import Header
 
 from csl_tracker.node.fastdds import PROFILE_VARIABLES
 from csl_tracker.node.hints import LAUNCHED
-from csl_tracker.node.parameters import PARAMETERS
+from csl_tracker.node.tracker_parameters import PARAMETERS
 from csl_tracker_msgs.msg import InstrumentPoseArray
 
 pytestmark = pytest.mark.upstream

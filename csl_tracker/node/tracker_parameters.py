@@ -1,65 +1,19 @@
 """The parameters of ``tracker_node``: the one table that the node declares, the documentation shows and the tests compare.
 
-    python -m csl_tracker.node.parameters          # the table of docs/node.md
+    python -m csl_tracker.node.tracker_parameters          # the table of docs/node.md
 
 This module imports no ROS.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from enum import Enum
 from typing import Any, Literal
 
 from csl_tracker.engines.factory import ENGINES
 from csl_tracker.engines.precision import PRECISIONS
-from csl_tracker.errors import ConfigError
-from csl_tracker.node.hints import set_at_start
-
-
-class Change(Enum):
-    """When a parameter may be changed."""
-
-    START = "at the start"
-    UNCONFIGURED = "while unconfigured"
-    ALWAYS = "always"
-
-
-_KINDS: dict[type, str] = {bool: "bool", int: "integer", float: "double", str: "string"}
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One parameter.
-
-    Attributes:
-        default: Its default, which also gives the type.
-        description: One sentence or two.
-        change: When it may be changed.
-        limits: Smallest and largest value of a number.
-        choices: The values that a text may have; empty lets every text pass.
-    """
-
-    default: bool | int | float | str
-    description: str
-    change: Change = Change.UNCONFIGURED
-    limits: tuple[float, float] | None = None
-    choices: tuple[str, ...] = ()
-
-    @property
-    def kind(self) -> str:
-        """Type, by ROS's name for it."""
-        return _KINDS[type(self.default)]
-
-    @property
-    def range(self) -> str:
-        """Range or choices, in words; empty without any."""
-        if self.limits is not None:
-            return f"{self.limits[0]:g} to {self.limits[1]:g}"
-        return ", ".join(self.choices)
-
+from csl_tracker.node.parameter_table import Change, Parameter, check, markdown
 
 PARAMETERS: dict[str, Parameter] = {
     "autostart": Parameter(
@@ -160,7 +114,7 @@ class Settings:
             ConfigError: A text is none of its choices, or a number out of range.
         """
         for name, value in values.items():
-            check(name, value)
+            check(PARAMETERS, name, value)
         return cls(**{field.name: values[field.name] for field in fields(cls)})
 
     @property
@@ -169,56 +123,5 @@ class Settings:
         return None if self.confidence_threshold < 0 else self.confidence_threshold
 
 
-def check(name: str, value: Any) -> None:
-    """Look at one value.
-
-    Raises:
-        ConfigError: It cannot be.
-    """
-    parameter = PARAMETERS[name]
-    if _KINDS.get(type(value)) != parameter.kind:
-        raise ConfigError(f"{name} is {value!r}, which is no {parameter.kind}; give one, such as {parameter.default!r}.")
-    if parameter.choices and value not in parameter.choices:
-        raise ConfigError(f"{name} is {value!r}; choose one of {', '.join(parameter.choices)}.")
-    limits = parameter.limits
-    if limits is not None and not (math.isfinite(value) and limits[0] <= value <= limits[1]):
-        raise ConfigError(f"{name} is {value}; give a number from {parameter.range}.")
-
-
-def refusal(name: str, state: str, node: str = "/tracker_node") -> str | None:
-    """Why a parameter cannot be changed now, and what to do about it; None where it can.
-
-    Args:
-        name: Name of a parameter of this table.
-        state: State of the lifecycle, such as ``active``.
-        node: Full name of the node.
-    """
-    change = PARAMETERS[name].change
-    if change is Change.START:
-        return f"{name} is read at the start alone; stop the node and start it with '{set_at_start(name, 'VALUE')}'."
-    if change is Change.UNCONFIGURED and state != "unconfigured":
-        steps = ("deactivate", "cleanup") if state == "active" else ("cleanup",)
-        commands = " and ".join(f"'ros2 lifecycle set {node} {step}'" for step in steps)
-        return (
-            f"{name} is used when the node is configured, and the node is {state}: {commands}, change it, then configure and"
-            " activate likewise."
-        )
-    return None
-
-
-def markdown() -> str:
-    """The table of the documentation."""
-    lines = ["| parameter | type | default | range | may be changed | what it is |", "| --- | --- | --- | --- | --- | --- |"]
-    for name, parameter in PARAMETERS.items():
-        shown = str(parameter.default).lower() if parameter.kind == "bool" else parameter.default
-        if shown == "":
-            shown = '""'
-        description = parameter.description.replace("<", "&lt;").replace("|", "\\|")
-        lines.append(
-            f"| `{name}` | {parameter.kind} | `{shown}` | {parameter.range} | {parameter.change.value} | {description} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
 if __name__ == "__main__":
-    print(markdown(), end="")
+    print(markdown(PARAMETERS), end="")

@@ -1,0 +1,116 @@
+"""Tables of parameters: what a node declares, its documentation shows and its tests compare. This module imports no ROS."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from csl_tracker.errors import ConfigError
+from csl_tracker.node.hints import set_at_start
+
+Value = bool | int | float | str | tuple[str, ...]
+
+
+class Change(Enum):
+    """When a parameter may be changed."""
+
+    START = "at the start"
+    UNCONFIGURED = "while unconfigured"
+    ALWAYS = "always"
+
+
+_KINDS: dict[type, str] = {bool: "bool", int: "integer", float: "double", str: "string", tuple: "string array"}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter.
+
+    Attributes:
+        default: Its default, which also gives the type; a tuple is an array of texts.
+        description: One sentence or two.
+        change: When it may be changed.
+        limits: Smallest and largest value of a number.
+        choices: The values that a text may have; empty lets every text pass.
+    """
+
+    default: Value
+    description: str
+    change: Change = Change.UNCONFIGURED
+    limits: tuple[float, float] | None = None
+    choices: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """Type, by ROS's name for it."""
+        return _KINDS[type(self.default)]
+
+    @property
+    def range(self) -> str:
+        """Range or choices, in words; empty without any."""
+        if self.limits is not None:
+            return f"{self.limits[0]:g} to {self.limits[1]:g}"
+        return ", ".join(self.choices)
+
+
+ParameterTable = Mapping[str, Parameter]
+
+
+def check(table: ParameterTable, name: str, value: Any) -> None:
+    """Check one value.
+
+    Raises:
+        ConfigError: It has another type, is none of the choices, or is out of range.
+    """
+    parameter = table[name]
+    kind = tuple if isinstance(value, list) else type(value)
+    if _KINDS.get(kind) != parameter.kind:
+        raise ConfigError(f"{name} is {value!r}, which is no {parameter.kind}; give one, such as {parameter.default!r}.")
+    if parameter.choices and value not in parameter.choices:
+        raise ConfigError(f"{name} is {value!r}; choose one of {', '.join(parameter.choices)}.")
+    limits = parameter.limits
+    if limits is not None and not (math.isfinite(value) and limits[0] <= value <= limits[1]):
+        raise ConfigError(f"{name} is {value}; give a number from {parameter.range}.")
+
+
+def refusal(table: ParameterTable, name: str, state: str, node: str) -> str | None:
+    """Why a parameter cannot be changed now, and what to do about it; None where it can.
+
+    Args:
+        table: The table of the node.
+        name: Name of a parameter of this table.
+        state: State of the lifecycle, such as ``active``.
+        node: Full name of the node.
+    """
+    change = table[name].change
+    if change is Change.START:
+        return f"{name} is read at the start alone; stop the node and start it with '{set_at_start(name, 'VALUE')}'."
+    if change is Change.UNCONFIGURED and state != "unconfigured":
+        steps = ("deactivate", "cleanup") if state == "active" else ("cleanup",)
+        commands = " and ".join(f"'ros2 lifecycle set {node} {step}'" for step in steps)
+        return (
+            f"{name} is used when the node is configured, and the node is {state}: {commands}, change it, then configure and"
+            " activate likewise."
+        )
+    return None
+
+
+def markdown(table: ParameterTable) -> str:
+    """The table of the documentation."""
+    lines = ["| parameter | type | default | range | may be changed | what it is |", "| --- | --- | --- | --- | --- | --- |"]
+    for name, parameter in table.items():
+        shown: Any = parameter.default
+        if isinstance(shown, bool):
+            shown = str(shown).lower()
+        elif isinstance(shown, tuple):
+            shown = f"[{', '.join(shown)}]"
+        elif shown == "":
+            shown = '""'
+        description = parameter.description.replace("<", "&lt;").replace("|", "\\|")
+        lines.append(
+            f"| `{name}` | {parameter.kind} | `{shown}` | {parameter.range} | {parameter.change.value} | {description} |"
+        )
+    return "\n".join(lines) + "\n"
