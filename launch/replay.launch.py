@@ -11,13 +11,15 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from csl_tracker.node.launching import environment_of, parameters_of, started_alone, warn_of_unknown, when_it_ends
-from csl_tracker.node.replay_node import NAME, PARAMETERS
+from csl_tracker.node.replay_parameters import PARAMETERS
+
+NAME = "replay_node"
 
 
 def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The node; an argument that was left empty leaves its parameter at its default."""
     given = {name: LaunchConfiguration(name).perform(context) for name in PARAMETERS}
-    parameters = parameters_of(given, {name: default for name, (default, _) in PARAMETERS.items()})
+    parameters = parameters_of(given, {name: one.default for name, one in PARAMETERS.items()})
     node = Node(
         package="csl_tracker",
         executable=NAME,
@@ -33,7 +35,7 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 def generate_launch_description() -> LaunchDescription:
     """Arguments and node."""
     arguments = [
-        DeclareLaunchArgument(name, default_value="", description=f"{text} (default: {default!r})")
-        for name, (default, text) in PARAMETERS.items()
+        DeclareLaunchArgument(name, default_value="", description=f"{one.description} (default: {one.default!r})")
+        for name, one in PARAMETERS.items()
     ]
     return LaunchDescription([*arguments, warn_of_unknown(__file__, PARAMETERS), OpaqueFunction(function=start_node)])

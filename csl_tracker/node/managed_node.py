@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter as RosParameter
 
 from csl_tracker.errors import ConfigError, CslTrackerError
-from csl_tracker.node.given import as_double, take_given
+from csl_tracker.node.declaration import as_double, declare_parameters
 from csl_tracker.node.lifecycle import SturdyLifecycleNode
-from csl_tracker.node.parameter_table import Change, Parameter, ParameterTable, check, refusal
+from csl_tracker.node.parameter_table import ParameterTable, check, refusal
 
 WARNING_PERIOD_S = 5.0
 """A message of one kind is logged at most this often."""
@@ -56,11 +56,7 @@ class ManagedNode(SturdyLifecycleNode):
         self._table = table
         self._starting = False
         self._log_times_s: dict[str, float] = {}
-        take_given(self, {key: parameter.default for key, parameter in table.items()}, arguments)
-        for key, parameter in table.items():
-            default = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
-            self.declare_parameter(key, default, _descriptor(parameter))
-            check(table, key, self.get_parameter(key).value)
+        declare_parameters(self, table, arguments)
 
     def complete(self, title: str) -> None:
         """Publish diagnostics from now on, and guard the services: to be called when all of them are there.
@@ -231,18 +227,3 @@ class ManagedNode(SturdyLifecycleNode):
         array = DiagnosticArray(status=[status])
         array.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(array)
-
-
-def _descriptor(parameter: Parameter) -> ParameterDescriptor:
-    constraints = f"one of {parameter.range}" if parameter.choices else ""
-    descriptor = ParameterDescriptor(
-        description=f"{parameter.description} May be changed: {parameter.change.value}.",
-        additional_constraints=constraints,
-        read_only=parameter.change is Change.START,
-    )
-    if parameter.limits is not None and parameter.kind == "integer":
-        low, high = (int(limit) for limit in parameter.limits)
-        descriptor.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
-    elif parameter.limits is not None:
-        descriptor.floating_point_range = [FloatingPointRange(from_value=parameter.limits[0], to_value=parameter.limits[1])]
-    return descriptor

@@ -34,7 +34,6 @@ from pathlib import Path
 from typing import Any
 
 from builtin_interfaces.msg import Time
-from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.publisher import Publisher
@@ -53,53 +52,19 @@ from csl_tracker.errors import BagError, ConfigError
 from csl_tracker.messages import topics
 from csl_tracker.messages.cdr import header_stamp_ns, restamp
 from csl_tracker.messages.poses import NS
-from csl_tracker.node.given import take_given
-from csl_tracker.node.hints import remap_at_start, set_at_start
+from csl_tracker.node.declaration import declare_parameters
+from csl_tracker.node.hints import remap_at_start
+from csl_tracker.node.replay_parameters import PARAMETERS, PATIENCE, ReplaySettings
 from csl_tracker.node.running import run
 from csl_tracker_msgs.msg import InstrumentPoseArray
 
 NAME = "replay_node"
 
 IMAGE_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
-PATIENCE = 3
-"""Lock-step: so many frames in a row without an answer are the tracker's end, not their own fault."""
-
 CLOCK_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 """As rclcpp and rclpy subscribe to ``/clock``."""
 
 ANSWER_QOS = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
-
-PARAMETERS: dict[str, tuple[Any, str]] = {
-    "bag": ("", "The bag to replay: an .mcap or .db3 file, or a bag folder."),
-    "output": ("", "The bag to record into: an .mcap file, or a folder that does not exist; empty records nothing."),
-    "image_topic": ("", "Topic of the images in the bag; empty takes the only one."),
-    "publish_topic": (
-        topics.IMAGE,
-        "Topic to publish the images on, without /compressed; their camera_info goes to its sibling.",
-    ),
-    "poses_topic": (topics.POSES, "Topic of the tracker's pose arrays."),
-    "segmentation_topic": (topics.SEGMENTATION, "Topic of the tracker's label maps."),
-    "rate": (0.0, "Multiple of the bag's own pace; 0 is lock-step: the next frame when this one was answered."),
-    "frames": (0, "Number of frames to replay; 0 is all."),
-    "start": (0.0, "Begin so many seconds after the bag's first message."),
-    "end": (0.0, "End so many seconds after the bag's first message; 0 is at its end."),
-    "loop": (False, "Begin anew at the end of the bag, until a signal comes; nothing can be recorded then."),
-    "stamps": ("now", "now: each publication carries its own time; original: everything keeps the stamps of the bag."),
-    "clock": (False, "Publish the time of the original stamps on /clock, for nodes with use_sim_time."),
-    "timeout_s": (
-        2.0,
-        "Lock-step: time after which an unanswered frame is sent again, s. With a rate: time to wait for the last answers.",
-    ),
-    "attempts": (
-        5,
-        f"Lock-step: how often a frame is sent before it is passed over; {PATIENCE} such frames in a row end the replay.",
-    ),
-    "wait_s": (60.0, "How long to wait for the tracker to be there, s."),
-    "record_segmentation": (False, "Record the tracker's label maps too, and in lock-step wait for them."),
-    "progress": (True, "Show a progress bar."),
-}
-
-NOW, ORIGINAL = "now", "original"
 
 _CLOCK_PERIOD_S = 0.01
 _PAUSE_POLL_S = 0.1
@@ -120,16 +85,11 @@ class ReplayNode(Node):  # type: ignore[misc]
 
         Raises:
             ParameterException: A parameter was given with another type.
-            ConfigError: A parameter is unknown.
+            ConfigError: A parameter is unknown, or none of its choices.
         """
         super().__init__(NAME, **node_arguments)
-        take_given(self, {name: default for name, (default, _) in PARAMETERS.items()}, arguments)
-        for name, (default, description) in PARAMETERS.items():
-            self.declare_parameter(name, default, ParameterDescriptor(description=description, read_only=True))
-        self.rate: float = self._value("rate")
-        self.timeout_s: float = self._value("timeout_s")
-        self.attempts: int = self._value("attempts")
-        self.original: bool = self._value("stamps") == ORIGINAL
+        declare_parameters(self, PARAMETERS, arguments)
+        self.settings = ReplaySettings.of({name: self.get_parameter(name).value for name in PARAMETERS})
         self.published = 0
         self.resent = 0
         self.answered = 0
@@ -160,11 +120,12 @@ class ReplayNode(Node):  # type: ignore[misc]
                 row not.
             ConfigError: A parameter is missing or impossible.
         """
-        self._check()
-        start, end = self._value("start") or None, self._value("end") or None
-        with BagReader(self._value("bag")) as bag:
-            topic = bag.image_topic(self._value("image_topic") or None)
-            limit = self._value("frames") if self._value("frames") > 0 else None
+        self.settings.check()
+        self._check_topics()
+        start, end = self.settings.start or None, self.settings.end or None
+        with BagReader(self.settings.bag) as bag:
+            topic = bag.image_topic(self.settings.image_topic or None)
+            limit = self.settings.frames if self.settings.frames > 0 else None
             total = limit
             if start is None and end is None:
                 total = min(bag.count(topic), limit or bag.count(topic))
@@ -173,7 +134,7 @@ class ReplayNode(Node):  # type: ignore[misc]
                 self._wait_for_tracker()
                 while True:
                     self._publish_all(bag, topic, total, start, end)
-                    if not self._value("loop"):
+                    if not self.settings.loop:
                         break
             except DamagedBagError:
                 self._finish()  # what was answered before is worth keeping
@@ -188,44 +149,14 @@ class ReplayNode(Node):  # type: ignore[misc]
         if self._recorder is not None:
             self._recorder.close()
 
-    def _check(self) -> None:
-        """Look at the parameters before anything is opened."""
-        if not self._value("bag"):
-            raise ConfigError(f"No bag was named; give '{set_at_start('bag', 'PATH')}'.")
-        if self.rate < 0 or self.timeout_s <= 0 or self.attempts < 1:
-            raise ConfigError(
-                f"rate is {self.rate}, timeout_s {self.timeout_s} and attempts {self.attempts}; give a rate of 0 or more, a"
-                " time-out above 0 s and at least 1 attempt."
-            )
-        start, end = self._value("start"), self._value("end")
-        if start < 0 or end < 0 or 0 < end <= start:
-            raise ConfigError(
-                f"start is {start:g} and end {end:g}; give seconds from the beginning of the bag, the end after the start, or 0"
-                " for all."
-            )
-        if self._value("stamps") not in (NOW, ORIGINAL):
-            raise ConfigError(f"stamps is {self._value('stamps')!r}; give {NOW} or {ORIGINAL}.")
-        if self._value("clock") and not self.original:
-            raise ConfigError(
-                f"clock publishes the time of the bag, and stamps is {NOW}; give '{set_at_start('stamps', ORIGINAL)}' too."
-            )
-        publish_topic = self._value("publish_topic")
-        if not publish_topic or publish_topic.endswith(topics.COMPRESSED_SUFFIX):
-            raise ConfigError(
-                f"publish_topic is {publish_topic!r}; give the topic without {topics.COMPRESSED_SUFFIX}, which is appended for"
-                " a bag of compressed images."
-            )
+    def _check_topics(self) -> None:
         for name in ("publish_topic", "poses_topic", "segmentation_topic"):
+            value = getattr(self.settings, name)
             try:
-                self.resolve_topic_name(self._value(name))
+                self.resolve_topic_name(value)
             except RuntimeError as error:  # rcl's own error, whose class is private to rclpy
                 reason = str(error).rpartition(", at ")[0].rpartition(": ")[2]
-                raise ConfigError(f"{name} is {self._value(name)!r}, which is no name of a topic: {reason}.") from error
-        if self._value("loop") and self._value("output"):
-            raise ConfigError("loop has no end, so that output would never be complete; give one of the two.")
-
-    def _value(self, name: str) -> Any:
-        return self.get_parameter(name).value
+                raise ConfigError(f"{name} is {value!r}, which is no name of a topic: {reason}.") from error
 
     def _pause(self, request: Any, response: Any) -> Any:
         self._paused = bool(request.data)
@@ -236,46 +167,51 @@ class ReplayNode(Node):  # type: ignore[misc]
     def _open(self, bag: BagReader, image_topic: str) -> None:
         """Make publishers, subscriptions and the recorder."""
         compressed = bag.types[image_topic] == topics.COMPRESSED_TYPE
-        images = self.resolve_topic_name(self._value("publish_topic"), only_expand=True)  # a remapping is applied later
+        images = self.resolve_topic_name(self.settings.publish_topic, only_expand=True)  # a remapping is applied later
         name = images + (topics.COMPRESSED_SUFFIX if compressed else "")
         self._image = self.create_publisher(CompressedImage if compressed else Image, name, IMAGE_QOS)
-        if not self.original:
+        if not self.settings.original:
             self._source_time = self.create_publisher(TimeReference, topics.SOURCE_TIME, ANSWER_QOS)
         if bag.types.get(camera_info_topic(image_topic)) == topics.CAMERA_INFO_TYPE:
             self._camera_info = self.create_publisher(CameraInfo, camera_info_topic(images), IMAGE_QOS)
-        if self._value("clock"):
+        if self.settings.clock:
             self._clock_time = self.create_publisher(Clock, "/clock", CLOCK_QOS)
         for topic, kind in ((topics.TRUTH_POSES, InstrumentPoseArray), (topics.TRUTH_SEGMENTATION, Image)):
             if topic in bag.annotated:
                 self._truth[topic] = self.create_publisher(kind, topic, ANSWER_QOS)
-        answers = {topics.POSES: (InstrumentPoseArray, self._value("poses_topic"))}
-        if self._value("record_segmentation"):
-            answers[topics.SEGMENTATION] = (Image, self._value("segmentation_topic"))
-        if self._value("output"):
-            self._recorder = BagWriter(self._value("output"), compress=True, custom=ORIGINAL_STAMPS if self.original else None)
-            if not self.original:
-                self._recorder.add_topic(topics.SOURCE_TIME, topics.TIME_REFERENCE_TYPE)
-            self._recorder.add_topic(topics.POSES, topics.POSES_TYPE)
-            if topics.TRUTH_POSES in self._truth:
-                self._recorder.add_topic(topics.TRUTH_POSES, topics.POSES_TYPE)
-            if topics.SEGMENTATION in answers:
-                self._recorder.add_topic(topics.SEGMENTATION, topics.IMAGE_TYPE)
+        answers = {topics.POSES: (InstrumentPoseArray, self.settings.poses_topic)}
+        if self.settings.record_segmentation:
+            answers[topics.SEGMENTATION] = (Image, self.settings.segmentation_topic)
+        if self.settings.output:
+            self._recorder = self._open_recorder(topics.SEGMENTATION in answers)
         for topic, (kind, subscribed) in answers.items():
             self._missing[topic] = set()
             # Raw, so that what is recorded is what was received, bit for bit.
             self.create_subscription(kind, subscribed, partial(self._receive, topic), ANSWER_QOS, raw=True)
 
+    def _open_recorder(self, with_segmentation: bool) -> BagWriter:
+        original = self.settings.original
+        recorder = BagWriter(self.settings.output, compress=True, custom=ORIGINAL_STAMPS if original else None)
+        if not original:
+            recorder.add_topic(topics.SOURCE_TIME, topics.TIME_REFERENCE_TYPE)
+        recorder.add_topic(topics.POSES, topics.POSES_TYPE)
+        if topics.TRUTH_POSES in self._truth:
+            recorder.add_topic(topics.TRUTH_POSES, topics.POSES_TYPE)
+        if with_segmentation:
+            recorder.add_topic(topics.SEGMENTATION, topics.IMAGE_TYPE)
+        return recorder
+
     def _wait_for_tracker(self) -> None:
         assert self._image is not None
-        end = time.monotonic() + self._value("wait_s")
-        wanted = [self._value("poses_topic")]
-        if self._value("record_segmentation"):
-            wanted.append(self._value("segmentation_topic"))
+        end = time.monotonic() + self.settings.wait_s
+        wanted = [self.settings.poses_topic]
+        if self.settings.record_segmentation:
+            wanted.append(self.settings.segmentation_topic)
         while self._image.get_subscription_count() < 1 or any(self.count_publishers(topic) < 1 for topic in wanted):
             if time.monotonic() > end:
                 image = self._image.topic_name.removesuffix(topics.COMPRESSED_SUFFIX)
                 raise BagError(
-                    f"No tracker was there within {self._value('wait_s'):g} s: nobody subscribes {self._image.topic_name}"
+                    f"No tracker was there within {self.settings.wait_s:g} s: nobody subscribes {self._image.topic_name}"
                     f" or publishes {wanted[0]}; start tracker_node with"
                     f" '{remap_at_start('image', image)}' in the same ROS_DOMAIN_ID."
                 )
@@ -288,12 +224,12 @@ class ReplayNode(Node):  # type: ignore[misc]
         """One pass through the bag, or through a part of it."""
         self._last_ns = None
         in_a_row = passed_over = count = 0
-        with tqdm(total=total, desc="replay", unit="frame", disable=not self._value("progress"), leave=False) as bar:
+        with tqdm(total=total, desc="replay", unit="frame", disable=not self.settings.progress, leave=False) as bar:
             for index, frame in enumerate(bag.frames(topic, start_s, end_s)):
                 if total is not None and index >= total:
                     break
                 self._wait_until_due(frame)
-                if self.rate > 0:
+                if self.settings.rate > 0:
                     self._publish(frame)
                 else:
                     in_a_row = 0 if self._ask(frame) else in_a_row + 1
@@ -302,12 +238,12 @@ class ReplayNode(Node):  # type: ignore[misc]
                         if in_a_row == PATIENCE or passed_over == total:
                             raise self._no_answers(in_a_row, index)
                         self.get_logger().warning(
-                            f"Frame {index} was sent {self.attempts} times and not answered; it is passed over."
+                            f"Frame {index} was sent {self.settings.attempts} times and not answered; it is passed over."
                         )
                 count += 1
                 bar.update()
-            if self.rate > 0:
-                self._spin_until(time.monotonic() + self.timeout_s, lambda: not self._unanswered)
+            if self.settings.rate > 0:
+                self._spin_until(time.monotonic() + self.settings.timeout_s, lambda: not self._unanswered)
                 self._unanswered.clear()
         if not count:
             raise BagError(
@@ -321,7 +257,11 @@ class ReplayNode(Node):  # type: ignore[misc]
         """Let time pass as it passed in the bag, at the rate; a stamp that runs back is due at once. Heeds the pause."""
         before_ns = frame.stamp_ns if self._last_ns is None else self._last_ns
         step_s = max(frame.stamp_ns - before_ns, 0) / NS
-        self._due = self._due + step_s / self.rate if self.rate > 0 and self._last_ns is not None else time.monotonic()
+        self._due = (
+            self._due + step_s / self.settings.rate
+            if self.settings.rate > 0 and self._last_ns is not None
+            else time.monotonic()
+        )
         self._last_ns = frame.stamp_ns
         self._spin(0.0)  # so that the pause is heard also by a replay that is behind its time
         while True:
@@ -332,7 +272,7 @@ class ReplayNode(Node):  # type: ignore[misc]
             remaining = self._due - time.monotonic()
             if remaining <= 0:
                 break
-            passed_ns = frame.stamp_ns - round(remaining * self.rate * NS)
+            passed_ns = frame.stamp_ns - round(remaining * self.settings.rate * NS)
             self._publish_clock(max(passed_ns, min(before_ns, frame.stamp_ns)))
             self._spin(remaining if self._clock_time is None else min(remaining, _CLOCK_PERIOD_S))
         self._publish_clock(frame.stamp_ns)
@@ -346,18 +286,18 @@ class ReplayNode(Node):  # type: ignore[misc]
         self._asked.clear()
         for stamps in self._missing.values():
             stamps.clear()
-        for attempt in range(self.attempts):
+        for attempt in range(self.settings.attempts):
             self.resent += attempt > 0
             self._publish(frame)
-            if self._spin_until(time.monotonic() + self.timeout_s, lambda: not any(self._missing.values())):
+            if self._spin_until(time.monotonic() + self.settings.timeout_s, lambda: not any(self._missing.values())):
                 return True
         return False
 
     def _no_answers(self, count: int, last: int) -> BagError:
         frames = f"frame {last}" if count == 1 else f"the frames {last - count + 1} to {last}"
         return BagError(
-            f"The tracker gave no answer to {frames} of {self._value('bag')}, each sent {self.attempts} times with"
-            f" {self.timeout_s:g} s of patience; look at the tracker's own output, or raise timeout_s."
+            f"The tracker gave no answer to {frames} of {self.settings.bag}, each sent {self.settings.attempts} times with"
+            f" {self.settings.timeout_s:g} s of patience; look at the tracker's own output, or raise timeout_s."
         )
 
     def _spin_until(self, end: float, done: Any = lambda: False) -> bool:
@@ -378,10 +318,10 @@ class ReplayNode(Node):  # type: ignore[misc]
         """Publish a frame and what is known about it, under the time of now or under its own."""
         assert self._image is not None
         truth = frame.truth_poses.data if frame.truth_poses is not None else None
-        array = deserialize_message(truth, InstrumentPoseArray) if truth is not None and not self.original else None
-        stamp = frame.image.stamp_ns if self.original else time.time_ns()
+        array = deserialize_message(truth, InstrumentPoseArray) if truth is not None and not self.settings.original else None
+        stamp = frame.image.stamp_ns if self.settings.original else time.time_ns()
         self._unanswered.add(stamp)
-        if self.rate <= 0:
+        if self.settings.rate <= 0:
             self._asked.add(stamp)
             for stamps in self._missing.values():
                 stamps.add(stamp)
@@ -391,7 +331,7 @@ class ReplayNode(Node):  # type: ignore[misc]
         self.published += 1
         header = Header(stamp=_time(stamp), frame_id=topics.CAMERA_FRAME)
         if self._source_time is not None:
-            reference = TimeReference(header=header, time_ref=_time(frame.stamp_ns), source=Path(self._value("bag")).name)
+            reference = TimeReference(header=header, time_ref=_time(frame.stamp_ns), source=Path(self.settings.bag).name)
             self._source_time.publish(reference)
             self._record(topics.SOURCE_TIME, serialize_message(reference), stamp)
         if array is not None:
@@ -407,7 +347,7 @@ class ReplayNode(Node):  # type: ignore[misc]
 
     def _receive(self, topic: str, data: bytes) -> None:
         stamp = header_stamp_ns(data)
-        self._record(topic, data, stamp if self.original else time.time_ns())
+        self._record(topic, data, stamp if self.settings.original else time.time_ns())
         if topic == topics.POSES and stamp in self._unanswered:
             self._unanswered = {other for other in self._unanswered if other > stamp}  # older ones were dropped
             self.answered += 1

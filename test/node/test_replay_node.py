@@ -19,6 +19,7 @@ from csl_tracker.messages.images import fill_image
 from csl_tracker.messages.poses import NS, GroundTruth, read_truth_array, stamp_ns
 from csl_tracker.node import replay_node
 from csl_tracker.node.processes import NodeProcess
+from csl_tracker.node.replay_parameters import PARAMETERS
 from csl_tracker_msgs.msg import InstrumentPoseArray
 
 pytestmark = pytest.mark.ros
@@ -57,7 +58,7 @@ def bag(tmp_path):
         (["bag:=BAG", "output:=FOLDER"], "remove it first"),
         (["bag:=BAG", "start:=-1.0"], "start is -1"),
         (["bag:=BAG", "start:=2.0", "end:=1.0"], "the end after the start"),
-        (["bag:=BAG", "stamps:=mine"], "stamps is 'mine'; give now or original"),
+        (["bag:=BAG", "stamps:=mine"], "stamps is 'mine'; choose one of now, original"),
         (["bag:=BAG", "clock:=true"], "stamps:=original"),
         (["bag:=BAG", "loop:=true"], "loop has no end"),
         (
@@ -297,6 +298,6 @@ def test_what_was_answered_before_a_bag_breaks_is_kept(peer, ros_environment, ba
 
 def test_the_documentation_has_every_parameter():
     page = (Path(__file__).parents[2] / "docs" / "bags.md").read_text(encoding="utf-8")
-    for name, (default, description) in replay_node.PARAMETERS.items():
-        shown = str(default).lower() if isinstance(default, bool) else str(default) or '""'
-        assert f"| `{name}` | `{shown}` | {description} |" in page
+    for name, one in PARAMETERS.items():
+        shown = str(one.default).lower() if isinstance(one.default, bool) else str(one.default) or '""'
+        assert f"| `{name}` | `{shown}` | {one.description} |" in page

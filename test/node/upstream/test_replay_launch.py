@@ -20,7 +20,7 @@ from sensor_msgs.msg import Image
 
 from csl_tracker.bags.writer import RecordedFrame, write_frames
 from csl_tracker.node.fastdds import PROFILE_VARIABLES
-from csl_tracker.node.replay_node import PARAMETERS
+from csl_tracker.node.replay_parameters import PARAMETERS
 from csl_tracker_msgs.msg import InstrumentPoseArray
 
 pytestmark = pytest.mark.upstream
@@ -53,7 +53,7 @@ def test_what_was_given_has_the_parameters_type(description: LaunchDescription) 
     (path,) = [Path(str(path)) for path, _ in node._Node__expanded_parameter_arguments]
     (found,) = [section["ros__parameters"] for section in yaml.safe_load(path.read_text()).values()]
     assert found == {"bag": "/a/frames.mcap", "rate": 1.0, "loop": True, "frames": 7}
-    assert {name: type(value) for name, value in found.items()} == {name: type(PARAMETERS[name][0]) for name in found}
+    assert {name: type(value) for name, value in found.items()} == {name: type(PARAMETERS[name].default) for name in found}
     assert not make_node(description)._Node__expanded_parameter_arguments
 
 

@@ -1,4 +1,4 @@
-"""Parameters as they were given at the start: unknown ones are refused, and an integer is taken for a double."""
+"""Declare a node's parameters: unknown ones are refused, an integer is taken for a double, and every value is checked."""
 
 from __future__ import annotations
 
@@ -8,30 +8,33 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
-from rclpy.parameter import Parameter
+from rclpy.parameter import Parameter as RosParameter
 
 from csl_tracker.errors import ConfigError
 from csl_tracker.node.hints import unknown
+from csl_tracker.node.parameter_table import Change, Parameter, ParameterTable, check
 from csl_tracker.yaml_files import parse_yaml
 
 _FOREIGN = ("use_sim_time", "start_type_description_service")
 """Parameters of every node, which rclpy declares."""
 
 
-def take_given(node: Node, defaults: Mapping[str, Any], arguments: Sequence[str] | None = None) -> None:
-    """Look at what was given, before the parameters are declared.
+def declare_parameters(node: Node, table: ParameterTable, arguments: Sequence[str] | None = None) -> None:
+    """Declare the parameters of a table and check what was given.
 
     What was given to this node under its own name, by ``-p`` or in the process, has to be known. What a file gives to all nodes
     (``/**``) may be meant for others, and is named in a warning.
 
     Args:
         node: The node, none of whose own parameters is declared yet.
-        defaults: Its parameters and their defaults.
+        table: Its parameters.
         arguments: Command line of the process; None takes the process's own.
 
     Raises:
-        ConfigError: A parameter is unknown.
+        ParameterException: A parameter was given with another type, or out of its range.
+        ConfigError: A parameter is unknown, or none of its choices.
     """
     words = sys.argv if arguments is None else arguments
     for path, sections in unused_files(node.get_name(), words).items():
@@ -40,9 +43,17 @@ def take_given(node: Node, defaults: Mapping[str, Any], arguments: Sequence[str]
             " not used; name the section after the node."
         )
     given: dict[str, Any] = node._parameter_overrides  # rclpy has no public name for them
-    for name, parameter in given.items():
-        given[name] = as_double(parameter, defaults.get(name))
-    known = (*defaults, *_FOREIGN)
+    for name, override in given.items():
+        given[name] = as_double(override, table[name].default if name in table else None)
+    _refuse_unknown(node, table, given, words)
+    for name, parameter in table.items():
+        default = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
+        node.declare_parameter(name, default, _descriptor(parameter))
+        check(table, name, node.get_parameter(name).value)
+
+
+def _refuse_unknown(node: Node, table: ParameterTable, given: Iterable[str], words: Sequence[str]) -> None:
+    known = (*table, *_FOREIGN)
     strange = [name for name in given if name not in known and not name.startswith("qos_overrides.")]
     if not strange:
         return
@@ -50,18 +61,33 @@ def take_given(node: Node, defaults: Mapping[str, Any], arguments: Sequence[str]
     own = sorted(name for name in strange if name not in shared)
     if own:
         raise ConfigError(
-            f"{node.get_name()} has no parameter {unknown(own, defaults)}; take it out, or give one of {', '.join(defaults)}."
+            f"{node.get_name()} has no parameter {unknown(own, table)}; take it out, or give one of {', '.join(table)}."
         )
     node.get_logger().warning(
         "Parameters that a file gives to all nodes are ignored, this node does not know them:"
-        f" {unknown(sorted(strange), defaults)}."
+        f" {unknown(sorted(strange), table)}."
     )
+
+
+def _descriptor(parameter: Parameter) -> ParameterDescriptor:
+    constraints = f"one of {parameter.range}" if parameter.choices else ""
+    descriptor = ParameterDescriptor(
+        description=f"{parameter.description} May be changed: {parameter.change.value}.",
+        additional_constraints=constraints,
+        read_only=parameter.change is Change.START,
+    )
+    if parameter.limits is not None and parameter.kind == "integer":
+        low, high = (int(limit) for limit in parameter.limits)
+        descriptor.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
+    elif parameter.limits is not None:
+        descriptor.floating_point_range = [FloatingPointRange(from_value=parameter.limits[0], to_value=parameter.limits[1])]
+    return descriptor
 
 
 def as_double(parameter: Any, default: Any) -> Any:
     """A parameter, an integer as the double that its default is: ``rate:=1`` means 1.0."""
-    if isinstance(default, float) and parameter.type_ == Parameter.Type.INTEGER:
-        return Parameter(parameter.name, Parameter.Type.DOUBLE, float(parameter.value))
+    if isinstance(default, float) and parameter.type_ == RosParameter.Type.INTEGER:
+        return RosParameter(parameter.name, RosParameter.Type.DOUBLE, float(parameter.value))
     return parameter
 
 

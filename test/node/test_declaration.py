@@ -6,7 +6,7 @@ pytest.importorskip("rclpy")
 pytest.importorskip("csl_tracker_msgs")
 
 from csl_tracker.node import replay_node, stereo_node, tracker_node
-from csl_tracker.node.given import shared_names, unused_files
+from csl_tracker.node.declaration import shared_names, unused_files
 
 pytestmark = pytest.mark.ros
 
