@@ -2,11 +2,13 @@
 PYTHON ?=
 INPUT ?=
 BENCH_ARGS ?=
+WORKERS ?= auto
 VENV := .venv/bin
+PARALLEL := --numprocesses $(WORKERS) --maxprocesses 8 --dist loadscope --no-loadscope-reorder
 RUNNER := $(firstword $(shell command -v python3 2>/dev/null) $(shell command -v $(firstword $(PYTHON) python3) 2>/dev/null))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-ros bench lint clean clean-all
+.PHONY: help setup demo check test test-ros bench lint dist docs clean clean-all
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,10 +25,16 @@ lint: setup  ## ruff and mypy
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
 
-test: setup  ## lint, and all the tests that can run here
+check: setup  ## lint, and the quick tests of the core, without ROS: under a minute
 	@status=0; \
 	$(MAKE) --no-print-directory lint || status=$$?; \
-	$(VENV)/python -m pytest $(PYTEST_ARGS) || status=$$?; \
+	$(VENV)/python -m pytest $(PARALLEL) -q -m "core" $(PYTEST_ARGS) || status=$$?; \
+	exit $$status
+
+test: setup  ## lint, and all the tests that can run here, in WORKERS processes side by side
+	@status=0; \
+	$(MAKE) --no-print-directory lint || status=$$?; \
+	$(VENV)/python -m pytest $(PARALLEL) $(PYTEST_ARGS) || status=$$?; \
 	exit $$status
 
 test-ros: setup  ## the tests that need launch, launch_ros, ros2cli or cv_bridge: in a sourced ROS 2

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+# Before torch is imported: side by side, each process of the tests takes its share of the cores.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    _share = max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+    os.environ.setdefault("OMP_NUM_THREADS", str(_share))
 
 import pytest
 import torch
@@ -53,6 +60,15 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
     collection.
     """
     return pytest.Module.from_parent(parent, path=module_path)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where tests run side by side, modules with slow tests begin first, so that none of them is alone at the end."""
+    if not config.getoption("numprocesses", None) and "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(autouse=True)

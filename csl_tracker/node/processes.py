@@ -21,19 +21,45 @@ _FIRST_PORT, _DOMAIN_GAIN, _UNICAST_OFFSET = 7400, 250, 10
 
 STOP_TIMEOUT_S = 10.0
 
+_reserved: dict[int, socket.socket] = {}
+
 
 def free_domain_id() -> int:
-    """A ``ROS_DOMAIN_ID`` in which nobody on this machine takes part, so that runs beside each other do not mix."""
-    domains = list(_DOMAINS)
-    random.SystemRandom().shuffle(domains)
-    for domain in domains:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.bind(("", _FIRST_PORT + _DOMAIN_GAIN * domain + _UNICAST_OFFSET))
-            except OSError:
-                continue
-        return domain
-    return domains[0]
+    """A ``ROS_DOMAIN_ID`` in which nobody on this machine takes part, so that runs beside each other do not mix.
+
+    It is reserved against other callers on this machine until this process ends.
+    """
+    domains = [domain for domain in random.SystemRandom().sample(_DOMAINS, len(_DOMAINS)) if _has_no_participant(domain)]
+    free = next((domain for domain in domains if _reserve(domain)), None)
+    if free is not None:
+        return free
+    return next(iter(domains), _DOMAINS[0])  # all are reserved: share one that is at rest
+
+
+def _has_no_participant(domain: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(("", _FIRST_PORT + _DOMAIN_GAIN * domain + _UNICAST_OFFSET))
+        except OSError:
+            return False
+    return True
+
+
+def _reserve(domain: int) -> bool:
+    """Bind a socket that stands for the domain: until its first participant comes, another caller could choose it, too.
+
+    An abstract Unix socket leaves no file behind and goes with the process.
+    """
+    if domain in _reserved:
+        return False
+    reservation = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        reservation.bind(f"\0csl_tracker/ros_domain/{domain}")
+    except OSError:
+        reservation.close()
+        return False
+    _reserved[domain] = reservation
+    return True
 
 
 def private_environment(domain: int, environ: Mapping[str, str] | None = None) -> dict[str, str]:

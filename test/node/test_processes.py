@@ -1,6 +1,7 @@
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 
@@ -8,6 +9,22 @@ import pytest
 
 from csl_tracker.node import processes
 from csl_tracker.node.processes import NodeProcess, free_domain_id, private_environment
+
+
+def test_a_domain_is_given_once_while_there_are_others(monkeypatch):
+    monkeypatch.setattr(processes, "_DOMAINS", [84, 85, 86])
+    monkeypatch.setattr(processes, "_reserved", {})
+    code = (
+        "from csl_tracker.node import processes\n"
+        "processes._DOMAINS = [84, 85, 86]\n"
+        "print(processes.free_domain_id(), flush=True)\ninput()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        taken = int(other.stdout.readline())
+        assert {free_domain_id(), free_domain_id()} == {84, 85, 86} - {taken}
+        other.communicate("\n")
+    for reservation in processes._reserved.values():
+        reservation.close()
 
 
 def test_a_domain_in_use_is_not_free(monkeypatch):
