@@ -29,7 +29,7 @@ class ArrivalOrder:
         self.newest_ns = 0
         self._late_in_a_row = 0
 
-    def take(self, stamp_ns: int) -> Arrival:
+    def classify(self, stamp_ns: int) -> Arrival:
         """Look at the next frame's stamp.
 
         Args:

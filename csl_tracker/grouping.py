@@ -200,7 +200,7 @@ class Grouper:
         whole: list[Group] = [[pool.peaks[group[i]] if i in group else None for i in range(self.count)] for group in groups]
         return sorted(whole, key=_weight, reverse=True)
 
-    def take(self, points: npt.NDArray[np.float32], always_report: bool = False) -> list[Group]:
+    def group_regressed(self, points: npt.NDArray[np.float32], always_report: bool = False) -> list[Group]:
         """Instruments that a network regressed one by one.
 
         Args:
@@ -314,9 +314,11 @@ class Grouper:
             return {}
         if len(kept) == len(chosen):  # nothing is left to choose
             return chosen
-        sure = {i: k for i, k in chosen.items() if k in kept}
-        unsure = {i: [k for k in ks if pool.confidence[k] < self.threshold] for i, ks in pool.free.items() if i not in sure}
-        return self._cheapest(pool.of({i: ks for i, ks in unsure.items() if ks} | {i: [k] for i, k in sure.items()}), costs)
+        kept_peaks = {i: k for i, k in chosen.items() if k in kept}
+        missing = {i: ks for i, ks in pool.free.items() if i not in kept_peaks}
+        guesses = {i: [k for k in ks if pool.confidence[k] < self.threshold] for i, ks in missing.items()}
+        free = {i: ks for i, ks in guesses.items() if ks} | {i: [k] for i, k in kept_peaks.items()}
+        return self._cheapest(pool.of(free), costs)
 
     def _costs(self, pool: _Pool, foreground: ForegroundMap | LineSupport) -> Costs:
         """Infinite where no skeleton joins two peaks' landmarks."""

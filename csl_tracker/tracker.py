@@ -143,12 +143,12 @@ class Tracker:
             EngineError: The network computed values that are not finite.
         """
         start = time.perf_counter()
-        result, make_label_map = self.begin(image, stamp_s, segmentation)
+        result, make_label_map = self.localize(image, stamp_s, segmentation)
         if make_label_map is None:
             return result
         return replace(result, label_map=make_label_map(), processing_time_s=time.perf_counter() - start)
 
-    def begin(
+    def localize(
         self, image: npt.NDArray[np.uint8], stamp_s: float | None = None, segmentation: bool = True
     ) -> tuple[TrackingResult, LabelMapMaker | None]:
         """:meth:`track` for who cannot wait: the instruments, before the label map is made.
@@ -168,7 +168,7 @@ class Tracker:
             )
         stamp = self.frames * 0.04 if stamp_s is None else stamp_s
         self.frames += 1
-        output, make_label_map = self.engine.begin(image, segmentation, self.max_instruments)
+        output, make_label_map = self.engine.localize(image, segmentation, self.max_instruments)
         groups = self._groups(output)
         landmarks = self._landmarks(groups, output.to_source)
         size = (image.shape[0], image.shape[1])
@@ -182,14 +182,14 @@ class Tracker:
 
     def _groups(self, output: EngineOutput) -> list[Group]:
         """Raises EngineError where the network computed no numbers: that is not the same as seeing nothing."""
-        said = output.heatmaps if output.points is None else output.points
-        if said is not None and said.size and not math.isfinite(said.max()):
+        outputs = output.heatmaps if output.points is None else output.points
+        if outputs is not None and outputs.size and not math.isfinite(outputs.max()):
             raise EngineError(
                 f"The network {self.model.label} computed values that are not finite (engine {self.engine.name}, device"
                 f" {self.engine.device}); use the precision float32, or other weights."
             )
         if output.points is not None:
-            return self.grouper.take(output.points, self.always_report)
+            return self.grouper.group_regressed(output.points, self.always_report)
         assert output.foreground is not None
         peaks = output.peaks
         if peaks is None:
@@ -207,9 +207,9 @@ class Tracker:
         self, group: Group, points: Iterator[tuple[float, float]], covariances: Iterator[npt.NDArray[np.float64]]
     ) -> tuple[LandmarkEstimate, ...]:
         """The landmarks of one instrument, whose peaks' places are the next of those given."""
-        sure = sum(peak is not None and peak.confidence >= self.confidence_threshold for peak in group)
+        seen = sum(peak is not None and peak.confidence >= self.confidence_threshold for peak in group)
         # A best guess that the working tracker would not report as an instrument counts as unseen when it is measured, too.
-        is_instrument = sure >= self.grouper.min_landmarks
+        is_instrument = seen >= self.grouper.min_landmarks
         estimates = []
         for name, peak in zip(self.model.instruments.landmarks, group, strict=True):
             if peak is None:

@@ -24,4 +24,4 @@ N, L, B = Arrival.NEXT, Arrival.LATE, Arrival.BACK
 )
 def test_late_frames_are_told_from_time_that_went_back(stamps_ms, expected):
     order = ArrivalOrder()
-    assert [order.take(stamp * MS) for stamp in stamps_ms] == expected
+    assert [order.classify(stamp * MS) for stamp in stamps_ms] == expected

@@ -268,7 +268,7 @@ class _Blind:
 
     name, device = "torch", "cpu"
 
-    def begin(self, image: np.ndarray, segmentation: bool, count: int) -> tuple[EngineOutput, None]:
+    def localize(self, image: np.ndarray, segmentation: bool, count: int) -> tuple[EngineOutput, None]:
         heatmaps = np.full((5, 16, 16), np.nan, np.float32)
         return EngineOutput(heatmaps, np.zeros((16, 16), np.float32), None, PixelMap((32, 32), (32, 32))), None
 

@@ -113,7 +113,7 @@ def as_tracked(engine: Engine, reference: _Kept, model: Model, shown: Sequence[F
     least = model.description.confidence_threshold
     for image, truth in shown:
         expected = reference.run(image, True)
-        output, make = engines.begin(engine, image, True, COUNT)
+        output, make = engines.localize(engine, image, True, COUNT)
         label_map = None if make is None else make().copy()
         found = _peaks(output, model)
         for wanted, given in zip(_peaks(expected, model), found, strict=True):
@@ -226,7 +226,7 @@ def _answer(engine: Engine, image: npt.NDArray[np.uint8], labels: bool) -> Engin
     """What the tracker gets, in memory of its own."""
     output: EngineOutput
     make: LabelMapMaker | None
-    output, make = engines.begin(engine, image, labels, COUNT)
+    output, make = engines.localize(engine, image, labels, COUNT)
     changes: dict[str, Any] = {"label_map": None if make is None else make().copy()}
     if output.heatmaps is not None:
         changes["heatmaps"] = np.array(output.heatmaps)

@@ -55,10 +55,10 @@ def _lose(engine: Any, device: str) -> str:
     """Lose the device for this process; what it said."""
     if not device.startswith("cuda"):
 
-        def begin(*_given: Any, **_named: Any) -> Any:
+        def localize(*_given: Any, **_named: Any) -> Any:
             raise RuntimeError(_EMULATED)
 
-        engine.begin = begin
+        engine.localize = localize
         return _EMULATED
     try:
         beyond = torch.tensor([1 << 20], device=device)

@@ -92,10 +92,10 @@ def _onnx_on_device(model: Model, variant: Variant, device: str) -> Engine:
     return create_engine(model, device, engine=name)
 
 
-def begin(engine: Engine, image: npt.NDArray[np.uint8], segmentation: bool, count: int) -> Any:
+def localize(engine: Engine, image: npt.NDArray[np.uint8], segmentation: bool, count: int) -> Any:
     """Run an engine as the tracker does, ``count`` peaks for each landmark where it finds these itself."""
-    most = {"count": count} if "count" in inspect.signature(engine.begin).parameters else {}
-    return engine.begin(image, segmentation, **most)
+    most = {"count": count} if "count" in inspect.signature(engine.localize).parameters else {}
+    return engine.localize(image, segmentation, **most)
 
 
 def ready(engine: Engine, size: Size, count: int) -> None:

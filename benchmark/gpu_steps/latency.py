@@ -179,7 +179,7 @@ def _calls(
     image = torch.from_numpy(pictures[0])
     image = image.pin_memory() if device.startswith("cuda") else image
     there = image.to(device)
-    output, make = engines.begin(engine, pictures[0], segmentation, 2)
+    output, make = engines.localize(engine, pictures[0], segmentation, 2)
     arrays = [value for value in vars(output).values() if isinstance(value, np.ndarray)]
     count = sum(array.nbytes for array in arrays) + (make().nbytes if make is not None else 0)
     count = max(count, _FEW_BYTES)

@@ -148,7 +148,7 @@ def replay_bag(
                     summary.unusable[str(image)] += 1
                     continue
                 stamp_ns = frame.image.stamp_ns
-                arrival = order.take(stamp_ns)  # as the node does it
+                arrival = order.classify(stamp_ns)  # as the node does it
                 if arrival is Arrival.LATE:
                     summary.unusable["its stamp is a little behind that of an image before it"] += 1
                     continue

@@ -67,13 +67,13 @@ class AutoEngine(RunsAtOnce):
         place = f"the fastest of {self._among}" if "," in self._among else "the only one that is installed here"
         return "; ".join([*self._left_out, *([] if self._left_out else [place]), *([self._note] if self._note else [])])
 
-    def begin(
+    def localize(
         self, image: npt.NDArray[np.uint8], segmentation: bool, count: int = 1
     ) -> tuple[EngineOutput, LabelMapMaker | None]:
-        """See :meth:`csl_tracker.engines.base.Engine.begin`."""
+        """See :meth:`csl_tracker.engines.base.Engine.localize`."""
         if self._engine is None:
             self._engine = self._choose((image.shape[0], image.shape[1]))
-        return self._engine.begin(image, segmentation, count)
+        return self._engine.localize(image, segmentation, count)
 
     def warm_up(self, size: Size, count: int = 1) -> None:
         """See :meth:`csl_tracker.engines.base.Engine.warm_up`."""

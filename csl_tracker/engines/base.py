@@ -128,7 +128,7 @@ class Engine(Protocol):
     def reason(self) -> str:
         """Why this engine runs and no other, a clause; empty where it was asked for by its name."""
 
-    def begin(
+    def localize(
         self, image: npt.NDArray[np.uint8], segmentation: bool, count: int = 1
     ) -> tuple[EngineOutput, LabelMapMaker | None]:
         """Run on one uint8 (H, W, 3) RGB image of any size; what the poses need comes first.
@@ -145,7 +145,7 @@ class Engine(Protocol):
         """
 
     def run(self, image: npt.NDArray[np.uint8], segmentation: bool) -> EngineOutput:
-        """:meth:`begin`, and the label map at once; arrays of their own."""
+        """:meth:`localize`, and the label map at once; arrays of their own."""
 
     def warm_up(self, size: Size, count: int = 1) -> None:
         """Do what is only done for the first image of a size, for this number of peaks a landmark."""
@@ -155,12 +155,12 @@ class Engine(Protocol):
 
 
 class RunsAtOnce:
-    """:meth:`Engine.run` for engines that bring :meth:`Engine.begin`."""
+    """:meth:`Engine.run` for engines that bring :meth:`Engine.localize`."""
 
-    def begin(
+    def localize(
         self, image: npt.NDArray[np.uint8], segmentation: bool, count: int = 1
     ) -> tuple[EngineOutput, LabelMapMaker | None]:
-        """See :meth:`Engine.begin`."""
+        """See :meth:`Engine.localize`."""
         raise NotImplementedError
 
     def settle(self) -> None:
@@ -168,7 +168,7 @@ class RunsAtOnce:
 
     def run(self, image: npt.NDArray[np.uint8], segmentation: bool) -> EngineOutput:
         """See :meth:`Engine.run`."""
-        output, make_label_map = self.begin(image, segmentation)
+        output, make_label_map = self.localize(image, segmentation)
         foreground = output.foreground
         return replace(
             output,

@@ -72,10 +72,10 @@ class CpuEngine(RunsAtOnce):
         """Make what :meth:`input_buffer` keeps."""
         return np.empty((*size, 3), np.uint8)
 
-    def begin(
+    def localize(
         self, image: npt.NDArray[np.uint8], segmentation: bool, count: int = 1
     ) -> tuple[EngineOutput, LabelMapMaker | None]:
-        """See :meth:`csl_tracker.engines.base.Engine.begin`."""
+        """See :meth:`csl_tracker.engines.base.Engine.localize`."""
         source = (image.shape[0], image.shape[1])
         working = self.preprocessing.working_size(source)
         small = self.input_buffer(working)

@@ -151,10 +151,10 @@ class TorchDeviceEngine(RunsAtOnce):
         if self._on_cuda:
             self._stream.synchronize()
 
-    def begin(
+    def localize(
         self, image: npt.NDArray[np.uint8], segmentation: bool, count: int = 1
     ) -> tuple[EngineOutput, LabelMapMaker | None]:
-        """See :meth:`csl_tracker.engines.base.Engine.begin`; peaks instead of heatmaps, and the label map comes with them."""
+        """See :meth:`csl_tracker.engines.base.Engine.localize`: gives peaks, not heatmaps, and the label map with them."""
         output, found = self._run(image, segmentation, count)
         return output, partial(found.__getitem__, "label_map") if "label_map" in found else None
 

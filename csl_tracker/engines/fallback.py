@@ -81,16 +81,16 @@ class FallbackEngine(RunsAtOnce):
         """Why that engine runs."""
         return self._engine.reason
 
-    def begin(
+    def localize(
         self, image: npt.NDArray[np.uint8], segmentation: bool, count: int = 1
     ) -> tuple[EngineOutput, LabelMapMaker | None]:
-        """See :meth:`csl_tracker.engines.base.Engine.begin`."""
+        """See :meth:`csl_tracker.engines.base.Engine.localize`."""
         try:
-            return self._engine.begin(image, segmentation, count)
+            return self._engine.localize(image, segmentation, count)
         except RuntimeError as error:
             self._fall_back(error)
         release_cached_memory()  # not before the error is gone, which holds what it was raised over
-        return self._engine.begin(image, segmentation, count)
+        return self._engine.localize(image, segmentation, count)
 
     def warm_up(self, size: Size, count: int = 1) -> None:
         """See :meth:`csl_tracker.engines.base.Engine.warm_up`."""

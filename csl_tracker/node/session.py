@@ -215,7 +215,7 @@ class TrackingSession:
             tracker.warm_up((image.shape[0], image.shape[1]))
             self._warmed_up = True
         stamp_s = frame.stamp_ns * 1e-9 if frame.stamp_ns else None
-        result, make_label_map = tracker.begin(image, stamp_s, segmentation=bool(subscribed))
+        result, make_label_map = tracker.localize(image, stamp_s, segmentation=bool(subscribed))
         found = self._in_pose_frame(result, tracker, settings)
         label = tracker.model.label
         if not activation.publish(lambda: outputs.publish_poses(frame.header, found, label)):  # nothing waits for a picture
@@ -236,7 +236,7 @@ class TrackingSession:
             Whether the frame is to be tracked: not one that comes late, behind a newer one.
         """
         tracker, newest_ns = activation.tracker, activation.order.newest_ns
-        arrival = activation.order.take(stamp_ns)
+        arrival = activation.order.classify(stamp_ns)
         if arrival is Arrival.LATE:
             activation.statistics.be_late(time.monotonic())
             self._surroundings.warn(

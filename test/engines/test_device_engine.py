@@ -33,7 +33,7 @@ def positions(output):
 def check(engine, eager, size, segmentation, count=2, seed=0):
     """Both say the same of one image."""
     image = picture(size, seed)
-    (found, make_found), (expected, make_expected) = (each.begin(image, segmentation, count) for each in (engine, eager))
+    (found, make_found), (expected, make_expected) = (each.localize(image, segmentation, count) for each in (engine, eager))
     assert positions(found) == positions(expected)
     np.testing.assert_array_equal(found.foreground.values, expected.foreground.values)
     assert (make_found is None) == (make_expected is None) == (not segmentation)
@@ -62,18 +62,18 @@ def test_a_warm_engine_replays_and_a_new_size_waits_for_no_capture(model):
     engine = TorchDeviceEngine(model, "cpu", "float32", recorder=recorder)
     engine.warm_up(A, 2)
     assert recorder.recorded == 2, "with and without a label map"
-    engine.begin(picture(A), True, 2)
-    engine.begin(picture(A), False, 2)
+    engine.localize(picture(A), True, 2)
+    engine.localize(picture(A), False, 2)
     assert recorder.replayed == 2
     for _ in range(RUNS_BEFORE_CAPTURE + 2):
-        engine.begin(picture(B), False, 2)
+        engine.localize(picture(B), False, 2)
     assert recorder.recorded == 2, "capturing waits until no frame does"
     engine.settle()
     engine.settle()
     assert recorder.recorded == 3
-    engine.begin(picture(B), False, 2)
+    engine.localize(picture(B), False, 2)
     assert recorder.replayed == 3
-    engine.begin(picture(A), False, 3)  # more peaks than it was warmed up for
+    engine.localize(picture(A), False, 3)  # more peaks than it was warmed up for
     assert recorder.replayed == 3
 
 
@@ -151,7 +151,7 @@ def test_auto_takes_half_precision_only_where_landmarks_stay(model, monkeypatch,
 
 def test_a_precision_that_was_asked_for_is_kept(model):
     engine = TorchDeviceEngine(model, "cpu", "bfloat16")
-    engine.begin(picture(A), False, 1)
+    engine.localize(picture(A), False, 1)
     assert engine.precision == "bfloat16"
     assert "bfloat16 on the device cpu, as asked for" in engine.reason
 

@@ -40,7 +40,7 @@ class OnGpu:
     name, device, reason = "torch", "cuda:0", ""
 
     def __init__(self, engine):
-        self.begin, self.warm_up, self.settle = engine.begin, engine.warm_up, engine.settle
+        self.localize, self.warm_up, self.settle = engine.localize, engine.warm_up, engine.settle
 
 
 @pytest.fixture(autouse=True)

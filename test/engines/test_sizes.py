@@ -75,7 +75,7 @@ def test_what_is_kept_does_not_grow_with_the_sizes(build: Builder, random_weight
 
     def look_at(count: int) -> None:
         for height, width in rng.integers(1, 400, (count, 2)):
-            engine.begin(np.zeros((height, width, 3), np.uint8), False)
+            engine.localize(np.zeros((height, width, 3), np.uint8), False)
 
     look_at(5)
     threads = len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else 0

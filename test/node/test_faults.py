@@ -138,9 +138,9 @@ def test_a_publisher_that_goes_and_comes_back(rig):
 
 
 def test_at_200_hz_the_newest_is_tracked_and_nothing_piles_up(rig):
-    begin = rig.node.session.tracker.begin
+    localize = rig.node.session.tracker.localize
     # A tracker that cannot keep up with 200 Hz on any machine.
-    rig.node.session.tracker.begin = lambda *given, **named: (time.sleep(0.02), begin(*given, **named))[1]
+    rig.node.session.tracker.localize = lambda *given, **named: (time.sleep(0.02), localize(*given, **named))[1]
     rig.track(1)
     rig.poses.clear()
     began, count = time.monotonic(), 400
@@ -190,8 +190,8 @@ def test_a_stuck_worker_is_noticed_though_the_process_lives(rig):
     events = rig.peer.watch_over(InstrumentPoseArray, "/tracker_node/poses", 2.5)
     rig.track(1)
     rig.peer.wait_for(lambda: events["alive"], LONG_S, "no liveliness")
-    release, begin = threading.Event(), rig.node.session.tracker.begin
-    rig.node.session.tracker.begin = lambda *given, **named: (release.wait(), begin(*given, **named))[1]
+    release, localize = threading.Event(), rig.node.session.tracker.localize
+    rig.node.session.tracker.localize = lambda *given, **named: (release.wait(), localize(*given, **named))[1]
     rig.show(2)
     try:
         rig.peer.wait_for(lambda: events["alive"] is False, LONG_S, "nobody noticed")
@@ -208,16 +208,21 @@ class Held:
     def __init__(self, rig):
         self.rig, self.tracker = rig, rig.node.session.tracker
         self.entered, self.release = threading.Event(), threading.Event()
-        self.begin = self.tracker.begin
-        self.tracker.begin = lambda *given, **named: (self.entered.set(), self.release.wait(), self.begin(*given, **named))[2]
+        self.localize = self.tracker.localize
+        self.tracker.localize = self._held
         rig.show(2)
         rig.peer.wait_for(self.entered.is_set, LONG_S)
         rig.ending = True
         rig.thread.join()
         rig.poses.clear()
 
+    def _held(self, *given, **named):
+        self.entered.set()
+        self.release.wait()
+        return self.localize(*given, **named)
+
     def let_go(self):
-        self.tracker.begin = self.begin
+        self.tracker.localize = self.localize
         workers = list(self.rig.node.session._retired)
         self.release.set()
         for worker in workers:

@@ -359,8 +359,8 @@ def test_the_segmentation_is_made_only_while_someone_subscribes(peer, tiny_weigh
         assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
         asked = []
         session, outputs = node.session, node.outputs
-        begin = session.tracker.begin
-        session.tracker.begin = lambda *args, **kwargs: (asked.append(kwargs["segmentation"]), begin(*args, **kwargs))[1]
+        localize = session.tracker.localize
+        session.tracker.localize = lambda *args, **kwargs: (asked.append(kwargs["segmentation"]), localize(*args, **kwargs))[1]
         activation = Activation(1, session.tracker, 0.0)
         session._track(activation, outputs, frame(1))
         assert asked == [False]
@@ -375,10 +375,10 @@ def test_the_segmentation_is_made_only_while_someone_subscribes(peer, tiny_weigh
         outputs.publish_poses = lambda *args: (publish(*args), order.append("poses"))
 
         def begun(*args, **kwargs):
-            result, make_label_map = begin(*args, **kwargs)
+            result, make_label_map = localize(*args, **kwargs)
             return result, lambda: (order.append("label map"), make_label_map())[1]
 
-        session.tracker.begin = begun
+        session.tracker.localize = begun
         session._track(activation, outputs, frame(3))
         assert order == ["poses", "label map"], "nothing waits for a picture"
     finally:
