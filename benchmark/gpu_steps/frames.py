@@ -19,8 +19,9 @@ from csl_tracker.datasets.cache import FrameCache
 from csl_tracker.datasets.registry import select_landmarks
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.datasets.synthetic import SyntheticSequence, render_frame
-from csl_tracker.evaluation.protocols import Fold, Protocol, Synthesis, load_protocol
-from csl_tracker.evaluation.protocols import Part as ProtocolPart
+from csl_tracker.evaluation.protocol_models import Fold, Synthesis
+from csl_tracker.evaluation.protocol_models import Part as ProtocolPart
+from csl_tracker.evaluation.protocols import Protocol, load_protocol
 from csl_tracker.instruments import ENDOVIS
 from csl_tracker.pixels import Size
 from csl_tracker.provenance import sha256_of

@@ -61,6 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="no pictures of frames (data that may not be shown); those in OUT are removed",
     )
     parser.add_argument("--summary-only", action="store_true", help="only tables and figures of the runs finished so far")
+    parser.add_argument(
+        "--schema",
+        choices=("settings", "variants", "protocol"),
+        help="print the JSON schema of that kind of file, and end: of --config, of --variants, or of a protocol",
+    )
     _take_settings_anywhere(parser)
 
 
@@ -69,12 +74,22 @@ def run(args: argparse.Namespace) -> int:
     if args.list:
         print(explain())
         return 0
+    if args.schema:
+        from csl_tracker.training.schemas import schema_text
+
+        print(schema_text(args.schema), end="")
+        return 0
+    protocol, root = _protocol(args)
+    if args.summary_only:
+        summarise(protocol, args.out, root, args.comparators, args.device, not args.no_panels)
+        return 0
+    return _make_runs(args, protocol, root)
+
+
+def _protocol(args: argparse.Namespace) -> tuple[Protocol, Path | None]:
+    """The protocol that was asked for, and the folder of its data."""
     from csl_tracker.evaluation.protocol_data import match_names
     from csl_tracker.evaluation.protocols import load_protocol
-    from csl_tracker.training.experiment import run_plan
-    from csl_tracker.training.plan import MODELS, Settings, make_plan, parse_overrides, read_settings
-    from csl_tracker.training.processes import choose_device, take_local_rank
-    from csl_tracker.training.result import find_results
 
     if args.protocol is None:
         raise ConfigError("No protocol was named; 'csl-tracker experiment --list' explains those that there are.")
@@ -88,23 +103,24 @@ def run(args: argparse.Namespace) -> int:
         protocol = protocol.with_groups(root)
         if args.sequences:
             protocol = protocol.restricted(args.sequences)
-    if root is not None:
-        protocol = match_names(protocol, root)
-    if args.summary_only:
-        summarise(protocol, args.out, root, args.comparators, args.device, not args.no_panels)
-        return 0
+    return protocol if root is None else match_names(protocol, root), root
+
+
+def _make_runs(args: argparse.Namespace, protocol: Protocol, root: Path | None) -> int:
+    from csl_tracker.training.plan import MODELS, Settings, make_plan, parse_overrides, read_settings, read_variants
+
+    # Read before the imports that take seconds.
+    settings = Settings(args.preset, read_settings(args.config) if args.config else {}, parse_overrides(args.overrides))
+    variants = read_variants(args.variants) if args.variants else None
+    from csl_tracker.training.experiment import run_plan
+    from csl_tracker.training.processes import choose_device, take_local_rank
+    from csl_tracker.training.result import find_results
+
     find_results(args.out, protocol.name)  # before hours of work: none of another protocol, none damaged
     rank = take_local_rank()
-    plan = make_plan(
-        protocol,
-        args.out,
-        args.models or MODELS,
-        range(args.seeds),
-        Settings(args.preset, read_settings(args.config) if args.config else {}, parse_overrides(args.overrides)),
-        args.reference_size,
-        choose_device(args.device, rank),
-        read_settings(args.variants) if args.variants else None,
-    )
+    accelerator = choose_device(args.device, rank)
+    models, seeds = args.models or MODELS, range(args.seeds)
+    plan = make_plan(protocol, args.out, models, seeds, settings, args.reference_size, accelerator, variants)
     device = "cpu" if args.device == "cpu" else "auto"  # any other GPU than the chosen one is out of sight
     prefix = "" if rank is None else f"[{rank}] "
     try:
@@ -147,7 +163,7 @@ def summarise(
 def explain() -> str:
     """The protocols, models and presets in plain words."""
     from csl_tracker.evaluation.protocols import load_protocol, shipped_protocols
-    from csl_tracker.networks.base import STRATEGIES
+    from csl_tracker.network_names import STRATEGIES
     from csl_tracker.training.presets import PRESETS
 
     lines = ["Protocols:"]

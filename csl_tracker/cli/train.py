@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from csl_tracker.errors import ConfigError
 from csl_tracker.paths import user_path
 from csl_tracker.text import printable
 
@@ -12,14 +13,22 @@ from csl_tracker.text import printable
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
-        "config", type=user_path, metavar="CONFIG.yaml", help="configuration; the shipped ones lie in config/train"
+        "config", nargs="?", type=user_path, metavar="CONFIG.yaml", help="configuration; the shipped ones lie in config/train"
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace those of the file")
     parser.add_argument("--fresh", action="store_true", help="start anew instead of going on from the last checkpoint")
+    parser.add_argument("--schema", action="store_true", help="print the JSON schema of a configuration, and end")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train to the end, or go on where a killed run stopped."""
+    """Train to the end, or go on where a killed run stopped; or print the schema."""
+    if args.schema:
+        from csl_tracker.training.schemas import schema_text
+
+        print(schema_text("train"), end="")
+        return 0
+    if args.config is None:
+        raise ConfigError("No configuration was named; give the path of one, such as config/train/csl_lite0.yaml.")
     from csl_tracker.provenance import portable_command
     from csl_tracker.training.config import load_config
     from csl_tracker.training.disk import disk_errors

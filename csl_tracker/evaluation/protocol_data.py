@@ -8,7 +8,8 @@ from pathlib import Path
 
 from csl_tracker.datasets.registry import DATASETS, FileSequence, open_dataset, select_landmarks, sequence_names
 from csl_tracker.errors import ConfigError, DatasetError, WeightsError
-from csl_tracker.evaluation.protocols import Protocol, Synthesis
+from csl_tracker.evaluation.protocol_models import Synthesis
+from csl_tracker.evaluation.protocols import Protocol
 from csl_tracker.instruments import InstrumentSet
 
 logger = logging.getLogger(__name__)

@@ -1,6 +1,7 @@
 """The paper's networks: encoders, decoders, and the strategies that join them."""
 
-from csl_tracker.networks.base import STRATEGIES, STRIDE, Network, NetworkConfig, NetworkOutput
+from csl_tracker.network_names import STRATEGIES
+from csl_tracker.networks.base import STRIDE, Network, NetworkConfig, NetworkOutput
 from csl_tracker.networks.csl import CslNetwork
 from csl_tracker.networks.strategies import build_network
 

@@ -10,39 +10,31 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from csl_tracker.errors import ConfigError
+from csl_tracker.network_names import (
+    DECODERS,
+    MAX_NODES,
+    MAX_SLOTS,
+    MAX_TREES,
+    MAX_WIDTH,
+    REGRESSING,
+    STRATEGIES,
+    WITHOUT_ENCODER,
+)
 from csl_tracker.networks.encoders import ENCODERS, Encoder, Normalization
 from csl_tracker.pixels import Size
 
-STRATEGIES: Mapping[str, str] = {
-    "l": "localisation alone: the encoder and a regression of the landmarks' coordinates",
-    "sl": "one encoder for two heads that do not see each other: regressed coordinates, and a segmentation decoder",
-    "csl_no_skip": "concurrent segmentation and heatmaps without the sums of encoder features over long skips",
-    "csl": "concurrent segmentation and heatmaps: the segmentation's scores feed the heatmaps",
-    "unet": "a U-Net of its own architecture, trained with the losses of csl",
-    "forest": "a classical baseline: colour and gradient features and a random forest",
-}
-"""How localisation and segmentation share a network (Laina et al. 2017, section 2), and the two that are compared with it."""
-
-REGRESSING = ("l", "sl")
-"""Strategies that regress coordinates: these hold for one input size only."""
-
-WITHOUT_ENCODER = ("unet", "forest")
-"""Strategies of their own architecture: encoder and decoder are ``none``."""
-
-DECODERS = ("up_projection", "separable")
 STRIDE = 2
 """Input px per output px."""
-
 
 _MOST: Mapping[str, int] = {
     "num_landmarks": 255,
     "num_classes": 255,
-    "slots": 64,
-    "width": 1024,
-    "trees": 10_000,
-    "nodes": 10_000_000,
+    "slots": MAX_SLOTS,
+    "width": MAX_WIDTH,
+    "trees": MAX_TREES,
+    "nodes": MAX_NODES,
 }
-"""Largest counts of a configuration, far beyond what is ever trained."""
+"""Largest counts of a configuration."""
 
 
 class NetworkOutput(NamedTuple):

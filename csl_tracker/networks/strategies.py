@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from csl_tracker.networks.base import REGRESSING, Network, NetworkConfig
+from csl_tracker.network_names import REGRESSING
+from csl_tracker.networks.base import Network, NetworkConfig
 from csl_tracker.networks.csl import CslNetwork
 from csl_tracker.networks.forest import ForestNetwork
 from csl_tracker.networks.regression import RegressionNetwork

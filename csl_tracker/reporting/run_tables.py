@@ -83,8 +83,8 @@ def conditions(runs: Sequence[Run], model: str) -> dict[str, str]:
 
 def parameters(run: Run) -> int | None:
     """Number of trained parameters, from the description of the network; None for a forest, which has none."""
+    from csl_tracker.network_names import REGRESSING
     from csl_tracker.networks import NetworkConfig, build_network
-    from csl_tracker.networks.base import REGRESSING
 
     network = run.data.get("network") or {}
     part = next(iter(run.sequences.values()), None)

@@ -1,216 +1,259 @@
-"""Training configurations: a YAML file and ``key=value`` overrides into frozen dataclasses."""
+"""Training configurations: a YAML file and ``key=value`` overrides into typed, frozen dataclasses."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
-import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal
 
-from csl_tracker.datasets.augment import AUGMENTATIONS
+from pydantic import AfterValidator, Field
+from pydantic.dataclasses import dataclass
+
 from csl_tracker.errors import ConfigError
 from csl_tracker.instruments import find_instruments
 from csl_tracker.names import check_model_name
-from csl_tracker.networks.base import REGRESSING
+from csl_tracker.network_names import MAX_NODES, MAX_SLOTS, MAX_TREES, MAX_WIDTH, REGRESSING, WITHOUT_ENCODER
 from csl_tracker.output import JSON_DECIMALS
 from csl_tracker.paths import user_path
 from csl_tracker.training.presets import PRESETS
-from csl_tracker.yaml_files import YamlError, as_bool, parse_yaml, read_yaml, spelled
-
-T = TypeVar("T")
+from csl_tracker.typed import (
+    NUMBER,
+    PAIR,
+    SETTINGS,
+    TEXT,
+    WHOLE,
+    Count,
+    CountOrNone,
+    Flag,
+    Name,
+    NotNegative,
+    Positive,
+    Section,
+    Share,
+    Text,
+    checked,
+    mistake,
+)
+from csl_tracker.yaml_files import YamlError, parse_yaml, read_yaml
 
 _WRITTEN = 10.0**-JSON_DECIMALS
 """Numbers that went through a report differ by this much."""
 MAY_CHANGE = ("name", "output", "workers", "threads", "precision", "accelerator", "devices", "cache", "half")
 """Settings that may differ when a run is taken up."""
-PRECISIONS = ("auto", "32-true", "16-mixed", "bf16-mixed")
+
+_MAX_SEED = 2**32 - 1  # numpy's
 
 
-@dataclass(frozen=True)
-class SourceConfig:
-    """One source of frames.
-
-    Attributes:
-        dataset: Name of a dataset, one of :data:`csl_tracker.datasets.registry.DATASETS`.
-        root: Folder of a dataset on disk; ``${NAME}`` stands for an environment variable. Synthetic frames are drawn on the fly
-            where there is none.
-        sequences: Names on disk; empty means all.
-        share: Relative share of the training frames that come from here.
-        seed: Of synthetic frames.
-        frames: Synthetic validation frames.
-        skip_first: Share of each sequence's frames, from its start, that is left out.
-        skip_last: The same from its end.
-        clutter: Probability of clutter in synthetic frames that are drawn on the fly: pale bands, gauze, threads, tubes.
-        partial: The dataset may lack landmarks and classes of the instruments: what it lacks is not trained on in its frames.
-            Without this a dataset with other names is refused; one without any masks never is. See
-            :mod:`csl_tracker.datasets.mapping`.
-        landmarks: Names as ``THEIRS=OURS``: the dataset's landmark is the one that the instruments call so.
-        classes: The same for classes; ``THEIRS=ignore`` leaves the pixels of one out.
-    """
-
-    dataset: str
-    root: str = ""
-    sequences: tuple[str, ...] = ()
-    share: float = 1.0
-    seed: int = 0
-    frames: int = 64
-    skip_first: float = 0.0
-    skip_last: float = 0.0
-    clutter: float = 0.0
-    partial: bool = False
-    landmarks: tuple[str, ...] = ()
-    classes: tuple[str, ...] = ()
+def _checked_name(name: str) -> str:
+    check_model_name(name)
+    return name
 
 
-@dataclass(frozen=True)
-class NetworkSection:
-    """Which network; see :class:`csl_tracker.networks.NetworkConfig`."""
-
-    strategy: str = "csl"
-    encoder: str = "efficientnet_lite0"
-    decoder: str = "separable"
-    slots: int = 2
-    width: int = 64
-    decoder_width: float = 1.0
-    trees: int = 0
-    nodes: int = 0
+def _checked_instruments(name: str) -> str:
+    find_instruments(name)
+    return name
 
 
-@dataclass(frozen=True)
-class HeatmapSection:
-    """Shape of the targets; see :class:`csl_tracker.heatmaps.HeatmapSpec`."""
-
-    sigma: float = 3.5
-    peak: float = 1.0
+def _checked_devices(devices: str) -> str:
+    if not (devices == "auto" or (devices.isdecimal() and int(devices) > 0)):
+        raise mistake(f"is {devices!r}; give a number from 1, or auto")
+    return devices
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """A training run.
+def _checked_renaming(entry: str) -> str:
+    theirs, equals, ours = entry.rpartition("=")
+    if not (equals and theirs.strip() and ours.strip()):
+        raise mistake(f"is {entry!r}; write THEIRS=OURS, the dataset's name and the instruments' name for it")
+    return entry
 
-    Attributes:
-        name: Of the model.
-        output: Folder of checkpoints, logs and weights; ``~`` at the start of a path is the home folder, here and below.
-        network: Which network.
-        instruments: Name of an instrument set, or a YAML file of one; see :func:`csl_tracker.instruments.find_instruments`.
-        heatmap: Shape of the targets.
-        encoder_weights: ``imagenet``, a path, or empty for random initialisation.
-        init_weights: Weights to start from, a file or the name of a shipped model; overrides ``encoder_weights``.
-        input_size: (height, width) that the network is trained for.
-        resize: ``keep_aspect`` or ``stretch``.
-        crop: (height, width) of the training crops.
-        train: Sources of training frames.
-        validation: Sources of held-out frames.
-        augmentation: Name of a preset.
-        heatmap_weight: ``lambda_H``.
-        regression_weight: ``lambda_L``.
-        side_weight: Weight of the second task that tells left from right landmarks apart; 0 turns it off. It needs a decoder.
-        new_layers_std: Standard deviation of the normal distribution from which the weights behind the encoder are drawn; 0 for
-            the layers' own initialisation.
-        optimizer: ``adamw`` or ``sgd`` (momentum 0.9).
-        learning_rate: Highest rate.
-        encoder_rate: Factor on the encoder's learning rate.
-        weight_decay: Of AdamW.
-        warmup: Share of the steps over which the rate rises; afterwards it falls as a cosine.
-        schedule: ``cosine`` or ``constant``.
-        batch_size: Frames a step.
-        steps: Optimiser steps.
-        steps_per_epoch: Steps between checkpoints: what a kill can cost.
-        validate_every: Epochs between validations.
-        ema_decay: Decay of the averaged weights, which are what is validated and kept; 0 turns averaging off.
-        clip: Largest norm of the gradient; 0 turns clipping off.
-        seed: Of everything random.
-        workers: Processes that make frames.
-        threads: Torch threads; 0 leaves them.
-        precision: ``auto`` (mixed on a GPU, 32 bit on a CPU), ``32-true``, ``16-mixed`` or ``bf16-mixed``.
-        accelerator: ``auto``, ``cpu`` or ``gpu``.
-        devices: Number of devices, or ``auto``.
-        cache: Folder for decoded frames.
-        half: Store the tensors of the weights files in half precision, at half the size.
-    """
 
-    name: str = "model"
-    output: str = "output/train"
-    network: NetworkSection = field(default_factory=NetworkSection)
-    instruments: str = "endovis"
-    heatmap: HeatmapSection = field(default_factory=HeatmapSection)
-    encoder_weights: str = "imagenet"
-    init_weights: str = ""
-    input_size: tuple[int, int] = (256, 320)
-    resize: str = "keep_aspect"
-    crop: tuple[int, int] = (256, 256)
-    train: tuple[SourceConfig, ...] = (SourceConfig("synthetic"),)
-    validation: tuple[SourceConfig, ...] = (SourceConfig("synthetic", seed=9_000_000),)
-    augmentation: str = "paper"
-    heatmap_weight: float = 0.05
-    regression_weight: float = 10.0
-    side_weight: float = 0.0
-    new_layers_std: float = 0.0
-    optimizer: str = "adamw"
-    learning_rate: float = 2e-3
-    encoder_rate: float = 1.0
-    weight_decay: float = 0.01
-    warmup: float = 0.05
-    schedule: str = "cosine"
-    batch_size: int = 8
-    steps: int = 2000
-    steps_per_epoch: int = 100
-    validate_every: int = 1
-    ema_decay: float = 0.998
-    clip: float = 5.0
-    seed: int = 0
-    workers: int = 2
-    threads: int = 0
-    precision: str = "auto"
-    accelerator: str = "auto"
-    devices: str = "auto"
-    cache: str = "output/cache"
-    half: bool = False
+Renaming = Annotated[Text, AfterValidator(_checked_renaming)]
+Side = Annotated[int, Field(ge=1), WHOLE]
+CropSide = Annotated[int, Field(ge=32, multiple_of=32), WHOLE]
+
+
+@dataclass(frozen=True, config=SETTINGS)
+class SourceConfig(Section):
+    """One source of frames."""
+
+    dataset: Name
+    """Name of a dataset, one of those in docs/datasets.md."""
+    root: Text = ""
+    """Folder of a dataset on disk; ``${NAME}`` stands for an environment variable. Without one, synthetic frames are drawn on
+    the fly."""
+    sequences: tuple[Name, ...] = ()
+    """Names on disk; empty means all."""
+    share: NotNegative = 1.0
+    """Relative share of the training frames that come from here."""
+    seed: CountOrNone = 0
+    """Of synthetic frames."""
+    frames: Count = 64
+    """Number of validation frames: synthetic ones, or about as many of those on disk."""
+    skip_first: Share = 0.0
+    """Share of each sequence's frames, from its start, that is left out."""
+    skip_last: Share = 0.0
+    """The same from its end."""
+    clutter: Share = 0.0
+    """Probability of clutter in synthetic frames that are drawn on the fly: pale bands, gauze, threads, tubes."""
+    partial: Flag = False
+    """The dataset may lack landmarks and classes of the instruments: what it lacks is not trained on in its frames. Without
+    this, a dataset with other names is refused; one without any masks never is. See docs/datasets.md."""
+    landmarks: tuple[Renaming, ...] = ()
+    """Names as ``THEIRS=OURS``: the dataset's landmark is the one that the instruments call so."""
+    classes: tuple[Renaming, ...] = ()
+    """The same for classes; ``THEIRS=ignore`` leaves the pixels of one out."""
 
     def __post_init__(self) -> None:
-        """Reject impossible values.
-
-        Raises:
-            ConfigError: A value is unknown or out of range.
-        """
-        choices = {
-            "augmentation": tuple(AUGMENTATIONS),
-            "optimizer": ("adamw", "sgd"),
-            "schedule": ("cosine", "constant"),
-            "resize": ("keep_aspect", "stretch"),
-        }
-        for key, known in choices.items():
-            if getattr(self, key) not in known:
-                raise ConfigError(f"The training's {key} {getattr(self, key)!r} is unknown; choose one of {', '.join(known)}.")
-        check_model_name(self.name)
-        find_instruments(self.instruments)
-        for key in ("batch_size", "steps", "steps_per_epoch", "validate_every"):
-            if getattr(self, key) < 1:
-                raise ConfigError(f"The training's {key} is {getattr(self, key)}; give at least 1.")
-        for key in ("learning_rate", "heatmap.sigma", "heatmap.peak"):
-            section, _, name = key.rpartition(".")
-            value = getattr(getattr(self, section) if section else self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise ConfigError(f"The training's {key} is {value}; give a positive number.")
-        if any(not source.share > 0 for source in self.train):
-            raise ConfigError("The training's sources need a share above 0 each; leave a source out rather than give it none.")
-        if not (self.devices == "auto" or (self.devices.isdigit() and int(self.devices) > 0)):
-            raise ConfigError(f"The training's devices is {self.devices!r}; give a number from 1, or auto.")
-        if self.precision not in PRECISIONS:
-            raise ConfigError(f"The training's precision {self.precision!r} is unknown; choose one of {', '.join(PRECISIONS)}.")
-        if any(side < 32 or side % 32 for side in self.crop):
-            raise ConfigError(f"The training's crop is {self.crop}; give height and width as multiples of 32.")
-        if self.network.strategy in REGRESSING and (self.resize != "stretch" or self.crop != self.input_size):
-            raise ConfigError(
-                f"The strategy {self.network.strategy!r} regresses coordinates, which hold for one input size alone: set resize"
-                f" to stretch and crop to the input_size {list(self.input_size)}; they are {self.resize} and {list(self.crop)}."
+        """Refuse a source that leaves no frames."""
+        if self.skip_first + self.skip_last >= 1:
+            raise mistake(
+                f"leaves no frames: skip_first {self.skip_first:g} and skip_last {self.skip_last:g} are together less than 1"
+                " where some are to stay"
             )
-        if not self.train or not self.validation:
-            raise ConfigError("A training needs at least one source under 'train' and one under 'validation'.")
+
+
+@dataclass(frozen=True, config=SETTINGS)
+class NetworkSection(Section):
+    """Which network to train."""
+
+    strategy: Annotated[Literal["l", "sl", "csl_no_skip", "csl", "unet", "forest"], TEXT] = "csl"
+    """How localisation and segmentation share the network."""
+    encoder: Annotated[Literal["resnet50", "efficientnet_lite0", "efficientnet_lite2", "none"], TEXT] = "efficientnet_lite0"
+    """The part with published weights; ``none`` for unet and forest."""
+    decoder: Annotated[Literal["up_projection", "separable", "none"], TEXT] = "separable"
+    """``up_projection`` is the paper's; ``none`` for unet and forest."""
+    slots: Annotated[int, Field(ge=1, le=MAX_SLOTS), WHOLE] = 2
+    """Instruments whose coordinates l and sl regress."""
+    width: Annotated[int, Field(ge=1, le=MAX_WIDTH), WHOLE] = 64
+    """Channels of the U-Net's first level."""
+    decoder_width: Annotated[float, Field(ge=0.1, le=10), NUMBER] = 1.0
+    """Channels of the separable decoder, as a multiple of its usual ones."""
+    trees: Annotated[int, Field(ge=0, le=MAX_TREES), WHOLE] = 0
+    """Trees of each stage of a forest; 0 for its default."""
+    nodes: Annotated[int, Field(ge=0, le=MAX_NODES), WHOLE] = 0
+    """Nodes for which each tree of a forest has room; 0 for its default."""
+
+
+@dataclass(frozen=True, config=SETTINGS)
+class HeatmapSection(Section):
+    """Shape of the targets, a Gaussian at each landmark."""
+
+    sigma: Positive = 3.5
+    """Standard deviation of the Gaussians, px of the heatmap."""
+    peak: Positive = 1.0
+    """Height of the Gaussians."""
+
+
+@dataclass(frozen=True, config=SETTINGS)
+class TrainSettings(Section):
+    """Settings of a training run, each checked by itself; what an experiment lays over a preset has some of them."""
+
+    name: Annotated[Text, AfterValidator(_checked_name)] = "model"
+    """Of the model."""
+    output: Text = "output/train"
+    """Folder of checkpoints, logs and weights; ``~`` at the start of a path is the home folder, here and below."""
+    network: NetworkSection = field(default_factory=NetworkSection)
+    """Which network."""
+    instruments: Annotated[Text, AfterValidator(_checked_instruments)] = "endovis"
+    """Name of an instrument set, or a YAML file of one."""
+    heatmap: HeatmapSection = field(default_factory=HeatmapSection)
+    """Shape of the targets."""
+    encoder_weights: Text = "imagenet"
+    """``imagenet``, a path, or empty for random initialisation."""
+    init_weights: Text = ""
+    """Weights to start from, a file or the name of a shipped model; overrides ``encoder_weights``."""
+    input_size: Annotated[tuple[Side, Side], PAIR] = (256, 320)
+    """Height and width that the network is trained for, px."""
+    resize: Annotated[Literal["keep_aspect", "stretch"], TEXT] = "keep_aspect"
+    """How frames are brought to the input size."""
+    crop: Annotated[tuple[CropSide, CropSide], PAIR] = (256, 256)
+    """Height and width of the training crops, px; multiples of 32."""
+    train: Annotated[tuple[SourceConfig, ...], Field(min_length=1)] = (SourceConfig("synthetic"),)
+    """Sources of training frames."""
+    validation: Annotated[tuple[SourceConfig, ...], Field(min_length=1)] = (SourceConfig("synthetic", seed=9_000_000),)
+    """Sources of held-out frames."""
+    augmentation: Annotated[Literal["none", "paper", "strong"], TEXT] = "paper"
+    """Name of a preset of random changes; see docs/training.md."""
+    heatmap_weight: NotNegative = 0.05
+    """``lambda_H``, weight of the loss on heatmaps."""
+    regression_weight: NotNegative = 10.0
+    """``lambda_L``, weight of the loss on regressed coordinates."""
+    side_weight: NotNegative = 0.0
+    """Weight of the second task that tells left from right landmarks apart; 0 turns it off. It needs a decoder."""
+    new_layers_std: NotNegative = 0.0
+    """Standard deviation of the normal distribution from which the weights behind the encoder are drawn; 0 for the layers' own
+    initialisation."""
+    optimizer: Annotated[Literal["adamw", "sgd"], TEXT] = "adamw"
+    """``sgd`` has a momentum of 0.9."""
+    learning_rate: Positive = 2e-3
+    """Highest rate."""
+    encoder_rate: NotNegative = 1.0
+    """Factor on the encoder's learning rate."""
+    weight_decay: NotNegative = 0.01
+    """Of the optimizer."""
+    warmup: Share = 0.05
+    """Share of the steps over which the rate rises; afterwards it falls as a cosine."""
+    schedule: Annotated[Literal["cosine", "constant"], TEXT] = "cosine"
+    """Course of the learning rate behind the warm-up."""
+    batch_size: Count = 8
+    """Frames a step."""
+    steps: Count = 2000
+    """Optimiser steps."""
+    steps_per_epoch: Count = 100
+    """Steps between checkpoints: what a kill can cost."""
+    validate_every: Count = 1
+    """Epochs between validations."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1), NUMBER] = 0.998
+    """Decay of the averaged weights, which are what is validated and kept; 0 turns averaging off."""
+    clip: NotNegative = 5.0
+    """Largest norm of the gradient; 0 turns clipping off."""
+    seed: Annotated[int, Field(ge=0, le=_MAX_SEED), WHOLE] = 0
+    """Of everything random."""
+    workers: CountOrNone = 2
+    """Processes that make frames; 0 makes them in the training's own."""
+    threads: CountOrNone = 0
+    """Torch threads; 0 leaves them."""
+    precision: Annotated[Literal["auto", "32-true", "16-mixed", "bf16-mixed"], TEXT] = "auto"
+    """``auto`` is mixed on a GPU, 32 bit on a CPU."""
+    accelerator: Annotated[Literal["auto", "cpu", "gpu", "cuda", "mps"], TEXT] = "auto"
+    """What to train on."""
+    devices: Annotated[Text, AfterValidator(_checked_devices)] = "auto"
+    """Number of devices, or ``auto``."""
+    cache: Text = "output/cache"
+    """Folder for decoded frames."""
+    half: Flag = False
+    """Store the tensors of the weights files in half precision, at half the size."""
+
+
+@dataclass(frozen=True, config=SETTINGS)
+class TrainConfig(TrainSettings):
+    """A training run: settings that go together."""
+
+    def __post_init__(self) -> None:
+        """Refuse what each setting allows by itself and all of them together do not."""
+        if any(not source.share > 0 for source in self.train):
+            raise mistake("has a training source without a share above 0; leave a source out rather than give it none")
+        if self.network.strategy in REGRESSING and (self.resize != "stretch" or self.crop != self.input_size):
+            raise mistake(
+                f"names the strategy {self.network.strategy!r}, which regresses coordinates, and these hold for one input size"
+                f" alone: set resize to stretch and crop to the input_size {list(self.input_size)}; they are {self.resize} and"
+                f" {list(self.crop)}"
+            )
+        network = self.network
+        parts = {"encoder": network.encoder, "decoder": network.decoder}
+        own = network.strategy in WITHOUT_ENCODER
+        wrong = next((key for key, part in parts.items() if (part == "none") != own), None)
+        if wrong is not None:
+            remedy = f"set network.{wrong} to none" if own else f"name a network.{wrong}"
+            raise mistake(f"names the strategy {network.strategy!r} with the {wrong} {parts[wrong]!r}; {remedy}")
+        if network.decoder_width != 1 and network.decoder != "separable":
+            raise mistake(
+                f"has a network.decoder_width of {network.decoder_width:g}, and the decoder {network.decoder!r} has no width to"
+                " choose; leave decoder_width out"
+            )
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
@@ -257,11 +300,36 @@ def parse_config(data: Mapping[str, Any], where: str) -> TrainConfig:
     settings = dict(data)
     preset = settings.pop("preset", None)
     if preset is not None:
-        if not isinstance(preset, str) or preset not in PRESETS:
-            raise ConfigError(f"{where} names the preset {preset!r}, which is unknown; choose one of {', '.join(PRESETS)}.")
+        check_preset(preset, where)
         settings = layered(PRESETS[preset], settings)
-    config = _build(TrainConfig, settings, where)
+    config = checked(TrainConfig, settings, where)
     return dataclasses.replace(config, output=str(user_path(config.output)), cache=str(user_path(config.cache)))
+
+
+def check_settings(data: Mapping[str, Any], where: str) -> None:
+    """Check settings that are laid over others: every key and every value by itself.
+
+    Args:
+        data: Some settings by name, ``preset`` among them, as YAML gives them.
+        where: What to call the data in messages.
+
+    Raises:
+        ConfigError: A key or a value is unknown.
+    """
+    settings = dict(data)
+    if "preset" in settings:
+        check_preset(settings.pop("preset"), where)
+    checked(TrainSettings, settings, where)
+
+
+def check_preset(name: Any, where: str) -> None:
+    """Make sure that there is a preset.
+
+    Raises:
+        ConfigError: There is none of that name.
+    """
+    if not isinstance(name, str) or name not in PRESETS:
+        raise ConfigError(f"{where} names the preset {name!r}, which is unknown; choose one of {', '.join(PRESETS)}.")
 
 
 def layered(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -311,49 +379,3 @@ def _assign(data: Any, keys: list[str], value: Any) -> None:
         data[int(keys[-1])] = value
     else:
         data[keys[-1]] = value
-
-
-def _build(cls: type[T], data: Any, where: str) -> T:
-    if not isinstance(data, Mapping):
-        raise ConfigError(f"{where} holds {data!r} where a section with settings belongs.")
-    hints = typing.get_type_hints(cls)
-    unknown = [key for key in data if key not in hints]  # also of another type
-    if unknown:
-        raise ConfigError(f"{where} has the unknown setting {unknown[0]!r}; known are {', '.join(hints)}.")
-    try:
-        return cls(**{key: _convert(hints[key], value, f"{where}: {key}") for key, value in data.items()})
-    except TypeError as error:
-        raise ConfigError(f"{where} lacks a setting ({error}).") from error
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if dataclasses.is_dataclass(hint):
-        return _build(typing.cast(type[Any], hint), value, where)
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{where} is {value!r}; give a list.")
-        if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return tuple(_convert(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-        if len(arguments) != len(value):
-            raise ConfigError(f"{where} is {value!r}; give {len(arguments)} values.")
-        return tuple(_convert(a, item, where) for a, item in zip(arguments, value, strict=True))
-    if hint is str:
-        return spelled(value, where)
-    if hint is bool:
-        return as_bool(value, where)
-    return _number(hint, value, where)
-
-
-def _number(hint: type[int] | type[float], value: Any, where: str) -> int | float:
-    """A number of a type; also from a text, since YAML knows other ways to write one than Python."""
-    try:
-        if isinstance(value, bool) or not isinstance(value, int | float | str):
-            raise ValueError
-        number = hint(value)
-        if not math.isfinite(number) or (hint is int and isinstance(value, float) and number != value):
-            raise ValueError
-    except (ValueError, OverflowError) as error:
-        kind = "a whole number" if hint is int else "a finite number"
-        raise ConfigError(f"{where} is {value!r}; give {kind}.") from error
-    return number

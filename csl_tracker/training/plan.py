@@ -10,10 +10,11 @@ from typing import Any
 from urllib.parse import quote
 
 from csl_tracker.errors import ConfigError
-from csl_tracker.evaluation.protocols import Fold, Part, Protocol
-from csl_tracker.networks.base import REGRESSING, STRATEGIES, WITHOUT_ENCODER
+from csl_tracker.evaluation.protocol_models import Fold, Part
+from csl_tracker.evaluation.protocols import Protocol
+from csl_tracker.network_names import REGRESSING, STRATEGIES, WITHOUT_ENCODER
 from csl_tracker.pixels import Size
-from csl_tracker.training.config import TrainConfig, layered, parse_config
+from csl_tracker.training.config import TrainConfig, check_preset, check_settings, layered, parse_config
 from csl_tracker.training.presets import PRESETS
 from csl_tracker.yaml_files import YamlError, parse_yaml, read_yaml, text_keys
 
@@ -21,7 +22,8 @@ MODELS = ("l", "sl", "csl_no_skip", "csl", "unet", "forest")
 ROOT_VARIABLE = "CSL_TRACKER_EXPERIMENT_ROOT"
 """Environment variable that stands for the data's folder in the configurations of runs, so that these hold on every machine."""
 
-_FIXED = ("name", "output", "validation", "seed", "devices", "accelerator")
+FIXED = ("name", "output", "validation", "seed", "devices", "accelerator")
+"""Settings that an experiment gives every run itself."""
 _SAFE = " @=,+[]"
 """What the name of a folder may hold besides letters, digits and ``_.-~``; everything else stands there as ``%XX``."""
 
@@ -127,10 +129,9 @@ def _variant(model: str, name: str, variants: Mapping[str, Any]) -> Mapping[str,
             f"the file of variants has {', '.join(variants)}" if variants else "variants with names come from --variants FILE"
         )
         raise ConfigError(f"The model {model!r} names the variant {name!r}; {known}. A setting is written key=value.")
-    settings = variants[name] or {}
-    if not isinstance(settings, Mapping):
-        raise ConfigError(f"The variant {name!r} is a {type(settings).__name__} and no mapping of settings.")
-    return settings
+    settings = variants[name]
+    _check_variant(name, settings, f"The variant {name!r}")
+    return settings or {}
 
 
 def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
@@ -160,12 +161,61 @@ def read_settings(path: Path) -> dict[str, Any]:
     """Read a file of settings that are laid over preset and protocol.
 
     Raises:
-        ConfigError: The file is missing or no YAML mapping.
+        ConfigError: The file is missing or no YAML mapping, or a setting is unknown or impossible.
     """
+    data = _read_mapping(path)
+    check_layer(data, str(path))
+    return data
+
+
+def read_variants(path: Path) -> dict[str, Any]:
+    """Read a file of variants: name -> settings, None where a variant has none.
+
+    Raises:
+        ConfigError: The file is missing or no YAML mapping, or a setting is unknown or impossible.
+    """
+    variants = _read_mapping(path)
+    for name, settings in variants.items():
+        _check_variant(name, settings, f"{path}: the variant {name!r}")
+    return variants
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
     data = read_yaml(path, "The settings file")
     if data is not None and not isinstance(data, dict):
         raise ConfigError(f"{path} holds a {type(data).__name__} and no mapping of settings.")
     return text_keys(data or {}, str(path))
+
+
+def check_layer(data: Mapping[str, Any], where: str) -> None:
+    """Check settings that an experiment lays over others.
+
+    Args:
+        data: Some settings by name.
+        where: What to call them in messages.
+
+    Raises:
+        ConfigError: A setting is unknown, impossible, or one that the experiment sets itself.
+    """
+    fixed = [key for key in data if key in FIXED]
+    if fixed:
+        raise ConfigError(f"{where}: an experiment sets {fixed[0]!r} itself, for every run; leave it out of the settings.")
+    check_settings(data, where)
+
+
+def _check_protocol(protocol: Protocol) -> None:
+    """Check the settings that a protocol brings, those of all presets."""
+    where = f"The protocol {protocol.name}"
+    check_layer(protocol.settings, f"{where}, settings")
+    for preset, settings in protocol.preset_settings.items():
+        check_preset(preset, f"{where}, preset_settings,")
+        check_layer(settings, f"{where}, preset_settings.{preset}")
+
+
+def _check_variant(name: str, settings: Any, where: str) -> None:
+    if settings is not None and not isinstance(settings, Mapping):
+        raise ConfigError(f"The variant {name!r} is a {type(settings).__name__} and no mapping of settings.")
+    check_layer(settings or {}, where)
 
 
 def make_plan(
@@ -195,20 +245,20 @@ def make_plan(
     """
     layers = settings or Settings()
     protocol = protocol.with_groups(None)  # says what is missing where its groups were not read
+    _check_protocol(protocol)
     if not models or len(set(models)) != len(models):
         raise ConfigError(f"The models {', '.join(models)} name one twice; name each once.")
-    contenders = [parse_model(name, variants) for name in models]
+    contenders = [(model, *_layers(protocol, model, layers)) for model in (parse_model(name, variants) for name in models)]
     runs = []
     for seed in seeds:
         for fold in protocol.folds:
-            for model in contenders:
+            for model, preset, common in contenders:
                 folder = run_folder(out, fold.name, model.name, seed)
-                preset, data = _layers(protocol, model, layers)
-                data |= {
+                data = common | {
                     "name": f"{protocol.name}/{fold.name}/{model.name}/seed{seed}",
                     "output": str(folder),
-                    "cache": data.get("cache", str(out / "cache")),
-                    "train": [*_sources(protocol, fold.train), *data.get("train", ())],
+                    "cache": common.get("cache", str(out / "cache")),
+                    "train": [*_sources(protocol, fold.train), *common.get("train", ())],
                     "validation": _sources(protocol, fold.validation),
                     "seed": seed,
                     "devices": "1",
@@ -226,18 +276,19 @@ def run_folder(out: Path, fold: str, model: str, seed: int) -> Path:
 
 def _layers(protocol: Protocol, model: Model, settings: Settings) -> tuple[str, dict[str, Any]]:
     """Name of the preset, and everything that is laid over it but what a single run fixes."""
-    above = [settings.file or {}, settings.overrides or {}, model.settings]
-    preset = next((layer["preset"] for layer in reversed(above) if "preset" in layer), settings.preset)
-    if not isinstance(preset, str) or preset not in PRESETS:
-        raise ConfigError(f"There is no preset {preset!r}; choose one of {', '.join(PRESETS)}.")
+    given = {
+        "The settings of --config": settings.file or {},
+        "The settings of the command line": settings.overrides or {},
+        f"The model {model.name!r}": model.settings,
+    }
+    preset = next((layer["preset"] for layer in reversed(given.values()) if "preset" in layer), settings.preset)
+    check_preset(preset, "The experiment")
+    for where, layer in given.items():
+        check_layer(layer, where)
     data: dict[str, Any] = {}
-    for layer in (protocol.settings, protocol.preset_settings.get(preset, {}), *above):
-        fixed = [key for key in layer if key in _FIXED]
-        if fixed:
-            raise ConfigError(f"An experiment sets {fixed[0]!r} itself, for every run; leave it out of the settings.")
+    for layer in (protocol.settings, protocol.preset_settings.get(preset, {}), *given.values()):
         data = layered(data, layer)
-    added = data.get("train", [])
-    if not isinstance(added, list) or any(not isinstance(item, Mapping) or item.get("root") for item in added):
+    if any(item.get("root") for item in data.get("train", ())):
         raise ConfigError(
             "Only synthetic frames that are drawn on the fly can be added to the training sequences of a fold; write under"
             " 'train' for example [{dataset: synthetic, seed: 1, share: 0.25}]."
@@ -250,7 +301,7 @@ def _layers(protocol: Protocol, model: Model, settings: Settings) -> tuple[str, 
         # Coordinates hold for one input size: such a network gets frames of the size that the others are trained on.
         crop = layered(PRESETS[preset], data).get("crop", TrainConfig.crop)
         data |= {"input_size": list(crop), "crop": list(crop)}
-    return str(preset), data
+    return preset, data
 
 
 def _sources(protocol: Protocol, parts: Sequence[Part]) -> list[dict[str, Any]]:

@@ -23,8 +23,8 @@ from csl_tracker import __version__
 from csl_tracker.errors import ConfigError
 from csl_tracker.heatmaps import HeatmapSpec
 from csl_tracker.instruments import find_instruments
+from csl_tracker.network_names import REGRESSING
 from csl_tracker.networks import Network, NetworkConfig, build_network
-from csl_tracker.networks.base import REGRESSING
 from csl_tracker.networks.encoders import published_weights
 from csl_tracker.provenance import portable
 from csl_tracker.training.config import MAY_CHANGE, TrainConfig, differing_setting

@@ -8,7 +8,7 @@ import pytest
 
 from csl_tracker.cli.main import build_parser, main
 from csl_tracker.evaluation.protocols import shipped_protocols
-from csl_tracker.networks.base import STRATEGIES
+from csl_tracker.network_names import STRATEGIES
 from csl_tracker.training.presets import PRESETS
 
 
@@ -20,7 +20,7 @@ from csl_tracker.training.presets import PRESETS
         (["rm", "--out", "OUT"], "There is no protocol 'rm'; choose one of endovis_loso"),
         (["synthetic", "--out", "OUT", "--seeds", "0"], "--seeds is 0"),
         (["synthetic", "--out", "OUT", "--models", "csi"], "no known strategy"),
-        (["synthetic", "--out", "OUT", "--preset", "best"], "no preset 'best'"),
+        (["synthetic", "--out", "OUT", "--preset", "best"], "the preset 'best', which is unknown"),
         (["synthetic", "--out", "OUT", "--config", "nowhere.yaml"], "settings file nowhere.yaml cannot be read"),
         (["synthetic", "--out", "OUT", "--device", "tpu"], "device 'tpu' is unknown"),
         (["synthetic", "--out", "OUT", "steps=0"], "steps is 0; give at least 1"),

@@ -10,7 +10,8 @@ import pytest
 
 from csl_tracker.datasets.sample import share_of_frames
 from csl_tracker.errors import ConfigError
-from csl_tracker.evaluation.protocols import Part, load_protocol, parse_protocol, shipped_protocols
+from csl_tracker.evaluation.protocol_models import Part
+from csl_tracker.evaluation.protocols import load_protocol, parse_protocol, shipped_protocols
 
 GOOD: dict[str, Any] = {
     "name": "mine",
@@ -45,38 +46,51 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (["a"], "give a mapping"),
-        (changed("name", ""), "as name"),
-        (changed("dataset", ...), "as dataset"),
-        (changed("fold", []), "unknown key 'fold'"),
-        (changed("folds", []), "list that is not empty"),
+        (["a"], "holds ['a'] where a section with settings belongs"),
+        (None, "holds None where a section"),
+        (changed("name", ""), "name is ''; give a text"),
+        (changed("dataset", ...), "dataset is missing"),
+        (changed("fold", []), "unknown setting 'fold'; the nearest known one is 'folds'"),
+        (changed("folds", []), "folds is []; give a list that is not empty"),
         (changed("folds", ...), "no folds"),
         (changed("leave_one_out", ["A", "B"]), "exactly one of"),
         (changed("held_back", 0.1), "held_back beside folds"),
-        (changed("folds.0.validation", ...), "only.validation"),
-        (changed("folds.0.tests", []), "unknown key 'tests'"),
-        (changed("folds.0.train.0.sequences", ["A", "A"]), "twice"),
-        (changed("folds.0.train.0.sequences", "A"), "give a list"),
-        (changed("folds.0.train.0.last", 1.5), "share from 0 to 1"),
-        (changed("folds.0.train.0.last", "half"), "share from 0 to 1"),
+        (changed("folds.0.validation", ...), "folds[0].validation is missing"),
+        (changed("folds.0.tests", []), "folds[0] has the unknown setting 'tests'; the nearest known one is 'test'"),
+        (changed("folds.0.train.0.sequences", ["A", "A"]), "folds[0].train[0].sequences names the sequence A twice"),
+        (changed("folds.0.train.0.sequences", "A"), "folds[0].train[0].sequences is 'A'; give a list"),
+        (changed("folds.0.train.0.last", 1.5), "last is 1.5; give at most 1"),
+        (changed("folds.0.train.0.last", "half"), "last is 'half'; give a finite number"),
+        (changed("folds.0.train.0.last", True), "last is True; give a finite number"),
         (changed("folds.0.train.0.last", 0), "first be less than last"),
         (changed("folds.0.train.0.last", 1.0), "both in train and in validation"),
         (changed("folds.0.test.0.sequences", ["B", "A"]), "frames of A both in train and in test"),
         (changed("folds", GOOD["folds"] * 2), "two folds of one name"),
-        (changed("settings", [1]), "as settings"),
-        (changed("preset_settings", {"modern": 3}), "preset_settings.modern"),
-        (changed("synthesis", {"size": [96, 127], "groups": [{"sequences": ["A"], "frames": 1, "seed": 1}]}), "give height"),
-        (changed("synthesis", {"size": [96], "groups": []}), "give height"),
-        (changed("synthesis", {"size": [96, 96], "groups": [{"sequences": ["A"], "frames": 0, "seed": 1}]}), "from 1 on"),
-        (changed("synthesis", {"size": [96, 96], "fps": 0, "groups": []}), "positive number"),
+        (changed("settings", [1]), "settings is [1]; give a mapping"),
+        (changed("preset_settings", {"modern": 3}), "preset_settings.modern is 3; give a mapping"),
+        (
+            changed("synthesis", {"size": [96, 127], "groups": [{"sequences": ["A"], "frames": 1, "seed": 1}]}),
+            "size[1] is 127; give a multiple of 2",
+        ),
+        (changed("synthesis", {"size": [96], "groups": []}), "size is [96]; give 2 values, height and width"),
+        (
+            changed("synthesis", {"size": [96, 96], "groups": [{"sequences": ["A"], "frames": 0, "seed": 1}]}),
+            "synthesis.groups[0].frames is 0; give at least 1",
+        ),
+        (
+            changed("synthesis", {"size": [96, 96], "fps": 0, "groups": [{"sequences": ["A"], "frames": 1, "seed": 1}]}),
+            "synthesis.fps is 0; give more than 0",
+        ),
         ({**ROTATED, "leave_one_out": ["A"]}, "at least two"),
-        ({**ROTATED, "leave_one_out": ["A", "B"], "held_back": 1}, "between 0 and 1"),
+        ({**ROTATED, "leave_one_out": ["A", "B"], "held_back": 1}, "held_back is 1; give less than 1"),
+        ({**ROTATED, "leave_one_out": ["A", "B"], "held_back": 0}, "held_back is 0; give more than 0"),
+        ({**ROTATED, "leave_group_out_from": "../types.yaml"}, "give the name of a .yaml file in the data's folder"),
         ({**ROTATED, "leave_group_out": {"x": ["A"], "y": ["A", "B"]}}, "two groups"),
-        ({**ROTATED, "leave_group_out": ["A", "B"]}, "mapping"),
+        ({**ROTATED, "leave_group_out": ["A", "B"]}, "leave_group_out is ['A', 'B']; give a mapping"),
     ],
 )
 def test_wrong_protocols_are_named(data: Any, said: str) -> None:
-    with pytest.raises(ConfigError, match="The protocol FILE ") as caught:
+    with pytest.raises(ConfigError, match="The protocol FILE") as caught:
         parse_protocol(data, "FILE")
     assert said in str(caught.value)
 
@@ -146,9 +160,9 @@ def test_groups_come_from_a_file_beside_the_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a: [Seq01]", "leaves out of 1 in the groups; give at least two"),
-        ("a: [Seq01]\nb: [Seq01]", "a sequence in two groups"),
-        ("a: [Seq01]\nb: Seq02", "holds 'Seq02' as the groups.b; give a list"),
+        ("a: [Seq01]", "leaves out groups in turn and has 1 of them; give at least two"),
+        ("a: [Seq01]\nb: [Seq01]", "has the sequence Seq01 in two groups"),
+        ("a: [Seq01]\nb: Seq02", "b is 'Seq02'; give a list"),
         ("a: [Seq01]\na: [Seq02]", "the key 'a' a second time"),
         ("a: [Seq01, true]\nb: [Seq02]", "is true, a truth value; write it in quotes"),
         ("- a", "give a mapping"),

@@ -1,10 +1,17 @@
 import math
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
+from csl_tracker.datasets.augment import AUGMENTATIONS
 from csl_tracker.errors import ConfigError
-from csl_tracker.training.config import SourceConfig, TrainConfig, load_config, parse_config
+from csl_tracker.network_names import DECODERS, STRATEGIES
+from csl_tracker.networks.encoders import ENCODERS
+from csl_tracker.training.config import NetworkSection, SourceConfig, TrainConfig, TrainSettings, load_config, parse_config
 from csl_tracker.training.presets import PRESETS
 
 SHIPPED = sorted((Path(__file__).parents[2] / "config" / "train").glob("*.yaml"))
@@ -35,14 +42,16 @@ def test_there_are_shipped_configurations() -> None:
         ("half: yes", None),
         ("name: true", "name is true, a truth value; write it in quotes"),
         ("name: [a]", "name is a list; give a single name"),
-        ("train: [{dataset: coco, root: x, sequences: [~]}]", r"train\[0\]: sequences\[0\] is empty; write"),
+        ("train: [{dataset: coco, root: x, sequences: [~]}]", r"train\[0\].sequences\[0\] is empty; write"),
         (
             "train: [{dataset: coco, root: x, sequences: [a, true]}]",
             r"sequences\[1\] is true, .*write it in quotes",
         ),
         ("steps: 1\nsteps: 2", "line 2 has the key 'steps' a second time"),
         ("\ufeffsteps: 3", None),
-        ("crop: [100, 100]", "multiples of 32"),
+        ("crop: [100, 100]", r"crop\[0\] is 100; give a multiple of 32"),
+        ("crop: [96, 0]", r"crop\[1\] is 0; give at least 32"),
+        ("input_size: [0, 32]", r"input_size\[0\] is 0; give at least 1"),
         ("half: maybe", "half is 'maybe'; give true or false"),
         ("heatmap: {sigma: 0}", "heatmap.sigma is 0"),
         ("learning_rate: .nan", "learning_rate is nan"),
@@ -57,13 +66,43 @@ def test_there_are_shipped_configurations() -> None:
         ("instruments: forks", "instruments 'forks' are unknown"),
         ("network: resnet", "where a section with settings belongs"),
         ("network: {layers: 3}", "unknown setting 'layers'"),
-        ("train: []", "at least one source"),
+        ("train: []", r"train is \[\]; give a list that is not empty"),
+        ("train: {dataset: synthetic}", "train is .*; give a list"),
+        ("train: [synthetic]", r"train\[0\] holds 'synthetic' where a section"),
         ("preset: old", "the preset 'old', which is unknown; choose one of paper_literal"),
         ("preset: modern", None),
         ("network: {strategy: l}", "set resize to stretch and crop to the input_size"),
         ("{preset: modern, network: {strategy: sl}, input_size: [64, 96], crop: [64, 64]}", "they are stretch and .64, 64."),
         ("{preset: modern, network: {strategy: sl}, input_size: [64, 96], crop: [64, 96]}", None),
-        ("train: [{root: x}]", "lacks a setting"),
+        ("train: [{root: x}]", r"train\[0\].dataset is missing; add it"),
+        ("train: [{dataset: ''}]", r"train\[0\].dataset is ''; give a text"),
+        ("train: [{dataset: coco, skip_first: 0.5, skip_last: 0.5}]", r"train\[0\] leaves no frames"),
+        ("train: [{dataset: coco, skip_last: 1.1}]", r"train\[0\].skip_last is 1.1; give at most 1"),
+        ("train: [{dataset: coco, landmarks: [tip]}]", r"landmarks\[0\] is 'tip'; write THEIRS=OURS"),
+        ("validation: [{dataset: synthetic, frames: 0}]", r"validation\[0\].frames is 0; give at least 1"),
+        ("steps: 1500.9", "steps is 1500.9; give a whole number"),
+        ("steps: 1500.0", None),
+        ("steps: 1e3", None),
+        ("steps: .inf", "steps is inf; give a whole number"),
+        ("steps: ~", "steps is None; give a whole number"),
+        ("ema_decay: 7", "ema_decay is 7; give less than 1"),
+        ("ema_decay: 1", "ema_decay is 1; give less than 1"),
+        ("ema_decay: -0.5", "ema_decay is -0.5; give at least 0"),
+        ("ema_decay: false", "ema_decay is False; give a finite number"),
+        ("warmup: 1.5", "warmup is 1.5; give at most 1"),
+        ("learning_rate: 0", "learning_rate is 0; give more than 0"),
+        ("workers: -1", "workers is -1; give at least 0"),
+        ("seed: 4294967296", "seed is 4294967296; give at most 4294967295"),
+        ("step: 3", "unknown setting 'step'; the nearest known one is 'steps'"),
+        ("heatmap: {sigmas: 3}", "heatmap has the unknown setting 'sigmas'; the nearest known one is 'sigma'"),
+        ("zzzz: 3", "unknown setting 'zzzz'; known are name, output"),
+        ("3: 3", "unknown setting 3; known are"),
+        ("accelerator: tpu", "accelerator 'tpu' is unknown; choose one of 'auto', 'cpu'"),
+        ("network: {encoder: vgg}", "network.encoder 'vgg' is unknown; choose one of 'resnet50'"),
+        ("network: {strategy: unet}", "with the encoder 'efficientnet_lite0'; set network.encoder to none"),
+        ("network: {encoder: none}", "with the encoder 'none'; name a network.encoder"),
+        ("network: {slots: 65}", "network.slots is 65; give at most 64"),
+        ("network: {decoder: up_projection, decoder_width: 2}", "has no width to choose; leave decoder_width out"),
     ],
 )
 def test_mistakes_are_one_sentence_with_the_key(tmp_path: Path, text: str, message: str | None) -> None:
@@ -75,6 +114,33 @@ def test_mistakes_are_one_sentence_with_the_key(tmp_path: Path, text: str, messa
     with pytest.raises(ConfigError, match=message) as caught:
         load_config(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_mistake_in_python_is_a_configuration_error_too() -> None:
+    with pytest.raises(ConfigError, match="TrainConfig: steps is 0; give at least 1"):
+        replace(TrainConfig(), steps=0)
+    with pytest.raises(ConfigError, match="SourceConfig leaves no frames"):
+        SourceConfig("coco", skip_first=1.0)
+
+
+def test_names_keep_their_spelling(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("name: 0012\ntrain: [{dataset: coco, root: 1.50, sequences: [007, 1e3]}]\n")
+    config = load_config(path)
+    assert (config.name, config.train[0].root, config.train[0].sequences) == ("0012", "1.50", ("007", "1e3"))
+
+
+def test_choices_are_those_of_the_modules_that_take_them() -> None:
+    hints = get_type_hints(NetworkSection)
+    assert get_args(hints["strategy"]) == tuple(STRATEGIES)
+    assert get_args(hints["encoder"]) == (*ENCODERS, "none")
+    assert get_args(hints["decoder"]) == (*DECODERS, "none")
+    assert get_args(get_type_hints(TrainSettings)["augmentation"]) == tuple(AUGMENTATIONS)
+
+
+def test_a_configuration_is_checked_without_torch() -> None:
+    code = "import sys, csl_tracker.training.config; print(sorted({'torch', 'cv2', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,16 @@ import pytest
 
 from csl_tracker.errors import ConfigError
 from csl_tracker.evaluation.protocols import Protocol, load_protocol, parse_protocol
-from csl_tracker.training.plan import MODELS, Plan, Settings, make_plan, parse_model, parse_overrides, read_settings
+from csl_tracker.training.plan import (
+    MODELS,
+    Plan,
+    Settings,
+    make_plan,
+    parse_model,
+    parse_overrides,
+    read_settings,
+    read_variants,
+)
 
 CONFIGS = Path(__file__).parents[2] / "config" / "experiment"
 PROTOCOL = {
@@ -83,7 +93,7 @@ def test_variants_that_are_none(name: str, said: str) -> None:
 
 def test_the_shipped_recipe_is_a_plan() -> None:
     folder = Path(__file__).parents[2] / "config" / "recipe"
-    variants = read_settings(folder / "variants.yaml")
+    variants = read_variants(folder / "variants.yaml")
     models = ["csl", "csl@" + ",".join(variants)]
     settings = Settings(file=read_settings(folder / "settings.yaml"))
     runs = make_plan(load_protocol(folder / "endovis_inner.yaml"), Path("out"), models, (0,), settings, variants=variants).runs
@@ -95,13 +105,15 @@ def test_the_shipped_recipe_is_a_plan() -> None:
     ("models", "settings", "said"),
     [
         (["csl", "csl"], {}, "name one twice"),
-        (["csl"], {"preset": "best"}, "no preset 'best'"),
-        (["csl"], {"overrides": {"preset": "best"}}, "no preset 'best'"),
+        (["csl"], {"preset": "best"}, "the preset 'best', which is unknown"),
+        (["csl"], {"overrides": {"preset": "best"}}, "the preset 'best', which is unknown"),
         (["csl"], {"overrides": {"seed": 3}}, "sets 'seed' itself"),
         (["csl@output=x"], {}, "sets 'output' itself"),
-        (["csl"], {"file": {"stebs": 3}}, "unknown setting 'stebs'"),
+        (["csl"], {"file": {"stebs": 3}}, "--config has the unknown setting 'stebs'; the nearest known one is 'steps'"),
         (["csl"], {"file": {"train": [{"dataset": "endovis2015", "root": "x"}]}}, "Only synthetic frames"),
-        (["csl@network.encoder=vgg", "csl@steps=0"], {}, "steps is 0"),
+        (["csl@network.encoder=vgg"], {}, "The model 'csl@network.encoder=vgg': network.encoder 'vgg' is unknown"),
+        (["csl@clip=1", "csl@steps=0"], {}, "The model 'csl@steps=0': steps is 0"),
+        (["csl"], {"overrides": {"heatmap": {"sigma": 0}}}, "The settings of the command line: heatmap.sigma is 0"),
     ],
 )
 def test_impossible_settings(models: list[str], settings: dict[str, Any], said: str) -> None:
@@ -109,13 +121,52 @@ def test_impossible_settings(models: list[str], settings: dict[str, Any], said: 
         plan(models, **settings)
 
 
+@pytest.mark.parametrize("read", [read_settings, read_variants])
 @pytest.mark.parametrize(("text", "said"), [(None, "cannot be read"), ("[1]", "holds a list"), ("a: [", "no readable YAML")])
-def test_settings_files_that_are_none(tmp_path: Path, text: str | None, said: str) -> None:
+def test_settings_files_that_are_none(
+    tmp_path: Path, read: Callable[[Path], dict[str, Any]], text: str | None, said: str
+) -> None:
     path = tmp_path / "settings.yaml"
     if text is not None:
         path.write_text(text)
     with pytest.raises(ConfigError, match=said):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("stebs: 3", "has the unknown setting 'stebs'; the nearest known one is 'steps'"),
+        ("steps: 0", "steps is 0; give at least 1"),
+        ("seed: 3", "an experiment sets 'seed' itself"),
+        ("preset: best", "names the preset 'best'"),
+    ],
+)
+def test_settings_are_checked_where_they_are_read(tmp_path: Path, settings: str, said: str) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(settings)
+    with pytest.raises(ConfigError, match=rf"settings.yaml:? .*{said}"):
         read_settings(path)
+    path.write_text(f"fine:\nwrong: {{{settings}}}")
+    with pytest.raises(ConfigError, match=rf"settings.yaml: the variant 'wrong':? .*{said}"):
+        read_variants(path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"settings": {"step": 3}}, "settings has the unknown setting 'step'"),
+        ({"settings": {"seed": 3}}, "settings: an experiment sets 'seed' itself"),
+        (
+            {"preset_settings": {"paper": {"heatmap": {"sigmas": 6.0}}}},
+            "preset_settings.paper: heatmap has the unknown setting",
+        ),
+        ({"preset_settings": {"papre": {}}}, "preset_settings, names the preset 'papre', which is unknown"),
+    ],
+)
+def test_settings_of_a_protocol_are_checked(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=f"The protocol mine, {said}"):
+        make_plan(parse_protocol({**PROTOCOL, **settings}, "FILE"), Path("out"), ["csl"])
 
 
 def test_seeds_are_outermost_then_folds_then_models() -> None:
