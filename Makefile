@@ -45,8 +45,11 @@ bench: setup  ## latency, drops and rates of the node, and of others' networks o
 	  $(VENV)/python -m pip install -q -r requirements/bench.txt -c requirements/constraints.txt
 	@$(VENV)/python -m benchmark.bench $(BENCH_ARGS)
 
+dist: setup  ## build wheel and sdist into dist/
+	@rm -rf dist && $(VENV)/python -m build --no-isolation --outdir dist . > /dev/null && ls -l dist
+
 clean:  ## remove what was built and written, not the environment
-	@rm -rf build install log output .pytest_cache .mypy_cache .ruff_cache csl_tracker.egg-info
+	@rm -rf build dist install log output .pytest_cache .mypy_cache .ruff_cache csl_tracker.egg-info
 	@find csl_tracker test tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 clean-all: clean  ## remove the environment too

@@ -97,6 +97,7 @@ setup(
         (f"share/{NAME}/launch", files("launch", "*.launch.py")),
         (f"share/{NAME}/config", files("config", "*.yaml", "*.xml", "*.rviz", "*.json")),
         (f"share/{NAME}/examples", files("examples", "*.py")),
+        (f"share/{NAME}/msg", files(f"{MESSAGES}/msg", "*.msg")),  # for bags where ROS is not installed
         (f"share/{NAME}/config/schema", files("config/schema", "*.json")),
         (f"share/{NAME}/config/train", files("config/train", "*.yaml")),
         (f"share/{NAME}/config/experiment", files("config/experiment", "*.yaml")),
@@ -127,7 +128,19 @@ setup(
             "scipy",
             "tensorboard",
         ],
-        "dev": ["mcap", "mypy", "onnx", "onnxruntime", "pycocotools", "pytest<8", "ruff", "types-PyYAML", "types-tqdm"],
+        "dev": [
+            "build",
+            "mcap",
+            "mypy",
+            "onnx",
+            "onnxruntime",
+            "pycocotools",
+            "pytest<8",
+            "pytest-xdist",
+            "ruff",
+            "types-PyYAML",
+            "types-tqdm",
+        ],
     },
     entry_points={
         "console_scripts": [

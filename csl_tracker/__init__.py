@@ -6,7 +6,7 @@ The way of the data, and of the reader: ``datasets`` or a camera -> ``networks``
 
 from csl_tracker.import_path import leave_out_working_directory, runs_a_program
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if runs_a_program():
     leave_out_working_directory()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -17,14 +18,17 @@ MESSAGE_PACKAGE = "csl_tracker_msgs"
 
 
 def _candidates() -> Iterator[Path]:
-    """Folders that may hold the .msg files: beside the sources, then where ROS installs them."""
-    yield Path(__file__).resolve().parents[2] / MESSAGE_PACKAGE / "msg"
+    """Folders that may hold the .msg files: beside the sources, where ROS installs them, then this package's own copy."""
+    here = Path(__file__).resolve()
+    yield here.parents[2] / MESSAGE_PACKAGE / "msg"
     for prefix in filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)):
         yield Path(prefix) / "share" / MESSAGE_PACKAGE / "msg"
     spec = importlib.util.find_spec(MESSAGE_PACKAGE)
     if spec is not None and spec.origin is not None:  # PREFIX/lib/pythonX.Y/site-packages/PACKAGE/__init__.py
         for parent in Path(spec.origin).resolve().parents[1:6]:
             yield parent / "share" / MESSAGE_PACKAGE / "msg"
+    for prefix in (Path(sys.prefix), *here.parents[2:7]):  # pip puts it into PREFIX/share, or into TARGET/share
+        yield prefix / "share" / "csl_tracker" / "msg"
 
 
 def message_folder() -> Path:
