@@ -39,6 +39,7 @@ from csl_tracker.weights import Model, default_weights, load_weights
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from benchmark.gpu_steps import tables as gpu_tables
+from csl_tracker.cli.sizes import size_argument
 
 FIRST_SEED = 30_000
 """Of the synthetic frames; no training frame has it."""
@@ -225,7 +226,9 @@ def main() -> None:
     """Measure, or print the table of what was measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, nargs="*", default=[], help="weights files (default: the package's own)")
-    parser.add_argument("--sizes", nargs="*", default=["576x720", "1080x1920"], metavar="HxW", help="of synthetic frames")
+    parser.add_argument(
+        "--sizes", nargs="*", type=size_argument, default=[(576, 720), (1080, 1920)], metavar="HxW", help="of synthetic frames"
+    )
     parser.add_argument("--frames", type=Path, metavar="VIDEO_OR_FOLDER", help="frames, after the synthetic ones")
     parser.add_argument("--label", default="", help="what the table calls these frames")
     parser.add_argument("--count", type=int, default=100, help="frames on which landmarks are compared (%(default)s)")
@@ -243,8 +246,7 @@ def main() -> None:
     results, before = [], busy()
     for path in args.weights or [default_weights()]:
         model = load_weights(path)
-        sizes = [(int(height), int(width)) for height, _, width in (text.partition("x") for text in args.sizes)]
-        sources = [("synthetic", Frames(None, args.count, size)) for size in sizes]
+        sources = [("synthetic", Frames(None, args.count, size)) for size in args.sizes]
         if args.frames is not None:
             sources.append((args.label or args.frames.stem, Frames(args.frames, args.count, (0, 0))))
         for kind, frames in sources:

@@ -41,7 +41,7 @@ if sys.path[0] != str(ROOT):  # run as a script, where the script's own folder s
 from benchmark.gpu_steps import child, tables  # noqa: E402
 from benchmark.gpu_steps.plan import STEPS, WHOLE_S, Step  # noqa: E402
 from benchmark.gpu_steps.runner import Report, Settings, Signals, StoppedError, run_steps  # noqa: E402
-from csl_tracker.errors import ConfigError, CslTrackerError  # noqa: E402
+from csl_tracker.errors import EXIT_USER_ERROR, ConfigError, CslTrackerError  # noqa: E402
 from csl_tracker.output import print_or_write_between  # noqa: E402
 from csl_tracker.provenance import machine, portable, versions  # noqa: E402
 
@@ -165,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return measure(args, signals)
     except CslTrackerError as error:
         print(f"gpu.py: {error}", file=sys.stderr)
-        return 2
+        return EXIT_USER_ERROR
     except StoppedError as stopped:
         print("\ngpu.py: stopped; the JSON has what was found.", file=sys.stderr)
         return 128 + stopped.number

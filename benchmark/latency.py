@@ -31,6 +31,7 @@ import numpy as np
 from tqdm import tqdm
 
 import csl_tracker.tracker
+from csl_tracker.cli.sizes import size_argument
 from csl_tracker.datasets.synthetic import render_frame
 from csl_tracker.engines.cpu import CpuEngine
 from csl_tracker.import_path import python_command, safe_environment
@@ -202,7 +203,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, help="weights file (default: the package's own)")
     parser.add_argument("--engine", default="auto", help="auto, torch, onnx or openvino (%(default)s)")
-    parser.add_argument("--sizes", nargs="*", default=["576x720", "1080x1920"], metavar="HxW")
+    parser.add_argument("--sizes", nargs="*", type=size_argument, default=[(576, 720), (1080, 1920)], metavar="HxW")
     parser.add_argument("--frames", type=int, default=500, help="frames of each row (%(default)s)")
     parser.add_argument("--runs", type=int, default=5, help="starts of each kind (%(default)s)")
     parser.add_argument("--json", type=Path, help="where the figures go")
@@ -215,7 +216,6 @@ def main() -> None:
     if args.json is None or args.frames < 2 or args.runs < 1:
         parser.error("--json, --frames of at least 2 and --runs of at least 1 are needed")
     model = load_weights(args.weights or default_weights())
-    sizes = [(int(height), int(width)) for height, _, width in (text.partition("x") for text in args.sizes)]
     report = {
         "command": shlex.join(["python", "benchmark/latency.py", *(Path(w).name if "/" in w else w for w in sys.argv[1:])]),
         "machine": machine(),
@@ -224,10 +224,10 @@ def main() -> None:
         "model": {"name": model.name, "sha256": model.sha256},
         "frames": [
             pieces(args.weights or default_weights(), args.engine, size, args.frames, segmentation)
-            for size in sizes
+            for size in args.sizes
             for segmentation in (False, True)
         ],
-        "starts": starts(args.weights, args.engine, sizes[0], args.runs),
+        "starts": starts(args.weights, args.engine, args.sizes[0], args.runs),
     }
     write_json(args.json, report)
     print(tables(report))

@@ -32,6 +32,7 @@ from csl_tracker.messages.poses import make_header
 from csl_tracker.node.processes import free_domain_id, private_environment
 from csl_tracker.node.ros_types import ROS_TYPES
 from csl_tracker.node.timing import lease_s
+from csl_tracker.output import write_text
 from csl_tracker.provenance import machine, versions
 
 SIZE = (576, 720)
@@ -230,10 +231,7 @@ def main() -> None:
             process.terminate()
             process.wait(20)
     result = {"command": shlex.join(["python", *sys.argv]), "machine": machine(), "versions": versions(), **figures}
-    temporary = args.json.with_name(args.json.name + ".partial")
-    args.json.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_text(json.dumps(result, indent=2) + "\n")
-    os.replace(temporary, args.json)
+    write_text(args.json, json.dumps(result, indent=2) + "\n")
     for fault in ("stopped", "hanging"):
         lost = figures[fault]["liveliness_lost_ms"]
         print(f"{fault}: noticed {lost['noticed']} of {args.trials} times, p50 {lost['p50']} ms, max {lost['max']} ms")

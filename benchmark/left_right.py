@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from csl_tracker.arrays import FloatArray
 from csl_tracker.datasets.registry import open_dataset, select_landmarks
 from csl_tracker.engines import create_engine
 from csl_tracker.engines.base import EngineOutput
 from csl_tracker.networks import STRIDE
 from csl_tracker.output import write_json
-from csl_tracker.pixels import FloatArray, Resize
+from csl_tracker.pixels import Resize
 from csl_tracker.provenance import machine, portable_command, sha256_of, versions
 from csl_tracker.weights import load_weights
 

@@ -27,6 +27,8 @@ from csl_tracker.messages import topics
 from csl_tracker.messages.poses import make_header, stamp_ns
 from csl_tracker.node.processes import NodeProcess, free_domain_id, private_environment
 from csl_tracker.node.tracker_parameters import PARAMETERS
+from csl_tracker.output import write_text
+from csl_tracker.process_memory import resident_mb
 from csl_tracker.provenance import machine, versions
 
 NODE = f"/{topics.TRACKER_NODE}"
@@ -244,8 +246,7 @@ class Walker:
 
 def memory_and_threads(pid: int) -> dict[str, float]:
     """Memory in RAM, MB, and threads of a process."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return {"memory_mb": round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1), "threads": len(os.listdir(f"/proc/{pid}/task"))}
+    return {"memory_mb": round(resident_mb(pid), 1), "threads": len(os.listdir(f"/proc/{pid}/task"))}
 
 
 def walk(process: NodeProcess, calls: int, seed: int, largest: int) -> dict[str, Any]:
@@ -303,10 +304,7 @@ def main() -> None:
             if figures["tracebacks"]:
                 print(process.output(), file=sys.stderr)
     result = {"command": shlex.join(["python", *sys.argv]), "machine": machine(), "versions": versions(), **figures}
-    temporary = args.json.with_name(args.json.name + ".partial")
-    args.json.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_text(json.dumps(result, indent=2) + "\n")
-    os.replace(temporary, args.json)
+    write_text(args.json, json.dumps(result, indent=2) + "\n")
     first, last = figures["samples"][0], figures["samples"][-1]
     print(
         f"{sum(figures['calls'].values())} calls, {figures['images_shown']} images; the last frame was tracked, exit status"

@@ -22,6 +22,7 @@ import numpy as np
 from csl_tracker.datasets.synthetic import render_frame
 from csl_tracker.engines import create_engine
 from csl_tracker.engines.torch_engine import TorchCpuEngine
+from csl_tracker.process_memory import resident_mb
 from csl_tracker.provenance import machine, versions
 from csl_tracker.tracker import Tracker
 from csl_tracker.weights import find_weights, load_weights
@@ -33,8 +34,7 @@ LARGEST = 1300
 
 def memory_and_threads() -> dict[str, float]:
     """Memory in RAM, MB, and threads of this process."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return {"memory_mb": round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1), "threads": len(os.listdir("/proc/self/task"))}
+    return {"memory_mb": round(resident_mb(), 1), "threads": len(os.listdir("/proc/self/task"))}
 
 
 def timed_ms(tracker: Tracker, image: Any) -> float:

@@ -23,17 +23,13 @@ from csl_tracker.datasets.synthetic import render_frame
 from csl_tracker.messages import topics
 from csl_tracker.messages.poses import make_header
 from csl_tracker.node.processes import NodeProcess, free_domain_id, private_environment
+from csl_tracker.output import write_text
+from csl_tracker.process_memory import resident_mb
 from csl_tracker.provenance import machine, versions
 
 SIZE = (576, 720)
 PICTURES = 30
 FIRST_SHARE = 0.1
-
-
-def resident_mb(pid: int) -> float:
-    """Memory of a process that is in RAM, MB."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def slope_mb_per_hour(times_s: list[float], memory_mb: list[float]) -> float:
@@ -144,10 +140,7 @@ def main() -> None:
             figures["exit_status"] = process.stop()
             figures["summary"] = process.complaint()
     result = {"command": shlex.join(["python", *sys.argv]), "machine": machine(), "versions": versions(), **figures}
-    temporary = args.json.with_name(args.json.name + ".partial")
-    args.json.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_text(json.dumps(result, indent=2) + "\n")
-    os.replace(temporary, args.json)
+    write_text(args.json, json.dumps(result, indent=2) + "\n")
     memory = figures["memory_mb"]
     print(
         f"{figures['pose_arrays']} pose arrays of {figures['frames_shown']} frames; memory {memory['first']:.0f} MB at first,"

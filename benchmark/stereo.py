@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
+from csl_tracker.arrays import FloatArray
 from csl_tracker.datasets.synthetic.instrument import parts_and_landmarks, random_look
 from csl_tracker.datasets.synthetic.stereo import (
     DEPTHS,
@@ -41,8 +41,6 @@ from csl_tracker.stereo.orientation import fit_axis
 from csl_tracker.stereo.rig import StereoRig
 from csl_tracker.tracker import Tracker
 from csl_tracker.weights import default_weights
-
-FloatArray = npt.NDArray[np.float64]
 
 NAMES = ENDOVIS.landmarks
 POSITION = "head"

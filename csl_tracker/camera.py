@@ -13,9 +13,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from csl_tracker.arrays import FloatArray
 from csl_tracker.errors import ConfigError
-
-FloatArray = npt.NDArray[np.float64]
 
 _PLUMB_BOB, _RATIONAL, _EQUIDISTANT = "plumb_bob", "rational_polynomial", "equidistant"
 _COEFFICIENTS = {_PLUMB_BOB: (0, 4, 5), _RATIONAL: (8, 12, 14), _EQUIDISTANT: (4,)}

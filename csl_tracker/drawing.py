@@ -14,11 +14,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from csl_tracker.arrays import FloatArray, Image
 from csl_tracker.instruments import IGNORE_LABEL, Color, InstrumentSet
-from csl_tracker.pixels import FloatArray
 from csl_tracker.results import InstrumentEstimate, LandmarkEstimate, TrackingResult
-
-Image = npt.NDArray[np.uint8]
 
 MASK_OPACITY = 0.35
 ELLIPSE_SIGMAS = 2.0

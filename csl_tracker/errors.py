@@ -9,6 +9,11 @@ from __future__ import annotations
 
 from csl_tracker.text import printable
 
+EXIT_USER_ERROR = 2
+"""Exit status after a mistake of the user."""
+EXIT_INTERRUPTED = 130
+"""Exit status after Ctrl-C."""
+
 
 class CslTrackerError(Exception):
     """Base of all errors that a user can cause and can mend."""

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-FloatArray = npt.NDArray[np.float64]
+from csl_tracker.arrays import FloatArray
 
 _FIT_RADIUS_SIGMAS = 0.75
 LEAST_RELATIVE = 0.05

@@ -8,12 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from csl_tracker.arrays import FloatArray
 from csl_tracker.pixels import Size
-
-FloatArray = npt.NDArray[np.float64]
-
 
 LATE_S = 0.035
 """A stamp that is older than the newest one by no more than this belongs to a late frame, s; by more, time went back.

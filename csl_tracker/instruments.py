@@ -29,6 +29,21 @@ IGNORE_LABEL = 255
 """Pixels of a label map that belong to no known class: they are neither trained on nor scored."""
 
 
+def _check_names(what: str, names: tuple[str, ...]) -> None:
+    if len(names) > MAX_NAMES:
+        raise ValueError(f"there are {len(names)} {what} names, and {MAX_NAMES} at most can be told apart")
+    if len(set(names)) != len(names):
+        raise ValueError(f"a {what} name stands twice in {names}")
+
+
+def _check_colors(colors: tuple[Color, ...], names: tuple[str, ...]) -> None:
+    if colors and len(colors) != len(names):
+        raise ValueError(f"{len(colors)} colours for {len(names)} names {names}")
+    for color in colors:
+        if len(color) != 3 or not all(isinstance(value, int) and 0 <= value <= 255 for value in color):
+            raise ValueError(f"the colour {color} is no RGB of three whole numbers from 0 to 255")
+
+
 @dataclass(frozen=True)
 class InstrumentSet:
     """The landmarks and classes that a model knows.
@@ -58,11 +73,8 @@ class InstrumentSet:
         Raises:
             ValueError: A name stands twice, a pair names an unknown landmark, or colours and names differ in number.
         """
-        for what, names in (("landmark", self.landmarks), ("class", self.classes)):
-            if len(names) > MAX_NAMES:
-                raise ValueError(f"there are {len(names)} {what} names, and {MAX_NAMES} at most can be told apart")
-            if len(set(names)) != len(names):
-                raise ValueError(f"a {what} name stands twice in {names}")
+        _check_names("landmark", self.landmarks)
+        _check_names("class", self.classes)
         if not self.landmarks and len(self.classes) < 2:
             raise ValueError("an instrument set needs a landmark or a class besides the background")
         pairs = [*self.skeleton, *self.flip_pairs, *((self.shaft_axis,) if self.shaft_axis else ())]
@@ -72,12 +84,8 @@ class InstrumentSet:
             for name in pair:
                 if name not in self.landmarks:
                     raise ValueError(f"the pair {pair} names the unknown landmark {name!r}, known are {self.landmarks}")
-        for colors, names in ((self.landmark_colors, self.landmarks), (self.class_colors, self.classes)):
-            if colors and len(colors) != len(names):
-                raise ValueError(f"{len(colors)} colours for {len(names)} names {names}")
-            for color in colors:
-                if len(color) != 3 or not all(isinstance(value, int) and 0 <= value <= 255 for value in color):
-                    raise ValueError(f"the colour {color} is no RGB of three whole numbers from 0 to 255")
+        _check_colors(self.landmark_colors, self.landmarks)
+        _check_colors(self.class_colors, self.classes)
 
     @property
     def num_landmarks(self) -> int:

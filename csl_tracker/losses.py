@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from csl_tracker.assignment import assign
 from csl_tracker.instruments import IGNORE_LABEL
 from csl_tracker.networks import NetworkOutput
 
@@ -73,11 +73,8 @@ def regression_loss(
     squared = ((points[:, :, None, :, :2] - torch.nan_to_num(truth)[:, None]) ** 2).sum(dim=-1)
     cost = (squared * visible[:, None]).sum(dim=-1)
     # An instrument in view is never left out for an absent one.
-    price = cost.detach() + 1e6 * (~visible.any(dim=-1))[:, None].to(cost.dtype)
-    choices = list(itertools.permutations(range(truth.shape[1]), slots))
-    rows = list(range(slots))
-    prices = torch.stack([price[:, rows, list(choice)].sum(dim=1) for choice in choices], dim=1)
-    best = torch.tensor(choices, device=points.device)[prices.argmin(dim=1)]
+    price = cost.detach().double() + 1e6 * (~visible.any(dim=-1))[:, None]
+    best = torch.tensor([assign(one) for one in price.cpu().numpy()], device=points.device)
     chosen = cost.gather(2, best[..., None])[..., 0].sum(dim=1)
     seen = visible.gather(1, best[..., None].expand(-1, -1, visible.shape[2]))
     distances = chosen / seen.sum(dim=(1, 2)).clamp(min=1)
@@ -106,7 +103,7 @@ class Losses:
     Attributes:
         segmentation: :func:`segmentation_loss`.
         localisation: :func:`heatmap_loss` or :func:`regression_loss`.
-        side: Of the second task in training, :mod:`csl_tracker.training.side`.
+        side: Of the second task in training, :mod:`csl_tracker.training.left_right_task`.
     """
 
     segmentation: Tensor | None

@@ -14,10 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from csl_tracker.arrays import FloatArray, LabelMap
 from csl_tracker.instruments import IGNORE_LABEL
-from csl_tracker.pixels import FloatArray
 
-LabelMap = npt.NDArray[np.uint8]
+THRESHOLD_PX = 20.0
+"""Error from which a landmark is missed, px: the Threshold Score of the paper's Table 1."""
+KBB_ALPHA = 0.15
+"""The same as a share of the box around the true landmarks."""
 
 
 def landmark_errors(predicted: npt.ArrayLike, truth: npt.ArrayLike) -> FloatArray:

@@ -14,10 +14,18 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from csl_tracker.arrays import FloatArray
+
 Size = tuple[int, int]
 """(height, width) in px."""
 
-FloatArray = npt.NDArray[np.float64]
+
+def parse_size(text: str) -> Size | None:
+    """The (height, width) that a text such as ``480x640`` says; None where it is no size of at most 99999 px a side."""
+    sides = text.lower().split("x")
+    if len(sides) != 2 or not all(side.isdecimal() and len(side) < 6 and int(side) > 0 for side in sides):
+        return None
+    return int(sides[0]), int(sides[1])
 
 
 def from_corner(points: npt.ArrayLike) -> FloatArray:
@@ -60,11 +68,6 @@ class Resize:
     def scale(self) -> FloatArray:
         """Target px per source px, as (x, y)."""
         return np.array([self.target[1] / self.source[1], self.target[0] / self.source[0]])
-
-    @property
-    def inverse(self) -> Resize:
-        """The map back."""
-        return Resize(self.target, self.source)
 
     def points(self, points: npt.ArrayLike) -> FloatArray:
         """Map points of shape (..., 2); NaN stays NaN."""

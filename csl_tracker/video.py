@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -16,18 +15,16 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
+from csl_tracker.arrays import Image
 from csl_tracker.errors import ConfigError, DatasetError
 from csl_tracker.image_files import image_problem
+from csl_tracker.natural_order import natural_order
 from csl_tracker.output import AtomicOutput
 from csl_tracker.pixels import Size
 from csl_tracker.text import excerpt
 from csl_tracker.video_file import DEFAULT_FPS as DEFAULT_FPS
 from csl_tracker.video_file import Contents, VideoFile, av
-
-Image = npt.NDArray[np.uint8]
-
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".webp"})
 _ENCODERS = ("libx264", "libopenh264", "libvpx-vp9", "mpeg4")
@@ -52,11 +49,6 @@ def _chosen_encoders() -> tuple[str, ...]:
     if setting not in _WITHOUT_GPL:
         raise ConfigError(f"{ENCODER_SETTING} is '{excerpt(setting, 40)}'; set it to vp9, mpeg4 or auto.")
     return _WITHOUT_GPL[setting]
-
-
-def natural_order(path: Path) -> list[tuple[int, str]]:
-    """Sort key that puts ``frame2.png`` before ``frame10.png``."""
-    return [(int(part), "") if part.isdigit() else (-1, part.lower()) for part in re.split(r"(\d+)", path.name)]
 
 
 def _is_image(path: Path) -> bool:

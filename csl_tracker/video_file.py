@@ -16,15 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from csl_tracker.arrays import Image
 from csl_tracker.errors import DatasetError
 from csl_tracker.image_files import MAX_PIXELS, size_problem
 from csl_tracker.pixels import Size
 
 logger = logging.getLogger(__name__)
-
-Image = npt.NDArray[np.uint8]
 
 
 class _PyAV:

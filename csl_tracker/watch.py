@@ -42,15 +42,15 @@ _COLORS = {OK: "32", WARN: "33", ERROR: "31", STALE: "35"}
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Some durations in short, ms."""
+class Durations:
+    """Median, 95th percentile and largest of some durations, ms."""
 
     p50: float
     p95: float
     max: float
 
     @classmethod
-    def of(cls, seconds: Sequence[float]) -> Spread | None:
+    def of(cls, seconds: Sequence[float]) -> Durations | None:
         """Of durations in s; None without any."""
         if not seconds:
             return None
@@ -105,8 +105,8 @@ class View:
     received: int
     rate_hz: float
     age_s: float | None
-    latency: Spread | None
-    processing: Spread | None
+    latency: Durations | None
+    processing: Durations | None
     instruments: tuple[InstrumentEstimate, ...]
     diagnosis: Diagnosis | None
     diagnosis_age_s: float | None
@@ -182,8 +182,8 @@ class Watch:
             # Intervals, not messages, are what a span of time holds; silence after the last one counts too.
             rate_hz=(len(fresh) - 1) / elapsed if len(fresh) > 1 and elapsed > 0 else 0.0,
             age_s=age,
-            latency=Spread.of([latency for _, latency, _ in fresh if latency is not None]),
-            processing=Spread.of([processing for _, _, processing in fresh]),
+            latency=Durations.of([latency for _, latency, _ in fresh if latency is not None]),
+            processing=Durations.of([processing for _, _, processing in fresh]),
             instruments=() if self._last is None or (age is not None and age > STALE_S) else self._last.instruments,
             diagnosis=self._diagnosis,
             diagnosis_age_s=None if self._diagnosis is None else now_s - self._diagnosis.received_s,

@@ -154,31 +154,50 @@ def _encoding(content: bytes) -> str:
 
 def _check_limits(text: str, max_values: int) -> None:
     """Walk through the events of the parser, which builds nothing."""
-    sizes: dict[str, int] = {}
-    open_nodes: list[tuple[str | None, int]] = []  # anchor, and the count before it
-    count = 0
+    tally = _Tally()
     for event in yaml.parse(text, Loader=_BASE):
-        if isinstance(event, yaml.CollectionStartEvent):
-            open_nodes.append((event.anchor, count))
-            count += 1
-            if event.anchor is not None:
-                sizes.pop(event.anchor, None)
-            if len(open_nodes) > MAX_DEPTH:
-                raise YamlError(f"{_at(event.start_mark)} is {len(open_nodes)} levels deep and {MAX_DEPTH} are the limit")
-        elif isinstance(event, yaml.CollectionEndEvent):
-            anchor, before = open_nodes.pop()
-            if anchor is not None:
-                sizes[anchor] = count - before
-        elif isinstance(event, yaml.ScalarEvent):
-            count += 1
-            if event.anchor is not None:
-                sizes[event.anchor] = 1
-        elif isinstance(event, yaml.AliasEvent):
-            if event.anchor not in sizes:
-                raise YamlError(f"{_at(event.start_mark)} refers to {event.anchor!r}, which is not there before it")
-            count += sizes[event.anchor]
-        if count > max_values:
+        tally.add(event)
+        if tally.count > max_values:
             raise YamlError(f"{_at(event.start_mark)} is beyond the limit of {max_values} values")
+
+
+class _Tally:
+    """Counts the values of a document, those that its aliases repeat included.
+
+    Attributes:
+        count: Values so far.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._sizes: dict[str, int] = {}  # by anchor
+        self._open: list[tuple[str | None, int]] = []  # lists and mappings: anchor, and the count before it
+
+    def add(self, event: Any) -> None:
+        """Count one event of the parser."""
+        if isinstance(event, yaml.CollectionStartEvent):
+            self._begin(event)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = self._open.pop()
+            self._remember(anchor, self.count - before)
+        elif isinstance(event, yaml.ScalarEvent):
+            self.count += 1
+            self._remember(event.anchor, 1)
+        elif isinstance(event, yaml.AliasEvent):
+            if event.anchor not in self._sizes:
+                raise YamlError(f"{_at(event.start_mark)} refers to {event.anchor!r}, which is not there before it")
+            self.count += self._sizes[event.anchor]
+
+    def _begin(self, event: Any) -> None:
+        self._open.append((event.anchor, self.count))
+        self.count += 1
+        self._sizes.pop(event.anchor, None)  # a collection may not refer to itself
+        if len(self._open) > MAX_DEPTH:
+            raise YamlError(f"{_at(event.start_mark)} is {len(self._open)} levels deep and {MAX_DEPTH} are the limit")
+
+    def _remember(self, anchor: str | None, size: int) -> None:
+        if anchor is not None:
+            self._sizes[anchor] = size
 
 
 def _check_keys(root: Any) -> None:

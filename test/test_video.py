@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from csl_tracker.errors import ConfigError, DatasetError
-from csl_tracker.video import Film, VideoReader, VideoWriter, natural_order
+from csl_tracker.natural_order import natural_order
+from csl_tracker.video import Film, VideoReader, VideoWriter
 
 
 def frame(index: int, height: int = 48, width: int = 64) -> np.ndarray:

@@ -17,7 +17,7 @@ from csl_tracker.watch import (
     UNUSABLE,
     WINDOW_S,
     Diagnosis,
-    Spread,
+    Durations,
     Watch,
     line,
     screen,
@@ -85,7 +85,7 @@ def test_latency_is_given_where_the_clocks_allow_it(stamp_s: float, known: bool)
 
 def test_the_spread_is_numpys() -> None:
     seconds = np.random.default_rng(0).exponential(0.02, 101)
-    spread = Spread.of(list(seconds))
+    spread = Durations.of(list(seconds))
     assert spread is not None
     ordered = np.sort(seconds) * 1e3
     assert (spread.p50, spread.p95, spread.max) == (
@@ -93,7 +93,7 @@ def test_the_spread_is_numpys() -> None:
         pytest.approx(ordered[95]),
         pytest.approx(ordered[-1]),
     )
-    assert Spread.of([]) is None
+    assert Durations.of([]) is None
 
 
 def test_a_view_shows_what_was_seen_last() -> None:

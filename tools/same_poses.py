@@ -51,13 +51,13 @@ def write_frames(folder: Path, frames: int) -> None:
             cv2.imwrite(str(folder / f"sequence{seed}" / f"{index:04d}.png"), image[..., ::-1])
 
 
-def copy_frames(root: Path, folder: Path, frames: int) -> None:
+def copy_frames(layout: str, root: Path, folder: Path, frames: int) -> None:
     """Write the first frames of every sequence of a dataset as PNG files."""
     import cv2
 
-    from csl_tracker.datasets import open_dataset
+    from csl_tracker.datasets.registry import open_dataset
 
-    for sequence in open_dataset(root):
+    for sequence in open_dataset(layout, root):
         (folder / sequence.name).mkdir()
         for index in range(min(frames, len(sequence))):
             cv2.imwrite(str(folder / sequence.name / f"{index:04d}.png"), sequence[index].image[..., ::-1])
@@ -86,6 +86,7 @@ def main() -> int:
     parser.add_argument("before", help="a commit")
     parser.add_argument("after", nargs="?", default="", help="another one (default: the working tree)")
     parser.add_argument("--root", type=Path, help="a dataset instead of generated sequences")
+    parser.add_argument("--layout", default="endovis2015", help="of that dataset")
     parser.add_argument("--frames", type=int, default=40, help="of each sequence")
     parser.add_argument("--weights", default="csl_lite0")
     parser.add_argument("--engine", default="torch")
@@ -96,7 +97,7 @@ def main() -> int:
         if args.root is None:
             write_frames(frames, args.frames)
         else:
-            copy_frames(args.root, frames, args.frames)
+            copy_frames(args.layout, args.root, frames, args.frames)
         found = []
         for name, commit in (("before", args.before), ("after", args.after)):
             tree = ROOT

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from csl_tracker.errors import CslTrackerError
+from csl_tracker.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, CslTrackerError
 
 
 def exit_code(name: str, work: Callable[[], int]) -> int:
@@ -22,7 +22,7 @@ def exit_code(name: str, work: Callable[[], int]) -> int:
         return work()
     except CslTrackerError as error:
         print(f"{name}: {error}", file=sys.stderr)
-        return 2
+        return EXIT_USER_ERROR
     except ImportError as error:
         if (error.name or "").split(".")[0] != "monai":
             raise
@@ -30,7 +30,7 @@ def exit_code(name: str, work: Callable[[], int]) -> int:
             f"{name}: MONAI is not installed; 'make bench' installs it, or pip install -r requirements/bench.txt.",
             file=sys.stderr,
         )
-        return 2
+        return EXIT_USER_ERROR
     except KeyboardInterrupt:
         print(f"\n{name}: stopped; what is finished is kept, and the same command goes on.", file=sys.stderr)
-        return 130
+        return EXIT_INTERRUPTED

@@ -11,12 +11,11 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from benchmark.bench import figures, peers
+from csl_tracker.arrays import Image
 from csl_tracker.engines import create_engine
 from csl_tracker.engines.cpu import CpuEngine
 from csl_tracker.tracker import Tracker
 from csl_tracker.weights import Model
-
-Image = npt.NDArray[np.uint8]
 
 
 def measure(

@@ -19,9 +19,9 @@ import rclpy
 from sensor_msgs.msg import CompressedImage, Image
 
 from csl_tracker.bags.reader import BagReader
+from csl_tracker.clock import NS
 from csl_tracker.messages import topics
 
-_NS = 1_000_000_000
 _LITTLE_ENDIAN = 1
 _STAMP_AT = 4  # behind the four bytes that say how the message is encoded; the header comes first in both kinds of image
 
@@ -34,7 +34,7 @@ def stamped(data: bytes, stamp_ns: int) -> bytes:
         stamp_ns: The stamp, ns.
     """
     layout = "<iI" if data[1] == _LITTLE_ENDIAN else ">iI"
-    return b"".join((data[:_STAMP_AT], struct.pack(layout, *divmod(stamp_ns, _NS)), memoryview(data)[_STAMP_AT + 8 :]))
+    return b"".join((data[:_STAMP_AT], struct.pack(layout, *divmod(stamp_ns, NS)), memoryview(data)[_STAMP_AT + 8 :]))
 
 
 def play(publisher: Any, pictures: list[bytes], rate_hz: float, frames: int) -> list[int]:

@@ -12,9 +12,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from benchmark.gpu_steps.context import Context, Part
+from csl_tracker.arrays import Image
 from csl_tracker.datasets.cache import FrameCache
 from csl_tracker.datasets.registry import select_landmarks
 from csl_tracker.datasets.sample import Sample
@@ -28,7 +28,6 @@ from csl_tracker.provenance import sha256_of
 
 FIRST_SEED = 30_000
 """That of benchmark/engines.py; no training frame has it."""
-Image = npt.NDArray[np.uint8]
 
 
 def run(context: Context, part: Part) -> None:

@@ -14,11 +14,11 @@ from csl_tracker.heatmaps import HeatmapSpec
 from csl_tracker.instruments import ENDOVIS
 from csl_tracker.networks import NetworkConfig, build_network
 from csl_tracker.pixels import Size
-from csl_tracker.weights import Model, ModelDescription, Preprocessing, find_weights, load_weights
+from csl_tracker.weights import Model, ModelDescription, Preprocessing, find_weights, load_weights, shipped_weights
 
 PAPER = "CSL, ResNet-50"
 PAPER_SIZE = (480, 480)
-SHIPPED = ("csl_lite0", "csl_accurate")
+SHIPPED = shipped_weights()
 SETTINGS = {
     "csl_lite0": {"strategy": "csl"},
     PAPER: {"strategy": "csl", "encoder": "resnet50", "decoder": "up_projection"},

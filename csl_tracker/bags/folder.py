@@ -16,8 +16,8 @@ from csl_tracker.bags.mcap_file import McapFile
 from csl_tracker.bags.sqlite_file import SqliteFile
 from csl_tracker.bags.storage import StorageFault, StorageFile
 from csl_tracker.errors import BagError, ConfigError
+from csl_tracker.natural_order import natural_order
 from csl_tracker.text import excerpt
-from csl_tracker.video import natural_order
 from csl_tracker.yaml_files import YamlError, parse_yaml, spelled
 
 if sys.version_info >= (3, 14):

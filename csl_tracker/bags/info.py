@@ -10,13 +10,13 @@ from typing import Any
 from tqdm import tqdm
 
 from csl_tracker.bags.reader import BagReader, DamagedBagError, camera_info_topic
+from csl_tracker.clock import NS
 from csl_tracker.errors import BagError, ConfigError, ImageError
 from csl_tracker.messages import topics
 from csl_tracker.yaml_files import YamlError, parse_yaml, spelled
 
 _MAX_QOS_BYTES = 4096
 """Of the quality of service of one topic: that of ten publishers."""
-_NS = 1_000_000_000
 _RELIABILITY = {1: "reliable", 2: "best_effort"}
 
 _USES = {
@@ -147,7 +147,7 @@ class _Headers:
         if stamp_ns == 0:
             self.unstamped += 1
         elif stamp_ns < self.last_ns:
-            self.first_step_s = self.first_step_s or (self.last_ns - stamp_ns) / _NS
+            self.first_step_s = self.first_step_s or (self.last_ns - stamp_ns) / NS
             self.backwards.append(self.count)
         self.last_ns = stamp_ns or self.last_ns
         if size is not None:

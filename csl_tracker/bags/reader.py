@@ -23,6 +23,7 @@ from csl_tracker.bags.foreign import TopicKind, foreign_topics
 from csl_tracker.bags.limits import MAX_TOPICS, MAX_WAITING_BYTES, LimitError, decompress
 from csl_tracker.bags.stamps import StampIndex
 from csl_tracker.bags.storage import StorageFault, StorageFile
+from csl_tracker.clock import NS
 from csl_tracker.errors import BagError
 from csl_tracker.messages import topics
 from csl_tracker.messages.cdr import header_stamp_ns
@@ -32,7 +33,6 @@ from csl_tracker.paths import user_path
 _LOOKAHEAD = 8
 """How many images may wait for an annotation that comes later in the bag."""
 
-_NS = 1_000_000_000
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 """First bytes of a message that rosbag2 has compressed by itself (RFC 8878, 3.1.1)."""
 
@@ -157,7 +157,7 @@ class BagReader:
     @property
     def duration_s(self) -> float:
         """From the first message to the last one, s."""
-        return 0.0 if self.start_ns is None or self.end_ns is None else (self.end_ns - self.start_ns) / _NS
+        return 0.0 if self.start_ns is None or self.end_ns is None else (self.end_ns - self.start_ns) / NS
 
     def count(self, topic: str) -> int:
         """Number of messages on a topic; 0 when the bag has no such topic."""
@@ -207,8 +207,8 @@ class BagReader:
                 raise BagError(f"The bag {self.path} has no topic {name}; it has {listed(self.types)}.")
         wanted = set(names) or set(self.types)
         begin = self.start_ns or 0
-        start_ns = None if start_s is None else begin + round(start_s * _NS)
-        stop_ns = None if end_s is None else begin + round(end_s * _NS) + 1
+        start_ns = None if start_s is None else begin + round(start_s * NS)
+        stop_ns = None if end_s is None else begin + round(end_s * NS) + 1
         for file in self._folder.files:
             try:
                 with open_storage(file) as storage:
@@ -433,7 +433,7 @@ class BagReader:
         return DamagedBagError(f"The bag file {file} cannot be read to its end, {detail.strip().rstrip('.')}; {_remedy(file)}.")
 
     def _offset(self, time_ns: int) -> str:
-        return f"{(time_ns - (self.start_ns or 0)) / _NS:.3f} s"
+        return f"{(time_ns - (self.start_ns or 0)) / NS:.3f} s"
 
 
 def _refusal(error: OSError) -> str:

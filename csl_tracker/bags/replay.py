@@ -14,25 +14,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
+from csl_tracker.arrays import Image
 from csl_tracker.arrival import Arrival, ArrivalOrder
 from csl_tracker.bags.ahead import ReadAhead
 from csl_tracker.bags.reader import BagFrame, BagReader, DamagedBagError
 from csl_tracker.bags.recording import OFFLINE
 from csl_tracker.bags.writer import CLASSES_NOTE, BagWriter
+from csl_tracker.clock import NS
 from csl_tracker.errors import BagError, CslTrackerError, ImageError
 from csl_tracker.messages import topics
 from csl_tracker.messages.images import image_message
 from csl_tracker.messages.poses import bag_types, make_pose_array
 from csl_tracker.tracker import Tracker
 
-Image = npt.NDArray[np.uint8]
 Decode = Callable[[Any], Image]
-
-_NS = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -197,7 +194,7 @@ def _copy_truth(results: BagWriter, frame: BagFrame) -> None:
 def _write_label_map(results: BagWriter, label_map: Image, header: Any, time_ns: int) -> None:
     if topics.SEGMENTATION not in results.counts:
         results.add_topic(topics.SEGMENTATION, topics.IMAGE_TYPE)
-    message = image_message(label_map, header.stamp.sec * _NS + header.stamp.nanosec, header.frame_id)
+    message = image_message(label_map, header.stamp.sec * NS + header.stamp.nanosec, header.frame_id)
     results.write(topics.SEGMENTATION, message, time_ns)
 
 

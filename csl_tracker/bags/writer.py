@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.rosbag2.errors import WriterError
 from tqdm import tqdm
 
+from csl_tracker.arrays import Image
 from csl_tracker.bags.calibration import camera_info_message, check_size
 from csl_tracker.bags.folder import METADATA
 from csl_tracker.camera import CameraModel
@@ -30,8 +29,6 @@ from csl_tracker.messages.poses import GroundTruth, bag_types, make_header, make
 from csl_tracker.messages.types import typestore
 from csl_tracker.output import AtomicOutput
 from csl_tracker.video import VideoReader
-
-Image = npt.NDArray[np.uint8]
 
 STORAGES = {"mcap": (StoragePlugin.MCAP, ".mcap"), "sqlite3": (StoragePlugin.SQLITE3, ".db3")}
 """Storage by its name in rosbag2, and the suffix of its files."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from csl_tracker.cli.sizes import size_argument
 from csl_tracker.cli.tracking import add_network_arguments, tracker_of, weights_of
 from csl_tracker.datasets.mapping import Matching, parse_matching
 from csl_tracker.datasets.registry import DATASETS, FileSequence, open_dataset, select_landmarks
@@ -15,7 +16,6 @@ from csl_tracker.evaluation.sequence import evaluate_sequence
 from csl_tracker.instruments import InstrumentSet
 from csl_tracker.output import write_json
 from csl_tracker.paths import user_path
-from csl_tracker.pixels import Size
 from csl_tracker.provenance import machine, portable_command, sha256_of, versions
 from csl_tracker.text import printable
 
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--reference-size",
-        type=_size,
+        type=size_argument,
         metavar="HxW",
         help="state distances in px of an image of this size, such as 480x640 for the paper's (default: the source image's)",
     )
@@ -216,13 +216,6 @@ def _instruments(text: str) -> int | str:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is neither 'auto' nor a number from 1 on")
     return int(text)
-
-
-def _size(text: str) -> Size:
-    height, cross, width = text.partition("x")
-    if not (cross and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; give height x width in px, such as 480x640")
-    return int(height), int(width)
 
 
 def _localisation(figures: dict[str, Any]) -> Sequence[str]:

@@ -9,16 +9,15 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from csl_tracker.errors import ConfigError, CslTrackerError
+from csl_tracker.cli.sizes import size_argument
+from csl_tracker.errors import EXIT_USER_ERROR, ConfigError, CslTrackerError
 from csl_tracker.paths import user_path
-from csl_tracker.pixels import Size
 from csl_tracker.provenance import portable_command
 from csl_tracker.text import printable
 
 if TYPE_CHECKING:
     from csl_tracker.evaluation.protocols import Protocol
 
-EXIT_FAILED = 2
 _WIDTH = 110
 _SETTING = re.compile(r"[A-Za-z_][\w.]*=")  # of a model's variant there is an @ before the =
 
@@ -53,7 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--sequences", nargs="+", metavar="NAME", help="restrict a leave-one-out protocol to these sequences")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N; a run takes one (default: %(default)s)")
-    parser.add_argument("--reference-size", type=_size, metavar="HxW", help="state distances in px of an image of this size")
+    parser.add_argument(
+        "--reference-size", type=size_argument, metavar="HxW", help="state distances in px of an image of this size"
+    )
     parser.add_argument("--comparators", type=user_path, metavar="CSV", help="published curves to draw beside ours")
     parser.add_argument(
         "--no-panels",
@@ -136,7 +137,7 @@ def _make_runs(args: argparse.Namespace, protocol: Protocol, root: Path | None) 
         summarise(protocol, args.out, root, args.comparators, device, not args.no_panels)
     for failed, sentence in outcome.failed:
         print(printable(f"csl-tracker: {failed.title}: {sentence}"), file=sys.stderr)
-    return EXIT_FAILED if outcome.failed else 0
+    return EXIT_USER_ERROR if outcome.failed else 0
 
 
 def summarise(
@@ -184,13 +185,6 @@ def explain() -> str:
 
 def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, _WIDTH, initial_indent="      ", subsequent_indent="      ")
-
-
-def _size(text: str) -> Size:
-    height, cross, width = text.partition("x")
-    if not (cross and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; give height x width in px, such as 480x640")
-    return int(height), int(width)
 
 
 def _take_settings_anywhere(parser: argparse.ArgumentParser) -> None:

@@ -16,6 +16,7 @@ from csl_tracker.cli.tracking import WEIGHTS_HELP, weights_of
 from csl_tracker.errors import ConfigError, EngineError
 from csl_tracker.names import file_stem
 from csl_tracker.paths import user_path
+from csl_tracker.pixels import parse_size
 
 if TYPE_CHECKING:
     from csl_tracker.engines.artefacts import Artefact
@@ -128,10 +129,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _size(text: str) -> Size:
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdigit() and 0 < int(part) <= 16384 for part in parts):
+    size = parse_size(text)
+    if size is None or max(size) > 16384:
         raise ConfigError(f"The size {text!r} is no HxW; write for example 1080x1920.")
-    return int(parts[0]), int(parts[1])
+    return size
 
 
 def _engine_class(name: str, model: Model) -> type[ExportedEngine]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from csl_tracker.cli.tracking import WEIGHTS_HELP, weights_of
 from csl_tracker.errors import ConfigError
+from csl_tracker.pixels import parse_size
 from csl_tracker.text import excerpt
 
 if TYPE_CHECKING:
@@ -48,10 +49,10 @@ def describe(path: Path, size: str = "") -> dict[str, Any]:
     model = load_weights(path)
     height, width = model.description.preprocessing.input_size
     if size:
-        parts = size.lower().split("x")
-        if len(parts) != 2 or not all(part.isdecimal() and len(part) < 6 and int(part) > 0 for part in parts):
+        given = parse_size(size)
+        if given is None:
             raise ConfigError(f"The size {size!r} is no HxW; write for example 480x480.")
-        height, width = int(parts[0]), int(parts[1])
+        height, width = given
     config = model.description.network
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         if config.strategy != "forest":  # whose comparisons are not counted

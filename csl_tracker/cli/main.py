@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from csl_tracker import __version__
-from csl_tracker.errors import CslTrackerError
+from csl_tracker.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, CslTrackerError
 from csl_tracker.text import PrintableStream, printable
 
 COMMANDS = {
@@ -41,9 +41,6 @@ COMMANDS = {
 
 _DRAWING = ("watch", "train", "experiment")
 """Commands that move the cursor on stdout; what they show of files is made printable where they show it."""
-
-EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 130
 
 
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:

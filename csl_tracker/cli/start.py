@@ -5,9 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 
+from csl_tracker.errors import EXIT_INTERRUPTED
 from csl_tracker.node.start import end_quietly_on_signals
-
-EXIT_INTERRUPTED = 130
 
 
 def main() -> int:

@@ -6,6 +6,7 @@ import argparse
 
 from csl_tracker.errors import ConfigError
 from csl_tracker.paths import user_path
+from csl_tracker.pixels import parse_size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,10 +28,8 @@ def run(args: argparse.Namespace) -> int:
     from csl_tracker.datasets.synthetic import SyntheticSequence
     from csl_tracker.datasets.synthetic.layout import write_endovis2015
 
-    height, _, width = args.size.lower().partition("x")
-    if not (
-        height.isdigit() and width.isdigit() and int(height) >= 64 and int(width) >= 64 and not (int(height) | int(width)) % 2
-    ):
+    size = parse_size(args.size)
+    if size is None or min(size) < 64 or any(side % 2 for side in size):
         raise ConfigError(f"The size {args.size!r} is no HxW of even numbers from 64 on; write for example 576x720.")
     for name in ("sequences", "frames", "fps"):
         if getattr(args, name) <= 0:
@@ -40,9 +39,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output.exists() and not args.output.is_dir():
         raise ConfigError(f"{args.output} is a file; give a folder.")
     for number in range(1, args.sequences + 1):
-        sequence = SyntheticSequence(
-            args.seed + number - 1, args.frames, (int(height), int(width)), args.fps, name=f"Dataset{number}"
-        )
+        sequence = SyntheticSequence(args.seed + number - 1, args.frames, size, args.fps, name=f"Dataset{number}")
         folder = args.output / sequence.name
         if folder.exists():
             print(f"{folder}: kept")

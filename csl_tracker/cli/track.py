@@ -14,7 +14,7 @@ from types import FrameType
 from tqdm import tqdm
 
 from csl_tracker.cli.tracking import add_instrument_arguments, add_network_arguments, tracker_of
-from csl_tracker.datasets.endovis2015 import VIDEO, find_file
+from csl_tracker.datasets.endovis2015_files import VIDEO, find_file
 from csl_tracker.drawing import draw_overlay
 from csl_tracker.errors import ConfigError
 from csl_tracker.paths import user_path

@@ -14,12 +14,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from csl_tracker.datasets.planes import row, tripled
-from csl_tracker.datasets.sample import Image, Sample
+from csl_tracker.arrays import FloatArray, Image
+from csl_tracker.datasets.blending import color_row, three_channels
+from csl_tracker.datasets.sample import Sample
 from csl_tracker.instruments import IGNORE_LABEL
 from csl_tracker.pixels import Resize, Size
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -192,7 +191,7 @@ def paste(onto: TrainingSample, pasted: TrainingSample, stride: int = 2) -> Trai
     size = (onto.image.shape[1], onto.image.shape[0])
     alpha = cv2.resize(tool.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
     alpha = cv2.GaussianBlur(alpha, (0, 0), 0.5 * stride)
-    image = onto.image + tripled(alpha) * (pasted.image.astype(np.float32) - onto.image)
+    image = onto.image + three_channels(alpha) * (pasted.image.astype(np.float32) - onto.image)
     return TrainingSample(
         np.rint(image).astype(np.uint8),
         np.where(tool, pasted.label_map, onto.label_map),
@@ -206,19 +205,19 @@ def photometric(rng: np.random.Generator, augmentation: Augmentation, sample: Tr
     image = sample.image.astype(np.float32)
     a = augmentation
     if a.shade and rng.random() < a.shade:
-        image *= tripled(_shade(rng, image.shape[:2]))
+        image *= three_channels(_shade(rng, image.shape[:2]))
     if a.hue and rng.random() < a.hue:
         matrix = np.eye(3) + rng.normal(0.0, 0.12, (3, 3))
         image = image @ (matrix / matrix.sum(axis=1, keepdims=True)).astype(np.float32).T
     if a.saturation != (1.0, 1.0):
-        gray = tripled((image[..., 0] + image[..., 1] + image[..., 2]) / np.float32(3))
+        gray = three_channels((image[..., 0] + image[..., 1] + image[..., 2]) / np.float32(3))
         image = gray + (image - gray) * np.float32(rng.uniform(*a.saturation))
     gain = rng.uniform(*a.channel_gain, size=3) if a.channel_gain != (1.0, 1.0) else np.ones(3)
     contrast = rng.uniform(*a.contrast)
     shift = rng.uniform(-a.brightness, a.brightness)
     mean = float(image.mean())
     image = (image - mean) * np.float32(contrast) + np.float32(mean + shift)
-    image *= row(gain, image.shape[1])
+    image *= color_row(gain, image.shape[1])
     image = np.clip(image, 0.0, 255.0)
     if a.gamma != (1.0, 1.0):
         image = 255.0 * (image / 255.0) ** np.float32(math.exp(rng.uniform(*np.log(a.gamma))))
@@ -226,7 +225,7 @@ def photometric(rng: np.random.Generator, augmentation: Augmentation, sample: Tr
         image = _blur(rng, image)
     if a.noise:
         noise = rng.standard_normal(image.shape[:2], np.float32)
-        image += tripled(noise * np.float32(rng.uniform(0, a.noise)))
+        image += three_channels(noise * np.float32(rng.uniform(0, a.noise)))
     out = np.clip(np.rint(image), 0, 255).astype(np.uint8)
     if a.compression and rng.random() < a.compression:
         quality = int(rng.integers(30, 90))

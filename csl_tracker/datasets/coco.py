@@ -34,16 +34,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from csl_tracker.arrays import FloatArray, Image
 from csl_tracker.datasets.coco_file import CocoFiles, read_coco_files
 from csl_tracker.datasets.coco_masks import decode_segmentation
 from csl_tracker.datasets.coco_records import BACKGROUND, IGNORE_NAMES, Frame
 from csl_tracker.datasets.coco_slots import assign_slots
 from csl_tracker.datasets.folders import choose
-from csl_tracker.datasets.sample import Image, Sample
+from csl_tracker.datasets.sample import Sample
 from csl_tracker.errors import DatasetError
 from csl_tracker.instruments import IGNORE_LABEL
-from csl_tracker.pixels import FloatArray, Size
-from csl_tracker.video import DEFAULT_FPS, natural_order, read_image
+from csl_tracker.natural_order import natural_path_order
+from csl_tracker.pixels import Size
+from csl_tracker.video import DEFAULT_FPS, read_image
 
 _MAX_POINTS = 10_000_000
 
@@ -78,7 +80,7 @@ class CocoSequence:
         self.classes = classes
         self.skeleton = skeleton
         self.fps = fps
-        self._frames = sorted(frames, key=lambda f: (f.number is None, f.number or 0, _natural(f.path.as_posix())))
+        self._frames = sorted(frames, key=lambda f: (f.number is None, f.number or 0, natural_path_order(f.path.as_posix())))
         self.size = self._common_size()
         self.slots = assign_slots(self._frames, slots, self.size[1])
         notes: list[str] = []
@@ -230,7 +232,7 @@ def _sequences(files: CocoFiles) -> dict[str, CocoSequence]:
     for frame in files.frames.values():
         groups[frame.sequence].append(frame)
     found = {}
-    for name in sorted(groups, key=_natural):
+    for name in sorted(groups, key=natural_path_order):
         # Labels of one sequence may come in several files, and any of them may state its settings.
         stated = {(frame.source.parent, frame.stated or name) for frame in groups[name]}
         settings = next((data for (path, of), data in files.settings.items() if (path.parent, of) in stated), {})
@@ -268,8 +270,3 @@ def _merge(stated: list[str] | None, known: list[str], used: set[str]) -> tuple[
     if stated is None:
         return tuple(known)
     return tuple(dict.fromkeys([*stated, *(name for name in known if name in used)]))
-
-
-def _natural(path: str) -> list[list[tuple[int, str]]]:
-    """Sort key that is natural in every folder's name."""
-    return [natural_order(Path(part)) for part in path.split("/")]

@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from csl_tracker.datasets.coco_masks import without_flat_polygons
 from csl_tracker.datasets.coco_records import (
@@ -38,6 +38,9 @@ _EXPORT_PREFIX = re.compile(r"^(person_keypoints|keypoints|instances)_")
 _PLAIN_NAMES = frozenset({"annotations", "_annotations.coco", "coco", "instances", "labels", "result", "person_keypoints"})
 _LABEL_FOLDERS = frozenset({"annotations", "labels"})
 _EXPECTED = "looked for JSON files with 'images', 'annotations' and 'categories' in it or in its folder annotations"
+
+
+Record = TypeVar("Record")
 
 
 class CocoFiles:
@@ -82,17 +85,8 @@ class CocoFiles:
         with_masks = set()
         for annotation in records_by_id(path, data["annotations"], "annotation", "annotations").values():
             where = f"annotation {annotation['id']} in {path}"
-            frame = images.get(identity_of(annotation.get("image_id")))
-            category = categories.get(identity_of(annotation.get("category_id")))
-            if frame is None or category is None:
-                key, kind = ("image_id", "image") if frame is None else ("category_id", "category")
-                value = annotation.get(key)
-                text = " (a text, not a number)" if isinstance(value, str) else ""
-                text = " (no whole number)" if isinstance(value, float) and identity_of(value) is None else text
-                raise DatasetError(
-                    f"The {where} belongs to the {kind} {value!r}{text}, which that file does not list; remove the annotation,"
-                    f" or add the {kind}."
-                )
+            frame = _referred_to(annotation, "image", images, where)
+            category = _referred_to(annotation, "category", categories, where)
             base, side = names[identity_of(category["id"])]
             segmentation, flat = without_flat_polygons(annotation.get("segmentation"))
             if flat:
@@ -243,3 +237,21 @@ def read_coco_files(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 def is_coco(data: Any) -> bool:
     """Whether the contents of a JSON file are those of a COCO file."""
     return isinstance(data, dict) and all(isinstance(data.get(key), list) for key in _KEYS)
+
+
+def _referred_to(annotation: Mapping[str, Any], kind: str, records: Mapping[Any, Record], where: str) -> Record:
+    """The image or the category of an annotation.
+
+    Raises:
+        DatasetError: The file does not list it.
+    """
+    value = annotation.get(f"{kind}_id")
+    record = records.get(identity_of(value))
+    if record is None:
+        text = " (a text, not a number)" if isinstance(value, str) else ""
+        text = " (no whole number)" if isinstance(value, float) and identity_of(value) is None else text
+        raise DatasetError(
+            f"The {where} belongs to the {kind} {value!r}{text}, which that file does not list; remove the annotation, or add"
+            f" the {kind}."
+        )
+    return record

@@ -5,21 +5,24 @@ Run lengths count the pixels column by column, beginning with background. Their 
 each group a printable character from ``0`` on with bit 5 set where another group follows.
 
 Polygons are in px from the top-left *corner* of the image, so that it covers [0, width] x [0, height] and the centre of the
-first pixel is (0.5, 0.5). A pixel belongs to a polygon when its centre does, by the even-odd rule.
+first pixel is (0.5, 0.5).
+
+``pycocotools`` fills polygons and writes run lengths. Its C code trusts its input: it crashes on vertices that are not finite
+or far away, and gives uninitialised memory for run lengths that are too short. Everything is therefore checked here first, and
+run lengths are read with NumPy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from csl_tracker.pixels import FloatArray, Size
-
-Mask = npt.NDArray[np.bool_]
+from csl_tracker.arrays import FloatArray, IntArray, Mask
+from csl_tracker.pixels import Size
 
 POLYGON_TOLERANCE_PX = 1.0
 """How far a polygon for people may run from the mask."""
@@ -29,7 +32,7 @@ SPECK = 1e-4
 _LEAST = 6  # numbers of a polygon: x and y of three vertices
 _FLAT = (0, 2, 4)
 _FARTHEST = 1e7
-_MAX_CROSSINGS = 5_000_000
+_MAX_OUTLINE_PX = 2_000_000
 _MAX_RUN = 7  # characters of a compressed run: 35 bits
 
 _FIRST, _GROUP, _SIGN, _MORE = 48, 0x1F, 0x10, 0x20
@@ -56,10 +59,7 @@ def decode_segmentation(segmentation: Any, size: Size) -> Mask | None:
     if not isinstance(segmentation, list):
         raise ValueError(f"is a {type(segmentation).__name__}; a list of polygons or a mapping with size and counts is known")
     polygons = [segmentation] if not isinstance(segmentation[0], list) else segmentation
-    mask = np.zeros(size, bool)
-    for polygon in polygons:
-        mask |= fill_polygon(_vertices(polygon), size)
-    return mask
+    return fill_polygons([_vertices(polygon) for polygon in polygons], size)
 
 
 def without_flat_polygons(segmentation: Any) -> tuple[Any, int]:
@@ -89,62 +89,42 @@ def decode_rle(rle: Mapping[str, Any], size: Size) -> Mask:
     stated = rle.get("size")
     if not isinstance(stated, list | tuple) or [*stated] != [*size]:  # 240.0 is 240
         raise ValueError(f"is for an image of [height, width] {stated} and the image has {[*size]}")
-    counts = rle.get("counts")
-    if isinstance(counts, str):
-        if len(counts) > _MAX_RUN * (size[0] * size[1] + 2):
-            raise ValueError(f"has {len(counts)} characters of compressed run lengths, more than the image can have")
-        counts = _uncompress(counts)
-    if not isinstance(counts, list) or not all(_is_run(run) for run in counts):
-        raise ValueError("has no run lengths of whole numbers from 0 under counts")
-    counts = [int(run) for run in counts]
-    if sum(counts) != size[0] * size[1]:
-        raise ValueError(f"has run lengths of {sum(counts)} px together and the image has {size[0] * size[1]}")
-    values = np.arange(len(counts)) % 2 == 1
-    return np.asarray(np.repeat(values, counts).reshape(size[1], size[0]).T)
+    runs = _runs(rle.get("counts"), size)
+    total = sum(runs.tolist())  # in Python, where it does not overflow
+    if total != size[0] * size[1]:
+        raise ValueError(f"has run lengths of {total} px together and the image has {size[0] * size[1]}")
+    values = np.arange(len(runs)) % 2 == 1
+    return np.asarray(np.repeat(values, runs).reshape(size[1], size[0]).T)
 
 
 def encode_rle(mask: npt.ArrayLike) -> dict[str, Any]:
     """Compressed run lengths of a mask: ``{"size": [height, width], "counts": "..."}``."""
-    array = np.asarray(mask, bool)
-    flat = array.T.ravel()
-    changes = np.flatnonzero(np.diff(flat.astype(np.int8))) + 1
-    runs = np.diff(np.concatenate(([0], changes, [flat.size]))).tolist()
-    if flat.size and flat[0]:
-        runs.insert(0, 0)
-    return {"size": [int(array.shape[0]), int(array.shape[1])], "counts": _compress(runs)}
+    from pycocotools import mask as coco
+
+    rle = coco.encode(np.asfortranarray(np.asarray(mask, bool).view(np.uint8)))
+    return {"size": [int(length) for length in rle["size"]], "counts": rle["counts"].decode("ascii")}
 
 
-def fill_polygon(vertices: npt.ArrayLike, size: Size) -> Mask:
-    """The pixels whose centres lie in a polygon, by the even-odd rule.
+def fill_polygons(polygons: Sequence[FloatArray], size: Size) -> Mask:
+    """The pixels in any of some polygons, as COCO's own code draws them.
 
     Args:
-        vertices: (n, 2), px from the corner; the last one is joined to the first.
+        polygons: (n, 2) each, finite, px from the corner; the last vertex is joined to the first.
         size: (height, width) of the image, px.
 
     Returns:
         bool (H, W).
 
     Raises:
-        ValueError: Its edges cross more rows than any outline does. The message is the end of a sentence.
+        ValueError: The outline is longer than any true one. The message is the end of a sentence.
     """
-    height, width = size
-    start = np.asarray(vertices, np.float64)
-    end = np.roll(start, -1, axis=0)
-    low, high = np.minimum(start[:, 1], end[:, 1]), np.maximum(start[:, 1], end[:, 1])
-    # Rows whose centre line y + 0.5 is crossed: low <= y + 0.5 < high, so that a shared vertex counts once.
-    first = np.clip(np.ceil(low - 0.5), 0, height).astype(np.int64)
-    last = np.clip(np.ceil(high - 0.5), 0, height).astype(np.int64)
-    counts = last - first
-    if counts.sum() > _MAX_CROSSINGS:
-        raise ValueError(f"has a polygon whose edges cross rows {counts.sum()} times, and {_MAX_CROSSINGS} are the limit")
-    edge = np.repeat(np.arange(len(start)), counts)
-    rows = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
-    share = (rows + 0.5 - start[edge, 1]) / (end[edge, 1] - start[edge, 1])
-    crossings = start[edge, 0] + share * (end[edge, 0] - start[edge, 0])
-    columns = np.clip(np.ceil(crossings - 0.5), 0, width).astype(np.int64)
-    toggles = np.zeros((height, width + 1), np.int64)
-    np.add.at(toggles, (rows, columns), 1)
-    return np.asarray(np.cumsum(toggles, axis=1)[:, :width] % 2 == 1)
+    from pycocotools import mask as coco
+
+    length = sum(float(np.abs(polygon - np.roll(polygon, 1, axis=0)).max(axis=1).sum()) for polygon in polygons)
+    if length > _MAX_OUTLINE_PX:  # pycocotools keeps five points for every px
+        raise ValueError(f"has polygons with an outline of {length:.0f} px, and {_MAX_OUTLINE_PX} are the limit")
+    drawn = coco.frPyObjects([polygon.ravel().tolist() for polygon in polygons], *size)
+    return decode_rle({"size": size, "counts": coco.merge(drawn)["counts"].decode("ascii")}, size)
 
 
 def mask_to_polygons(mask: npt.ArrayLike, tolerance_px: float = 0.0, smallest_px: float = 0.0) -> list[list[float]]:
@@ -154,7 +134,7 @@ def mask_to_polygons(mask: npt.ArrayLike, tolerance_px: float = 0.0, smallest_px
 
     Args:
         mask: bool (H, W).
-        tolerance_px: Leave out vertices as long as the outline moves by no more than this. With 0 :func:`fill_polygon`
+        tolerance_px: Leave out vertices as long as the outline moves by no more than this. With 0 :func:`fill_polygons`
             gives the mask back.
         smallest_px: Leave out parts of a smaller area than this, px.
 
@@ -194,6 +174,21 @@ def polygons_for_people(mask: npt.ArrayLike) -> list[list[float]]:
     return mask_to_polygons(array, POLYGON_TOLERANCE_PX, SPECK * array.size)
 
 
+def _runs(counts: Any, size: Size) -> IntArray:
+    """The run lengths under ``counts``, none of them negative."""
+    if isinstance(counts, str):
+        if len(counts) > _MAX_RUN * (size[0] * size[1] + 2):
+            raise ValueError(f"has {len(counts)} characters of compressed run lengths, more than the image can have")
+        runs = _uncompress(counts)
+    elif isinstance(counts, list) and all(_is_run(run) for run in counts):
+        runs = np.array([min(int(run), 1 << 40) for run in counts], np.int64)  # no run is longer than the image
+    else:
+        runs = np.array([-1])
+    if (runs < 0).any():
+        raise ValueError("has no run lengths of whole numbers from 0 under counts")
+    return runs
+
+
 def _is_run(run: Any) -> bool:
     number = isinstance(run, int | float) and not isinstance(run, bool)
     return number and run >= 0 and float(run).is_integer()
@@ -218,37 +213,24 @@ def _vertices(polygon: Any) -> FloatArray:
     return vertices
 
 
-def _uncompress(text: str) -> list[int]:
-    runs: list[int] = []
-    value = shift = 0
-    for character in text:
-        group = ord(character) - _FIRST
-        if not 0 <= group < 2 * _MORE:
-            raise ValueError(f"has the character {character!r} in its compressed run lengths, which is none of theirs")
-        value |= (group & _GROUP) << shift
-        shift += 5
-        if group & _MORE:
-            if shift > 5 * _MAX_RUN:
-                raise ValueError("has a compressed run length that is longer than any image")
-            continue
-        if group & _SIGN:
-            value -= 1 << shift
-        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-        value = shift = 0
-    if shift:
+def _uncompress(text: str) -> IntArray:
+    groups = np.frombuffer(text.encode(), np.uint8).astype(np.int64) - _FIRST
+    if not ((groups >= 0) & (groups < 2 * _MORE)).all():
+        character = next(c for c in text if not 0 <= ord(c) - _FIRST < 2 * _MORE)
+        raise ValueError(f"has the character {character!r} in its compressed run lengths, which is none of theirs")
+    last = groups < _MORE  # of a run
+    cut_off = not last[-1:].all()
+    last[-1:] = True
+    ends = np.flatnonzero(last)
+    lengths = np.diff(ends, prepend=-1)
+    if (lengths > _MAX_RUN).any():
+        raise ValueError("has a compressed run length that is longer than any image")
+    if cut_off:
         raise ValueError("has compressed run lengths that are cut off")
+    starts = ends - lengths + 1
+    places = np.arange(len(groups)) - np.repeat(starts, lengths)
+    runs = np.add.reduceat((groups & _GROUP) << 5 * places, starts) if len(starts) else groups
+    runs -= np.where(groups[ends] & _SIGN, 1 << 5 * lengths, 0)
+    runs[1::2] = np.cumsum(runs[1::2])
+    runs[2::2] = np.cumsum(runs[2::2])
     return runs
-
-
-def _compress(runs: Sequence[int]) -> str:
-    return "".join(_groups(run - (runs[index - 2] if index > 2 else 0) for index, run in enumerate(runs)))
-
-
-def _groups(values: Iterable[int]) -> Iterable[str]:
-    for value in values:
-        more = True
-        while more:
-            group = value & _GROUP
-            value >>= 5
-            more = value != (-1 if group & _SIGN else 0)
-            yield chr(_FIRST + (group | _MORE if more else group))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from csl_tracker.datasets.coco_records import LONE_SLOT, SIDES, UNKNOWN_SLOT, Frame
 from csl_tracker.errors import DatasetError
-from csl_tracker.video import natural_order
+from csl_tracker.natural_order import natural_order
 
 
 def assign_slots(frames: list[Frame], stated: tuple[str, ...] | None, width: int) -> tuple[str, ...]:
@@ -30,7 +28,7 @@ def assign_slots(frames: list[Frame], stated: tuple[str, ...] | None, width: int
     elif named:
         # One that has no name takes a free one, so there must be as many as instruments.
         extra = [side for side in SIDES if side not in named][: max(0, most - len(named))]
-        slots = tuple(sorted(named | set(extra), key=lambda s: (s not in SIDES, natural_order(Path(s)))))
+        slots = tuple(sorted(named | set(extra), key=lambda s: (s not in SIDES, natural_order(s))))
     else:
         slots = _slot_names(max(1, most))
     if not named and tracks and len(tracks) == len(slots) and all(item.track for item in items):

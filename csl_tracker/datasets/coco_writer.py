@@ -20,13 +20,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from csl_tracker.arrays import FloatArray
 from csl_tracker.datasets.coco_masks import encode_rle, polygons_for_people
 from csl_tracker.datasets.coco_records import BACKGROUND, UNKNOWN_SLOT
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.errors import DatasetError
 from csl_tracker.instruments import IGNORE_LABEL
 from csl_tracker.output import AtomicOutput
-from csl_tracker.pixels import FloatArray, from_corner
+from csl_tracker.pixels import from_corner
 
 INSTRUMENT = "instrument"
 """Category of everything that has landmarks."""

@@ -22,12 +22,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from csl_tracker.arrays import FloatArray
 from csl_tracker.datasets.deeplabcut_table import LabelTable, is_table, read_table
 from csl_tracker.datasets.folders import FileFinder, choose, is_clutter, unique_names, walk
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.errors import DatasetError
-from csl_tracker.pixels import FloatArray, Size
-from csl_tracker.video import DEFAULT_FPS, IMAGE_SUFFIXES, natural_order, read_image
+from csl_tracker.natural_order import natural_order
+from csl_tracker.pixels import Size
+from csl_tracker.video import DEFAULT_FPS, IMAGE_SUFFIXES, read_image
 
 LABELED_DATA = "labeled-data"
 """Folder of a project with a folder for every video that was labelled."""
@@ -208,28 +210,8 @@ class _Labels:
         if table.numbered and table.predicted and not folders.frames:
             self._general.append(f"{path} is a prediction of a whole video and no label; it is left out.")
             return
-        given = [bool(row.any()) for row in np.isfinite(table.points)]
-        own: dict[Path, int] = {}
-        missing: list[int] = []
-        unlabelled, covered = 0, 0
-        for index in range(len(table.images)):
-            image = folders.find(table.names[index], table.images[index])
-            if image is None:
-                missing += [index] if given[index] else []
-                unlabelled += not given[index]
-                continue
-            known = self._rows.get(image)
-            if image in own:
-                raise DatasetError(f"The image {image} is labelled twice, in {path} and {path}; remove one of the rows.")
-            own[image] = index
-            if machine and image.parent in self._by_hand:
-                covered += known is None
-            elif known is None:
-                self._rows[image] = _Row(image, table, index)
-            elif not machine and not _same(known, table, index):
-                raise DatasetError(
-                    f"The image {image} is labelled twice, in {known.table.path} and {path}; remove one of the rows."
-                )
+        own, missing, unlabelled = _find_images(table, folders)
+        covered = sum(self._take(image, table, index, machine) for image, index in own.items())
         if missing and not (machine and self._by_hand):
             others = f", nor are {len(missing) - 1} others" if len(missing) > 1 else ""
             raise DatasetError(
@@ -242,6 +224,19 @@ class _Labels:
             self._notes[path].append(f"{unlabelled} row(s) of {path} have neither labels nor an image and are left out.")
         if covered:
             self._general.append(f"{covered} frame(s) in {path} have labels of a network alone and are left out.")
+
+    def _take(self, image: Path, table: LabelTable, index: int, machine: bool) -> bool:
+        """Take in one row; whether it is left out, since people labelled other images of its folder."""
+        known = self._rows.get(image)
+        if machine and image.parent in self._by_hand:
+            return known is None
+        if known is None:
+            self._rows[image] = _Row(image, table, index)
+        elif not machine and not _same(known, table, index):
+            raise DatasetError(
+                f"The image {image} is labelled twice, in {known.table.path} and {table.path}; remove one of the rows."
+            )
+        return False
 
     def groups(self) -> dict[Path, list[_Row]]:
         """Folder -> its rows."""
@@ -262,6 +257,30 @@ class _Labels:
         if self._general:
             return "is a prediction of a whole video and no label; give the project, or its folder labeled-data."
         return "has a header and no rows; label some frames first."
+
+
+def _find_images(table: LabelTable, folders: _Folders) -> tuple[dict[Path, int], list[int], int]:
+    """Image -> its row, the rows with labels whose images are missing, and the number of rows with neither.
+
+    Raises:
+        DatasetError: Two rows are of one image.
+    """
+    given = [bool(row.any()) for row in np.isfinite(table.points)]
+    own: dict[Path, int] = {}
+    missing: list[int] = []
+    unlabelled = 0
+    for index in range(len(table.images)):
+        image = folders.find(table.names[index], table.images[index])
+        if image is None:
+            missing += [index] if given[index] else []
+            unlabelled += not given[index]
+            continue
+        if image in own:
+            raise DatasetError(
+                f"The image {image} is labelled twice, in {table.path} and {table.path}; remove one of the rows."
+            )
+        own[image] = index
+    return own, missing, unlabelled
 
 
 def _same(known: _Row, table: LabelTable, index: int) -> bool:

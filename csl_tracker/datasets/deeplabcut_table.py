@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from csl_tracker.arrays import FloatArray
 from csl_tracker.datasets.folders import path_parts
 from csl_tracker.errors import DatasetError
-from csl_tracker.pixels import FloatArray
 
 LIKELIHOOD_GATE = 0.6
 """DeepLabCut's own default ``pcutoff``."""
@@ -117,20 +117,25 @@ def read_table(path: Path) -> LabelTable:
         row = row[: len(coords)] if not any(cell.strip() for cell in row[len(coords) :]) else row  # separators at its end
         if len(row) != len(coords):
             raise DatasetError(f"Line {line} of {path} has {len(row)} cells and its header {len(coords)}; correct that line.")
-        for index, place in enumerate(places, first):
-            values[number][place] = _number(path, line, row[index], delimiter)
-        half = np.isnan(values[number, :, :, 0]) != np.isnan(values[number, :, :, 1])
-        if half.any():
-            raise DatasetError(
-                f"Line {line} of {path} has x without y, or y without x, for {bodyparts[int(np.nonzero(half)[1][0])]}; give"
-                " both, or leave both empty."
-            )
+        for place, cell in zip(places, row[first:], strict=True):
+            values[number][place] = _number(path, line, cell, delimiter)
+    _refuse_half_points(path, rows[count:], values, bodyparts)
     points = values[..., :2].copy()
     points[values[..., 2] < LIKELIHOOD_GATE] = np.nan
     names = tuple("/".join(cell.strip() for cell in row[:first]) for _, row in rows[count:])
     images = tuple(path_parts(name) for name in names)
     lines = tuple(line for line, _ in rows[count:])
     return LabelTable(path, individuals, bodyparts, images, lines, points, columns, names, "likelihood" in coords)
+
+
+def _refuse_half_points(path: Path, rows: list[tuple[int, list[str]]], values: FloatArray, bodyparts: tuple[str, ...]) -> None:
+    half = np.isnan(values[..., 0]) != np.isnan(values[..., 1])
+    if half.any():
+        row, _, bodypart = (int(place[0]) for place in np.nonzero(half))
+        raise DatasetError(
+            f"Line {rows[row][0]} of {path} has x without y, or y without x, for {bodyparts[bodypart]}; give both, or leave"
+            " both empty."
+        )
 
 
 def is_table(path: Path) -> bool:

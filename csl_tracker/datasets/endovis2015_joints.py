@@ -25,27 +25,22 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from csl_tracker.datasets import endovis2015
+from csl_tracker.arrays import FloatArray
+from csl_tracker.datasets import endovis2015_annotations
 from csl_tracker.datasets.coco_records import LONE_SLOT
-from csl_tracker.datasets.endovis2015 import (
-    LENGTH_TOLERANCE,
-    EndoVis2015Sequence,
-    SequenceFiles,
-    assign_joints,
-    find_file,
-    find_sequences,
-    read_joints,
-)
+from csl_tracker.datasets.endovis2015 import LENGTH_TOLERANCE, EndoVis2015Sequence
+from csl_tracker.datasets.endovis2015_annotations import assign_joints, read_joints
+from csl_tracker.datasets.endovis2015_files import VIDEO, SequenceFiles, find_file, find_sequences
 from csl_tracker.datasets.folders import FileFinder, choose, walk
 from csl_tracker.datasets.image_folder import ImageSequence, check_root, drop_outside
 from csl_tracker.datasets.json_file import load_json
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.errors import DatasetError
-from csl_tracker.pixels import FloatArray, Size
-from csl_tracker.video import natural_order
+from csl_tracker.natural_order import natural_order
+from csl_tracker.pixels import Size
 
-LANDMARKS = endovis2015.LANDMARKS[1:]
-"""Those of :mod:`csl_tracker.datasets.endovis2015` but ``center``, which comes from pose files."""
+LANDMARKS = endovis2015_annotations.LANDMARKS[1:]
+"""Those of :mod:`csl_tracker.datasets.endovis2015_annotations` but ``center``, which comes from pose files."""
 SIDES = {"tool1": "right", "tool2": "left", "tool3": "right", "tool4": "left"}
 """Instrument id -> slot."""
 
@@ -170,7 +165,7 @@ def find_endovis2015_joints(root: str | os.PathLike[str]) -> dict[str, JointFile
     labels, has_video = [], False
     for folder, _, names in walk(root):
         labels += [folder / name for name in names if _NAME.match(name)]
-        has_video |= find_file(folder, endovis2015.VIDEO, names) is not None
+        has_video |= find_file(folder, VIDEO, names) is not None
     if not labels:
         raise DatasetError(f"The folder {root} has no annotations of Du et al.: {_EXPECTED}.")
     videos = {files.joints: files for files in find_sequences(root).values()} if has_video else {}

@@ -29,13 +29,12 @@ from pathlib import Path
 
 import numpy as np
 
+from csl_tracker.arrays import FloatArray, Image
 from csl_tracker.datasets.coco_records import LONE_SLOT
-from csl_tracker.datasets.endovis2015 import CLASSES, MASK_VALUES
+from csl_tracker.datasets.endovis2015_annotations import CLASSES, MASK_VALUES
 from csl_tracker.datasets.folders import choose, unique_names, walk
 from csl_tracker.datasets.image_folder import ImageSequence, check_root, drop_outside, numbered_images, take_labels
-from csl_tracker.datasets.sample import Image
 from csl_tracker.errors import DatasetError
-from csl_tracker.pixels import FloatArray
 from csl_tracker.video import read_image
 
 LANDMARKS = ("border",)

@@ -32,10 +32,10 @@ from pathlib import Path
 
 import numpy as np
 
+from csl_tracker.arrays import Image
 from csl_tracker.datasets.coco_records import BACKGROUND, LONE_SLOT
 from csl_tracker.datasets.folders import choose, is_clutter, unique_names, walk
 from csl_tracker.datasets.image_folder import ImageSequence, check_root, numbered_images, take_labels
-from csl_tracker.datasets.sample import Image
 from csl_tracker.errors import DatasetError
 from csl_tracker.instruments import IGNORE_LABEL
 

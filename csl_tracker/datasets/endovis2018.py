@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
+from csl_tracker.arrays import Image
 from csl_tracker.datasets.folders import choose, unique_names, walk
 from csl_tracker.datasets.image_folder import ImageSequence, check_root, numbered_images
 from csl_tracker.datasets.json_file import load_json
-from csl_tracker.datasets.sample import Image
 from csl_tracker.errors import DatasetError
 from csl_tracker.instruments import IGNORE_LABEL, Color
 

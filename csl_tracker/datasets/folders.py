@@ -16,7 +16,7 @@ from typing import TypeVar
 from urllib.parse import unquote
 
 from csl_tracker.errors import DatasetError
-from csl_tracker.video import natural_order
+from csl_tracker.natural_order import natural_path_order
 
 MAX_DEPTH = 5
 """How far below a root sequences are looked for, where a layout does not say otherwise."""
@@ -166,7 +166,7 @@ def unique_names(root: Path, folders: Iterable[Path]) -> dict[str, Path]:
         name if own.count(name) == 1 or folder == root else composed(folder.relative_to(root).as_posix()): folder
         for name, folder in zip(own, known, strict=True)
     }
-    return dict(sorted(names.items(), key=lambda item: [natural_order(Path(part)) for part in item[0].split("/")]))
+    return dict(sorted(names.items(), key=lambda item: natural_path_order(item[0])))
 
 
 def choose(root: Path, found: Mapping[str, T], wanted: Iterable[str] | None) -> list[tuple[str, T]]:

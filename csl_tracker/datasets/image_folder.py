@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from csl_tracker.arrays import FloatArray, Image
 from csl_tracker.datasets.coco_records import BACKGROUND, LONE_SLOT
 from csl_tracker.datasets.folders import is_clutter
-from csl_tracker.datasets.sample import Image, Sample
+from csl_tracker.datasets.sample import Sample
 from csl_tracker.errors import DatasetError
-from csl_tracker.pixels import FloatArray, Size
-from csl_tracker.video import DEFAULT_FPS, IMAGE_SUFFIXES, natural_order, read_image
+from csl_tracker.natural_order import natural_order
+from csl_tracker.pixels import Size
+from csl_tracker.video import DEFAULT_FPS, IMAGE_SUFFIXES, read_image
 
 
 def numbered_images(folder: Path, pattern: str = r"^frame_?(\d+)$") -> dict[int, Path]:

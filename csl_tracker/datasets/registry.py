@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from csl_tracker.datasets.coco import open_coco
 from csl_tracker.datasets.deeplabcut import open_deeplabcut
-from csl_tracker.datasets.endovis2015 import find_sequences, open_endovis2015
+from csl_tracker.datasets.endovis2015 import open_endovis2015
+from csl_tracker.datasets.endovis2015_files import find_sequences
 from csl_tracker.datasets.endovis2015_joints import find_endovis2015_joints, open_endovis2015_joints
 from csl_tracker.datasets.endovis2015_rigid import find_endovis2015_rigid, open_endovis2015_rigid
 from csl_tracker.datasets.endovis2017 import find_endovis2017, open_endovis2017

@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from csl_tracker.arrays import FloatArray
 from csl_tracker.datasets.coco import CocoSequence, open_coco
 from csl_tracker.datasets.coco_records import BACKGROUND
 from csl_tracker.datasets.folders import choose
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.errors import DatasetError
 from csl_tracker.instruments import IGNORE_LABEL, RETINAL
-from csl_tracker.pixels import FloatArray
 
 LANDMARKS = RETINAL.landmarks
 CLASSES = RETINAL.classes

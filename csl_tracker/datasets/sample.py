@@ -9,9 +9,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from csl_tracker.arrays import Image
 from csl_tracker.pixels import Size
-
-Image = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

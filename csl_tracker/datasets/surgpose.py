@@ -29,6 +29,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from csl_tracker.arrays import FloatArray
 from csl_tracker.camera import CameraModel
 from csl_tracker.datasets.coco_records import BACKGROUND
 from csl_tracker.datasets.endovis2015 import LENGTH_TOLERANCE
@@ -36,14 +37,13 @@ from csl_tracker.datasets.folders import choose, unique_names, walk
 from csl_tracker.datasets.image_folder import check_root, drop_outside
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.errors import ConfigError, DatasetError
-from csl_tracker.pixels import FloatArray, Size
+from csl_tracker.pixels import Size
 from csl_tracker.video import VideoReader
 from csl_tracker.yaml_files import read_yaml
 
 KEYPOINTS = 7
 LANDMARKS = tuple(f"keypoint_{number}" for number in range(1, KEYPOINTS + 1))
 SLOTS = ("left", "right")
-CAMERAS = ("left", "right")
 CALIBRATION = "StereoCalibrationDVRK.ini"
 
 _FIRST = {"left": KEYPOINTS + 1, "right": 1}

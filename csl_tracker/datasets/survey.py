@@ -11,9 +11,10 @@ from typing import Any
 import cv2
 import numpy as np
 
+from csl_tracker.arrays import Image, LabelMap
 from csl_tracker.datasets.describe import instruments_of
 from csl_tracker.datasets.registry import FileSequence
-from csl_tracker.datasets.sample import Image, Sample
+from csl_tracker.datasets.sample import Sample
 from csl_tracker.datasets.sample import Sequence as SampleSequence
 from csl_tracker.drawing import colorize, draw_landmarks, draw_overlay, landmark_colors
 from csl_tracker.errors import DatasetError
@@ -149,27 +150,41 @@ def _count(survey: SequenceSurvey, sample: Sample, sequence: SampleSequence) -> 
     height, width = sample.image.shape[:2]
     if (height, width) != sequence.size:
         faults.append(f"has {width}x{height} px and not {sequence.size[1]}x{sequence.size[0]}")
-    visible = sample.visible
-    survey.frames_with_landmarks += bool(visible.any())
+    survey.frames_with_landmarks += bool(sample.visible.any())
     labels = sample.label_map
     if labels is not None:
         survey.frames_with_masks += 1
-        if labels.shape != (height, width):
+        if labels.shape == (height, width):
+            faults += _count_pixels(survey, labels, sequence.classes, bool(sample.visible.any()))
+        else:
             faults.append(f"has a mask of {labels.shape[1]}x{labels.shape[0]} px, which is not the size of its image")
             labels = None
-    if labels is not None:
-        pixels = np.bincount(labels.ravel(), minlength=256)
-        names = dict(enumerate(sequence.classes)) | {IGNORE_LABEL: "ignore"}
-        for value in np.flatnonzero(pixels).tolist():
-            if value in names:
-                survey.classes[names[value]].frames += 1
-                survey.classes[names[value]].pixels += int(pixels[value])
-            else:
-                faults.append(f"has the label {value}, which no class owns")
-        if visible.any() and pixels[0] == labels.size:
-            faults.append("has visible landmarks and an empty mask")
+    return faults + _count_landmarks(survey, sample, sequence.landmarks, labels)
+
+
+def _count_pixels(survey: SequenceSurvey, labels: LabelMap, classes: Sequence[str], has_landmarks: bool) -> list[str]:
+    """Count the pixels of one label map; what is wrong with it."""
+    faults: list[str] = []
+    pixels = np.bincount(labels.ravel(), minlength=256)
+    names = dict(enumerate(classes)) | {IGNORE_LABEL: "ignore"}
+    for value in np.flatnonzero(pixels).tolist():
+        if value in names:
+            survey.classes[names[value]].frames += 1
+            survey.classes[names[value]].pixels += int(pixels[value])
+        else:
+            faults.append(f"has the label {value}, which no class owns")
+    if has_landmarks and pixels[0] == labels.size:
+        faults.append("has visible landmarks and an empty mask")
+    return faults
+
+
+def _count_landmarks(survey: SequenceSurvey, sample: Sample, landmarks: Sequence[str], labels: LabelMap | None) -> list[str]:
+    """Count the landmarks of one sample, and those that lie far from the label map; what is wrong with them."""
+    faults: list[str] = []
+    height, width = sample.image.shape[:2]
+    visible = sample.visible
     radius = math.ceil(NEAR * max(height, width))
-    for index, name in enumerate(sequence.landmarks):
+    for index, name in enumerate(landmarks):
         count = survey.landmarks[name]
         count.labelled += int(sample.labelled[:, index].sum())
         for x, y in sample.landmarks[visible[:, index], index]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from csl_tracker.arrays import IndexArray
 from csl_tracker.errors import EngineError
 from csl_tracker.grouping import LineSupport
 from csl_tracker.heatmaps import Peak
@@ -19,7 +20,6 @@ from csl_tracker.pixels import Resize, Size
 from csl_tracker.weights import Model, Preprocessing
 
 Float32Array = npt.NDArray[np.float32]
-IndexArray = npt.NDArray[np.intp]
 
 LARGEST_LOGIT = 80.0
 """Above it the exponential of a float32 is infinite, and the probability is 1 long before."""

@@ -9,12 +9,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from csl_tracker.arrays import FloatArray
 from csl_tracker.engines.base import EngineOutput
 from csl_tracker.heatmaps import decode
 from csl_tracker.metrics import tool_overlap
 from csl_tracker.weights import Model
 
-FloatArray = npt.NDArray[np.float64]
 Frame = tuple[npt.NDArray[np.uint8], "npt.NDArray[np.uint8] | None"]
 """An image, uint8 (H, W, 3) RGB, and its true label map, uint8 (H, W), where there is one."""
 

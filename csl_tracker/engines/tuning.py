@@ -10,9 +10,9 @@ from typing import Protocol
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from csl_tracker.arrays import Image
 from csl_tracker.engines.base import EngineOutput, PixelMap, locate_points
 from csl_tracker.engines.comparison import Comparison, compare
 from csl_tracker.engines.cuda_graph import Arrays
@@ -33,8 +33,6 @@ AGREEMENT = {"float32": 1e-3, "tf32": 2e-2, "float16": 2e-2, "bfloat16": 1e-1}
 
 _TIMED_RUNS = 30
 
-Rgb = npt.NDArray[np.uint8]
-
 
 class Tunable(Protocol):
     """What tuning asks of a :class:`csl_tracker.engines.device_engine.TorchDeviceEngine`."""
@@ -50,7 +48,7 @@ class Tunable(Protocol):
     def make_path(self, source: Size, segmentation: bool, count: int, network: DeviceNetwork | None = None) -> DevicePath:
         """The path for an image size."""
 
-    def launch(self, path: DevicePath, image: Rgb) -> Arrays:
+    def launch(self, path: DevicePath, image: Image) -> Arrays:
         """Run a path piece by piece."""
 
     def timed(self, path: DevicePath, runs: int) -> float:
@@ -118,7 +116,7 @@ def _checked_precision(engine: Tunable, source: Size) -> tuple[DeviceNetwork, st
     return engine.network, f"float16 {place} shifts {found.keypoints} landmarks of generated frames by {shift}"
 
 
-def generated_frames(size: Size, count: int) -> Iterator[tuple[Rgb, Rgb | None]]:
+def generated_frames(size: Size, count: int) -> Iterator[tuple[Image, Image | None]]:
     """Synthetic frames with instruments, (height, width) as given, without their truth."""
     from csl_tracker.datasets.synthetic import render_frame
 
@@ -149,7 +147,7 @@ class NetworkProbe:
     def __init__(self, engine: Tunable, network: DeviceNetwork) -> None:
         self.engine, self.network, self.device = engine, network, engine.device
 
-    def run(self, image: Rgb, segmentation: bool) -> EngineOutput:
+    def run(self, image: Image, segmentation: bool) -> EngineOutput:
         """See :meth:`csl_tracker.engines.base.Engine.run`."""
         path = self.engine.make_path((image.shape[0], image.shape[1]), segmentation, 0, self.network)
         found = self.engine.launch(path, image)

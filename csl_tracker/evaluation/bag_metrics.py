@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from csl_tracker.arrays import FloatArray
 from csl_tracker.datasets.mapping import Matching
 from csl_tracker.datasets.registry import SelectedSequence, select_landmarks
 from csl_tracker.datasets.sample import Sample
@@ -22,9 +23,9 @@ from csl_tracker.drawing import draw_overlay
 from csl_tracker.errors import BagError
 from csl_tracker.evaluation.bag_labels import BagLabels
 from csl_tracker.evaluation.recorded_bag import Frame, Image, RecordedBag
-from csl_tracker.evaluation.sequence import THRESHOLD_PX, SequenceEvaluator, match_instruments
+from csl_tracker.evaluation.sequence import SequenceEvaluator, match_instruments
 from csl_tracker.instruments import ENDOVIS, IGNORE_LABEL, InstrumentSet
-from csl_tracker.pixels import FloatArray
+from csl_tracker.metrics import THRESHOLD_PX
 from csl_tracker.results import TrackingResult
 
 BINS = 10

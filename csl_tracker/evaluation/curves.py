@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from csl_tracker import metrics
+from csl_tracker.arrays import FloatArray
 from csl_tracker.evaluation.runs import LandmarkErrors, Run, counted, landmarks_of, models_of, pool
-from csl_tracker.pixels import FloatArray
 
 THRESHOLDS_PX: FloatArray = np.arange(0.0, 60.5, 0.5)
 ALPHAS: FloatArray = np.arange(0.0, 0.505, 0.005)

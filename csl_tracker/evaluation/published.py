@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from csl_tracker.arrays import FloatArray
 from csl_tracker.errors import DatasetError
-from csl_tracker.pixels import FloatArray
 from csl_tracker.yaml_files import read_yaml
 
 HEADER = ["name", "kind", "x", "y"]

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from csl_tracker.arrays import FloatArray
 from csl_tracker.bags.reader import BagReader, DamagedBagError, RawMessage, listed
 from csl_tracker.bags.recording import OFFLINE, ORIGINAL_STAMPS
 from csl_tracker.bags.stamps import StampIndex
@@ -26,7 +27,7 @@ from csl_tracker.evaluation.bag_labels import bag_name, frame_rate, noted_classe
 from csl_tracker.messages import topics
 from csl_tracker.messages.images import label_map
 from csl_tracker.messages.poses import GroundTruth, read_pose_array, read_truth_array, stamp_ns
-from csl_tracker.pixels import FloatArray, Size
+from csl_tracker.pixels import Size
 from csl_tracker.results import InstrumentEstimate, LandmarkEstimate, TrackingResult
 
 Image = npt.NDArray[np.uint8]

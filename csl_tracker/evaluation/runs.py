@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from csl_tracker.arrays import FloatArray, IntArray
 from csl_tracker.errors import DatasetError
-from csl_tracker.pixels import FloatArray
 
 FORMAT = "csl_tracker/run/1"
-IntArray = npt.NDArray[np.int64]
 MODELS = ("l", "sl", "csl_no_skip", "csl", "unet", "forest")
 """Order of the models in tables and legends: the paper's, and those that it is compared with."""
 OVERLAPS = ("dice", "precision", "recall")

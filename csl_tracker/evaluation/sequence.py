@@ -18,9 +18,8 @@ How the figures are made:
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -29,20 +28,20 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from csl_tracker import metrics
+from csl_tracker.arrays import FloatArray
+from csl_tracker.assignment import assign
 from csl_tracker.datasets.mapping import Matching
 from csl_tracker.datasets.registry import select_landmarks
 from csl_tracker.datasets.sample import Sample, Sequence
 from csl_tracker.errors import DatasetError
 from csl_tracker.instruments import InstrumentSet
-from csl_tracker.pixels import FloatArray, Resize, Size
+from csl_tracker.pixels import Resize, Size
 from csl_tracker.results import TrackingResult
 from csl_tracker.text import printable
 
 if TYPE_CHECKING:
     from csl_tracker.tracker import Tracker
 
-THRESHOLD_PX = 20.0
-KBB_ALPHA = 0.15
 CURVE_PX = (5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0)
 SECOND_ANNOTATIONS: Mapping[str, str] = {"center": "tracked_point"}
 """Landmark of a model -> landmark of a dataset that is meant to be the same point, annotated by others."""
@@ -79,9 +78,9 @@ class _Tally:
             "absent": self.absent,
             "unanswered": int(np.isnan(self.errors).sum()),
             "landmark_error_px": metrics.summary(self.errors),
-            f"threshold_score_{THRESHOLD_PX:g}px": metrics.threshold_score(self.errors, THRESHOLD_PX),
+            f"threshold_score_{metrics.THRESHOLD_PX:g}px": metrics.threshold_score(self.errors, metrics.THRESHOLD_PX),
             "threshold_scores_px": {f"{t:g}": score for t, score in zip(CURVE_PX, curve, strict=True)},
-            f"kbb_{KBB_ALPHA:g}": metrics.kbb_score(self.errors, self.sides, KBB_ALPHA),
+            f"kbb_{metrics.KBB_ALPHA:g}": metrics.kbb_score(self.errors, self.sides, metrics.KBB_ALPHA),
             "miss_rate": float(np.mean(self.missed)) if self.missed else None,
             "false_positive_rate": self.reported_absent / self.absent if self.absent else None,
         }
@@ -188,7 +187,9 @@ class SequenceEvaluator:
                 f"{name}_vs_{SECOND_ANNOTATIONS[name]}": {
                     "visible": len(self._second_errors[name]),
                     "landmark_error_px": metrics.summary(self._second_errors[name]),
-                    f"threshold_score_{THRESHOLD_PX:g}px": metrics.threshold_score(self._second_errors[name], THRESHOLD_PX),
+                    f"threshold_score_{metrics.THRESHOLD_PX:g}px": metrics.threshold_score(
+                        self._second_errors[name], metrics.THRESHOLD_PX
+                    ),
                     "annotators_distance_px": metrics.summary(self._annotator_distances[name]),
                 }
                 for name in self._second
@@ -316,13 +317,9 @@ def match_instruments(guesses: FloatArray, truth: FloatArray) -> list[int | None
     # Sharing no landmark with a visible instrument is worse than any distance; with an absent one it costs nothing.
     apart = np.where(np.isfinite(truth).all(axis=-1).any(axis=-1), 1e6, 0.0)[:, None]
     cost = np.where(shared > 0, total / np.maximum(shared, 1), apart)
-    candidates: list[int | None] = [*range(len(guesses)), *([None] * max(0, len(truth) - len(guesses)))]
-    unmatched = apart[:, 0]
-
-    def total_cost(choice: Iterable[int | None]) -> float:
-        return float(sum(unmatched[row] if column is None else cost[row, column] for row, column in enumerate(choice)))
-
-    return list(min(itertools.permutations(candidates, len(truth)), key=total_cost))
+    missing = max(0, len(truth) - len(guesses))
+    columns = assign(np.concatenate([cost, np.repeat(apart, missing, axis=1)], axis=1))
+    return [column if column < len(guesses) else None for column in columns]
 
 
 def _mean_overlap(overlaps: list[metrics.Overlap]) -> dict[str, float | None]:

@@ -28,8 +28,9 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from csl_tracker.evaluation.runs import IntArray, Run, SequenceResult
-from csl_tracker.pixels import FloatArray
+from csl_tracker.arrays import FloatArray, IntArray
+from csl_tracker.evaluation.runs import Run, SequenceResult
+from csl_tracker.metrics import THRESHOLD_PX
 
 BLOCK_FRAMES = 25
 """Frames drawn together: one second of the datasets' video."""
@@ -75,7 +76,7 @@ def _errors(part: SequenceResult, value: Callable[[FloatArray], npt.NDArray[np.g
 QUANTITIES: tuple[Quantity, ...] = (
     Quantity("dice", "", True, _dice),
     Quantity("landmark_error_px", "px", False, lambda part: _errors(part, lambda error: error)),
-    Quantity("threshold_score_20px", "", True, lambda part: _errors(part, lambda error: error < 20.0)),
+    Quantity("threshold_score_20px", "", True, lambda part: _errors(part, lambda error: error < THRESHOLD_PX)),
     Quantity("gross_miss_rate_60px", "", False, lambda part: _errors(part, lambda error: ~(error < 60.0))),
 )
 """What is compared. An error needs a guess of both models; the shares count a missing guess as an error without bound."""

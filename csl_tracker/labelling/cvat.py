@@ -9,11 +9,11 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
+from csl_tracker.arrays import FloatArray
 from csl_tracker.datasets.coco_records import SLOT_ATTRIBUTES
 from csl_tracker.datasets.coco_writer import IGNORE, INSTRUMENT
 from csl_tracker.drawing import colorize, landmark_colors
 from csl_tracker.instruments import Color, InstrumentSet
-from csl_tracker.pixels import FloatArray
 from csl_tracker.text import printable
 
 _LOW, _HIGH = 15.0, 85.0  # the template is drawn in a square of 100

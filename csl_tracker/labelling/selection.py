@@ -30,8 +30,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from csl_tracker.arrays import FloatArray
 from csl_tracker.instruments import IGNORE_LABEL, InstrumentSet
-from csl_tracker.pixels import FloatArray, Size
+from csl_tracker.pixels import Size
 from csl_tracker.results import InstrumentEstimate, TrackingResult
 
 NOTHING_SEEN = 0.5

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import struct
 
+from csl_tracker.clock import NS
 from csl_tracker.errors import BagError
-
-_NS = 1_000_000_000
 
 
 def _layout(data: bytes | memoryview) -> str:
@@ -26,7 +25,7 @@ def header_stamp_ns(data: bytes | memoryview) -> int:
         BagError: The message is too short to have one.
     """
     seconds, nanoseconds = struct.unpack_from(_layout(data), data, 4)
-    return int(seconds) * _NS + int(nanoseconds)
+    return int(seconds) * NS + int(nanoseconds)
 
 
 def restamp(data: bytes | memoryview, ns: int) -> bytes:
@@ -36,5 +35,5 @@ def restamp(data: bytes | memoryview, ns: int) -> bytes:
         BagError: The message is too short to have one.
     """
     changed = bytearray(data)
-    struct.pack_into(_layout(data), changed, 4, ns // _NS, ns % _NS)
+    struct.pack_into(_layout(data), changed, 4, ns // NS, ns % NS)
     return bytes(changed)

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from csl_tracker.arrays import Image
 from csl_tracker.errors import BagError, ImageError
 from csl_tracker.image_files import image_problem, size_problem
 from csl_tracker.messages import topics
@@ -22,7 +23,6 @@ from csl_tracker.messages.compressed_format import UnknownFormatError, parse_for
 from csl_tracker.messages.poses import bag_types, make_header
 from csl_tracker.messages.types import typestore
 
-Image = npt.NDArray[np.uint8]
 AnyImage = npt.NDArray[Any]
 
 

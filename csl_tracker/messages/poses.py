@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from csl_tracker.clock import NS
 from csl_tracker.messages.types import typestore
 from csl_tracker.pixels import Size
 from csl_tracker.results import InstrumentEstimate, LandmarkEstimate, TrackingResult
-
-NS = 1_000_000_000
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ def _candidates() -> Iterator[Path]:
     if spec is not None and spec.origin is not None:  # PREFIX/lib/pythonX.Y/site-packages/PACKAGE/__init__.py
         for parent in Path(spec.origin).resolve().parents[1:6]:
             yield parent / "share" / MESSAGE_PACKAGE / "msg"
-    for prefix in (Path(sys.prefix), *here.parents[2:7]):  # pip puts it into PREFIX/share, or into TARGET/share
-        yield prefix / "share" / "csl_tracker" / "msg"
+    for place in (Path(sys.prefix), *here.parents[2:7]):  # pip puts it into PREFIX/share, or into TARGET/share
+        yield place / "share" / "csl_tracker" / "msg"
 
 
 def message_folder() -> Path:

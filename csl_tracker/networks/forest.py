@@ -19,12 +19,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from csl_tracker.arrays import IntArray
 from csl_tracker.errors import ConfigError, WeightsError
 from csl_tracker.networks.base import STRIDE, Network, NetworkConfig, NetworkOutput
 from csl_tracker.networks.encoders import Normalization
 
 Float32Array = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 
 SCALES = (0.0, 1.5, 3.0, 6.0)
 """Standard deviations of the smoothing, output px; 0 is none."""

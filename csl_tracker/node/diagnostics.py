@@ -6,14 +6,14 @@ are those of :class:`Limits`.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from csl_tracker.watch import ERROR, OK, PLAUSIBLE_LATENCY_S, WARN, Spread
+from csl_tracker.process_memory import resident_mb
+from csl_tracker.watch import ERROR, OK, PLAUSIBLE_LATENCY_S, WARN, Durations
 
 WINDOW_S = 5.0
 """Rates, shares and latencies are those of the last seconds."""
@@ -58,8 +58,8 @@ class FrameSums:
     skipped: int = 0
     late: int = 0
     unusable: Counter[str] = field(default_factory=Counter)
-    processing: Spread | None = None
-    latency: Spread | None = None
+    processing: Durations | None = None
+    latency: Durations | None = None
     total: Counter[str] = field(default_factory=Counter)
     silence_s: float | None = None
 
@@ -138,8 +138,8 @@ class FrameStatistics:
             skipped=kinds["skipped"],
             late=kinds["late"],
             unusable=unusable,
-            processing=Spread.of([processing for _, processing, _ in tracked]),
-            latency=Spread.of(latencies) if len(latencies) == len(tracked) else None,
+            processing=Durations.of([processing for _, processing, _ in tracked]),
+            latency=Durations.of(latencies) if len(latencies) == len(tracked) else None,
             total=total,
             silence_s=None if last is None else now_s - last,
         )
@@ -257,10 +257,9 @@ def _identity(path: Path) -> tuple[int, int, int] | None:
 def memory_mb() -> float | None:
     """Memory of this process that is in RAM, MB; None where the system does not tell."""
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return resident_mb()
     except (OSError, IndexError, ValueError):
         return None
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def temperature_c() -> float | None:

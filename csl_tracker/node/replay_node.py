@@ -48,10 +48,10 @@ from tqdm import tqdm
 from csl_tracker.bags.reader import BagFrame, BagReader, DamagedBagError, camera_info_topic
 from csl_tracker.bags.recording import ORIGINAL_STAMPS
 from csl_tracker.bags.writer import BagWriter
+from csl_tracker.clock import NS
 from csl_tracker.errors import BagError, ConfigError
 from csl_tracker.messages import topics
 from csl_tracker.messages.cdr import header_stamp_ns, restamp
-from csl_tracker.messages.poses import NS
 from csl_tracker.node.declaration import declare_parameters
 from csl_tracker.node.hints import remap_at_start
 from csl_tracker.node.replay_parameters import PARAMETERS, PATIENCE, ReplaySettings

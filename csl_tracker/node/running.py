@@ -14,9 +14,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import uninstall_signal_handlers
 
-from csl_tracker.errors import CslTrackerError
-
-EXIT_USER_ERROR = 2
+from csl_tracker.errors import EXIT_USER_ERROR, CslTrackerError
 
 _stuck = False
 """Whether a thread is at work that will not end."""

@@ -18,6 +18,7 @@ import torch
 
 from csl_tracker.arrival import Arrival
 from csl_tracker.camera import CameraModel
+from csl_tracker.clock import NS
 from csl_tracker.drawing import colorize, draw_overlay
 from csl_tracker.engines import create_engine
 from csl_tracker.engines.device_loss import release_cached_memory
@@ -47,7 +48,6 @@ from csl_tracker.watch import ERROR, OK
 from csl_tracker.weights import find_weights, load_weights
 
 Image = npt.NDArray[np.uint8]
-NS = 1_000_000_000
 
 STOP_TIMEOUT_S = 5.0
 """How long the frame at work may take to finish when the process ends; deactivating does not wait for it."""

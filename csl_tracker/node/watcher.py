@@ -16,9 +16,10 @@ from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check
 from rclpy.signals import SignalHandlerOptions
 from rclpy.validate_full_topic_name import validate_full_topic_name
 
+from csl_tracker.clock import NS
 from csl_tracker.errors import ConfigError
 from csl_tracker.messages import topics
-from csl_tracker.messages.poses import NS, read_pose_array, stamp_ns
+from csl_tracker.messages.poses import read_pose_array, stamp_ns
 from csl_tracker.node.qos import describe
 from csl_tracker.watch import STALE_S, Diagnosis, View, Watch
 from csl_tracker_msgs.msg import InstrumentPoseArray

@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from csl_tracker.arrays import FloatArray
 from csl_tracker.errors import ConfigError
 from csl_tracker.evaluation import statistics
 from csl_tracker.evaluation.runs import LandmarkErrors, Run, SequenceResult
-from csl_tracker.evaluation.sequence import KBB_ALPHA
 from csl_tracker.evaluation.statistics import BLOCK_FRAMES, QUANTITIES, RESAMPLES, Quantity
-from csl_tracker.pixels import FloatArray
+from csl_tracker.metrics import KBB_ALPHA
 from csl_tracker.reporting.table import Cell, Column, Table, cell_text
 
 EVALUATE_BAG = "evaluate-bag"

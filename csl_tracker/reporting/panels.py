@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from csl_tracker.arrays import FloatArray, Image
 from csl_tracker.datasets.registry import FileSequence, select_landmarks
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.drawing import draw_landmarks, draw_outlines
@@ -18,11 +19,10 @@ from csl_tracker.errors import DatasetError
 from csl_tracker.evaluation.runs import SequenceResult
 from csl_tracker.evaluation.sequence import SequenceEvaluator
 from csl_tracker.instruments import InstrumentSet
-from csl_tracker.pixels import FloatArray, Resize
+from csl_tracker.pixels import Resize
 from csl_tracker.reporting import style
 from csl_tracker.tracker import Tracker
 
-Image = npt.NDArray[np.uint8]
 COLUMN_IN = 1.75
 """Width of a picture, inches."""
 _DRAWN_WIDTH = 720  # px that a picture has at least, so that lines and discs are smooth

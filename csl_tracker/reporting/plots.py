@@ -16,9 +16,10 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 from csl_tracker.evaluation.curves import MEAN, Curve, kbb_curves, tail_curves, threshold_curves
 from csl_tracker.evaluation.published import Comparator
 from csl_tracker.evaluation.runs import Run, models_of
+from csl_tracker.metrics import KBB_ALPHA, THRESHOLD_PX
 from csl_tracker.reporting import style
 from csl_tracker.reporting.run_tables import VALIDATION_LOSS
-from csl_tracker.reporting.tables import GROSS_PX, KBB_ALPHA, NEAR_PX
+from csl_tracker.reporting.tables import GROSS_PX
 
 _SMOOTHING = 9  # points of a training loss that are averaged
 
@@ -40,7 +41,7 @@ def draw_threshold_curves(
     panels = threshold_curves(runs)
     others = [comparator for comparator in comparators if comparator.kind == "threshold"]
     label = f"threshold ({unit})"
-    return _draw_scores(panels, out / "threshold_curves", label, NEAR_PX, models_of(runs), others)
+    return _draw_scores(panels, out / "threshold_curves", label, THRESHOLD_PX, models_of(runs), others)
 
 
 def draw_kbb_curves(runs: Sequence[Run], out: Path, comparators: Sequence[Comparator] = ()) -> list[Path]:

@@ -9,7 +9,8 @@ import numpy as np
 
 from csl_tracker.errors import CslTrackerError
 from csl_tracker.evaluation.runs import Run, models_of
-from csl_tracker.reporting.table import Cell, Column, Spread, Table, natural_order
+from csl_tracker.natural_order import natural_order
+from csl_tracker.reporting.table import Cell, Column, Spread, Table
 
 CONDITIONS = ("initialisation", "steps", "batch_size", "input_size", "preset")
 """What has to be equal for a comparison of two models to be one of their strategies."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -88,11 +87,6 @@ class Table:
             values = [value for cell, column in zip(row, self.columns, strict=True) for value in _values(cell, column)]
             writer.writerow([csv_cell(value) for value in values])
         return text.getvalue()
-
-
-def natural_order(text: str) -> list[tuple[int, str]]:
-    """Sort key: numbers inside a name count as numbers."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
 
 
 def cell_text(cell: Cell, digits: int) -> str:

@@ -21,10 +21,12 @@ from csl_tracker.evaluation.runs import (
     models_of,
     pool,
 )
+from csl_tracker.metrics import KBB_ALPHA, THRESHOLD_PX
+from csl_tracker.natural_order import natural_order
 from csl_tracker.reporting.run_tables import parameters
-from csl_tracker.reporting.table import Cell, Column, Spread, Table, cell_text, natural_order
+from csl_tracker.reporting.table import Cell, Column, Spread, Table, cell_text
 
-NEAR_PX, GROSS_PX, KBB_ALPHA = 20.0, 60.0, 0.15
+GROSS_PX = 60.0
 WORST = 5
 """Frames of a model in the table of the error's tail."""
 _TABLE1_LANDMARK = "center"
@@ -220,7 +222,7 @@ def tail(runs: Sequence[Run]) -> Table:
 def landmark_figures(errors: LandmarkErrors) -> dict[str, float | None]:
     """Figures of one seed's pooled errors, by the keys of the tables."""
     summary = metrics.summary(errors.error)
-    near = metrics.threshold_score(errors.error, NEAR_PX)
+    near = metrics.threshold_score(errors.error, THRESHOLD_PX)
     gross = metrics.survival(errors.error, [GROSS_PX])[0]
     return {
         **{f"error_px_{key}": summary[key] for key in ("mean", "median", "p90", "p95")},

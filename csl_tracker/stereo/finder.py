@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
+from csl_tracker.arrays import FloatArray
 from csl_tracker.camera import CameraModel
 from csl_tracker.errors import ConfigError
 from csl_tracker.results import TrackingResult
@@ -16,8 +16,6 @@ from csl_tracker.stereo.hand_eye import HandEye
 from csl_tracker.stereo.matching import MatchLimits
 from csl_tracker.stereo.orientation import Pose3D, quaternion_of
 from csl_tracker.stereo.rig import StereoRig, pose_of
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from csl_tracker.arrays import FloatArray
 from csl_tracker.errors import ConfigError
-
-FloatArray = npt.NDArray[np.float64]
 
 _SAME_ROWS_PX = 0.5
 """Rows of the two rectified images may be named differently by so much before they count as not rectified together."""

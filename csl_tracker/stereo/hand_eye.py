@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from csl_tracker.arrays import FloatArray
 from csl_tracker.errors import ConfigError
 from csl_tracker.paths import user_path
 from csl_tracker.stereo.orientation import Pose3D, multiply, quaternion_of, rotation_matrix
 from csl_tracker.yaml_files import read_yaml, spelled
-
-FloatArray = npt.NDArray[np.float64]
 
 _KEYS = ("parent_frame", "matrix", "translation", "quaternion")
 _TOLERANCE = 1e-3

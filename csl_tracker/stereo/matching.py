@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from csl_tracker.arrays import FloatArray
+from csl_tracker.assignment import assign
 from csl_tracker.results import InstrumentEstimate
 from csl_tracker.stereo.geometry import StereoGeometry, Triangulation, triangulate
-
-FloatArray = npt.NDArray[np.float64]
 
 REASONS = ("not_visible", "no_covariance", "disparity", "epipolar", "apart")
 """Why a landmark of a pair of instruments was not triangulated."""
@@ -146,7 +145,7 @@ def match(geometry: StereoGeometry, left: Sequence[View], right: Sequence[View],
     """
     candidates = [[_compare(geometry, a, b, limits) for b in right] for a in left]
     evidence = np.array([[c.evidence if c else 0.0 for c in row] for row in candidates]).reshape(len(left), len(right))
-    best, partners = _assign(evidence)
+    best, partners = _pair_up(evidence)
     instruments = []
     rejected: Counter[str] = Counter()
     for row, column in enumerate(partners):
@@ -156,7 +155,7 @@ def match(geometry: StereoGeometry, left: Sequence[View], right: Sequence[View],
             continue
         without = evidence.copy()
         without[row, column] = 0.0
-        if best - _assign(without)[0] < limits.ambiguity:
+        if best - _pair_up(without)[0] < limits.ambiguity:
             rejected["ambiguous"] += 1
             continue
         rejected += candidate.rejected
@@ -224,8 +223,8 @@ def _is_covariance(matrix: FloatArray) -> bool:
     return matrix[0, 0] >= 0 and matrix[1, 1] >= 0 and determinant >= -1e-9 * (1.0 + trace**2)
 
 
-def _assign(evidence: FloatArray) -> tuple[float, list[int | None]]:
-    """The pairing with the largest sum: exact, over all subsets of the columns, of which there are few.
+def _pair_up(evidence: FloatArray) -> tuple[float, list[int | None]]:
+    """The pairing with the largest sum.
 
     Args:
         evidence: (rows, columns); only positive entries are paired.
@@ -233,20 +232,8 @@ def _assign(evidence: FloatArray) -> tuple[float, list[int | None]]:
     Returns:
         The sum, and for each row its column, or None.
     """
-    rows, columns = evidence.shape
-
-    @functools.cache
-    def best(row: int, taken: int) -> tuple[float, tuple[int | None, ...]]:
-        if row == rows:
-            return 0.0, ()
-        total, chosen = best(row + 1, taken)
-        found: tuple[float, tuple[int | None, ...]] = (total, (None, *chosen))
-        for column in range(columns):
-            if evidence[row, column] > 0 and not taken >> column & 1:
-                total, chosen = best(row + 1, taken | 1 << column)
-                if total + evidence[row, column] > found[0]:
-                    found = (total + float(evidence[row, column]), (column, *chosen))
-        return found
-
-    total, chosen = best(0, 0)
-    return total, list(chosen)
+    rows = len(evidence)
+    # The first columns stand for no partner: in a draw a row stays alone.
+    cost = np.concatenate([np.zeros((rows, rows)), np.where(evidence > 0, -evidence, np.inf)], axis=1)
+    columns = [column - rows if column >= rows else None for column in assign(cost)]
+    return float(sum(evidence[row, column] for row, column in enumerate(columns) if column is not None)), columns

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
+from csl_tracker.arrays import FloatArray
 
 UNKNOWN_ANGLE_VARIANCE = math.pi**2 / 3
 """Variance of an angle that is uniform over a full turn, rad^2."""

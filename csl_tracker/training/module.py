@@ -19,7 +19,7 @@ from csl_tracker.networks import Network, NetworkOutput
 from csl_tracker.pixels import Resize, Size
 from csl_tracker.training.config import TrainConfig
 from csl_tracker.training.cpu import ease_convolutions
-from csl_tracker.training.side import side_axis, side_loss, side_targets
+from csl_tracker.training.left_right_task import side_axis, side_loss, side_targets
 from csl_tracker.weights import Preprocessing
 
 CHECKPOINT_KEY = "csl_tracker"

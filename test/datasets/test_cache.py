@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from csl_tracker.datasets.cache import FrameCache, resize_label_map
-from csl_tracker.datasets.endovis2015 import EndoVis2015Sequence, find_sequences, open_endovis2015
+from csl_tracker.datasets.endovis2015 import EndoVis2015Sequence, open_endovis2015
+from csl_tracker.datasets.endovis2015_files import find_sequences
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.errors import DatasetError
 from csl_tracker.pixels import Resize, resize_image

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 
 from csl_tracker.datasets.detect import detect_layouts
-from csl_tracker.datasets.endovis2015 import (
+from csl_tracker.datasets.endovis2015 import open_endovis2015
+from csl_tracker.datasets.endovis2015_annotations import (
     CLASSES,
     LANDMARKS,
     JointLabels,
     assign_joints,
-    find_sequences,
-    open_endovis2015,
     read_joints,
     read_poses,
     snap_mask,
 )
+from csl_tracker.datasets.endovis2015_files import find_sequences
 from csl_tracker.datasets.sample import Sequence
 from csl_tracker.errors import DatasetError
 from csl_tracker.video import VideoWriter

@@ -12,8 +12,8 @@ pytest.importorskip("csl_tracker_msgs")
 from csl_tracker.bags.reader import BagReader
 from csl_tracker.bags.writer import BagOptions, RecordedFrame, write_frames
 from csl_tracker.cli.main import main
+from csl_tracker.clock import NS
 from csl_tracker.messages import topics
-from csl_tracker.messages.poses import NS
 from csl_tracker.node.processes import NodeProcess
 
 pytestmark = pytest.mark.ros

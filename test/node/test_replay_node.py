@@ -14,9 +14,10 @@ from std_srvs.srv import SetBool
 from csl_tracker.bags.reader import BagReader
 from csl_tracker.bags.writer import BagOptions, RecordedFrame, write_frames
 from csl_tracker.camera import CameraModel
+from csl_tracker.clock import NS
 from csl_tracker.messages import topics
 from csl_tracker.messages.images import fill_image
-from csl_tracker.messages.poses import NS, GroundTruth, read_truth_array, stamp_ns
+from csl_tracker.messages.poses import GroundTruth, read_truth_array, stamp_ns
 from csl_tracker.node import replay_node
 from csl_tracker.node.processes import NodeProcess
 from csl_tracker.node.replay_parameters import PARAMETERS

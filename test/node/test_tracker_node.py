@@ -15,9 +15,10 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
+from csl_tracker.clock import NS
 from csl_tracker.instruments import ENDOVIS
 from csl_tracker.messages.images import decode_compressed, fill_image, to_rgb
-from csl_tracker.messages.poses import NS, make_header
+from csl_tracker.messages.poses import make_header
 from csl_tracker.node import managed_node, tracker_node
 from csl_tracker.node.activation import Activation
 from csl_tracker.node.processes import NodeProcess

@@ -19,8 +19,9 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from csl_tracker.cli.main import main
+from csl_tracker.clock import NS
 from csl_tracker.errors import ConfigError
-from csl_tracker.messages.poses import NS, make_header
+from csl_tracker.messages.poses import make_header
 from csl_tracker.node import watcher as module
 from csl_tracker.node.ros_types import ROS_TYPES
 from csl_tracker.node.watcher import Watcher, full_name

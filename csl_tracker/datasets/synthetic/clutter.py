@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from csl_tracker.datasets.planes import lay
-from csl_tracker.datasets.synthetic.noise import Field, fractal, smooth
+from csl_tracker.arrays import Float32Array
+from csl_tracker.datasets.blending import blend_color
+from csl_tracker.datasets.synthetic.noise import fractal, smooth
 
 _PALE = np.array(
     [(228, 206, 186), (214, 178, 160), (205, 200, 196), (236, 214, 160), (190, 160, 150), (225, 190, 190), (170, 150, 120)],
@@ -18,7 +19,7 @@ _PALE = np.array(
 _THREADS = np.array([(35, 30, 60), (20, 20, 24), (90, 40, 120), (40, 70, 150), (225, 225, 215)], np.float32)
 
 
-def add_clutter(rng: np.random.Generator, color: Field, height: Field) -> None:
+def add_clutter(rng: np.random.Generator, color: Float32Array, height: Float32Array) -> None:
     """Lay one to three things over a piece of tissue, in place; light and highlights follow from the height.
 
     Args:
@@ -26,12 +27,12 @@ def add_clutter(rng: np.random.Generator, color: Field, height: Field) -> None:
         color: Diffuse colour, float32 (h, w, 3), 0..255.
         height: Height field, float32 (h, w).
     """
-    kinds: list[Callable[[np.random.Generator, Field, Field], None]] = [_band, _gauze, _thread, _tube]
+    kinds: list[Callable[[np.random.Generator, Float32Array, Float32Array], None]] = [_band, _gauze, _thread, _tube]
     for kind in rng.choice(len(kinds), int(rng.integers(1, 4)), p=(0.55, 0.15, 0.15, 0.15)):
         kinds[int(kind)](rng, color, height)
 
 
-def _across(rng: np.random.Generator, size: tuple[int, int], bend: float) -> tuple[Field, Field]:
+def _across(rng: np.random.Generator, size: tuple[int, int], bend: float) -> tuple[Float32Array, Float32Array]:
     """Coordinates along and across a curved line through the image, px."""
     h, w = size
     angle = rng.uniform(0, np.pi)
@@ -48,12 +49,12 @@ def _across(rng: np.random.Generator, size: tuple[int, int], bend: float) -> tup
     return along, across
 
 
-def _lay(color: Field, height: Field, alpha: Field, tint: Field, rise: Field) -> None:
-    lay(color, alpha, tint)
+def _lay(color: Float32Array, height: Float32Array, alpha: Float32Array, tint: Float32Array, rise: Float32Array) -> None:
+    blend_color(color, alpha, tint)
     height += alpha * (rise + 0.7 * (float(np.mean(height)) - height))
 
 
-def _band(rng: np.random.Generator, color: Field, height: Field) -> None:
+def _band(rng: np.random.Generator, color: Float32Array, height: Float32Array) -> None:
     """A ligament, a fold of peritoneum, a duct: round across, frayed at the edges, tapering."""
     h, w = height.shape
     along, across = _across(rng, (h, w), 0.05)
@@ -74,7 +75,7 @@ def _band(rng: np.random.Generator, color: Field, height: Field) -> None:
     _lay(color, height, np.asarray(alpha, np.float32), np.asarray(tint, np.float32), np.asarray(rise, np.float32))
 
 
-def _tube(rng: np.random.Generator, color: Field, height: Field) -> None:
+def _tube(rng: np.random.Generator, color: Float32Array, height: Float32Array) -> None:
     """A drain, a catheter, a trocar's end: straight, smooth, one colour."""
     h, w = height.shape
     along, across = _across(rng, (h, w), 0.01)
@@ -87,7 +88,7 @@ def _tube(rng: np.random.Generator, color: Field, height: Field) -> None:
     _lay(color, height, np.asarray(alpha, np.float32), np.broadcast_to(tint, color.shape), np.asarray(rise, np.float32))
 
 
-def _gauze(rng: np.random.Generator, color: Field, height: Field) -> None:
+def _gauze(rng: np.random.Generator, color: Float32Array, height: Float32Array) -> None:
     """A swab: white, woven, soaked here and there."""
     h, w = height.shape
     along, across = _across(rng, (h, w), 0.02)
@@ -103,7 +104,7 @@ def _gauze(rng: np.random.Generator, color: Field, height: Field) -> None:
     _lay(color, height, np.asarray(alpha, np.float32), np.asarray(tint, np.float32), np.asarray(rise, np.float32))
 
 
-def _thread(rng: np.random.Generator, color: Field, height: Field) -> None:
+def _thread(rng: np.random.Generator, color: Float32Array, height: Float32Array) -> None:
     """A suture."""
     h, w = height.shape
     angle, points = rng.uniform(0, 2 * np.pi), [np.array([rng.uniform(0, w), rng.uniform(0, h)])]
@@ -114,7 +115,7 @@ def _thread(rng: np.random.Generator, color: Field, height: Field) -> None:
     line = np.rint(np.array(points) * 16).astype(np.int32)
     cv2.polylines(mask, [line], False, 255, max(1, round(rng.uniform(0.003, 0.009) * w)), cv2.LINE_AA, 4)
     alpha = np.asarray(mask.astype(np.float32) / 255, np.float32)
-    lay(color, alpha, _pick(rng, _THREADS))
+    blend_color(color, alpha, _pick(rng, _THREADS))
     height += np.float32(0.1) * alpha
 
 

@@ -8,9 +8,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from csl_tracker.datasets.synthetic.noise import Field, smooth
-
-FloatArray = npt.NDArray[np.float64]
+from csl_tracker.arrays import Float32Array, FloatArray
+from csl_tracker.datasets.synthetic.noise import smooth
 
 
 @dataclass(frozen=True)
@@ -38,10 +37,10 @@ class Shape:
 class Look:
     """Textures, float32 (rows across, columns along, 3), 0..255: dark shaft, metal sleeve, wrist, claspers."""
 
-    shaft: Field
-    sleeve: Field
-    wrist: Field
-    clasper: Field
+    shaft: Float32Array
+    sleeve: Float32Array
+    wrist: Float32Array
+    clasper: Float32Array
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def random_shape(rng: np.random.Generator) -> Shape:
     )
 
 
-def _cylinder(rng: np.random.Generator, size: tuple[int, int], base: npt.ArrayLike, shine: float, tight: float) -> Field:
+def _cylinder(rng: np.random.Generator, size: tuple[int, int], base: npt.ArrayLike, shine: float, tight: float) -> Float32Array:
     rows, columns = size
     v = np.linspace(-1, 1, rows, dtype=np.float32)[:, None]
     side = rng.uniform(-0.6, 0.6)
@@ -104,7 +103,7 @@ def _cylinder(rng: np.random.Generator, size: tuple[int, int], base: npt.ArrayLi
     return np.asarray(image * (1 + 0.08 * streaks[..., None]), np.float32)
 
 
-def _scratches(rng: np.random.Generator, image: Field, count: int, value: float) -> None:
+def _scratches(rng: np.random.Generator, image: Float32Array, count: int, value: float) -> None:
     rows, columns = image.shape[:2]
     for _ in range(count):
         x, y = rng.uniform(0, columns), rng.uniform(0, rows)
@@ -113,7 +112,7 @@ def _scratches(rng: np.random.Generator, image: Field, count: int, value: float)
         cv2.line(image, (round(x), round(y)), end, (value, value, value), 1, cv2.LINE_AA)
 
 
-def _metal(rng: np.random.Generator, size: tuple[int, int], bright: float) -> Field:
+def _metal(rng: np.random.Generator, size: tuple[int, int], bright: float) -> Float32Array:
     """Polished, machined metal: patches of nearly white next to nearly black."""
     base = bright * rng.uniform(0.8, 1.1) * np.array([1, 0.99, 0.98]) + rng.normal(0, 5, 3)
     image = _cylinder(rng, size, base * 0.75, 130, 1.0)
@@ -205,11 +204,11 @@ class Part:
 
     outline: FloatArray
     label: int
-    texture: Field
+    texture: Float32Array
     frame: FloatArray
 
 
-def _frame(origin: FloatArray, along: FloatArray, across: FloatArray, texture: Field) -> FloatArray:
+def _frame(origin: FloatArray, along: FloatArray, across: FloatArray, texture: Float32Array) -> FloatArray:
     """Map of a texture whose left middle lies at the origin; ``along`` and ``across`` span its whole length and width."""
     rows, columns = texture.shape[:2]
     a, b = along / columns, across / rows

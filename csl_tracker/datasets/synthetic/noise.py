@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-Field = npt.NDArray[np.float32]
+from csl_tracker.arrays import Float32Array
 
 
-def smooth(rng: np.random.Generator, size: tuple[int, int], cells: float, channels: int = 1) -> Field:
+def smooth(rng: np.random.Generator, size: tuple[int, int], cells: float, channels: int = 1) -> Float32Array:
     """Normal noise on a coarse grid, up-sampled.
 
     Args:
@@ -28,7 +27,7 @@ def smooth(rng: np.random.Generator, size: tuple[int, int], cells: float, channe
     return np.asarray(field, np.float32)
 
 
-def fractal(rng: np.random.Generator, size: tuple[int, int], cells: float, octaves: int, fall: float = 0.5) -> Field:
+def fractal(rng: np.random.Generator, size: tuple[int, int], cells: float, octaves: int, fall: float = 0.5) -> Float32Array:
     """Sum of :func:`smooth` at doubling frequencies; about unit variance."""
     total = np.zeros(size, np.float32)
     weight, power = 1.0, 0.0

@@ -8,15 +8,15 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from csl_tracker.datasets.planes import row, tripled
+from csl_tracker.arrays import Float32Array, FloatArray
+from csl_tracker.datasets.blending import color_row, three_channels
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.datasets.synthetic.clutter import add_clutter
 from csl_tracker.datasets.synthetic.instrument import Look, Part, Pose, Shape, parts_and_landmarks, random_look, random_shape
-from csl_tracker.datasets.synthetic.noise import Field, smooth
+from csl_tracker.datasets.synthetic.noise import smooth
 from csl_tracker.datasets.synthetic.tissue import light, render_tissue
 from csl_tracker.pixels import Resize, Size
 
-FloatArray = npt.NDArray[np.float64]
 _SHIFT = 6
 _OVERSAMPLING = 4
 _RETREAT_FREQUENCY = 0.55  # rad/s
@@ -200,7 +200,9 @@ class Scene:
             layers.append(labels)
         return layers
 
-    def _draw(self, image: Field, labels: npt.NDArray[np.uint8], parts: list[Part], ambient: Field) -> Field:
+    def _draw(
+        self, image: Float32Array, labels: npt.NDArray[np.uint8], parts: list[Part], ambient: Float32Array
+    ) -> Float32Array:
         h, w = self.size
         alphas = [_mask(part.outline, self.size) for part in parts]
         whole = np.maximum.reduce(alphas)
@@ -211,7 +213,7 @@ class Scene:
         shadow = cv2.GaussianBlur(shadow, (0, 0), spread / 4)
         matrix = np.array([[4.0, 0, 0.4 * spread], [0, 4.0, 0.9 * spread]])
         shadow = cv2.warpAffine(shadow, matrix, (w, h), flags=cv2.INTER_LINEAR)
-        image = image * tripled(1 - np.float32(self.shadow / 255) * shadow)
+        image = image * three_channels(1 - np.float32(self.shadow / 255) * shadow)
         # Light falls off along the shaft, and the tissue colours the metal.
         color_cast = (1 + np.float32(self.tint) * (ambient - 1)).astype(np.float32)
         for part, alpha in zip(parts, alphas, strict=True):
@@ -227,7 +229,7 @@ class Scene:
             labels[y : y + bh, x : x + bw][alpha[y : y + bh, x : x + bw] > 127] = part.label
         return image
 
-    def _smear(self, image: Field, parts: list[Part], path: Path, time: float) -> Field:
+    def _smear(self, image: Float32Array, parts: list[Part], path: Path, time: float) -> Float32Array:
         """Blur an instrument along its way while the shutter is open."""
         before, after = (path.pose(time + s * self.shutter_s / 2, self.size[1]) for s in (-1, 1))
         way = np.array([after.x - before.x, after.y - before.y])
@@ -243,18 +245,18 @@ class Scene:
         share = cv2.filter2D(cv2.dilate(where, np.ones((side, side), np.uint8)), -1, kernel)[..., None] / np.float32(255)
         return np.asarray(image + share * (cv2.filter2D(image, -1, kernel) - image), np.float32)
 
-    def _camera(self, image: Field, rng: np.random.Generator, time: float) -> npt.NDArray[np.uint8]:
+    def _camera(self, image: Float32Array, rng: np.random.Generator, time: float) -> npt.NDArray[np.uint8]:
         h, w = self.size
         breath = 1 + 0.03 * np.sin(0.5 * time + self.seed % 7)
         balance = self.balance
         if self.moving:
             balance = balance * np.exp(_BALANCE_DRIFT * np.sin(0.31 * time + np.array([0.0, 2.1, 4.2]))).astype(np.float32)
-        image = image * row(balance * np.float32(self.exposure * breath), w)
+        image = image * color_row(balance * np.float32(self.exposure * breath), w)
         if self.vignette:
             rows = ((np.arange(h, dtype=np.float32) - h / 2) / w)[:, None]
             columns = ((np.arange(w, dtype=np.float32) - w / 2) / w)[None]
             fall = 1 - np.float32(self.vignette) * np.minimum((rows**2 + columns**2) * 2.2, 0.9)
-            image *= tripled(fall)
+            image *= three_channels(fall)
         if self.smoke:
             smoke_rng = np.random.default_rng((self.seed, 4))
             cloud = np.clip(0.5 + 0.4 * smooth(smoke_rng, (h, w), 3).reshape(h, w), 0, 1)

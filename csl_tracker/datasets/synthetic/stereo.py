@@ -16,17 +16,15 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from csl_tracker.arrays import Float32Array, FloatArray
 from csl_tracker.camera import CameraModel
 from csl_tracker.datasets.synthetic.instrument import Part, Pose, Shape, parts_and_landmarks, random_shape
-from csl_tracker.datasets.synthetic.noise import Field
 from csl_tracker.datasets.synthetic.scene import Scene
 from csl_tracker.datasets.synthetic.tissue import light
 from csl_tracker.instruments import ENDOVIS
 from csl_tracker.pixels import Size
 from csl_tracker.results import InstrumentEstimate, LandmarkEstimate, TrackingResult
 from csl_tracker.stereo.rig import StereoRig
-
-FloatArray = npt.NDArray[np.float64]
 
 SHAFT_WIDTH = 0.008
 """Diameter of an instrument, m."""
@@ -175,7 +173,11 @@ class StereoScene(Scene):
     """
 
     def __init__(
-        self, seed: int, rig: StereoRig, sides: tuple[str, ...] = ("left",), lenses: tuple[Field, Field] | None = None
+        self,
+        seed: int,
+        rig: StereoRig,
+        sides: tuple[str, ...] = ("left",),
+        lenses: tuple[Float32Array, Float32Array] | None = None,
     ) -> None:
         super().__init__(seed, (rig.left.height + 2 * _MARGIN_PX, rig.left.width + 2 * _MARGIN_PX), sides=sides)
         self.rig = rig
@@ -242,7 +244,7 @@ class StereoScene(Scene):
         return np.asarray(image, np.uint8)
 
 
-def lens_maps(rig: StereoRig) -> tuple[Field, Field]:
+def lens_maps(rig: StereoRig) -> tuple[Float32Array, Float32Array]:
     """For each px of the left and of the right raw image its place in the rectified one, float32 (h, w, 2)."""
     maps = []
     for camera in (rig.left, rig.right):

@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from csl_tracker.datasets.planes import lay, row, tripled
-from csl_tracker.datasets.synthetic.noise import Field, fractal, smooth
+from csl_tracker.arrays import Float32Array
+from csl_tracker.datasets.blending import blend_color, color_row, three_channels
+from csl_tracker.datasets.synthetic.noise import fractal, smooth
 
 _PALETTE = np.array(
     [
@@ -26,7 +27,7 @@ _PALETTE = np.array(
 )
 
 
-def render_tissue(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Field, Field]:
+def render_tissue(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Float32Array, Float32Array]:
     """Render a piece of tissue.
 
     Returns:
@@ -37,9 +38,11 @@ def render_tissue(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Fiel
     colors += rng.normal(0, 7, (3, 3)).astype(np.float32)
     mix = 1 / (1 + np.exp(-3 * fractal(rng, size, rng.uniform(1, 4), 3)))
     second = 1 / (1 + np.exp(-5 * (fractal(rng, size, rng.uniform(1, 5), 4) - rng.uniform(0.0, 1.2))))
-    color = row(colors[0], size[1]) + tripled(np.asarray(mix, np.float32)) * row(colors[1] - colors[0], size[1])
-    lay(color, second, colors[2])
-    color *= tripled(1 + np.float32(rng.uniform(0.02, 0.07)) * fractal(rng, size, 24, 3, 0.8))
+    color = color_row(colors[0], size[1]) + three_channels(np.asarray(mix, np.float32)) * color_row(
+        colors[1] - colors[0], size[1]
+    )
+    blend_color(color, second, colors[2])
+    color *= three_channels(1 + np.float32(rng.uniform(0.02, 0.07)) * fractal(rng, size, 24, 3, 0.8))
     height = fractal(rng, size, rng.uniform(1, 3), 2) * np.float32(rng.uniform(0.8, 1.8))
     for _ in range(rng.integers(1, 4)):
         # A ridge where a smooth field crosses zero: a fold.
@@ -55,7 +58,7 @@ def render_tissue(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Fiel
     return color, height
 
 
-def _vessels(rng: np.random.Generator, color: Field, count: int) -> None:
+def _vessels(rng: np.random.Generator, color: Float32Array, count: int) -> None:
     h, w = color.shape[:2]
     mask = np.zeros((h, w), np.uint8)
     stack = [
@@ -75,24 +78,24 @@ def _vessels(rng: np.random.Generator, color: Field, count: int) -> None:
         cv2.polylines(mask, [line], False, 255, max(1, round(width)), cv2.LINE_AA, 4)
     alpha = cv2.GaussianBlur(mask, (0, 0), 0.004 * w).astype(np.float32) / 255 * np.float32(rng.uniform(0.25, 0.7))
     tint = np.array(rng.choice([(110, 30, 40), (80, 45, 80), (150, 50, 45)]), np.float32)
-    lay(color, alpha, tint)
+    blend_color(color, alpha, tint)
 
 
-def _blood(rng: np.random.Generator, color: Field) -> None:
+def _blood(rng: np.random.Generator, color: Float32Array) -> None:
     field = fractal(rng, color.shape[:2], rng.uniform(2, 9), 4)
     alpha = np.clip((field - np.float32(rng.uniform(1.2, 2.2))) * 6, 0, 1) * np.float32(rng.uniform(0.4, 0.95))
     tint = np.array((rng.uniform(70, 150), rng.uniform(5, 25), rng.uniform(8, 28)), np.float32)
-    lay(color, alpha, tint)
+    blend_color(color, alpha, tint)
 
 
 def light(
     rng: np.random.Generator,
-    color: Field,
-    height: Field,
+    color: Float32Array,
+    height: Float32Array,
     wetness: float,
     gloss_seed: int,
     sway: npt.NDArray[np.float64],
-) -> Field:
+) -> Float32Array:
     """Light a height field from the camera and add highlights.
 
     Args:
@@ -127,4 +130,4 @@ def light(
     mirror = np.exp(-((rx - lx) ** 2 + (ry - ly) ** 2) / (2 * spread**2))
     wet = 1 / (1 + np.exp(-4 * (smooth(ripple_rng, (h, w), 5).reshape(h, w) + wetness)))
     gloss = np.clip(1.8 * mirror * wet - 0.3, 0, 1.2)
-    return np.asarray(color * tripled(shade) + tripled(235 * gloss), np.float32)
+    return np.asarray(color * three_channels(shade) + three_channels(235 * gloss), np.float32)

@@ -1,6 +1,6 @@
-"""Images with planes and colours: what broadcasting does, with the same bits and in a fraction of the time.
+"""Colours blended into images, with the same bits as NumPy's broadcasting and in a fraction of its time.
 
-NumPy's inner loop over (h, w, 1) or (3,) against (h, w, 3) is three numbers long; these make its partners as long as the rows.
+NumPy's inner loop over (h, w, 1) or (3,) against (h, w, 3) is three numbers long. Here both sides have rows of the same length.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-Field = npt.NDArray[np.float32]
+from csl_tracker.arrays import Float32Array
 
 
-def tripled(plane: Field) -> Field:
+def three_channels(plane: Float32Array) -> Float32Array:
     """A plane, float32 (h, w), as an image of three equal channels, (h, w, 3)."""
     return cv2.merge((plane, plane, plane))  # type: ignore[return-value]
 
 
-def row(color: npt.ArrayLike, width: int) -> Field:
+def color_row(color: npt.ArrayLike, width: int) -> Float32Array:
     """A colour (3,) as a row of an image, float32 (width, 3)."""
     return np.tile(np.asarray(color, np.float32), (width, 1))
 
 
-def lay(image: Field, alpha: Field, color: Field) -> None:
+def blend_color(image: Float32Array, alpha: Float32Array, color: Float32Array) -> None:
     """Lay a colour over an image, in place: ``image += alpha * (color - image)``.
 
     Args:
@@ -30,4 +30,4 @@ def lay(image: Field, alpha: Field, color: Field) -> None:
         alpha: float32 (h, w), 0..1.
         color: float32 (3,), or (h, w, 3).
     """
-    image += tripled(alpha) * ((row(color, image.shape[1]) if color.ndim == 1 else color) - image)
+    image += three_channels(alpha) * ((color_row(color, image.shape[1]) if color.ndim == 1 else color) - image)

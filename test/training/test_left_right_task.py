@@ -11,9 +11,9 @@ from csl_tracker.datasets.synthetic import render_frame
 from csl_tracker.instruments import ENDOVIS, InstrumentSet
 from csl_tracker.networks import NetworkConfig, build_network
 from csl_tracker.training.config import parse_config
+from csl_tracker.training.left_right_task import side_axis, side_loss, side_targets
 from csl_tracker.training.module import TrackingModule
 from csl_tracker.training.run import train
-from csl_tracker.training.side import side_axis, side_loss, side_targets
 from csl_tracker.weights import Preprocessing, load_weights
 
 SHAFT, HEAD, LEFT, RIGHT = 1, 2, 3, 4

@@ -1,0 +1,19 @@
+"""Sizes on the command line."""
+
+from __future__ import annotations
+
+import argparse
+
+from csl_tracker.pixels import Size, parse_size
+
+
+def size_argument(text: str) -> Size:
+    """The (height, width) of ``480x640``, for argparse.
+
+    Raises:
+        ArgumentTypeError: It is no size.
+    """
+    size = parse_size(text)
+    if size is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; give height x width in px, such as 480x640")
+    return size
