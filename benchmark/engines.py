@@ -34,6 +34,7 @@ from csl_tracker.engines.torch_engine import TorchCpuEngine
 from csl_tracker.output import print_or_write_between, write_json
 from csl_tracker.pixels import Size, resize_image
 from csl_tracker.provenance import machine, sha256_of, versions
+from csl_tracker.reporting.table import markdown
 from csl_tracker.weights import Model, default_weights, load_weights
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
@@ -180,6 +181,18 @@ def measure(model: Model, frames: Frames, repeats: int) -> dict[str, Any]:
     return {"source_size": list(frames.size), "input_size": list(working), "paths": found}
 
 
+_HEAD = (
+    "path",
+    "network, ms (p50 / p95)",
+    "frame with label map, ms (p50 / p95)",
+    "median shift, px",
+    "largest shift, px",
+    "lost",
+    "DICE of the masks",
+    "DICE change",
+)
+
+
 def table(data: dict[str, Any], gpu: dict[str, Any] | None = None) -> str:
     """The figures as Markdown.
 
@@ -194,12 +207,9 @@ def table(data: dict[str, Any], gpu: dict[str, Any] | None = None) -> str:
             f"`{result['model']['name']}`, source {source}, network input {size} (height x width), {result['frames']['count']}"
             f" {result['frames']['kind']} frames, {data['machine']['cores']} cores of {data['machine']['cpu']}:",
             "",
-            "| path | network, ms (p50 / p95) | frame with label map, ms (p50 / p95) | median shift, px | largest shift, px |"
-            " lost | DICE of the masks | DICE change |",
-            "|" + " --- |" * 8,
         ]
-        for name, row in result["paths"].items():
-            cells = [
+        rows = [
+            [
                 name,
                 _times(row["network_ms"]),
                 _times(row["frame_ms"]),
@@ -209,8 +219,9 @@ def table(data: dict[str, Any], gpu: dict[str, Any] | None = None) -> str:
                 _number(row["dice_between"], 5),
                 _number(row["dice_change"], 5, sign=True),
             ]
-            lines.append(f"| {' | '.join(cells)} |")
-        lines.append("")
+            for name, row in result["paths"].items()
+        ]
+        lines += [markdown(_HEAD, rows), ""]
     return "\n".join([*lines, gpu_tables.where(gpu), "", gpu_tables.correctness(gpu)])
 
 

@@ -27,6 +27,7 @@ from hostile_cases import Case, cases
 from csl_tracker.import_path import python_command, safe_environment
 from csl_tracker.output import print_or_write_between, write_json
 from csl_tracker.provenance import machine, portable, versions
+from csl_tracker.reporting.table import markdown
 
 LIMIT_MB = 1000.0
 LIMIT_S = 10.0
@@ -120,14 +121,12 @@ def within(row: dict[str, Any], limit_s: float = LIMIT_S) -> bool:
 
 def table(report: dict[str, Any]) -> str:
     """The rows in Markdown."""
-    lines = ["| read | what is wrong | size | outcome | peak memory | time |", "| --- | --- | ---: | --- | ---: | ---: |"]
+    rows = []
     for row in report["rows"]:
         outcome = row["outcome"] if row["right"] else f"**{row['outcome']}**"
-        lines.append(
-            f"| {row['kind']} | {row['case']} | {_size(row['bytes'])} | {outcome} | {row['peak_mb']:.0f} MB |"
-            f" {row['seconds']:.1f} s |"
-        )
-    return "\n".join(lines)
+        size, memory, seconds = _size(row["bytes"]), f"{row['peak_mb']:.0f} MB", f"{row['seconds']:.1f} s"
+        rows.append((row["kind"], row["case"], size, outcome, memory, seconds))
+    return markdown(("read", "what is wrong", "size", "outcome", "peak memory", "time"), rows, right=(2, 4, 5))
 
 
 def _size(size: int) -> str:

@@ -38,12 +38,15 @@ from csl_tracker.import_path import python_command, safe_environment
 from csl_tracker.output import print_or_write_between, write_json
 from csl_tracker.pixels import Size
 from csl_tracker.provenance import machine, versions
+from csl_tracker.reporting.table import markdown
 from csl_tracker.tracker import Tracker
 from csl_tracker.weights import default_weights, load_weights
 
 FIRST_SEED = 40_000
 BEGIN, END = "<!-- latency: benchmark/latency.py -->", "<!-- end of latency -->"
 PIECES = ("resize", "network", "label map", "decode", "group and identify")
+STEPS = ("imports", "weights and engine", "warm-up", "first frame")
+"""Of a start."""
 
 START = """
 import time
@@ -174,28 +177,26 @@ def starts(weights: Path | None, engine: str, size: Size, runs: int) -> dict[str
 
 def tables(data: dict[str, Any]) -> str:
     """The figures as Markdown."""
-    lines = [
-        "| frame | label map | " + " | ".join(PIECES) + " | whole | around the network |",
-        "|" + " --- |" * (4 + len(PIECES)),
-    ]
+    frames, resizing, starts = [], [], []
     for row in data["frames"]:
         cells = [f"{row['ms'][name]['p50']:.2f}" if name in row["ms"] else "" for name in (*PIECES, "track")]
         around = row["around_the_network_ms"]
         size = "x".join(map(str, row["source_size"]))
         wanted = "yes" if row["segmentation"] else "no"
-        lines.append(f"| {size} | {wanted} | {' | '.join(cells)} | {around['p50']:.2f} / {around['p99']:.2f} |")
-    lines += ["", "| frame | resize, ms | area means in one step, ms | ratio |", "|" + " --- |" * 4]
-    for row in data["frames"]:
+        frames.append([size, wanted, *cells, f"{around['p50']:.2f} / {around['p99']:.2f}"])
         if row["segmentation"]:
-            size, ratio = "x".join(map(str, row["source_size"])), row["area_means_over_resize"]
-            lines.append(f"| {size} | {row['resize_ms']['p50']:.2f} | {row['area_means_ms']['p50']:.2f} | {ratio:.1f} |")
-    lines += ["", "| start | imports | weights and engine | warm-up | first frame | sum |", "|" + " --- |" * 6]
+            means = (row["resize_ms"]["p50"], row["area_means_ms"]["p50"])
+            resizing.append([size, *(f"{value:.2f}" for value in means), f"{row['area_means_over_resize']:.1f}"])
     for name, runs in data["starts"].items():
-        steps = [
-            float(np.median([run[key] for run in runs])) for key in ("imports", "weights and engine", "warm-up", "first frame")
-        ]
-        lines.append(f"| {name} | {' | '.join(f'{value:.2f}' for value in steps)} | {sum(steps):.2f} |")
-    return "\n".join(lines)
+        steps = [float(np.median([run[key] for run in runs])) for key in STEPS]
+        starts.append([name, *(f"{value:.2f}" for value in (*steps, sum(steps)))])
+    return "\n\n".join(
+        (
+            markdown(("frame", "label map", *PIECES, "whole", "around the network"), frames),
+            markdown(("frame", "resize, ms", "area means in one step, ms", "ratio"), resizing),
+            markdown(("start", *STEPS, "sum"), starts),
+        )
+    )
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from csl_tracker.reporting.table import markdown
 from csl_tracker.weights import MODELS_DIR, find_weights, read_description, shipped_weights
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,10 +35,10 @@ def _number(value: float | None, digits: int = 1) -> str:
     return "not measured" if value is None else f"{value:.{digits}f}"
 
 
-def _accuracy_row(label: str, figures: dict[str, Any]) -> str:
+def _accuracy_row(label: str, figures: dict[str, Any]) -> list[str]:
     center = figures["landmarks"]["center"]
     error, everything = center["landmark_error_px"], figures["landmark_error_px"]
-    cells = [
+    return [
         label,
         str(figures["frames"]),
         _number(figures["dice"], 3),
@@ -47,7 +48,6 @@ def _accuracy_row(label: str, figures: dict[str, Any]) -> str:
         _number(figures["miss_rate"], 3),
         _number(figures["false_positive_rate"], 3),
     ]
-    return f"| {' | '.join(cells)} |"
 
 
 _COLUMNS = (
@@ -60,26 +60,23 @@ _COLUMNS = (
     "missed",
     "false",
 )
-_HEAD = [f"| {' | '.join(_COLUMNS)} |", "|" + " --- |" * len(_COLUMNS)]
 
 
 def shipped_table() -> str:
     """The shipped weights on held-out synthetic and on real sequences, Markdown; for the README and the model card."""
-    head = [f"| weights {line}" if "sequence" in line else f"| --- {line}" for line in _HEAD]
-    lines = [
+    about = (
         f"The shipped weights {' and '.join(f'`{name}`' for name in shipped_weights())}, trained on synthetic frames alone; the"
-        " real sequences are of EndoVis 2015 (720x576):",
-        "",
-        *head,
-    ]
+        " real sequences are of EndoVis 2015 (720x576):"
+    )
+    rows = []
     for file, kind in (("synthetic", "synthetic, held out"), ("endovis2015", "real, never trained on")):
         found = {name: _load(f"{name}_{file}.json")["sequences"] for name in shipped_weights()}
-        lines += [
-            f"| {name} {_accuracy_row(f'{kind}: {sequence}', found[name][sequence])}"
+        rows += [
+            [name, *_accuracy_row(f"{kind}: {sequence}", found[name][sequence])]
             for sequence in found[shipped_weights()[0]]
             for name in found
         ]
-    return "\n".join(lines)
+    return f"{about}\n\n{markdown(('weights', *_COLUMNS), rows)}"
 
 
 def model_card() -> str:
@@ -101,13 +98,11 @@ def _training(name: str) -> str:
 
 def left_right() -> str:
     """Whether the heatmaps know the left clasper from the right one: the first weights and those that are shipped, Markdown."""
-    lines = [
+    about = (
         "Instruments whose clasper tips are far enough apart, and on how many of them the heatmaps are higher at the right tip"
-        " (a half is chance); the margin is in shares of a full peak:",
-        "",
-        "| weights | frames | instruments | correct | margin |",
-        "| --- | --- | --- | --- | --- |",
-    ]
+        " (a half is chance); the margin is in shares of a full peak:"
+    )
+    rows = []
     for name, label in (("without_side", "first, without the task"), ("csl_lite0", "shipped, with it")):
         for file, frames in (
             ("synthetic", "synthetic, held out"),
@@ -115,19 +110,20 @@ def left_right() -> str:
         ):
             found = _load(f"left_right_{file}.json")["models"][name]["all"]
             correct, margin = _number(found["correct"], 3), _number(found["margin"], 3)
-            lines.append(f"| {label} | {frames} | {found['instruments']} | {correct} | {margin} |")
-    return "\n".join([*lines, "", "The two differ in steps (1500 and 1800) and in clutter, too."])
+            rows.append((label, frames, found["instruments"], correct, margin))
+    table = markdown(("weights", "frames", "instruments", "correct", "margin"), rows)
+    return f"{about}\n\n{table}\n\nThe two differ in steps (1500 and 1800) and in clutter, too."
 
 
 def strategies() -> str:
     """Whether the strategies' heatmaps know left from right, run by run, Markdown."""
-    lines = ["| run | instruments | correct | margin |", "| --- | --- | --- | --- |"]
+    rows = []
     for name, found in _load("left_right_strategies.json")["models"].items():
         _, _, model, seed = name.split("/")
         figures = found["all"]
         correct, margin = _number(figures["correct"], 3), _number(figures["margin"], 3)
-        lines.append(f"| `{model}`, {seed.replace('seed', 'seed ')} | {figures['instruments']} | {correct} | {margin} |")
-    return "\n".join(lines)
+        rows.append((f"`{model}`, {seed.replace('seed', 'seed ')}", figures["instruments"], correct, margin))
+    return markdown(("run", "instruments", "correct", "margin"), rows)
 
 
 _DEPARTURES = {
@@ -148,43 +144,29 @@ def presets() -> str:
     rescaled = [found[model] for model in _RESCALED]
     first, least, others = found["csl@preset=modern"], rescaled[0], found["csl"]
     height, width = first["input_size"]
-    figures = "DICE | all landmarks, mean / median px | within 20 px |"
-    lines = [
-        f"On the synthetic protocol, `csl`, input {height}x{width}, one seed; {first['steps']} steps of {first['batch_size']}"
-        " frames for each preset, measured on the held-out test sequences:",
-        "",
-        f"| preset | {figures}",
-        "|" + " --- |" * 4,
-    ]
-    lines += [f"| {text} | {_means(found[model])} |" for model, text in _PRESETS.items()]
-    lines += [
-        "",
-        "The paper's optimiser, initialisation and augmentation with other rates and `lambda_H`, the lite network,"
-        f" {least['steps']} steps:",
-        "",
-        f"| rate | `lambda_H` | {figures}",
-        "|" + " --- |" * 5,
-    ]
+    figures = ("DICE", "all landmarks, mean / median px", "within 20 px")
+    by_rate = []
     for run in sorted(rescaled, key=lambda run: (run["training"]["learning_rate"], run["training"]["heatmap_weight"])):
         training = run["training"]
-        lines.append(f"| {training['learning_rate']:g} | {training['heatmap_weight']:g} | {_means(run)} |")
+        by_rate.append((f"{training['learning_rate']:g}", f"{training['heatmap_weight']:g}", *_means(run)))
     own = found["csl@p,r"]
     (tall, wide), rate, weight = (own["training"][key] for key in ("crop", "learning_rate", "heatmap_weight"))
-    lines += [
-        "",
+    parts = [
+        f"On the synthetic protocol, `csl`, input {height}x{width}, one seed; {first['steps']} steps of {first['batch_size']}"
+        " frames for each preset, measured on the held-out test sequences:",
+        markdown(("preset", *figures), [(text, *_means(found[model])) for model, text in _PRESETS.items()]),
+        "The paper's optimiser, initialisation and augmentation with other rates and `lambda_H`, the lite network,"
+        f" {least['steps']} steps:",
+        markdown(("rate", "`lambda_H`", *figures), by_rate),
         f"With a rate of {rate:g} and `lambda_H` {weight:.2g} the paper's own network (ResNet-50 and up-projections,"
         f" {own['initialisation']}), on {own['batch_size']} crops of {tall}x{wide} a step, does not explode: of {own['steps']}"
         f" steps the last loss on record is {own['training_loss']:.1f}. Whether"
         " it learns well with them was not measured.",
-        "",
         f"`modern` with one departure from the paper taken back, {others['steps']} steps"
         f" (weights averaged with {others['training']['ema_decay']:g}):",
-        "",
-        f"| | {figures}",
-        "|" + " --- |" * 4,
+        markdown(("", *figures), [(text, *_means(found[model])) for model, text in _DEPARTURES.items()]),
     ]
-    lines += [f"| {text} | {_means(found[model])} |" for model, text in _DEPARTURES.items()]
-    return "\n".join(lines)
+    return "\n\n".join(parts)
 
 
 _RESCALED = tuple(f"csl@{name}" for name in "abcdefghij")
@@ -196,7 +178,7 @@ _PRESETS = {
 }
 
 
-def _means(run: dict[str, Any]) -> str:
+def _means(run: dict[str, Any]) -> tuple[str, str, str]:
     """DICE, errors and the share within 20 px of a run, means over its test sequences."""
     parts = list(run["sequences"].values())
 
@@ -205,24 +187,20 @@ def _means(run: dict[str, Any]) -> str:
 
     errors = (mean([part["landmark_error_px"][key] for part in parts]) for key in ("mean", "median"))
     dice, within = (mean([part[key] for part in parts]) for key in ("dice", "threshold_score_20px"))
-    return f"{dice:.3f} | {' / '.join(_number(error) for error in errors)} | {within:.3f}"
+    return f"{dice:.3f}", " / ".join(_number(error) for error in errors), f"{within:.3f}"
 
 
 def history() -> str:
     """The first weights beside the shipped ones on the real sequences, Markdown."""
-    lines = [
-        "| weights | sequence | DICE | precision | recall | `center`, mean px | left / right clasper, mean px |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    head = ("weights", "sequence", "DICE", "precision", "recall", "`center`, mean px", "left / right clasper, mean px")
+    rows = []
     for file, label in (("csl_lite0_first_endovis2015.json", "first"), ("csl_lite0_endovis2015.json", "shipped")):
         for name, figures in _load(file)["sequences"].items():
             marks = figures["landmarks"]
             means = {k: _number(marks[k]["landmark_error_px"]["mean"]) for k in ("center", "left_clasper", "right_clasper")}
-            shares = " | ".join(_number(figures[key], 3) for key in ("dice", "precision", "recall"))
-            lines.append(
-                f"| {label} | {name} | {shares} | {means['center']} | {means['left_clasper']} / {means['right_clasper']} |"
-            )
-    return "\n".join([*lines, "", left_right()])
+            shares = (_number(figures[key], 3) for key in ("dice", "precision", "recall"))
+            rows.append((label, name, *shares, means["center"], f"{means['left_clasper']} / {means['right_clasper']}"))
+    return f"{markdown(head, rows)}\n\n{left_right()}"
 
 
 _RECIPE_ROWS = {
@@ -235,6 +213,21 @@ _RECIPE_ROWS = {
 }
 
 
+_RECIPE_COLUMNS = (
+    "test sequence",
+    "trained on",
+    "flips",
+    "DICE",
+    "precision",
+    "recall",
+    "`center`, mean / median / p95 / largest px",
+    "all landmarks, mean / median / p95 / largest px",
+    "beyond 60 px",
+    "`center` against TrackedPoint, mean px",
+    "the two annotations apart, mean px",
+)
+
+
 def _final_runs() -> list[dict[str, Any]]:
     return [run for run in _load("endovis_recipe.json")["runs"] if run["protocol"] == "endovis_loso"]
 
@@ -245,32 +238,24 @@ def recipe() -> str:
     inner = {(run["model"], run["fold"]): run for run in data["runs"] if run["protocol"] == "endovis_inner"}
     final = _final_runs()
     steps = sorted({run["steps"] for run in inner.values()})[0]
-    lines = [
-        f"Chosen on Dataset1, on which no fold below is tested but its own ({steps} steps, one seed; DICE, mean `center` error"
-        " in px, and share of all landmarks within 20 px):",
-        "",
-        "| ingredients | trained on Dataset3 | trained on Dataset2 |",
-        "| --- | --- | --- |",
+    ingredients = [
+        (text, *(_short(inner.get((model, fold))) for fold in ("Dataset2", "Dataset3"))) for model, text in _RECIPE_ROWS.items()
     ]
-    for model, text in _RECIPE_ROWS.items():
-        cells = [_short(inner.get((model, fold))) for fold in ("Dataset2", "Dataset3")]
-        lines.append(f"| {text} | {' | '.join(cells)} |")
-    lines += [
-        "",
-        f"Frozen, and {final[0]['steps']} steps for each fold of leave-one-surgery-out; `flips` averages with the mirrored"
-        " image when it tracks:",
-        "",
-        "| test sequence | trained on | flips | DICE | precision | recall | `center`, mean / median / p95 / largest px |"
-        " all landmarks, mean / median / p95 / largest px | beyond 60 px | `center` against TrackedPoint, mean px |"
-        " the two annotations apart, mean px |",
-        "|" + " --- |" * 11,
-    ]
+    tested = []
     for run in final:
-        lines.append(_recipe_row(run["fold"], run["sequences"][run["fold"]], "no"))
+        tested.append(_recipe_row(run["fold"], run["sequences"][run["fold"]], "no"))
         for report in data["evaluated"]:
             if report["weights"]["sha256"] == run["weights"]["sha256"] and report["weights"]["mirror"]:
-                lines.append(_recipe_row(run["fold"], report["sequences"][run["fold"]], "yes"))
-    return "\n".join(lines)
+                tested.append(_recipe_row(run["fold"], report["sequences"][run["fold"]], "yes"))
+    parts = [
+        f"Chosen on Dataset1, on which no fold below is tested but its own ({steps} steps, one seed; DICE, mean `center` error"
+        " in px, and share of all landmarks within 20 px):",
+        markdown(("ingredients", "trained on Dataset3", "trained on Dataset2"), ingredients),
+        f"Frozen, and {final[0]['steps']} steps for each fold of leave-one-surgery-out; `flips` averages with the mirrored"
+        " image when it tracks:",
+        markdown(_RECIPE_COLUMNS, tested),
+    ]
+    return "\n\n".join(parts)
 
 
 def _short(run: dict[str, Any] | None) -> str:
@@ -281,12 +266,12 @@ def _short(run: dict[str, Any] | None) -> str:
     return f"{figures['dice']:.3f}, {error:.1f}, {figures['threshold_score_20px']:.3f}"
 
 
-def _recipe_row(fold: str, figures: dict[str, Any], flips: str) -> str:
+def _recipe_row(fold: str, figures: dict[str, Any], flips: str) -> list[str]:
     def errors(part: dict[str, Any]) -> str:
         return " / ".join(_number(part["landmark_error_px"][key]) for key in ("mean", "median", "p95", "max"))
 
     second = figures["second_annotation"]["center_vs_tracked_point"]
-    cells = [
+    return [
         fold,
         " and ".join(name for name in ("Dataset1", "Dataset2", "Dataset3") if name != fold),
         flips,
@@ -297,7 +282,6 @@ def _recipe_row(fold: str, figures: dict[str, Any], flips: str) -> str:
         _number(second["landmark_error_px"]["mean"]),
         _number(second["annotators_distance_px"]["mean"]),
     ]
-    return f"| {' | '.join(cells)} |"
 
 
 def tables() -> str:
@@ -314,13 +298,11 @@ def tables() -> str:
         "Trained further on real frames, and measured on a surgery that it never saw: the recipe of `config/recipe`, which was",
         "chosen on Dataset1 ([how, and what brought what](docs/results/README.md#a-surgery-that-was-never-seen)):",
         "",
-        *_HEAD,
-        *recipe_rows,
+        markdown(_COLUMNS, recipe_rows),
         "",
         "An earlier training on Dataset1 and Dataset2 (`config/train/endovis2015.yaml`), through the ROS 2 node on a bag:",
         "",
-        *_HEAD,
-        _accuracy_row("real, another surgery: Dataset3", real),
+        markdown(_COLUMNS, [_accuracy_row("real, another surgery: Dataset3", real)]),
         "",
         "The paper, with three training sequences of 45 s where these are two of 15 s, has a mean of 10.9 px and a DICE",
         "of 0.916 on Dataset3. Against the second annotation of the same point (TrackedPoint) the recipe's means are"
@@ -347,19 +329,17 @@ def _latency() -> list[str]:
         f" {machine['cores']} CPU cores ({machine['cpu']})",
         "that camera, tracker and subscriber share ([how, and what others take](docs/benchmark.md)):",
         "",
-        "| image | `~/segmentation` | rate | p50, ms | p99, ms | dropped |",
-        "| --- | --- | --- | --- | --- | --- |",
     ]
+    rows = []
     for group in bench["nodes"]:
         if group["name"] != "csl_tracker":
             continue
         for at in group["rates"]:
             (height, width), times = group["image_size"], at["latency_ms"]
-            lines.append(
-                f"| {width}x{height} | {'subscribed' if group['segmentation'] else 'no'} | {at['rate_hz']:g} Hz |"
-                f" {_number(times['p50'])} | {_number(times['p99'])} | {at['dropped']} of {at['frames']} |"
-            )
-    return lines
+            subscribed, dropped = "subscribed" if group["segmentation"] else "no", f"{at['dropped']} of {at['frames']}"
+            times_ms = (_number(times["p50"]), _number(times["p99"]))
+            rows.append((f"{width}x{height}", subscribed, f"{at['rate_hz']:g} Hz", *times_ms, dropped))
+    return [*lines, markdown(("image", "`~/segmentation`", "rate", "p50, ms", "p99, ms", "dropped"), rows)]
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ from csl_tracker.networks import Network, NetworkConfig, build_network
 from csl_tracker.output import print_or_write_between, write_json
 from csl_tracker.pixels import Size
 from csl_tracker.provenance import machine, versions
+from csl_tracker.reporting.table import markdown
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
@@ -86,18 +87,16 @@ def table(data: Mapping[str, Any], gpu: Mapping[str, Any] | None = None) -> str:
         gpu: What benchmark/gpu.py has measured, if it has.
     """
     measured = gpu_tables.measured_network(gpu)
-    lines = [
-        f"{data['card']}: {data['peak_flops'] / 1e12:.0f} TFLOP/s (half precision), {data['peak_bytes'] / 1e12:.1f} TB/s.",
-        "",
-        "| network | input | GFLOP | MB | convolutions | all at peak, us: operations / bytes | roofline, us | measured |",
-        "|" + " --- |" * 8,
-    ]
+    card = f"{data['card']}: {data['peak_flops'] / 1e12:.0f} TFLOP/s (half precision), {data['peak_bytes'] / 1e12:.1f} TB/s."
+    peak = "all at peak, us: operations / bytes"
+    head = ("network", "input", "GFLOP", "MB", "convolutions", peak, "roofline, us", "measured")
+    rows = []
     for row in data["rows"]:
         operations, moved = row["flop"] / data["peak_flops"], row["bytes"] / data["peak_bytes"]
         cells = [row["name"], "x".join(map(str, row["input_size"])), f"{row['flop'] / 1e9:.1f}", f"{row['bytes'] / 1e6:.0f}"]
         cells += [f"{row['convolutions']:.0f}", f"{1e6 * operations:.0f} / {1e6 * moved:.0f}", f"{1e6 * row['seconds']:.0f}"]
-        lines.append(f"| {' | '.join([*cells, measured(row['input_size'])])} |")
-    return "\n".join([*lines, "", gpu_tables.roofline(gpu)])
+        rows.append([*cells, measured(row["input_size"])])
+    return "\n\n".join([card, markdown(head, rows), gpu_tables.roofline(gpu)])
 
 
 def main() -> None:

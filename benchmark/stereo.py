@@ -36,6 +36,7 @@ from csl_tracker.datasets.synthetic.stereo import (
 from csl_tracker.instruments import ENDOVIS
 from csl_tracker.output import write_json
 from csl_tracker.provenance import machine, versions
+from csl_tracker.reporting.table import markdown
 from csl_tracker.stereo.matching import Matches, MatchLimits, StereoInstrument
 from csl_tracker.stereo.orientation import fit_axis
 from csl_tracker.stereo.rig import StereoRig
@@ -196,10 +197,9 @@ def _percent(share: float) -> str:
 
 def table(report: Mapping[str, Any]) -> str:
     """The table of docs/dvrk.md."""
-    lines = [
-        "| | found | false | landmarks | depth, median / p90 | `head` mm, median / p90 | shaft, median | error over stated |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    head_error = "`head` mm, median / p90"
+    columns = ("", "found", "false", "landmarks", "depth, median / p90", head_error, "shaft, median", "error over stated")
+    rows = []
     for name, row in report["rows"].items():
         depth, head, angle = row["depth_error"], row["head_error_mm"], row["shaft_angle_error_deg"]
         consistency = "not applicable"
@@ -210,12 +210,19 @@ def table(report: Mapping[str, Any]) -> str:
             )
         elif row.get("nees_median") is not None:
             consistency = f"NEES, median {row['nees_median']:.1f} ({row['nees_median_expected']:.2f} expected)"
-        lines.append(
-            f"| {name} | {row['found']} of {row['instruments']} | {row['false']} | {row['landmarks']} |"
-            f" {_percent(depth['median'])} / {_percent(depth['p90'])} | {head['median']:.2g} / {head['p90']:.2g} |"
-            f" {angle['median']:.2g}° | {consistency} |"
+        rows.append(
+            (
+                name,
+                f"{row['found']} of {row['instruments']}",
+                row["false"],
+                row["landmarks"],
+                f"{_percent(depth['median'])} / {_percent(depth['p90'])}",
+                f"{head['median']:.2g} / {head['p90']:.2g}",
+                f"{angle['median']:.2g}°",
+                consistency,
+            )
         )
-    return "\n".join(lines) + "\n"
+    return markdown(columns, rows) + "\n"
 
 
 def main() -> None:

@@ -31,6 +31,7 @@ import numpy as np
 from csl_tracker.errors import ConfigError
 from csl_tracker.output import print_or_write_between, write_json
 from csl_tracker.provenance import machine, portable, versions
+from csl_tracker.reporting.table import markdown
 
 if TYPE_CHECKING:
     from csl_tracker.training.config import TrainConfig
@@ -214,12 +215,12 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 def table(data: dict[str, Any]) -> str:
     """The figures as Markdown."""
-    lines = ["| network | threads | csl_tracker, images/s | plain loop, images/s | ratio |", "| --- | --- | --- | --- | --- |"]
+    rows = []
     for row in data["networks"]:
         rates, ratio = row["images_per_s"], row["ratio"]
         spread = f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})"
-        lines.append(f"| {row['network']} | {row['threads']} | {rates[SIDES[0]]:.1f} | {rates[SIDES[1]]:.1f} | {spread} |")
-    return "\n".join(lines)
+        rows.append([row["network"], row["threads"], *(f"{rates[side]:.1f}" for side in SIDES), spread])
+    return markdown(("network", "threads", *(f"{side}, images/s" for side in SIDES), "ratio"), rows)
 
 
 def main() -> None:

@@ -59,8 +59,8 @@ def copy_frames(layout: str, root: Path, folder: Path, frames: int) -> None:
 
     for sequence in open_dataset(layout, root):
         (folder / sequence.name).mkdir()
-        for index in range(min(frames, len(sequence))):
-            cv2.imwrite(str(folder / sequence.name / f"{index:04d}.png"), sequence[index].image[..., ::-1])
+        for index, sample in zip(range(frames), sequence, strict=False):
+            cv2.imwrite(str(folder / sequence.name / f"{index:04d}.png"), sample.image[..., ::-1])
 
 
 def poses(tree: Path, weights: str, engine: str, frames: Path) -> dict[str, list[object]]:

@@ -43,7 +43,8 @@ from csl_tracker.networks import NetworkConfig, build_network
 from csl_tracker.output import print_or_write_between, write_json
 from csl_tracker.pixels import Size
 from csl_tracker.provenance import machine, portable, versions
-from csl_tracker.reporting.style import panels, save, styled
+from csl_tracker.reporting.plot_style import panels, save, styled
+from csl_tracker.reporting.table import markdown
 from csl_tracker.weights import Model, ModelDescription, Preprocessing
 
 BEGIN, END = "<!-- pareto: benchmark/bench/pareto.py -->", "<!-- end of pareto -->"
@@ -252,14 +253,22 @@ def _loss(accuracy: Mapping[str, Any], key: str) -> float:
 def table(data: Mapping[str, Any]) -> str:
     """The figures as Markdown."""
     height, width = data["source_size"]
-    lines = [
+    about = (
         f"Source {height}x{width}, {data['machine']['cores']} cores of {data['machine']['cpu']};"
         f" {data['steps']} steps of {data['batch_size']} frames each, measured on {len(data['sequences'])} held-out synthetic"
-        " sequences. In bold what no faster one beats.",
-        "",
-        "| encoder | decoder | input | GFLOP | frame, ms (p50 / p95) | DICE | error, px (mean / median) | within 20 px |",
-        "|" + " --- |" * 8,
-    ]
+        " sequences. In bold what no faster one beats."
+    )
+    head = (
+        "encoder",
+        "decoder",
+        "input",
+        "GFLOP",
+        "frame, ms (p50 / p95)",
+        "DICE",
+        "error, px (mean / median)",
+        "within 20 px",
+    )
+    rows = []
     for row in data["rows"]:
         found, times = row["accuracy"], row["frame_ms"]
         cells = [row["encoder"], row["decoder"], "x".join(map(str, row["input_size"])), f"{row['gflop']:.1f}"]
@@ -272,8 +281,8 @@ def table(data: Mapping[str, Any]) -> str:
             cells.append(f"**{dice}**" if row["on_the_dice_front"] else dice)
             cells.append(f"**{error}**" if row["on_the_error_front"] else error)
             cells.append(f"{found['within_20px']:.3f}")
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return f"{about}\n\n{markdown(head, rows)}"
 
 
 def picture(data: Mapping[str, Any], stem: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from csl_tracker.reporting.style import legend_below, panels, save, styled
+from csl_tracker.reporting.plot_style import legend_below, panels, save, styled
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+
+from csl_tracker.reporting.table import markdown
 
 NOT_MEASURED = "not measured"
 
@@ -38,12 +40,6 @@ NETWORKS = (
     "DICE",
     "error, px (mean / median)",
 )
-
-
-def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def nodes(data: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from csl_tracker.errors import ConfigError
+from csl_tracker.reporting.table import markdown
 
 NOT_MEASURED = "not measured"
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,7 +81,7 @@ def correctness(data: Data | None) -> str:
         names = [name for name in _NETWORKS if name.startswith("csl_")]
         ways = [f"torch, {precision}, graph" for precision in _PRECISIONS]
         rows = [[name, way, *[NOT_MEASURED] * 5] for name in names for way in ways]
-    return _table(columns, rows) + _remark(step)
+    return markdown(columns, rows) + _remark(step)
 
 
 def _correctness_row(row: Data) -> list[str]:
@@ -123,7 +124,7 @@ def latency(data: Data | None) -> str:
         rows.append([row["network"], _size(row["source_size"]), row["variant"], _yes(row["segmentation"]), *cells, _n(row)])
     if not rows:
         rows = [[name, _size(size), _GRAPH, "no", *[NOT_MEASURED] * 5, "0"] for name in _NETWORKS for size in _SOURCES]
-    return _table(columns, rows) + _remark(step)
+    return markdown(columns, rows) + _remark(step)
 
 
 def roofline(data: Data | None) -> str:
@@ -146,7 +147,7 @@ def roofline(data: Data | None) -> str:
         for row in _rows(step)
     ]
     rows = rows or [[name, "", "", *[NOT_MEASURED] * 3] for name in _NETWORKS]
-    return f"{said}.\n\n{_table(columns, rows)}{_remark(step)}"
+    return f"{said}.\n\n{markdown(columns, rows)}{_remark(step)}"
 
 
 def throughput(data: Data | None) -> str:
@@ -161,7 +162,7 @@ def throughput(data: Data | None) -> str:
         [name, *(by_batch.get(batch, NOT_MEASURED) for batch in batches)]
         for name, by_batch in (found or {key: {} for key in _NETWORKS}).items()
     ]
-    return _table(("network alone, images/s with batches of", *map(str, batches)), rows) + _remark(step)
+    return markdown(("network alone, images/s with batches of", *map(str, batches)), rows) + _remark(step)
 
 
 def fusion(data: Data | None) -> str:
@@ -175,7 +176,7 @@ def fusion(data: Data | None) -> str:
             continue
         forms = [_number(row["forms_ms"].get(name), 2) for name in ("plain", "cudnn", "inductor")]
         rows.append([row["network"], *forms, _number(row["compile_s"], 0)])
-    return _table(columns, rows or [[name, *[NOT_MEASURED] * 4] for name in _NETWORKS]) + _remark(step)
+    return markdown(columns, rows or [[name, *[NOT_MEASURED] * 4] for name in _NETWORKS]) + _remark(step)
 
 
 def training(data: Data | None) -> str:
@@ -189,7 +190,7 @@ def training(data: Data | None) -> str:
         rows.append([row["network"], row["precision"], str(row.get("batch_size", "")), *cells])
     if not rows:
         rows = [[n, p, "", *[NOT_MEASURED] * 3] for n in ("csl_lite0", _NETWORKS[0]) for p in ("16-mixed", "32-true")]
-    return _table(columns, rows) + _remark(step)
+    return markdown(columns, rows) + _remark(step)
 
 
 def paper(data: Data | None) -> str:
@@ -221,7 +222,7 @@ def node(data: Data | None) -> str:
         dropped = f"{row['dropped']} of {row['frames']}"
         rows.append(["csl_lite0", _size(row["image_size"]), subscribed, f"{row['rate_hz']:g} Hz", *cells, dropped])
     rows = rows or [["csl_lite0", _size(_SOURCES[1]), "no", "60 Hz", *[NOT_MEASURED] * 3]]
-    return _table(columns, rows) + _remark(step)
+    return markdown(columns, rows) + _remark(step)
 
 
 def device_loss(data: Data | None) -> str:
@@ -253,7 +254,7 @@ def readme(data: Data | None) -> list[str]:
         ]
         for row in rows
     ] or [[name, _size(size, wide=True), NOT_MEASURED, NOT_MEASURED, "0"] for name in _NETWORKS for size in _SOURCES]
-    return [*lines, *_table(("network", "image", "p50, ms", "p99, ms", "frames"), cells).split("\n")]
+    return [*lines, *markdown(("network", "image", "p50, ms", "p99, ms", "frames"), cells).split("\n")]
 
 
 def measured_network(data: Data | None) -> Callable[[Sequence[int]], str]:
@@ -280,11 +281,6 @@ def _remark(step: Data) -> str:
 
 def _refusal(row: Data) -> str:
     return f"refused: {row['refused']}" if "refused" in row else NOT_MEASURED
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _two(values: Mapping[str, float] | None, digits: int) -> str:

@@ -12,6 +12,7 @@ from csl_tracker.bags.calibration import check_size, read_calibration
 from csl_tracker.bags.writer import STORAGES, BagOptions, RecordedFrame, sequence_frames, video_frames, write_frames
 from csl_tracker.errors import BagError, ConfigError, DatasetError
 from csl_tracker.paths import user_path
+from csl_tracker.reporting import table
 from csl_tracker.video import IMAGE_SUFFIXES, VideoReader
 
 MAKE_EXAMPLE = """examples:
@@ -152,13 +153,14 @@ def _print(found: dict[str, Any]) -> None:
     print(f"compression: {', '.join(found['compression']) or 'none'}")
     for key, value in found["notes"].items():
         print(f"{key}: {value}")
-    width = max((len(topic["name"]) for topic in found["topics"]), default=0)
-    kinds = max((len(topic["type"]) for topic in found["topics"]), default=0)
+    rows = []
     for topic in found["topics"]:
         rate = "" if topic["rate_hz"] is None else f"{topic['rate_hz']:.2f} Hz"
         defined = "" if topic["defined"] else "no definition"
         remarks = ", ".join(filter(None, (topic["use"], topic["reliability"], defined)))
-        print(f"  {topic['name']:<{width}}  {topic['type']:<{kinds}}  {topic['count']:>7}  {rate:>10}  {remarks}".rstrip())
+        rows.append((topic["name"], topic["type"], topic["count"], rate, remarks))
+    for line in table.plain(rows, right=(2, 3), indent="  "):
+        print(line)
     for image in found["images"]:
         pixels = f"{image['width']}x{image['height']} px, {image['encoding']}" if image["width"] else "no usable image"
         calibrated = ", calibrated" if image["camera_info"] else ""

@@ -30,8 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare, print Markdown, write the file."""
+    from csl_tracker.evaluation.report_changes import compare_reports
+    from csl_tracker.evaluation.report_files import read_report
     from csl_tracker.output import write_json, write_text
-    from csl_tracker.reporting.compare_reports import as_data, as_html, as_table, compare_reports, read_report
+    from csl_tracker.reporting.changes import as_data, as_html, as_table
 
     if len(args.reports) < 2:
         raise ConfigError(f"Only the file {args.reports[0]} was named; name two or more to compare.")
@@ -50,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
             " figures with this version."
         )
     tables = [as_table(first, other, changes) for other, changes in compared]
-    markdown = "\n\n".join(f"## {table.title}\n\n{table.caption}\n\n{table.markdown()}" for table in tables)
+    markdown = "\n\n".join(table.section() for table in tables)
     print(markdown)
     if out is not None:
         if out.suffix == ".json":

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from csl_tracker.errors import ConfigError, DatasetError
 from csl_tracker.paths import user_path
+from csl_tracker.reporting import table
 from csl_tracker.text import printable
 
 if TYPE_CHECKING:
@@ -156,14 +157,14 @@ def _report(
                 str(survey.frames_with_masks),
             ]
         )
-    lines += _table(rows)
+    lines += table.plain(rows)
     names = list(dict.fromkeys(name for sequence in sequences for name in sequence.landmarks))
     if names:
         rows = [["landmark", "labelled", "in view"]]
         for name in names:
             counts = [survey.landmarks[name] for survey in surveys if name in survey.landmarks]
             rows.append([name, str(sum(count.labelled for count in counts)), str(sum(count.visible for count in counts))])
-        lines += ["", *_table(rows)]
+        lines += ["", *table.plain(rows)]
     classes = list(dict.fromkeys(name for survey in surveys for name, count in survey.classes.items() if count.frames))
     if classes:
         everything = sum(count.pixels for survey in surveys for count in survey.classes.values())
@@ -172,18 +173,12 @@ def _report(
             found = [survey.classes[name] for survey in surveys if name in survey.classes]
             share = sum(count.pixels for count in found) / everything
             rows.append([name, str(sum(count.frames for count in found)), f"{share:.4f}"])
-        lines += ["", *_table(rows)]
+        lines += ["", *table.plain(rows)]
     problems = [f"  {problem}" for problem in unopened]
     problems += [f"  {survey.name}: {problem}" for survey in surveys for problem in survey.problems]
     problems = [printable(problem, lines=False) for problem in problems]
     lines += ["", "problems:" if problems else "no problems", *problems]
     return "\n".join(lines)
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    rows = [[printable(cell, lines=False) for cell in row] for row in rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _convert(args: argparse.Namespace, layouts: Sequence[Detection]) -> int:

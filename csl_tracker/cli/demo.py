@@ -38,6 +38,7 @@ from csl_tracker.messages import topics
 from csl_tracker.messages.images import message_to_rgb
 from csl_tracker.node.processes import NodeProcess, free_domain_id, private_environment
 from csl_tracker.paths import user_path
+from csl_tracker.reporting import table
 from csl_tracker.video import IMAGE_SUFFIXES, Film, VideoReader, VideoWriter
 from csl_tracker.weights import ModelDescription, read_description
 
@@ -269,7 +270,7 @@ def _evaluate(
     bag = RecordedBag(recording, source.bag, message_to_rgb, topics.POSES, source.topic)
     with VideoWriter(overlay, bag.fps) as writer:
         film = Film(writer)
-        figures = evaluate_bag(bag, film.add, model=instruments).figures
+        figures = evaluate_bag(bag, film.add, model=instruments).values
     if film.changed is not None:
         logger.warning("%s", film.changed)
     return figures
@@ -335,8 +336,6 @@ def _print_table(metrics: dict[str, Any], output: Path) -> None:
         ("DICE", number(metrics["dice"], digits=3)),
         ("latency p50 / p95 / p99", " / ".join(number(latency[key], " ms") for key in ("p50", "p95", "p99"))),
         ("of which the tracker, p50", number(metrics["processing_ms"]["p50"], " ms")),
+        ("results", f"{output}/overlay.mp4, poses.mcap, metrics.json"),
     ]
-    width = max(len(name) for name, _ in rows)
-    for name, value in rows:
-        print(f"{name:<{width}}  {value}")
-    print(f"{'results':<{width}}  {output}/overlay.mp4, poses.mcap, metrics.json")
+    print("\n".join(table.plain(rows)))

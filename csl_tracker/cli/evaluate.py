@@ -17,7 +17,7 @@ from csl_tracker.instruments import InstrumentSet
 from csl_tracker.output import write_json
 from csl_tracker.paths import user_path
 from csl_tracker.provenance import machine, portable_command, sha256_of, versions
-from csl_tracker.text import printable
+from csl_tracker.reporting import table
 
 if TYPE_CHECKING:
     from csl_tracker.tracker import Tracker
@@ -199,14 +199,7 @@ def format_table(sequences: dict[str, dict[str, Any]]) -> str:
             rows.append(
                 ("  between annotators", "", "", "", "", _text(apart["mean"], 1), _text(apart["median"], 1), "", "", "")
             )
-    rows = [tuple(printable(cell, lines=False) for cell in row) for row in rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    lines = [
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        ).rstrip()
-        for row in rows
-    ]
+    lines = table.plain(rows, right=range(1, len(header)))
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from csl_tracker.errors import BagError, ConfigError
 from csl_tracker.messages import topics
 from csl_tracker.paths import user_path
+from csl_tracker.reporting import table
 
 EXAMPLE = """examples:
   csl-tracker evaluate-bag poses.mcap
@@ -47,8 +48,9 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate, write the JSON and the page, print the main figures."""
     import cv2
 
+    from csl_tracker.arrays import Image
     from csl_tracker.evaluation.bag_metrics import evaluate_bag
-    from csl_tracker.evaluation.recorded_bag import Image, RecordedBag
+    from csl_tracker.evaluation.recorded_bag import RecordedBag
     from csl_tracker.messages.images import message_to_rgb
     from csl_tracker.output import write_json
     from csl_tracker.provenance import machine, portable, portable_command, sha256_of, versions
@@ -95,13 +97,13 @@ def run(args: argparse.Namespace) -> int:
         "versions": versions(),
         "input_sha256": sha256_of(bag.files),
         "problems": portable([_shorter(text, args) for text in problems]),
-        **measured.figures,
+        **measured.values,
     }
     write_json(out / "figures.json", report)
     write_report(out / "report.html", report, measured, video, bag.fps, report["problems"])
     if video is None:
         (out / "overlay.mp4").unlink(missing_ok=True)  # an older one
-    _print(measured.figures)
+    _print(measured.values)
     print(f"wrote {out / 'report.html'} and figures.json")
     if bag.damage is not None:
         raise bag.damage
@@ -153,9 +155,7 @@ def _print(figures: dict[str, Any]) -> None:
     ]
     if figures["duplicated_pose_arrays"]:
         rows.insert(3, ("further ones of the same image", f"{figures['duplicated_pose_arrays']}; the first one counts"))
-    width = max(len(name) for name, _ in rows)
-    for name, value in rows:
-        print(f"{name:<{width}}  {value}")
+    print("\n".join(table.plain(rows)))
 
 
 def _unmatched(figures: dict[str, Any]) -> str:

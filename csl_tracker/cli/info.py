@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from csl_tracker.cli.tracking import WEIGHTS_HELP, weights_of
 from csl_tracker.errors import ConfigError
 from csl_tracker.pixels import parse_size
+from csl_tracker.reporting import table
 from csl_tracker.text import excerpt
 
 if TYPE_CHECKING:
@@ -116,8 +117,7 @@ def run(args: argparse.Namespace) -> int:
         "steps": f"{provenance.get('steps', 'not stated')}, {provenance.get('seconds', '?')} s",
         "validation": ", ".join(f"{k} {_short(v)}" for k, v in _section(provenance, "validation").items()) or "not stated",
     }
-    for key, value in rows.items():
-        print(f"{key:>14}  {excerpt(value, _LONGEST)}")
+    print("\n".join(table.plain([(key, excerpt(value, _LONGEST)) for key, value in rows.items()], right=(0,), indent=" ")))
     return 0
 
 

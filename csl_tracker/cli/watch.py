@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from csl_tracker.errors import ConfigError, CslTrackerError
 from csl_tracker.messages import topics
+from csl_tracker.messages.watch import View
 from csl_tracker.node.missing import MissingPackageError, explain
-from csl_tracker.watch import View, line, screen
+from csl_tracker.reporting.watch_screen import line, screen
 
 if TYPE_CHECKING:
     from csl_tracker.node.watcher import Watcher

@@ -1,9 +1,7 @@
 """Recorded poses, whoever published them, joined by header stamp with the images and the ground truth they belong to.
 
-Stamps that were rounded on their way still find their image; :mod:`csl_tracker.bags.stamps` says within what tolerance.
-
-A bag is read twice: first what is small (poses, annotations, the stamps of everything), then the pictures one by one, so that
-memory does not grow with them. What a replay published under new stamps goes by the stamp that its image has in its own bag.
+A bag is read twice: first what is small (:mod:`csl_tracker.evaluation.bag_contents`), then the pictures one by one, so that
+memory does not grow with them.
 """
 
 from __future__ import annotations
@@ -11,31 +9,27 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from csl_tracker.arrays import FloatArray
-from csl_tracker.bags.reader import BagReader, DamagedBagError, RawMessage, listed
+from csl_tracker.arrays import FloatArray, Image
+from csl_tracker.bags.reader import BagReader, RawMessage
 from csl_tracker.bags.recording import OFFLINE, ORIGINAL_STAMPS
 from csl_tracker.bags.stamps import StampIndex
 from csl_tracker.errors import BagError, ImageError
+from csl_tracker.evaluation.bag_contents import LabelMaps, find_poses, read_contents, stream
 from csl_tracker.evaluation.bag_labels import bag_name, frame_rate, noted_classes
 from csl_tracker.messages import topics
-from csl_tracker.messages.images import label_map
-from csl_tracker.messages.poses import GroundTruth, read_pose_array, read_truth_array, stamp_ns
+from csl_tracker.messages.poses import GroundTruth, read_pose_array, read_truth_array
 from csl_tracker.pixels import Size
 from csl_tracker.results import InstrumentEstimate, LandmarkEstimate, TrackingResult
 
-Image = npt.NDArray[np.uint8]
-T = TypeVar("T")
 _FAR_PX = 1e5
 """A position farther from the image's corner is none: it is no number of px that anything could be drawn at."""
-_WAITING = 32
-"""How many label maps may wait for the image they belong to."""
 
 
 @dataclass(frozen=True)
@@ -78,53 +72,6 @@ class Frame:
     labelled: npt.NDArray[np.bool_]
     label_map: Image | None
     answer: Answer | None
-
-
-@dataclass
-class _Contents:
-    """What the first reading of a bag keeps. Keys are stamps in the bag of the images."""
-
-    bag: BagReader
-    image_topic: str | None
-    poses_topic: str | None
-    images: dict[int, int] = field(default_factory=dict)  # stamp -> when recorded
-    repeated_images: int = 0
-    poses: dict[int, list[RawMessage]] = field(default_factory=dict)
-    truth: dict[int, RawMessage] = field(default_factory=dict)
-    segmentation: set[int] = field(default_factory=set)
-    truth_segmentation: set[int] = field(default_factory=set)
-    source: dict[int, int] = field(default_factory=dict)  # stamp of a publication -> stamp in the image's own bag
-    damage: DamagedBagError | None = None
-    rounded: int = 0  # pose arrays that have the stamp of an image but nearly
-    published: StampIndex = field(default_factory=lambda: StampIndex(()))
-    index: StampIndex | None = None  # of the images' stamps, once these are known
-
-    def stamp(self, stamp: int) -> int:
-        """The stamp, in the bag of the images, of the image that a message's stamp means."""
-        published = stamp if stamp in self.source else self.published.match(stamp)
-        found = self.source.get(published, stamp)
-        return found if self.index is None else self.index.match(found)
-
-    def align(self, index: StampIndex) -> None:
-        """Bring all stamps to those of the images."""
-        self.index = index
-        self.rounded += sum(len(messages) for stamp, messages in self.poses.items() if index.match(stamp) != stamp)
-        poses: dict[int, list[RawMessage]] = {}
-        for stamp, messages in self.poses.items():
-            poses.setdefault(index.match(stamp), []).extend(messages)
-        self.poses = poses
-        self.images = _aligned(self.images, index)
-        self.truth = _aligned(self.truth, index)
-        self.segmentation = set(map(index.match, self.segmentation))
-        self.truth_segmentation = set(map(index.match, self.truth_segmentation))
-        self.source = {stamp: index.match(found) for stamp, found in self.source.items()}
-
-
-def _aligned(found: Mapping[int, T], index: StampIndex) -> dict[int, T]:
-    aligned: dict[int, T] = {}
-    for stamp, value in found.items():
-        aligned.setdefault(index.match(stamp), value)
-    return aligned
 
 
 class RecordedBag:
@@ -174,8 +121,8 @@ class RecordedBag:
         self.poses_topic = find_poses(bag, poses_topic)
         truth_bag = bag if truth is None else BagReader(truth)
         other = truth_bag is not bag and bool(truth_bag.image_topics())
-        self._recorded = _read(bag, self.poses_topic, own_images if other else image_topic, optional=other)
-        self._truth = self._recorded if truth_bag is bag else _read(truth_bag, None, image_topic, optional=not other)
+        self._recorded = read_contents(bag, self.poses_topic, own_images if other else image_topic, optional=other)
+        self._truth = self._recorded if truth_bag is bag else read_contents(truth_bag, None, image_topic, optional=not other)
         self._pictures = self._truth if self._truth.images else self._recorded
         self.name = bag_name(truth_bag)
         self.problems = list(dict.fromkeys([*bag.problems, *truth_bag.problems]))
@@ -282,8 +229,8 @@ class RecordedBag:
             BagError: Poses or label maps are for images of another size, or a message is broken.
         """
         wanted = set(self.stamps)
-        predicted = _Pictures(self._recorded, topics.SEGMENTATION, self._recorded.segmentation & wanted)
-        true = _Pictures(self._truth, topics.TRUTH_SEGMENTATION, self._truth.truth_segmentation & wanted)
+        predicted = LabelMaps(self._recorded, topics.SEGMENTATION, self._recorded.segmentation & wanted)
+        true = LabelMaps(self._truth, topics.TRUTH_SEGMENTATION, self._truth.truth_segmentation & wanted)
         for index, (stamp, message) in enumerate(self._images()):
             image = None if message is None else self._image(message)
             landmarks, labelled, truth_size = self._annotation(stamp)
@@ -306,7 +253,7 @@ class RecordedBag:
             yield from ((stamp, None) for stamp in self.stamps)
             return
         wanted = set(self.stamps)
-        for stamp, message in _stream(self._pictures, self._pictures.image_topic):
+        for stamp, message in stream(self._pictures, self._pictures.image_topic):
             if stamp in wanted:  # the first of several
                 wanted.remove(stamp)
                 yield stamp, message
@@ -416,64 +363,6 @@ class RecordedBag:
         )
 
 
-class _Pictures:
-    """Label maps of a topic by their stamps, which come in about the order of the images."""
-
-    def __init__(self, contents: _Contents, topic: str, stamps: Set[int]) -> None:
-        self._bag, self._stamps = contents.bag, stamps
-        self._stream = _stream(contents, topic) if stamps else iter(())
-        self._waiting: dict[int, RawMessage] = {}
-
-    def take(self, stamp: int) -> Image | None:
-        """The label map of a stamp; None without."""
-        if stamp not in self._stamps:
-            return None
-        while stamp not in self._waiting and len(self._waiting) <= _WAITING:
-            found, message = next(self._stream, (None, None))
-            if found is None or message is None:
-                break
-            if found in self._stamps:
-                self._waiting.setdefault(found, message)
-        chosen = self._waiting.pop(stamp, None)
-        if chosen is None and len(self._waiting) > _WAITING:
-            self._waiting.pop(next(iter(self._waiting)))
-        return None if chosen is None else label_map(self._bag.deserialize(chosen))
-
-
-def find_poses(bag: BagReader, choice: str | None = None) -> str:
-    """The topic of a tracker's poses.
-
-    Args:
-        bag: The bag.
-        choice: The topic to take; None takes the tracker's own, or the only one that is no ground truth.
-
-    Raises:
-        BagError: There is none, several, or the chosen one has another type.
-    """
-    found = [name for name, kind in bag.types.items() if kind == topics.POSES_TYPE and bag.count(name)]
-    found = [name for name in found if name != topics.TRUTH_POSES or name == choice]
-    if choice is not None:
-        if choice in found:
-            return choice
-        kind = bag.types.get(choice)
-        problem = "is not there" if kind is None else f"is of type {kind}" if kind != topics.POSES_TYPE else "is empty"
-        raise BagError(
-            f"The topic {choice} of the bag {bag.path} {problem}; poses ({topics.POSES_TYPE}) are on {listed(found)}."
-        )
-    if topics.POSES in found:
-        return topics.POSES
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        if foreign := bag.foreign():
-            raise BagError(f"The bag {bag.path} has no poses ({topics.POSES_TYPE}); {foreign}.")
-        raise BagError(
-            f"The bag {bag.path} has no poses ({topics.POSES_TYPE}); its topics are {listed(bag.types)}. Record the tracker's"
-            f" {topics.POSES}, or make poses with 'csl-tracker replay'."
-        )
-    raise BagError(f"The bag {bag.path} has poses on {listed(found)}; name one of these topics with --poses TOPIC.")
-
-
 def numbered(names: tuple[str, ...]) -> list[str]:
     """Names that are told apart where one stands twice."""
     seen: Counter[str] = Counter()
@@ -482,64 +371,6 @@ def numbered(names: tuple[str, ...]) -> list[str]:
         seen[name] += 1
         unique.append(name if seen[name] == 1 else f"{name} {seen[name]}")
     return unique
-
-
-def _read(bag: BagReader, poses_topic: str | None, image_topic: str | None, optional: bool) -> _Contents:
-    """The first reading; ``optional`` lets images go of which one cannot tell which are meant."""
-    topic: str | None = None
-    if bag.image_topics():
-        try:
-            topic = bag.image_topic(image_topic)
-        except BagError:
-            if not optional:
-                raise
-    contents = _Contents(bag, topic, poses_topic)
-    kinds = {
-        poses_topic: topics.POSES_TYPE,
-        topics.TRUTH_POSES: topics.POSES_TYPE,
-        topics.SEGMENTATION: topics.IMAGE_TYPE,
-        topics.TRUTH_SEGMENTATION: topics.IMAGE_TYPE,
-        topics.SOURCE_TIME: topics.TIME_REFERENCE_TYPE,
-        topic: None if topic is None else bag.types[topic],
-    }
-    names = [name for name, kind in kinds.items() if name is not None and bag.types.get(name) == kind]
-    messages: list[tuple[int, RawMessage]] = []
-    stamps: dict[str, list[int]] = {name: [] for name in names}
-    try:
-        for message in bag.messages(names) if names else ():
-            if message.topic == topics.SOURCE_TIME:
-                reference = bag.deserialize(message)
-                contents.source[stamp_ns(reference.header.stamp)] = stamp_ns(reference.time_ref)
-            elif message.topic in (poses_topic, topics.TRUTH_POSES):
-                messages.append((message.stamp_ns, message))
-            elif message.topic == topic:
-                stamp = message.stamp_ns or message.time_ns
-                contents.repeated_images += stamp in contents.images
-                contents.images.setdefault(stamp, message.time_ns)
-            else:
-                stamps[message.topic].append(message.stamp_ns)
-    except DamagedBagError as error:
-        contents.damage = error
-    contents.published = StampIndex(contents.source)
-    contents.images = {contents.stamp(stamp): time for stamp, time in contents.images.items()}
-    for stamp, message in messages:
-        if message.topic == poses_topic:
-            contents.rounded += stamp not in contents.source and contents.published.match(stamp) != stamp
-            contents.poses.setdefault(contents.stamp(stamp), []).append(message)
-        if message.topic == topics.TRUTH_POSES:
-            contents.truth.setdefault(contents.stamp(stamp), message)
-    contents.segmentation = set(map(contents.stamp, stamps.get(topics.SEGMENTATION, ())))
-    contents.truth_segmentation = set(map(contents.stamp, stamps.get(topics.TRUTH_SEGMENTATION, ())))
-    return contents
-
-
-def _stream(contents: _Contents, topic: str) -> Iterator[tuple[int, RawMessage]]:
-    """Messages of a topic under the stamps of the images; a broken end was told of by the first reading."""
-    try:
-        for message in contents.bag.messages([topic]):
-            yield contents.stamp(message.stamp_ns or message.time_ns), message
-    except DamagedBagError:
-        return
 
 
 def _other_size(what: str, path: Path, found: tuple[int, ...], size: Size) -> BagError:

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from csl_tracker.latency import Durations, plausible
+from csl_tracker.messages.diagnostics import ERROR, OK, WARN
 from csl_tracker.process_memory import resident_mb
-from csl_tracker.watch import ERROR, OK, PLAUSIBLE_LATENCY_S, WARN, Durations
 
 WINDOW_S = 5.0
 """Rates, shares and latencies are those of the last seconds."""
@@ -114,10 +115,10 @@ class FrameStatistics:
             processing_s: From the image in memory to the poses.
             latency_s: From the image's stamp to now; None without a stamp. An implausible one is that of another clock.
         """
-        plausible = latency_s is not None and 0 <= latency_s < PLAUSIBLE_LATENCY_S
+        believed = latency_s is not None and plausible(latency_s)
         with self._lock:
             self._total["tracked"] += 1
-            self._tracked.append((now_s, processing_s, latency_s if plausible else None))
+            self._tracked.append((now_s, processing_s, latency_s if believed else None))
             self._forget(now_s)
 
     def sums(self, now_s: float) -> FrameSums:

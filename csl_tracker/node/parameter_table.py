@@ -100,7 +100,9 @@ def refusal(table: ParameterTable, name: str, state: str, node: str) -> str | No
 
 def markdown(table: ParameterTable) -> str:
     """The table of the documentation."""
-    lines = ["| parameter | type | default | range | may be changed | what it is |", "| --- | --- | --- | --- | --- | --- |"]
+    from csl_tracker.reporting.table import markdown as markdown_table
+
+    rows = []
     for name, parameter in table.items():
         shown: Any = parameter.default
         if isinstance(shown, bool):
@@ -109,8 +111,5 @@ def markdown(table: ParameterTable) -> str:
             shown = f"[{', '.join(shown)}]"
         elif shown == "":
             shown = '""'
-        description = parameter.description.replace("<", "&lt;").replace("|", "\\|")
-        lines.append(
-            f"| `{name}` | {parameter.kind} | `{shown}` | {parameter.range} | {parameter.change.value} | {description} |"
-        )
-    return "\n".join(lines) + "\n"
+        rows.append((f"`{name}`", parameter.kind, f"`{shown}`", parameter.range, parameter.change.value, parameter.description))
+    return markdown_table(("parameter", "type", "default", "range", "may be changed", "what it is"), rows) + "\n"

@@ -24,6 +24,7 @@ from csl_tracker.engines import create_engine
 from csl_tracker.engines.device_loss import release_cached_memory
 from csl_tracker.engines.fallback import FallbackEngine
 from csl_tracker.errors import ImageError
+from csl_tracker.messages.diagnostics import ERROR, OK
 from csl_tracker.messages.images import UnusableImageError
 from csl_tracker.node.activation import Activation
 from csl_tracker.node.diagnostics import (
@@ -44,7 +45,6 @@ from csl_tracker.node.worker import NewestItemWorker
 from csl_tracker.rectification import rectify_result
 from csl_tracker.results import TrackingResult
 from csl_tracker.tracker import Tracker
-from csl_tracker.watch import ERROR, OK
 from csl_tracker.weights import find_weights, load_weights
 
 Image = npt.NDArray[np.uint8]

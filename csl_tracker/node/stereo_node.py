@@ -47,6 +47,7 @@ from visualization_msgs.msg import MarkerArray
 
 from csl_tracker.errors import ConfigError
 from csl_tracker.messages import topics
+from csl_tracker.messages.diagnostics import ERROR, OK
 from csl_tracker.node.inputs import explain_topic
 from csl_tracker.node.managed_node import ManagedNode
 from csl_tracker.node.qos import CAMERA_INFO_QOS, poses_qos
@@ -59,7 +60,6 @@ from csl_tracker.stereo.finder import FinderSettings, FoundInstrument
 from csl_tracker.stereo.hand_eye import load_hand_eye
 from csl_tracker.stereo.matching import MatchLimits
 from csl_tracker.stereo.pairing import SIDES
-from csl_tracker.watch import ERROR, OK
 from csl_tracker_msgs.msg import InstrumentPoseArray
 
 NAME = "stereo_node"

@@ -12,10 +12,10 @@ import numpy as np
 
 from csl_tracker.camera import CameraModel
 from csl_tracker.errors import CslTrackerError
+from csl_tracker.messages.diagnostics import ERROR, OK, WARN
 from csl_tracker.messages.poses import read_pose_array, stamp_ns
 from csl_tracker.stereo.finder import FinderSettings, FoundInstrument, StereoFinder
 from csl_tracker.stereo.pairing import SIDES, StampPairer
-from csl_tracker.watch import ERROR, OK, WARN
 
 INPUT_PATIENCE_S = 3.0
 """Discovery may take so long: before that no topic is said to be missing in the log."""

@@ -19,9 +19,10 @@ from rclpy.validate_full_topic_name import validate_full_topic_name
 from csl_tracker.clock import NS
 from csl_tracker.errors import ConfigError
 from csl_tracker.messages import topics
+from csl_tracker.messages.diagnostics import Diagnosis
 from csl_tracker.messages.poses import read_pose_array, stamp_ns
+from csl_tracker.messages.watch import STALE_S, View, Watch
 from csl_tracker.node.qos import describe
-from csl_tracker.watch import STALE_S, Diagnosis, View, Watch
 from csl_tracker_msgs.msg import InstrumentPoseArray
 
 NAME = "csl_tracker_watch"

@@ -20,7 +20,7 @@ from csl_tracker.evaluation.runs import SequenceResult
 from csl_tracker.evaluation.sequence import SequenceEvaluator
 from csl_tracker.instruments import InstrumentSet
 from csl_tracker.pixels import Resize
-from csl_tracker.reporting import style
+from csl_tracker.reporting import plot_style
 from csl_tracker.tracker import Tracker
 
 COLUMN_IN = 1.75
@@ -98,15 +98,15 @@ def write_panels(
         if index == 0:
             columns.append([_truth(sample, sequence, tracker.model.instruments) for sample in samples])
         columns.append([_said(sample, sequence, tracker) for sample in samples])
-    looks = style.lines([name for name, _ in models])
+    looks = plot_style.lines([name for name, _ in models])
     titles = [f"{sequence.name}: truth", *(looks[name].label for name, _ in models)]
     rows = [f"frame {frame}" for frame in frames]
     if labels:
         rows = [f"{label}\n{row}" for label, row in zip(labels, rows, strict=True)]
     height, width = sequence.size
-    with style.styled():
+    with plot_style.styled():
         picture_height = COLUMN_IN * height / width
-        figure, grid = style.pictures(len(frames), len(columns), COLUMN_IN, picture_height)
+        figure, grid = plot_style.pictures(len(frames), len(columns), COLUMN_IN, picture_height)
         for column, (title, cells) in enumerate(zip(titles, columns, strict=True)):
             for row, cell in enumerate(cells):
                 axes = grid[row][column]
@@ -119,7 +119,7 @@ def write_panels(
                 if column == 0:
                     axes.set_ylabel(rows[row])
         stem = out.with_suffix("") if out.suffix in (".png", ".svg") else out
-        return style.save(figure, stem, svg_dpi=_SVG_DPI)
+        return plot_style.save(figure, stem, svg_dpi=_SVG_DPI)
 
 
 def _samples(sequence: FileSequence, frames: Sequence[int]) -> list[Sample]:

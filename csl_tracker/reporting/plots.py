@@ -1,4 +1,4 @@
-"""Figures of an experiment: threshold and KBB curves like Figs. 3 and 4 of the paper, losses, and the tail of the errors."""
+"""Plots of an experiment: threshold and KBB curves like Figs. 3 and 4 of the paper, losses, and the tail of the errors."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator, PercentFormatter
 
 from csl_tracker.evaluation.curves import MEAN, Curve, kbb_curves, tail_curves, threshold_curves
+from csl_tracker.evaluation.pooled import GROSS_PX
 from csl_tracker.evaluation.published import Comparator
 from csl_tracker.evaluation.runs import Run, models_of
 from csl_tracker.metrics import KBB_ALPHA, THRESHOLD_PX
-from csl_tracker.reporting import style
+from csl_tracker.reporting import plot_style
 from csl_tracker.reporting.run_tables import VALIDATION_LOSS
-from csl_tracker.reporting.tables import GROSS_PX
 
 _SMOOTHING = 9  # points of a training loss that are averaged
 
@@ -57,10 +57,10 @@ def draw_tail(runs: Sequence[Run], out: Path, unit: str = "px") -> list[Path]:
     curves = {model: curve for model, curve in tail_curves(runs).items() if curve.measured}
     if not curves:
         return []
-    looks = style.lines(models_of(runs))
+    looks = plot_style.lines(models_of(runs))
     smallest = min(float(curve.seeds[curve.seeds > 0].min()) for curve in curves.values())
-    with style.styled():
-        figure, (axes,) = style.panels(1, height_in=3.1)
+    with plot_style.styled():
+        figure, (axes,) = plot_style.panels(1, height_in=3.1)
         handles = [_plot_curve(axes, curve, looks[model], logarithmic=True) for model, curve in curves.items()]
         axes.set_xscale("log")
         axes.set_yscale("log")
@@ -84,8 +84,8 @@ def draw_tail(runs: Sequence[Run], out: Path, unit: str = "px") -> list[Path]:
         )
         axes.set_xlabel(f"error ({unit})")
         axes.set_ylabel("landmarks at least this far off")
-        style.legend_below(figure, handles, [looks[model].label for model in curves])
-        return style.save(figure, out / "error_tail")
+        plot_style.legend_below(figure, handles, [looks[model].label for model in curves])
+        return plot_style.save(figure, out / "error_tail")
 
 
 def draw_losses(runs: Sequence[Run], out: Path) -> list[Path]:
@@ -94,9 +94,9 @@ def draw_losses(runs: Sequence[Run], out: Path) -> list[Path]:
     curves = {model: found for model, found in curves.items() if any(len(item["loss"]) for item in found)}
     if not curves:
         return []
-    looks = style.lines(models_of(runs))
-    with style.styled():
-        figure, panels = style.panels(len(curves))
+    looks = plot_style.lines(models_of(runs))
+    with plot_style.styled():
+        figure, panels = plot_style.panels(len(curves))
         for index, (axes, (model, found)) in enumerate(zip(panels, curves.items(), strict=True)):
             look = looks[model]
             for curve in found:
@@ -125,8 +125,8 @@ def draw_losses(runs: Sequence[Run], out: Path) -> list[Path]:
             Line2D([], [], color="#888888", linewidth=1.2),
             Line2D([], [], color="#222222", linewidth=1.0, marker=".", markersize=4),
         ]
-        style.legend_below(figure, handles, [f"training (mean of {_SMOOTHING} points)", "validation"])
-        return style.save(figure, out / "loss_curves")
+        plot_style.legend_below(figure, handles, [f"training (mean of {_SMOOTHING} points)", "validation"])
+        return plot_style.save(figure, out / "loss_curves")
 
 
 def _draw_scores(
@@ -139,17 +139,17 @@ def _draw_scores(
 ) -> list[Path]:
     if not panels:
         return []
-    looks = style.lines(models)
+    looks = plot_style.lines(models)
     mean = MEAN if MEAN in panels else next(iter(panels))
-    with style.styled():
-        figure, grid = style.panels(len(panels))
+    with plot_style.styled():
+        figure, grid = plot_style.panels(len(panels))
         handles: dict[str, Artist] = {}
         for index, (axes, (name, curves)) in enumerate(zip(grid, panels.items(), strict=True)):
             for model, curve in curves.items():
                 handles[looks[model].label] = _plot_curve(axes, curve, looks[model])
             if name == mean:
                 for number, other in enumerate(others):
-                    (line,) = axes.plot(other.x, other.y, **style.comparator_look(number))  # type: ignore[arg-type]
+                    (line,) = axes.plot(other.x, other.y, **plot_style.comparator_look(number))  # type: ignore[arg-type]
                     handles[f"{other.name} (published)"] = line
             axes.axvline(mark, color="#999999", linewidth=0.8, zorder=1)
             axes.set_title(name.replace("_", " "), fontweight="bold" if name == MEAN else "normal")
@@ -157,11 +157,11 @@ def _draw_scores(
             axes.set_ylim(0.0, 1.0)
             axes.yaxis.set_major_formatter(PercentFormatter(1.0))
             _label_outer(axes, index, len(grid), xlabel, "landmarks below")
-        style.legend_below(figure, list(handles.values()), list(handles))
-        return style.save(figure, stem)
+        plot_style.legend_below(figure, list(handles.values()), list(handles))
+        return plot_style.save(figure, stem)
 
 
-def _plot_curve(axes: Axes, curve: Curve, look: style.Line, logarithmic: bool = False) -> Line2D:
+def _plot_curve(axes: Axes, curve: Curve, look: plot_style.Line, logarithmic: bool = False) -> Line2D:
     mean, low, high = curve.mean, curve.seeds.min(axis=0), curve.seeds.max(axis=0)
     if logarithmic:  # a share of zero has no place on the axis: the line ends there
         mean = np.where(mean > 0, mean, math.nan)
@@ -171,7 +171,9 @@ def _plot_curve(axes: Axes, curve: Curve, look: style.Line, logarithmic: bool = 
         curve.x, mean, color=look.color, linestyle=look.dashes, linewidth=look.width, zorder=look.order, label=look.label
     )
     if len(curve.seeds) > 1:
-        axes.fill_between(curve.x, low, high, color=look.color, alpha=style.BAND_OPACITY, linewidth=0, zorder=look.order - 1.0)
+        axes.fill_between(
+            curve.x, low, high, color=look.color, alpha=plot_style.BAND_OPACITY, linewidth=0, zorder=look.order - 1.0
+        )
     return line
 
 

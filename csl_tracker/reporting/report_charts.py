@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
+from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 700, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 12, 44
@@ -61,7 +61,7 @@ class Axes:
             f"<title>{escape(title)}</title></rect>"
         )
 
-    def drawing(self, title: str, content: str, interactive: bool = False) -> str:
+    def drawing(self, title: str, content: str, interactive: bool = False) -> Markup:
         """The whole chart.
 
         Args:
@@ -85,7 +85,8 @@ class Axes:
             f'<text transform="translate(14 {middle:.0f}) rotate(-90)" text-anchor="middle">{escape(self.y_label)}</text>'
         )
         role = "group" if interactive else "img"
-        return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="{role}" aria-label="{escape(title)}">{"".join(lines)}{content}</svg>'
+        head = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="{role}" aria-label="{escape(title)}">'
+        return Markup(f"{head}{''.join(lines)}{content}</svg>")  # every text in it was escaped above
 
 
 def ticks(low: float, high: float) -> list[float]:
@@ -95,7 +96,7 @@ def ticks(low: float, high: float) -> list[float]:
     return [round(index * step, 10) for index in range(math.ceil(low / step), math.floor(high / step + 1e-9) + 1)]
 
 
-def share_curve(curve: Sequence[tuple[float, float]], x_label: str, y_label: str, title: str) -> str:
+def share_curve(curve: Sequence[tuple[float, float]], x_label: str, y_label: str, title: str) -> Markup:
     """A curve of shares, 0 to 1."""
     axes = Axes((0.0, max(x for x, _ in curve)), (0.0, 1.0), x_label, y_label)
     return axes.drawing(title, axes.polyline(curve))
@@ -103,7 +104,7 @@ def share_curve(curve: Sequence[tuple[float, float]], x_label: str, y_label: str
 
 def errors_over_time(
     seconds: Sequence[float], errors: Sequence[float], dropped: Sequence[int], worst: Sequence[tuple[int, float, str]]
-) -> str:
+) -> Markup:
     """Mean error of every frame, dropped frames below the axis, and marks on the worst frames.
 
     Args:
@@ -133,7 +134,7 @@ def errors_over_time(
     return axes.drawing("Error over time", axes.polyline(points) + "".join(marks), interactive=True)
 
 
-def histogram(values: Sequence[float], x_label: str, title: str, bins: int = 40) -> str:
+def histogram(values: Sequence[float], x_label: str, title: str, bins: int = 40) -> Markup:
     """How often a value occurs."""
     counts, edges = np.histogram(values, bins=bins)
     axes = Axes((float(edges[0]), float(edges[-1])), (0.0, float(max(counts.max(), 1))), x_label, "frames")
@@ -145,7 +146,7 @@ def histogram(values: Sequence[float], x_label: str, title: str, bins: int = 40)
     return axes.drawing(title, "".join(bars))
 
 
-def reliability(bins: Sequence[dict[str, float | int | None]], y_label: str) -> str:
+def reliability(bins: Sequence[dict[str, float | int | None]], y_label: str) -> Markup:
     """A reliability diagram; the dashed line is perfect calibration."""
     axes = Axes((0.0, 1.0), (0.0, 1.0), "confidence", y_label)
     bars = [

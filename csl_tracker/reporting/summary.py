@@ -1,4 +1,4 @@
-"""The tables and figures of an experiment, from the results of its runs, and a page that shows them."""
+"""The tables and plots of an experiment, from the results of its runs, and a page that shows them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from csl_tracker.errors import DatasetError
 from csl_tracker.evaluation.published import Comparator, paper, read_comparators
 from csl_tracker.evaluation.runs import Run, full_seeds, models_of, parse_runs
 from csl_tracker.output import write_text
-from csl_tracker.reporting import plots, run_tables, tables
-from csl_tracker.reporting.comparisons import comparisons
+from csl_tracker.reporting import accuracy_tables, plots, run_tables
+from csl_tracker.reporting.claims import comparisons
 from csl_tracker.reporting.table import Table
 
 PAGE = "README.md"
@@ -19,7 +19,7 @@ _SOURCE_PX = "px of the source image"
 
 
 def write_summary(results: Sequence[Mapping[str, Any]], out: Path, comparators: Path | None = None) -> list[Path]:
-    """Write tables (Markdown and CSV), figures (PNG and SVG), and a README.md that shows them.
+    """Write tables (Markdown and CSV), plots (PNG and SVG), and a README.md that shows them.
 
     Runs that are not there yet are left out, and the page says so. The same results give the same files.
 
@@ -42,12 +42,12 @@ def write_summary(results: Sequence[Mapping[str, Any]], out: Path, comparators: 
     written: list[Path] = []
     made: dict[str, Table] = {}
     makers: tuple[Callable[[Sequence[Run]], Table], ...] = (
-        tables.overview,
+        accuracy_tables.overview,
         comparisons,
-        tables.per_landmark,
-        tables.per_class,
-        tables.table1,
-        tables.tail,
+        accuracy_tables.per_landmark,
+        accuracy_tables.per_class,
+        accuracy_tables.table1,
+        accuracy_tables.tail,
         run_tables.training,
         run_tables.provenance,
     )
@@ -73,7 +73,7 @@ def write_summary(results: Sequence[Mapping[str, Any]], out: Path, comparators: 
     return [*written, *drawn, page]
 
 
-_FIGURES: Mapping[str, tuple[str, str]] = {
+_PLOTS: Mapping[str, tuple[str, str]] = {
     "threshold_curves": (
         "Threshold score",
         "Share of the visible landmarks whose error is below a threshold, like Fig. 3 of the paper; the grey line is at 20 px."
@@ -102,18 +102,18 @@ def _page(
     def tables_of(*names: str) -> list[str]:
         return [_section(made[name]) for name in names if name in made]
 
-    def figures_of(*names: str) -> list[str]:
-        return [_figure(name, published) for name in names if name in drawn]
+    def plots_of(*names: str) -> list[str]:
+        return [_plot(name, published) for name in names if name in drawn]
 
     parts = [
         f"# Experiment `{runs[0].protocol}`",
         _state(runs),
         f"Shares are fractions of 1, distances are in {unit}. `docs/evaluation.md` says how each figure is made.",
         *tables_of("overview", "comparisons"),
-        *figures_of("threshold_curves", "kbb_curves", "error_tail"),
+        *plots_of("threshold_curves", "kbb_curves", "error_tail"),
         *_panels(out),
         *tables_of("table1", "per_landmark", "per_class", "error_tail", "training"),
-        *figures_of("loss_curves"),
+        *plots_of("loss_curves"),
         *tables_of("runs"),
         _commands(runs),
     ]
@@ -135,11 +135,11 @@ def _state(runs: Sequence[Run]) -> str:
 
 
 def _section(table: Table) -> str:
-    return f"## {table.title}\n\n{table.caption}\n\n{table.markdown()}\n\n([{table.name}.csv]({table.name}.csv))"
+    return f"{table.section()}\n\n([{table.name}.csv]({table.name}.csv))"
 
 
-def _figure(name: str, published: Sequence[Comparator]) -> str:
-    title, caption = _FIGURES[name]
+def _plot(name: str, published: Sequence[Comparator]) -> str:
+    title, caption = _PLOTS[name]
     kind = {"threshold_curves": "threshold", "kbb_curves": "kbb"}.get(name)
     names = [other.name for other in published if other.kind == kind]
     beside = f" Published curves beside ours: {', '.join(names)}." if names else ""

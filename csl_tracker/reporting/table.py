@@ -1,16 +1,16 @@
-"""A table, as data that can be written as Markdown for eyes and as CSV for programs."""
+"""Tables as Markdown, as CSV and as plain text for a terminal: no other module lays out rows and columns."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from csl_tracker.text import csv_cell, markdown_cell
+from csl_tracker.text import csv_cell, markdown_cell, printable
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,15 @@ class Table:
 
     def markdown(self) -> str:
         """A Markdown table; what was not measured is a dash."""
-        lines = [
-            f"| {' | '.join(column.title for column in self.columns)} |",
-            f"|{'|'.join(' --- ' for _ in self.columns)}|",
-        ]
-        for row in self.rows:
-            cells = (markdown_cell(cell_text(cell, column.digits)) for cell, column in zip(row, self.columns, strict=True))
-            lines.append(f"| {' | '.join(cells)} |")
-        return "\n".join(lines)
+        return markdown([column.title for column in self.columns], self.texts())
+
+    def section(self) -> str:
+        """Heading, caption and table, Markdown."""
+        return f"## {markdown_cell(self.title)}\n\n{markdown_cell(self.caption)}\n\n{self.markdown()}"
+
+    def texts(self) -> list[list[str]]:
+        """The cells as text, row by row; what was not measured is a dash."""
+        return [[cell_text(cell, column.digits) for cell, column in zip(row, self.columns, strict=True)] for row in self.rows]
 
     def csv(self) -> str:
         """Comma-separated values with a header; what was not measured is empty."""
@@ -87,6 +88,40 @@ class Table:
             values = [value for cell, column in zip(row, self.columns, strict=True) for value in _values(cell, column)]
             writer.writerow([csv_cell(value) for value in values])
         return text.getvalue()
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[object]], right: Collection[int] = ()) -> str:
+    """A Markdown table; cells are escaped, so that no text can end a cell or add a link or HTML.
+
+    Args:
+        head: Titles of the columns.
+        rows: Cells of each row.
+        right: Indices of the columns that are aligned to the right.
+    """
+    rule = ["---:" if index in right else "---" for index in range(len(head))]
+    lines = [rule, *([markdown_cell(cell) for cell in row] for row in rows)]
+    titles = " | ".join(head).lstrip()  # a first column without a title
+    return "\n".join([f"| {titles} |", *(f"| {' | '.join(cells)} |" for cells in lines)])
+
+
+def plain(rows: Iterable[Sequence[object]], right: Collection[int] = (), indent: str = "") -> list[str]:
+    """Lines of aligned columns for a terminal; control characters are escaped.
+
+    Args:
+        rows: Cells of each row; the same number in all.
+        right: Indices of the columns that are aligned to the right.
+        indent: Put before every line.
+    """
+    texts = [[printable(cell, lines=False) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+
+    def aligned(row: Sequence[str]) -> str:
+        cells = zip(row, widths, strict=True)
+        return "  ".join(
+            cell.rjust(width) if index in right else cell.ljust(width) for index, (cell, width) in enumerate(cells)
+        )
+
+    return [f"{indent}{aligned(row)}".rstrip() for row in texts]
 
 
 def cell_text(cell: Cell, digits: int) -> str:

@@ -17,7 +17,7 @@ from csl_tracker.cli.main import main
 from csl_tracker.datasets.sample import Sequence
 from csl_tracker.errors import BagError
 from csl_tracker.evaluation.bag_labels import labels_at_beginning
-from csl_tracker.evaluation.bag_metrics import calibration, evaluate_bag, percentiles
+from csl_tracker.evaluation.bag_metrics import evaluate_bag
 from csl_tracker.evaluation.recorded_bag import RecordedBag
 from csl_tracker.instruments import InstrumentSet
 from csl_tracker.messages import topics
@@ -97,7 +97,7 @@ def record(path, answers, topic="/foreign/poses", delay_ms=10.0, replayed=True, 
 
 
 def measure(recorded, source, **options):
-    return evaluate_bag(RecordedBag(recorded, source, message_to_rgb, **options)).figures
+    return evaluate_bag(RecordedBag(recorded, source, message_to_rgb, **options)).values
 
 
 def without_position(result):
@@ -184,7 +184,7 @@ def test_the_model_says_what_landmarks_and_labels_mean(tmp_path):
     write_frames(source, [RecordedFrame(np.zeros((*SIZE, 3), np.uint8), SECOND, MASK * 2, truth(0))])
     recorded = record(tmp_path / "poses.mcap", [(0, poses(0, names=("tip",)))], segmentation=MASK)
     model = InstrumentSet(landmarks=("tip",), classes=("background", "shaft", "manipulator"))
-    accuracy = evaluate_bag(RecordedBag(recorded, source, message_to_rgb), model=model).figures["accuracy"]
+    accuracy = evaluate_bag(RecordedBag(recorded, source, message_to_rgb), model=model).values["accuracy"]
     assert set(accuracy["landmarks"]) == {"tip"}
     assert accuracy["dice"] == 1.0  # the tool is the tool
     assert [accuracy["classes"][name]["dice"] for name in ("shaft", "manipulator")] == [0.0, 0.0]
@@ -307,22 +307,6 @@ def test_without_truth_the_frames_count_all_the_same(tmp_path, capsys, caplog):
     assert sorted(path.name for path in out.iterdir()) == ["figures.json", "report.html"]
     assert main(["evaluate-bag", str(recorded), "--out", str(out)]) == 2
     assert "--overwrite" in capsys.readouterr().err
-
-
-def test_calibration_against_a_plain_loop():
-    rng = np.random.default_rng(3)
-    confidence, correct = rng.uniform(0, 1, 300).tolist(), (rng.uniform(0, 1, 300) < 0.4).tolist()
-    confidence[:2] = [0.0, 1.0]
-    expected = 0.0
-    for low in range(10):
-        part = [(c, r) for c, r in zip(confidence, correct, strict=True) if min(int(c * 10), 9) == low]
-        if part:
-            expected += abs(sum(r for _, r in part) - sum(c for c, _ in part)) / 300
-    found = calibration(confidence, correct)
-    assert found["ece"] == pytest.approx(expected)
-    assert sum(part["count"] for part in found["bins"]) == 300
-    assert calibration([], [])["ece"] is None
-    assert percentiles([])["p99"] is None
 
 
 def test_ctrl_c_leaves_nothing_behind(tmp_path):

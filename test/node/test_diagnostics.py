@@ -2,8 +2,8 @@ import os
 
 import pytest
 
+from csl_tracker.messages.diagnostics import ERROR, OK, WARN
 from csl_tracker.node.diagnostics import WINDOW_S, FrameStatistics, Limits, Situation, WeightsFile, figures, judge
-from csl_tracker.watch import ERROR, OK, WARN
 
 
 def statistics(end=100.0, rate=30.0, fate=lambda i: "tracked", processing=0.02, latency=0.03):

@@ -20,13 +20,13 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import SetBool, Trigger
 
+from csl_tracker.messages.diagnostics import ERROR, OK, WARN
 from csl_tracker.messages.images import fill_image
 from csl_tracker.messages.poses import make_header
 from csl_tracker.node.parameter_table import Change
 from csl_tracker.node.processes import NodeProcess
 from csl_tracker.node.ros_types import ROS_TYPES
 from csl_tracker.node.tracker_parameters import PARAMETERS
-from csl_tracker.watch import ERROR, OK, WARN
 from csl_tracker_msgs.msg import InstrumentPoseArray
 
 pytestmark = pytest.mark.ros

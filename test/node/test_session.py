@@ -8,11 +8,11 @@ import pytest
 
 from csl_tracker.camera import CameraModel
 from csl_tracker.errors import ImageError, WeightsError
+from csl_tracker.messages.diagnostics import ERROR, OK
 from csl_tracker.messages.images import UnusableImageError
 from csl_tracker.node.session import TrackingSession, verdict
 from csl_tracker.node.session_ports import InputFrame, Picture
 from csl_tracker.node.tracker_parameters import PARAMETERS, Settings
-from csl_tracker.watch import ERROR, OK
 
 IMAGE = np.random.default_rng(3).integers(0, 256, (60, 80, 3), np.uint8)
 DEFAULTS = {name: parameter.default for name, parameter in PARAMETERS.items()}

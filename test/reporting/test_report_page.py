@@ -20,7 +20,8 @@ from csl_tracker.messages import topics
 from csl_tracker.messages.images import image_message
 from csl_tracker.messages.poses import GroundTruth, bag_types, make_header, make_pose_array
 from csl_tracker.reporting import report as report_module
-from csl_tracker.reporting.report_charts import errors_over_time, ticks
+from csl_tracker.reporting.page import Page, PageFrame, Player, Section, Video
+from csl_tracker.reporting.report_charts import errors_over_time, share_curve, ticks
 from csl_tracker.results import InstrumentEstimate, LandmarkEstimate, TrackingResult
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -85,6 +86,23 @@ def test_the_page_needs_nothing_from_elsewhere_and_runs_nothing_of_a_bag(page):
     assert [path.name for path in page.parent.iterdir() if path.suffix != ".json"] == ["report.html"]  # the video is inside
     video = next(address for address in parser.found if address.startswith("data:video/mp4"))
     assert base64.b64decode(video.partition(",")[2])[4:8] == b"ftyp"
+
+
+def test_a_page_escapes_every_text_it_is_given():
+    frame = PageFrame(1, EVIL, EVIL, EVIL, EVIL)
+    section = Section(EVIL, EVIL, [EVIL], [[EVIL, EVIL]], caption=EVIL, notes=[EVIL])
+    chart = Section("chart", chart=share_curve([(0.0, 0.0), (1.0, 1.0)], EVIL, EVIL, EVIL), caption=EVIL)
+    player = Player(Video(EVIL, EVIL, EVIL, 3), [frame])
+    text = Page(EVIL, [section, chart], EVIL, [EVIL], player, EVIL, [EVIL]).html()
+    shown = EVIL.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&#34;").replace("'", "&#39;")
+    assert text.count("owned") == text.count(shown) == 23
+    assert text.startswith("<!DOCTYPE html>")
+
+
+def test_a_page_without_a_player_has_no_script():
+    text = Page("t", [Section("a", head=("x",), rows=[("1",)])]).html()
+    assert "<script" not in text
+    assert "<footer" not in text
 
 
 def test_a_large_video_lies_beside_the_page(page, tmp_path, monkeypatch):

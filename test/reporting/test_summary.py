@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from csl_tracker.errors import DatasetError
-from csl_tracker.reporting import style
+from csl_tracker.reporting import plot_style
 from csl_tracker.reporting.summary import write_summary
 
 Make = Callable[..., Any]
@@ -128,10 +128,10 @@ def test_run_without_any_curve_or_landmark(tmp_path: Path, make_run: Make, seque
 
 def test_looks_of_models_differ_and_hold() -> None:
     names = ["l", "sl", "csl_no_skip", "csl", "unet", "forest", "csl@encoder_weights=", "own"]
-    looks = style.lines(names)
+    looks = plot_style.lines(names)
     assert len({look.color for look in looks.values()}) == len(names)
     assert len({look.label for look in looks.values()}) == len(names)
-    assert style.lines(["csl"])["csl"] == looks["csl"]
+    assert plot_style.lines(["csl"])["csl"] == looks["csl"]
 
 
 def labels(path: Path) -> list[str]:

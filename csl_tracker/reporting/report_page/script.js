@@ -45,6 +45,7 @@
       button.addEventListener("click", () => {
         video.pause();
         const frame = Math.min(last, Math.max(0, shown() + Number(button.dataset.step)));
+        if (frame === shown()) return;  // Chromium takes a second seek to the last frame for the end of the video
         video.currentTime = (frame + 0.5) / fps;  // the middle of a frame, so that rounding shows no neighbour
       });
     }

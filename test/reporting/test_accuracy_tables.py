@@ -1,16 +1,14 @@
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from csl_tracker.evaluation.runs import parse_runs
-from csl_tracker.reporting import run_tables, tables
-from csl_tracker.reporting.comparisons import comparisons, pairs
-from csl_tracker.reporting.table import Column, Spread, Table
+from csl_tracker.reporting import accuracy_tables, run_tables
+from csl_tracker.reporting.claims import comparisons, pairs
+from csl_tracker.reporting.table import Spread, Table
 
 Make = Callable[..., Any]
 
@@ -26,42 +24,6 @@ def over(*values: float) -> Any:
     """Mean and deviation over the values of seeds, up to rounding."""
     spread = Spread.of(values)
     return Spread(pytest.approx(spread.mean), pytest.approx(spread.deviation))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ([], Spread(None)),
-        ([None, None], Spread(None)),
-        ([2.0, None], Spread(2.0)),
-        ([1.0, 3.0], Spread(2.0, 2.0**0.5)),
-    ],
-)
-def test_spread_over_seeds(values: list[float | None], expected: Spread) -> None:
-    assert Spread.of(values) == expected
-
-
-def test_markdown_and_csv_of_every_kind_of_cell() -> None:
-    table = Table(
-        "t",
-        "T",
-        "",
-        (Column("a", "A"), Column("b", "B", 1, True), Column("c", "C", 2)),
-        (("x|y", Spread(1.25, 0.5), None), (3, Spread(2.0), 0.123456789), ("-", Spread(None), 1)),
-    )
-    assert table.markdown().splitlines() == [
-        "| A | B | C |",
-        "| --- | --- | --- |",
-        r"| x\|y | 1.2 ± 0.5 | - |",
-        "| 3 | 2.0 | 0.12 |",
-        "| - | - | 1 |",
-    ]
-    assert list(csv.reader(io.StringIO(table.csv()))) == [
-        ["a", "b", "b_sd", "c"],
-        ["x|y", "1.25", "0.5", ""],
-        ["3", "2.0", "", "0.123457"],
-        ["-", "", "", "1"],
-    ]
 
 
 @pytest.fixture
@@ -85,7 +47,7 @@ def runs(make_run: Make, sequence: Make, landmark: Make) -> list[Any]:
 
 
 def test_overview_pools_folds_and_averages_seeds(runs: list[Any]) -> None:
-    row = cells(tables.overview(runs), model="csl")
+    row = cells(accuracy_tables.overview(runs), model="csl")
     assert (row["runs"], row["seeds"]) == ("4 of 4", "2")
     assert row["dice"] == over(0.7, 0.8), "of three images each"
     assert row["error_px_mean"] == over((10 + 30 + 70 + 5) / 4, (20 + 20 + 60 + 1 + 3) / 5)
@@ -100,14 +62,14 @@ def test_overview_pools_folds_and_averages_seeds(runs: list[Any]) -> None:
 
 
 def test_a_model_that_lacks_a_fold_says_so(runs: list[Any]) -> None:
-    row = cells(tables.overview(runs), model="l")
+    row = cells(accuracy_tables.overview(runs), model="l")
     assert (row["runs"], row["seeds"]) == ("1 of 4", "1, folds missing")
     assert (row["dice"], row["false_positive_rate"]) == (Spread(None), Spread(0.2))
     assert row["error_px_mean"] == Spread(pytest.approx(160 / 3))
 
 
 def test_per_landmark(runs: list[Any]) -> None:
-    table = tables.per_landmark(runs)
+    table = accuracy_tables.per_landmark(runs)
     assert [row[:2] for row in table.rows] == [("center", "l"), ("center", "csl"), ("head", "l"), ("head", "csl")]
     head = cells(table, landmark="head", model="csl")
     assert head["visible"] == "2"
@@ -117,7 +79,7 @@ def test_per_landmark(runs: list[Any]) -> None:
 
 
 def test_per_class_weighs_sequences_by_their_images(runs: list[Any]) -> None:
-    table = tables.per_class(runs)
+    table = accuracy_tables.per_class(runs)
     assert [row[:2] for row in table.rows] == [("shaft", "csl"), ("manipulator", "csl")], "l segments nothing"
     # two images of 0.9 and one of 0.5; two of 0.9 and one of 0.6
     assert cells(table, **{"class": "shaft"})["dice"] == over(2.3 / 3, 0.8)
@@ -127,7 +89,7 @@ def test_table1_tells_the_error_against_a_second_annotation(make_run: Make, sequ
     part = sequence({"center": landmark([3.0])})
     second = {"landmark_error_px": {"mean": 11.0}, "annotators_distance_px": {"mean": 9.5}}
     twice = {**part, "second_annotation": {"center_vs_tracked_point": second}}
-    table = tables.table1(parse_runs([make_run("csl", {"Dataset1": part, "Dataset2": twice})]))
+    table = accuracy_tables.table1(parse_runs([make_run("csl", {"Dataset1": part, "Dataset2": twice})]))
     row = cells(table, sequence="Dataset2")
     assert (row["second_annotation_px"], row["annotators_distance_px"]) == (Spread(11.0), 9.5)
     row = cells(table, sequence="Dataset1")
@@ -136,7 +98,7 @@ def test_table1_tells_the_error_against_a_second_annotation(make_run: Make, sequ
 
 
 def test_table1_has_the_papers_figures_beside_csl_and_nowhere_else(runs: list[Any]) -> None:
-    table = tables.table1(runs)
+    table = accuracy_tables.table1(runs)
     assert [row[:3] for row in table.rows] == [("Dataset1", "csl", 2), ("Dataset2", "l", 1), ("Dataset2", "csl", 2)]
     row = cells(table, sequence="Dataset2", model="csl")
     assert row["center_error_px"] == over(20.0, 20.0)
@@ -149,7 +111,7 @@ def test_table1_has_the_papers_figures_beside_csl_and_nowhere_else(runs: list[An
 def test_table1_of_other_data_has_no_columns_of_the_paper(make_run: Make, sequence: Make, landmark: Make) -> None:
     parts = {"tip": landmark([3.0, 5.0, 9.0], slots=[0, 1, 1])}
     runs = parse_runs([make_run("csl", {f"Dataset{i}": sequence(parts) for i in (10, 2)})])
-    table = tables.table1(runs)
+    table = accuracy_tables.table1(runs)
     assert [row[0] for row in table.rows] == ["Dataset2", "Dataset10"]
     assert not [column for column in table.columns if column.key.startswith("paper")]
     row = cells(table, sequence="Dataset10")
@@ -183,7 +145,7 @@ def test_comparisons_say_what_was_not_equal(runs: list[Any], make_run: Make, seq
 
 
 def test_tail_has_the_worst_frames_once_each(runs: list[Any]) -> None:
-    table = tables.tail(runs)
+    table = accuracy_tables.tail(runs)
     of_csl = [row[1:] for row in table.rows if row[0] == "csl"]
     assert of_csl == [
         ("Dataset1", 0, 0, "head", "no guess", 0),
@@ -220,11 +182,14 @@ def test_training_and_provenance(runs: list[Any]) -> None:
 
 @pytest.mark.parametrize("network", [{}, {"strategy": "forest"}, {"strategy": "csl", "wings": 2}, {"strategy": "hydra"}])
 def test_networks_without_a_count_of_parameters(make_run: Make, network: dict[str, Any]) -> None:
-    assert cells(tables.overview(parse_runs([make_run("csl", {}, network=network)])), model="csl")["parameters"] is None
+    assert (
+        cells(accuracy_tables.overview(parse_runs([make_run("csl", {}, network=network)])), model="csl")["parameters"] is None
+    )
 
 
 def test_results_without_provenance_are_dashes(make_run: Make) -> None:
     bare = dict.fromkeys(("machine", "versions", "weights", "curve", "network", "seconds", "date", "input_sha256"))
     runs = parse_runs([{**make_run("csl", {}), **bare}])
-    for maker in (tables.overview, tables.table1, comparisons, tables.tail, run_tables.training, run_tables.provenance):
+    accuracy = (accuracy_tables.overview, accuracy_tables.table1, accuracy_tables.tail)
+    for maker in (*accuracy, comparisons, run_tables.training, run_tables.provenance):
         assert maker(runs).markdown()

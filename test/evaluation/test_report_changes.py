@@ -1,67 +1,11 @@
-import json
-
 import numpy as np
 import pytest
+from evaluation_reports import ALL, FRAMES, bag_report, dataset_report, write
 
-from csl_tracker.cli.main import main
 from csl_tracker.errors import ConfigError
+from csl_tracker.evaluation.report_changes import compare_reports
+from csl_tracker.evaluation.report_files import read_report
 from csl_tracker.metrics import kbb_score
-from csl_tracker.reporting.compare_reports import compare_reports, read_report
-
-FRAMES = 200
-ALL = tuple(range(FRAMES))
-
-
-def bag_report(seed, mean_px, frames=ALL, truth="aa", landmarks=("center",), order=1):
-    """Figures of evaluate-bag with one error a frame; ``order`` of -1 lists frames from the last one on."""
-    noise = np.random.default_rng(seed).normal(0, 0.5, FRAMES)
-    chosen = list(frames)[::order]
-    part = {
-        "frame": chosen,
-        "slot": [0] * len(chosen),
-        "error_px": [float(mean_px + noise[k]) for k in chosen],
-        "box_px": [None] * len(chosen),
-        "missed": [0] * len(chosen),
-    }
-    return {
-        "kind": "evaluate-bag",
-        "name": f"bag_{seed}",
-        "truth_sha256": truth,
-        "frames": FRAMES,
-        "scored_landmarks": list(landmarks),
-        "accuracy": {"landmark_error_px": {"median": mean_px, "p95": mean_px}, "kbb_0.15": None},
-        "latency_ms": {"p95": 40.0 + seed, "max": None},
-        "jitter": {"position_px": {"rms": 1.0}},
-        "calibration": {"ece": 0.1},
-        "details": {
-            "stamp_ns": [10**18 + k * 40_000_000 for k in ALL],
-            "answered": [int(k in frames) for k in ALL],
-            "latency_ms": [20.0 if k in frames else None for k in ALL],
-            "landmarks": dict.fromkeys(landmarks, part),
-        },
-    }
-
-
-def dataset_report(error_px=5.0, details=True, **changes):
-    errors = {"visible": 3, "absent": 0, "landmark_error_px": {"median": error_px}}
-    part = {
-        "frames": 3,
-        "reference_size": None,
-        "max_instruments": 2,
-        "input_sha256": "cc",
-        "landmarks": {"center": errors},
-        "landmark_error_px": {"median": error_px, "p95": error_px},
-        **changes,
-    }
-    if details:
-        raw = {"frame": [0, 1, 2], "slot": [0] * 3, "error_px": [error_px] * 3, "box_px": [None] * 3, "missed": [0] * 3}
-        part["details"] = {"landmarks": {"center": raw}, "dice": [0.5, 0.5, 0.5], "segmented_frame": [0, 1, 2]}
-    return {"dataset": "synthetic", "sequences": {"s": part}}
-
-
-def write(path, data):
-    path.write_text(json.dumps(data), encoding="utf-8")
-    return path
 
 
 @pytest.mark.parametrize(
@@ -195,37 +139,3 @@ def test_files_of_evaluate_without_raw_figures_have_no_interval(tmp_path):
     assert (found["dice"].verdict, found["dice"].low) == ("better (no interval)", None)
     assert found["landmark_error_px.median"].verdict == "better (no interval)"
     assert changes_of(tmp_path, dataset_report(), dataset_report(4.0))["landmark_error_px"].verdict == "better"
-
-
-@pytest.mark.parametrize("suffix", [".md", ".html", ".json"])
-def test_the_comparison_is_written(tmp_path, suffix, capsys):
-    a, b = write(tmp_path / "<a>.json", bag_report(0, 6)), write(tmp_path / "b.json", bag_report(1, 5))
-    out = tmp_path / f"comparison{suffix}"
-    assert main(["compare", str(a), str(b), str(b), "--out", str(out)]) == 0
-    assert capsys.readouterr().out.count("| recording | landmark_error_px | 6.") == 2
-    text = out.read_text(encoding="utf-8")
-    assert text.count("landmark_error_px.median") == 2
-    assert "<a>" not in text or suffix != ".html"
-    assert main(["compare", str(a), str(b), "--out", str(out)]) == 2
-    assert "give --overwrite" in capsys.readouterr().err
-
-
-def test_a_file_that_is_compared_is_not_overwritten(tmp_path, capsys):
-    a, b = write(tmp_path / "a.json", bag_report(0, 6)), write(tmp_path / "b.json", bag_report(1, 5))
-    before = b.read_bytes()
-    assert main(["compare", str(a), str(b), "--out", str(b), "--overwrite"]) == 2
-    assert "is one of those compared" in capsys.readouterr().err
-    assert b.read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["a.json"], "name two or more"),
-        (["a.json", "b.json", "--out", "c.txt"], "ends in none of"),
-        (["a.json", "b.json"], "read"),
-    ],
-)
-def test_arguments_that_make_no_comparison(arguments, sentence, capsys):
-    assert main(["compare", *arguments]) == 2
-    assert sentence in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Tables of an experiment's figures: over all test sequences, by landmark, class and sequence, and the tail of the errors."""
+"""Tables of an experiment's accuracy: over all test sequences, by landmark, class and sequence, and the tail of the errors."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from csl_tracker import metrics
+from csl_tracker.evaluation.pooled import GROSS_PX, class_overlap, false_positive_rate, landmark_metrics, overlap
 from csl_tracker.evaluation.published import paper
 from csl_tracker.evaluation.runs import (
     OVERLAPS,
@@ -21,12 +22,10 @@ from csl_tracker.evaluation.runs import (
     models_of,
     pool,
 )
-from csl_tracker.metrics import KBB_ALPHA, THRESHOLD_PX
 from csl_tracker.natural_order import natural_order
 from csl_tracker.reporting.run_tables import parameters
 from csl_tracker.reporting.table import Cell, Column, Spread, Table, cell_text
 
-GROSS_PX = 60.0
 WORST = 5
 """Frames of a model in the table of the error's tail."""
 _TABLE1_LANDMARK = "center"
@@ -65,9 +64,9 @@ def overview(runs: Sequence[Run]) -> Table:
             (
                 model,
                 *_completeness(runs, model),
-                *(Spread.of(_overlap(parts, key) for parts in seeds.values()) for key in OVERLAPS),
+                *(Spread.of(overlap(parts, key) for parts in seeds.values()) for key in OVERLAPS),
                 *_error_cells(pooled),
-                Spread.of(_false_positives(part.report for part in parts) for parts in seeds.values()),
+                Spread.of(false_positive_rate(part.report for part in parts) for parts in seeds.values()),
                 ", ".join(sorted({str(run.data.get("initialisation", "-")) for run in runs if run.model == model})),
                 _millions(parameters(first)),
                 *((_paper_dice(runs).get(model),) if _paper_dice(runs) else ()),
@@ -95,7 +94,7 @@ def per_landmark(runs: Sequence[Run]) -> Table:
         for model in models_of(runs):
             seeds = [[part for run in of for part in run.sequences.values()] for of in counted(runs, model).values()]
             pooled = [pool(part.landmarks[name] for part in parts if name in part.landmarks) for parts in seeds]
-            false = (_false_positives(p.report["landmarks"][name] for p in parts if name in p.landmarks) for parts in seeds)
+            false = (false_positive_rate(p.report["landmarks"][name] for p in parts if name in p.landmarks) for parts in seeds)
             counts = sorted({len(item.error) for item in pooled})
             rows.append((name, model, " or ".join(map(str, counts)), *_error_cells(pooled), Spread.of(false)))
     caption = "All test sequences of all folds, each landmark by itself; mean over the seeds and their standard deviation."
@@ -114,7 +113,7 @@ def per_class(runs: Sequence[Run]) -> Table:
     for name in dict.fromkeys(name for part in parts for name in part.report.get("classes", {})):
         for model in models_of(runs):
             seeds = [[part for run in of for part in run.sequences.values()] for of in counted(runs, model).values()]
-            shares = [Spread.of(_class_overlap(parts, name, key) for parts in seeds) for key in OVERLAPS]
+            shares = [Spread.of(class_overlap(parts, name, key) for parts in seeds) for key in OVERLAPS]
             if shares[0].mean is not None:
                 rows.append((name, model, *shares))
     caption = (
@@ -178,7 +177,7 @@ def table1(runs: Sequence[Run]) -> Table:
                     Spread.of(summary["median"] for summary in summaries),
                     _by_instrument(pooled),
                     *(_second_cells(parts, second[0]) if second else ()),
-                    *(Spread.of(_overlap([part], key) for part in parts) for key in OVERLAPS),
+                    *(Spread.of(overlap([part], key) for part in parts) for key in OVERLAPS),
                     *(_paper_cells(theirs) if known else ()),
                 )
             )
@@ -219,27 +218,13 @@ def tail(runs: Sequence[Run]) -> Table:
     return Table("error_tail", "The tail of the errors", caption, columns, tuple(rows))
 
 
-def landmark_figures(errors: LandmarkErrors) -> dict[str, float | None]:
-    """Figures of one seed's pooled errors, by the keys of the tables."""
-    summary = metrics.summary(errors.error)
-    near = metrics.threshold_score(errors.error, THRESHOLD_PX)
-    gross = metrics.survival(errors.error, [GROSS_PX])[0]
-    return {
-        **{f"error_px_{key}": summary[key] for key in ("mean", "median", "p90", "p95")},
-        "threshold_score_20px": near,
-        "kbb_0.15": metrics.kbb_score(errors.error, errors.box, KBB_ALPHA),
-        "gross_miss_rate_60px": gross,
-        "miss_rate": float(np.mean(errors.missed)) if len(errors.missed) else None,
-    }
-
-
 def _error_columns() -> Iterable[Column]:
     return (Column(key, title, digits, True) for key, (title, digits) in _ERROR_COLUMNS.items())
 
 
 def _error_cells(pooled: Sequence[LandmarkErrors]) -> Iterable[Spread]:
-    figures = [landmark_figures(item) for item in pooled]
-    return (Spread.of(item[key] for item in figures) for key in _ERROR_COLUMNS)
+    pooled_metrics = [landmark_metrics(item) for item in pooled]
+    return (Spread.of(item[key] for item in pooled_metrics) for key in _ERROR_COLUMNS)
 
 
 def _completeness(runs: Sequence[Run], model: str) -> tuple[str, str]:
@@ -249,31 +234,12 @@ def _completeness(runs: Sequence[Run], model: str) -> tuple[str, str]:
     return f"{done} of {len(folds) * len(seeds)}", str(len(whole)) if whole else f"{len(part)}, folds missing"
 
 
-def _overlap(parts: Sequence[SequenceResult], key: str) -> float | None:
-    values = np.concatenate([np.empty(0), *(part.overlaps[key] for part in parts)])
-    return float(values.mean()) if len(values) else None
-
-
-def _false_positives(reports: Iterable[Mapping[str, Any]]) -> float | None:
-    """Share over several reports, by their numbers of absent truths."""
-    pairs = [(report["absent"], report["false_positive_rate"]) for report in reports if report.get("absent")]
-    absent = sum(count for count, _ in pairs)
-    return sum(count * rate for count, rate in pairs) / absent if absent else None
-
-
 def _by_instrument(pooled: Sequence[LandmarkErrors]) -> str | None:
     slots = sorted({int(slot) for item in pooled for slot in item.slot})
     if len(slots) < 2:
         return None
     means = (Spread.of(metrics.summary(item.error[item.slot == slot])["mean"] for item in pooled) for slot in slots)
     return " / ".join(cell_text(mean, 1) for mean in means)
-
-
-def _class_overlap(parts: Sequence[SequenceResult], name: str, key: str) -> float | None:
-    """Mean over the segmented images of several sequences, from the means of each."""
-    found = [(part.report.get("classes", {}).get(name, {}).get(key), len(part.segmented)) for part in parts]
-    known = [(value, count) for value, count in found if value is not None and count]
-    return sum(value * count for value, count in known) / sum(count for _, count in known) if known else None
 
 
 def _second_cells(parts: Sequence[SequenceResult], key: str) -> tuple[Cell, ...]:

@@ -1,4 +1,4 @@
-"""How figures look: colours, lines, type, and how they are saved."""
+"""How plots look: colours, lines, type, and how they are saved."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def comparator_look(index: int) -> dict[str, object]:
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Inside, figures are made and saved in this style."""
+    """Inside, plots are made and saved in this style."""
     with mpl.rc_context(_SETTINGS):
         yield
 

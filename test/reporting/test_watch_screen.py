@@ -7,21 +7,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from csl_tracker.messages.diagnostics import DROPPED, ERROR, INPUT_RATE, RECEIVED, UNUSABLE, Diagnosis
+from csl_tracker.messages.watch import STALE_S, Watch
+from csl_tracker.reporting.watch_screen import line, screen
 from csl_tracker.results import InstrumentEstimate, LandmarkEstimate, TrackingResult
-from csl_tracker.watch import (
-    DROPPED,
-    ERROR,
-    INPUT_RATE,
-    RECEIVED,
-    STALE_S,
-    UNUSABLE,
-    WINDOW_S,
-    Diagnosis,
-    Durations,
-    Watch,
-    line,
-    screen,
-)
 
 COVARIANCE = np.eye(2)
 
@@ -47,24 +36,6 @@ def text(watch: Watch, now: float, **given: object) -> str:
 
 
 @pytest.mark.parametrize(
-    ("period_s", "count", "now", "rate_hz"),
-    [
-        (0.1, 31, 3.0, 10.0),
-        (0.02, 400, 399 * 0.02, 50.0),
-        (0.1, 31, 3.0 + 1.5, 30 / 4.5),  # it has stopped: the rate falls while one looks on
-        (0.1, 31, 3.0 + 2 * WINDOW_S, 0.0),
-        (1.0, 1, 0.5, 0.0),  # one message is no rate
-        (1.0, 0, 0.5, 0.0),
-    ],
-)
-def test_the_rate_is_that_of_the_last_seconds(period_s: float, count: int, now: float, rate_hz: float) -> None:
-    view = watched([index * period_s for index in range(count)]).view(now)
-    assert view.received == count
-    # A window's edge may cut off one interval.
-    assert view.rate_hz == pytest.approx(rate_hz, rel=1.5 / (WINDOW_S / period_s))
-
-
-@pytest.mark.parametrize(
     ("stamp_s", "known"),
     [(1e9 - 0.25, True), (0.0, False), (1e9 + 3.0, False), (1e9 - 1e6, False)],
     ids=["now", "no stamp", "the future", "an old bag"],
@@ -81,19 +52,6 @@ def test_latency_is_given_where_the_clocks_allow_it(stamp_s: float, known: bool)
     else:
         assert "not applicable: the images' stamps are not of this machine's clock" in text(watch, 1e9)
         assert "latency p50/p95 not applicable" in line(view)
-
-
-def test_the_spread_is_numpys() -> None:
-    seconds = np.random.default_rng(0).exponential(0.02, 101)
-    spread = Durations.of(list(seconds))
-    assert spread is not None
-    ordered = np.sort(seconds) * 1e3
-    assert (spread.p50, spread.p95, spread.max) == (
-        pytest.approx(ordered[50]),
-        pytest.approx(ordered[95]),
-        pytest.approx(ordered[-1]),
-    )
-    assert Durations.of([]) is None
 
 
 def test_a_view_shows_what_was_seen_last() -> None:
