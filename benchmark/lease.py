@@ -29,7 +29,7 @@ from tqdm import tqdm
 from csl_tracker.datasets.synthetic import render_frame
 from csl_tracker.messages import topics
 from csl_tracker.messages.poses import make_header
-from csl_tracker.node.processes import free_domain_id, private_environment
+from csl_tracker.node.processes import free_domain_id, private_environment, run_stoppable
 from csl_tracker.node.ros_types import ROS_TYPES
 from csl_tracker.node.timing import lease_s
 from csl_tracker.output import write_text
@@ -229,7 +229,11 @@ def main() -> None:
             figures = measure(process, Path(log.name), args.rate, args.trials)
         finally:
             process.terminate()
-            process.wait(20)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
     result = {"command": shlex.join(["python", *sys.argv]), "machine": machine(), "versions": versions(), **figures}
     write_text(args.json, json.dumps(result, indent=2) + "\n")
     for fault in ("stopped", "hanging"):
@@ -241,4 +245,4 @@ def main() -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--tracker"]:
         run_tracker()
-    main()
+    sys.exit(run_stoppable("lease", main))

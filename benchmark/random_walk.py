@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from csl_tracker.messages import topics
 from csl_tracker.messages.poses import make_header, stamp_ns
-from csl_tracker.node.processes import NodeProcess, free_domain_id, private_environment
+from csl_tracker.node.processes import NodeProcess, free_domain_id, private_environment, run_stoppable
 from csl_tracker.node.tracker_parameters import PARAMETERS
 from csl_tracker.output import write_text
 from csl_tracker.process_memory import resident_mb
@@ -185,7 +185,15 @@ class Walker:
     def end(self) -> None:
         """Show no more images."""
         self._ended.set()
-        self._camera_thread.join()
+        if self._camera_thread.is_alive():
+            self._camera_thread.join()
+
+    def close(self) -> None:
+        """Leave ROS."""
+        self.end()
+        self.executor.shutdown()
+        self.node.destroy_node()
+        self.context.try_shutdown()
 
     def _show_images(self) -> None:
         from sensor_msgs.msg import Image
@@ -257,18 +265,18 @@ def walk(process: NodeProcess, calls: int, seed: int, largest: int) -> dict[str,
     """
     walker = Walker(process, seed, largest)
     began, samples = time.monotonic(), []
-    walker.track_a_frame()
-    walker.begin()
-    for index in tqdm(range(calls), desc="random walk", unit="call", disable=None):
-        walker.step()
-        if index % max(1, calls // 20) == 0:
-            samples.append(memory_and_threads(process.pid))
-    walker.end()
-    changes = walker.track_a_frame()
-    samples.append(memory_and_threads(process.pid))
-    walker.executor.shutdown()
-    walker.node.destroy_node()
-    walker.context.try_shutdown()
+    try:
+        walker.track_a_frame()
+        walker.begin()
+        for index in tqdm(range(calls), desc="random walk", unit="call", disable=None):
+            walker.step()
+            if index % max(1, calls // 20) == 0:
+                samples.append(memory_and_threads(process.pid))
+        walker.end()
+        changes = walker.track_a_frame()
+        samples.append(memory_and_threads(process.pid))
+    finally:
+        walker.close()
     return {
         "calls": dict(sorted(walker.calls.items())),
         "states_after_transitions": dict(sorted(walker.states.items())),
@@ -314,4 +322,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_stoppable("random_walk", main))

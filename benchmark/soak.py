@@ -22,7 +22,7 @@ from tqdm import tqdm
 from csl_tracker.datasets.synthetic import render_frame
 from csl_tracker.messages import topics
 from csl_tracker.messages.poses import make_header
-from csl_tracker.node.processes import NodeProcess, free_domain_id, private_environment
+from csl_tracker.node.processes import NodeProcess, free_domain_id, private_environment, run_stoppable
 from csl_tracker.output import write_text
 from csl_tracker.process_memory import resident_mb
 from csl_tracker.provenance import machine, versions
@@ -149,4 +149,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_stoppable("soak", main))

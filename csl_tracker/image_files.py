@@ -44,6 +44,10 @@ class ImageProblem(NamedTuple):
     text: str
 
 
+class _TooDeepError(Exception):
+    """A pixel takes more bits than are read; the text is the end of a sentence."""
+
+
 def size_problem(size: Size) -> str | None:
     """Why images of a size are not read, as the end of a sentence; None where they are.
 
@@ -68,6 +72,8 @@ def image_problem(stream: BinaryIO) -> ImageProblem | None:
         size = image_size(stream)
     except (struct.error, ValueError, OverflowError, OSError):
         size = None
+    except _TooDeepError as error:
+        return ImageProblem("decode", str(error))
     if size is None:
         return ImageProblem("decode", f"its header gives no size as those of {KINDS} files do")
     too_large = size_problem(size)
@@ -180,8 +186,9 @@ def _tiff(stream: BinaryIO, head: bytes) -> Size | None:
     if _TIFF_WIDTH not in found or _TIFF_HEIGHT not in found:
         return None
     tile = (found.get(_TIFF_TILE_HEIGHT, 1), found.get(_TIFF_TILE_WIDTH, 1))
-    if found[_TIFF_SAMPLES] * found[_TIFF_BITS] > _MAX_PIXEL_BITS:
-        return None
+    bits = found[_TIFF_SAMPLES] * found[_TIFF_BITS]
+    if bits > _MAX_PIXEL_BITS:
+        raise _TooDeepError(f"it is a TIFF of {bits} bits a pixel, and at most {_MAX_PIXEL_BITS} are read")
     if size_problem(tile) is not None:
         return tile
     return found[_TIFF_HEIGHT], found[_TIFF_WIDTH]

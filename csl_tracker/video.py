@@ -315,7 +315,7 @@ class VideoWriter(AtomicOutput):
 
 
 class Film:
-    """Frames on their way into a video whose size is the first one's; every frame has its place, so that times agree.
+    """Frames on their way into a video whose size is the first one's.
 
     Attributes:
         changed: A sentence about the first frame of another size; None while all are equal.
@@ -326,8 +326,13 @@ class Film:
         self._size: Size | None = None
         self.changed: str | None = None
 
-    def add(self, image: Image) -> None:
-        """Write a frame, uint8 (H, W, 3), RGB; it is stretched where its size is another."""
+    def add(self, image: Image, time_ns: int | None = None) -> None:
+        """Write a frame.
+
+        Args:
+            image: uint8 (H, W, 3), RGB; it is stretched where its size is another.
+            time_ns: Its time since the first one, ns; None for its place at the rate of the video, as for every other frame.
+        """
         height, width = self._size = self._size or (image.shape[0], image.shape[1])
         if image.shape[:2] != self._size:
             self.changed = self.changed or (
@@ -335,4 +340,4 @@ class Film:
                 " video shows such images stretched."
             )
             image = np.asarray(cv2.resize(image, (width, height)), np.uint8)
-        self._writer.write(image)
+        self._writer.write(image, time_ns)

@@ -20,6 +20,7 @@ import numpy as np
 from csl_tracker.arrays import Image
 from csl_tracker.errors import DatasetError
 from csl_tracker.image_files import MAX_PIXELS, size_problem
+from csl_tracker.installing import install_command
 from csl_tracker.pixels import Size
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,9 @@ class _PyAV:
         try:
             import av
         except ImportError as error:
-            raise DatasetError(f"Videos need PyAV, which cannot be imported ({error}); run 'pip install av'.") from error
+            raise DatasetError(
+                f"Videos need PyAV, which cannot be imported ({error}); run '{install_command('av')}'."
+            ) from error
         return getattr(av, name)
 
 

@@ -83,6 +83,36 @@ def _results(name: str) -> dict[str, Any]:
     return found
 
 
+TESTS = sorted((ROOT / "test").rglob("*.py"))
+EVIDENCE = re.compile(r"`(?P<file>[\w/]+\.py)`|`(?P<test>test_\w+)`|\[`(?P<results>[\w/]+\.json)`\]")
+
+
+@pytest.mark.parametrize(("page", "head"), [("node.md", "fault"), ("security.md", "what"), ("security.md", "claim")])
+def test_every_fault_has_evidence_that_exists(page: str, head: str) -> None:
+    """The last column names files of tests, tests in the file before them, or committed figures."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    table = re.search(rf"^\| {head} \|.* evidence \|\n\|[-| ]+\|\n((?:\|.*\n)+)", text, re.MULTILINE)
+    assert table is not None
+    rows = [row.strip("|\n ").split(" | ") for row in table[1].splitlines()]
+    assert len(rows) >= 9
+    for row in rows:
+        evidence = row[-1].strip()
+        if evidence == "the same" or "**not tested**" in evidence:  # as the row above
+            continue
+        found = list(EVIDENCE.finditer(evidence))
+        assert found, row
+        tests = ""
+        for item in found:
+            if item["results"]:
+                assert (ROOT / "docs" / item["results"]).is_file(), row
+            elif item["file"]:
+                files = [path for path in TESTS if f"/{path.relative_to(ROOT)}".endswith(f"/{item['file']}")]
+                assert len(files) == 1, (item["file"], row)
+                tests = files[0].read_text(encoding="utf-8")
+            else:
+                assert re.search(rf"^\s*(async )?def {item['test']}\(", tests, re.MULTILINE), (item["test"], row)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8"))

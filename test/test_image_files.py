@@ -109,6 +109,13 @@ def test_what_is_not_decoded(tmp_path: Path, data: bytes, kind: str) -> None:
         read_image(tmp_path / "a.png")
 
 
+@pytest.mark.parametrize(("kind", "bits"), [(np.float32, 96), (np.float64, 192)])
+def test_a_tiff_of_too_many_bits_is_named_as_one(kind: type, bits: int) -> None:
+    content = cv2.imencode(".tiff", np.zeros((48, 64, 3), kind))[1].tobytes()
+    problem = image_problem(io.BytesIO(content))
+    assert problem == ("decode", f"it is a TIFF of {bits} bits a pixel, and at most 64 are read")
+
+
 @pytest.mark.parametrize(
     ("size", "fine"),
     [

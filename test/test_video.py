@@ -246,8 +246,9 @@ def test_a_film_has_a_place_for_every_frame_and_says_which_was_stretched(tmp_pat
     with VideoWriter(tmp_path / "a.mp4", fps=25) as writer:
         film = Film(writer)
         for value, shape in enumerate(shapes):
-            film.add(np.full((*shape, 3), 60 * value, np.uint8))
+            film.add(np.full((*shape, 3), 60 * value, np.uint8), [0, 40, 80, 500][value] * 1_000_000)
     assert film.changed == "Image 1 has 64x36 px and the first one 64x48; the video shows such images stretched."
     frames = list(VideoReader(tmp_path / "a.mp4"))
     assert [frame.shape for frame in frames] == [(48, 64, 3)] * 4
     np.testing.assert_allclose([frame.mean() for frame in frames], [0, 60, 120, 180], atol=4)
+    assert [round(time_ns / 1e6) for time_ns, _ in VideoReader(tmp_path / "a.mp4").timed()] == [0, 40, 80, 500]

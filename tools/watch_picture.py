@@ -24,7 +24,7 @@ from csl_tracker.datasets.synthetic.scene import Scene
 from csl_tracker.messages import topics
 from csl_tracker.messages.images import fill_image
 from csl_tracker.messages.poses import make_header
-from csl_tracker.node.processes import NodeProcess, free_domain_id, private_environment
+from csl_tracker.node.processes import NodeProcess, free_domain_id, private_environment, run_stoppable
 from csl_tracker.node.ros_types import ROS_TYPES
 from csl_tracker.output import write_text
 
@@ -117,4 +117,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_stoppable("watch_picture", main))

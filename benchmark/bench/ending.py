@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 
 from csl_tracker.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, CslTrackerError
+from csl_tracker.node.processes import sigterm_as_interrupt
 
 
 def exit_code(name: str, work: Callable[[], int]) -> int:
@@ -16,10 +17,11 @@ def exit_code(name: str, work: Callable[[], int]) -> int:
         work: Returns the exit code.
 
     Returns:
-        What the work returns; 2 for a mistake of the user or where MONAI is missing, 130 after Ctrl-C.
+        What the work returns; 2 for a mistake of the user or where MONAI is missing, 130 after Ctrl-C or SIGTERM.
     """
     try:
-        return work()
+        with sigterm_as_interrupt():  # nodes that were started are stopped
+            return work()
     except CslTrackerError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return EXIT_USER_ERROR

@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import shutil
-import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,7 +19,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from csl_tracker import provenance
@@ -36,7 +34,7 @@ from csl_tracker.evaluation.recorded_bag import RecordedBag
 from csl_tracker.instruments import ENDOVIS, InstrumentSet
 from csl_tracker.messages import topics
 from csl_tracker.messages.images import message_to_rgb
-from csl_tracker.node.processes import NodeProcess, free_domain_id, private_environment
+from csl_tracker.node.processes import NodeProcess, free_domain_id, private_environment, sigterm_as_interrupt
 from csl_tracker.paths import user_path
 from csl_tracker.reporting import table
 from csl_tracker.video import IMAGE_SUFFIXES, Film, VideoReader, VideoWriter
@@ -98,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--rate is {args.rate}; give a number above 0, or leave it out for lock-step.")
     weights = weights_of(args)
     description = read_description(weights)  # a wrong file is named before the work starts
-    with _work_folder(args.output) as work, _sigterm_as_interrupt():
+    with _work_folder(args.output) as work, sigterm_as_interrupt():
         source = _open_input(args, work, description)
         labels = labels_at_beginning(source.bag, source.topic, message_to_rgb)
         if labels.landmarks and not set(labels.landmarks) & set(description.instruments.landmarks):
@@ -134,20 +132,6 @@ def _work_folder(output: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
         if new and not any(output.iterdir()):
             output.rmdir()
-
-
-@contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """End on SIGTERM as on Ctrl-C, so that the node's process ends too."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _open_input(args: argparse.Namespace, work: Path, description: ModelDescription) -> Input:

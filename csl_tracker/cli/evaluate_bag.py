@@ -83,7 +83,8 @@ def run(args: argparse.Namespace) -> int:
         stack.callback(_remove_empty, out)  # of what was stopped or failed before there was a result
         writer = None if video is None else stack.enter_context(VideoWriter(video, bag.fps, crf=23))
         film = None if writer is None else Film(writer)
-        measured = evaluate_bag(bag, None if film is None else film.add, encode)
+        # The page finds a frame by the rate, so that the frames are evenly spaced.
+        measured = evaluate_bag(bag, None if film is None else lambda image, _: film.add(image), encode)
     if film is not None and film.changed is not None:
         problems.append(film.changed)
         logger.warning("%s", film.changed)

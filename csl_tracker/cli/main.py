@@ -13,11 +13,12 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from csl_tracker import __version__
 from csl_tracker.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, CslTrackerError
+from csl_tracker.installing import install_command
 from csl_tracker.text import PrintableStream, printable
 
 COMMANDS = {
@@ -58,8 +59,12 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, begin: Callable[[], None] = lambda: None) -> int:
     """Run one sub-command.
+
+    Args:
+        argv: Command line; None takes the process's own.
+        begin: Called when the command's modules are imported, before it does anything.
 
     Returns:
         0 when it did its work, 2 for a mistake of the user (one sentence on stderr), 130 after Ctrl-C.
@@ -73,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     stdout: Any = sys.stdout if command in _DRAWING else PrintableStream(sys.stdout)
     try:
         args = build_parser(command).parse_args(arguments)
+        begin()
         with contextlib.redirect_stdout(stdout):
             return int(args.run(args))
     except CslTrackerError as error:
@@ -84,8 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug or (error.name or "").startswith("csl_tracker"):
             raise
         print(
-            f"csl-tracker: '{command}' needs the Python package {error.name!r}, which is not installed here;"
-            " install the extra that brings it (pip install 'csl_tracker[train]').",
+            f"csl-tracker: '{command}' needs the Python package {error.name!r}, which is not installed here; run"
+            f" '{install_command(error.name or '')}'.",
             file=sys.stderr,
         )
         return EXIT_USER_ERROR

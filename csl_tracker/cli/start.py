@@ -1,12 +1,17 @@
-"""The first lines of ``csl-tracker``: Ctrl-C ends it without a traceback, while Python still imports and when repeated, too."""
+"""The first lines of ``csl-tracker``: SIGINT and SIGTERM end it with status 130 and no traceback, from the first import on."""
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+from types import FrameType
 
 from csl_tracker.errors import EXIT_INTERRUPTED
 from csl_tracker.node.start import end_quietly_on_signals
+
+_EXIT_TERMINATED = 143
+_RETRY_S = 0.02
 
 
 def main() -> int:
@@ -15,19 +20,52 @@ def main() -> int:
     Returns:
         See :func:`csl_tracker.cli.main.main`.
     """
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    end_quietly_on_signals(EXIT_INTERRUPTED)
+    try:
+        return _run()
+    except KeyboardInterrupt:  # a repeated Ctrl-C
+        return EXIT_INTERRUPTED
+
+
+def _run() -> int:
+    taken = end_quietly_on_signals(EXIT_INTERRUPTED)
     from csl_tracker.cli import main as command
 
+    interrupt = _Interrupt()
+
+    def take_over() -> None:
+        for number in taken:
+            signal.signal(number, interrupt)
+
     try:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        status = command.main()
-    except KeyboardInterrupt:
-        status = EXIT_INTERRUPTED
-    if status == EXIT_INTERRUPTED:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left is to end
-    return status
+        return command.main(begin=take_over)
+    finally:
+        interrupt.armed = False
+        for number in taken:
+            signal.signal(number, signal.SIG_IGN)  # Python resets its own handlers before it ends
+
+
+class _Interrupt:
+    """A handler that raises ``KeyboardInterrupt`` for SIGINT and SIGTERM alike, so that a command cleans up after both."""
+
+    def __init__(self) -> None:
+        self.armed = True
+        self._process = os.getpid()
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Take a signal."""
+        if number == signal.SIGTERM and os.getpid() != self._process:  # a worker process that was forked off
+            os._exit(_EXIT_TERMINATED)
+        if self.armed:
+            sys.unraisablehook = self._raise_later
+            raise KeyboardInterrupt
+
+    def _raise_later(self, unraisable: sys.UnraisableHookArgs) -> None:
+        """Python cannot pass an exception on out of a finaliser, and would print and forget it."""
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            sys.__unraisablehook__(unraisable)
+        elif self.armed:
+            signal.signal(signal.SIGALRM, self)
+            signal.setitimer(signal.ITIMER_REAL, _RETRY_S)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from csl_tracker.engines.device_loss import DeviceLostError, lost_devices
 from csl_tracker.engines.precision import PRECISIONS
 from csl_tracker.engines.torch_engine import TorchCpuEngine
 from csl_tracker.errors import EngineError
+from csl_tracker.installing import install_command
 from csl_tracker.weights import Model
 
 ENGINES = ("auto", "torch", "onnx", "openvino", "tensorrt")
@@ -101,8 +102,7 @@ def create_engine(
 
 
 def _not_installed(engine: str) -> EngineError:
-    package = {"onnx": "onnx onnxruntime"}.get(engine, engine)
-    return EngineError(f"The engine {engine!r} is not installed; run 'pip install {package}' or use engine 'torch'.")
+    return EngineError(f"The engine {engine!r} is not installed; run '{install_command(engine)}' or use engine 'torch'.")
 
 
 def _on_cuda(engine: str, model: Model, device: str, mirror: bool, precision: str) -> Engine:

@@ -19,6 +19,7 @@ from csl_tracker.engines.base import NetworkArrays, NormalizedNetwork, output_na
 from csl_tracker.engines.exported import NETWORK, TRACED, ExportedEngine, example, quiet_tracing
 from csl_tracker.engines.folding import as_subpixel_convolutions, fold_batch_norms
 from csl_tracker.errors import EngineError, first_line
+from csl_tracker.installing import install_command
 from csl_tracker.pixels import Size
 from csl_tracker.weights import Model
 
@@ -158,8 +159,8 @@ def _export(model: Model, size: Size | None) -> bytes:
     """The network as an ONNX file, for one input size, or for any when None."""
     if importlib.util.find_spec("onnx") is None:
         raise EngineError(
-            "Torch needs the package 'onnx' to export a network, and it is not installed; run 'pip install onnx', or use"
-            " another engine."
+            "Torch needs the package 'onnx' to export a network, and it is not installed; run"
+            f" '{install_command('onnx')}', or use another engine."
         )
     network = as_subpixel_convolutions(fold_batch_norms(model.network))
     module = NormalizedNetwork(network, model.description.preprocessing).eval()

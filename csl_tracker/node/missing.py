@@ -7,6 +7,7 @@ import sys
 from types import ModuleType
 
 from csl_tracker.errors import ConfigError
+from csl_tracker.installing import install_command
 
 MESSAGES = "csl_tracker_msgs"
 
@@ -71,9 +72,10 @@ def explain(error: ImportError) -> str:
             f"ROS 2's package {package} cannot be imported ({_first_line(error)}): source the setup.bash of a ROS 2 that was"
             f" built for Python {sys.version_info.major}.{sys.version_info.minor}, or use 'make setup'."
         )
+    if not package:
+        return f"A Python package that the node needs cannot be imported ({_first_line(error)}); install what is missing."
     return (
-        f"The Python package {package or 'that is needed'} cannot be imported ({_first_line(error)}): install it with"
-        " 'pip install -r requirements/runtime.txt -c requirements/constraints.txt'."
+        f"The Python package {package} cannot be imported ({_first_line(error)}): install it with '{install_command(package)}'."
     )
 
 

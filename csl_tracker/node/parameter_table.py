@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -34,7 +35,8 @@ class Parameter:
         description: One sentence or two.
         change: When it may be changed.
         limits: Smallest and largest value of a number.
-        choices: The values that a text may have; empty lets every text pass.
+        choices: The values that a text may have; ``:N`` at the end of one stands for a colon and a number. Empty lets every
+            text pass.
     """
 
     default: Value
@@ -69,11 +71,17 @@ def check(table: ParameterTable, name: str, value: Any) -> None:
     kind = tuple if isinstance(value, list) else type(value)
     if _KINDS.get(kind) != parameter.kind:
         raise ConfigError(f"{name} is {value!r}, which is no {parameter.kind}; give one, such as {parameter.default!r}.")
-    if parameter.choices and value not in parameter.choices:
+    if parameter.choices and not any(_matches(value, choice) for choice in parameter.choices):
         raise ConfigError(f"{name} is {value!r}; choose one of {', '.join(parameter.choices)}.")
     limits = parameter.limits
     if limits is not None and not (math.isfinite(value) and limits[0] <= value <= limits[1]):
         raise ConfigError(f"{name} is {value}; give a number from {parameter.range}.")
+
+
+def _matches(value: str, choice: str) -> bool:
+    if choice.endswith(":N"):
+        return re.fullmatch(re.escape(choice[:-1]) + "(0|[1-9][0-9]?)", value) is not None
+    return value == choice
 
 
 def refusal(table: ParameterTable, name: str, state: str, node: str) -> str | None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 from csl_tracker.import_path import python_command, safe_environment
@@ -20,6 +23,7 @@ _DOMAINS = range(1, 102)
 _FIRST_PORT, _DOMAIN_GAIN, _UNICAST_OFFSET = 7400, 250, 10
 
 STOP_TIMEOUT_S = 10.0
+EXIT_INTERRUPTED = 130
 
 _reserved: dict[int, socket.socket] = {}
 
@@ -182,6 +186,50 @@ class NodeProcess:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
+
+
+@contextmanager
+def sigterm_as_interrupt() -> Iterator[list[int]]:
+    """Raise ``KeyboardInterrupt`` on SIGTERM, so that a program stops the nodes that it started.
+
+    Yields:
+        The signals that came so far.
+    """
+    came: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def run_stoppable(name: str, work: Callable[[], object]) -> int:
+    """Run a script that starts nodes; SIGINT and SIGTERM end it, and its nodes with it.
+
+    Args:
+        name: Name of the script, for its message.
+        work: Starts and stops the nodes.
+
+    Returns:
+        0, or 130 after a signal (one sentence on stderr).
+    """
+    with sigterm_as_interrupt() as came:
+        try:
+            work()
+        except KeyboardInterrupt:
+            came.append(signal.SIGINT)
+        except Exception:  # ROS was shut down by its own handler of the signal
+            if not came:
+                raise
+    if came:
+        print(f"\n{name}: stopped.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0
 
 
 def _yaml(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The first lines of a node's process: a signal that comes while Python still imports ends it without a word.
+"""The first lines of a node's process: a signal that comes while Python still imports ends it with status 0 and no traceback.
 
     python -m csl_tracker.node.start tracker_node --ros-args ...
 
@@ -14,15 +14,21 @@ import sys
 NODES = ("tracker_node", "stereo_node", "replay_node")
 
 
-def end_quietly_on_signals(status: int = 0) -> None:
+def end_quietly_on_signals(status: int = 0) -> list[signal.Signals]:
     """End the process at once when SIGINT or SIGTERM comes: there is nothing to clean up yet.
 
     Args:
         status: Exit status then.
+
+    Returns:
+        The signals that are handled so now; one that the user ignores or handles in another way is left alone.
     """
+    taken = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):  # not one of the user's own, or ignored
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, lambda *_: os._exit(status))
+            taken.append(number)
+    return taken
 
 
 def tracker_node() -> int:
@@ -46,8 +52,7 @@ def start(name: str) -> int:
     Returns:
         Its exit status, or 2 where something that it needs is not installed (one sentence on stderr).
     """
-    before = signal.getsignal(signal.SIGTERM)
-    end_quietly_on_signals()
+    end_quietly_on_signals()  # holds until run() in csl_tracker.node.running takes both signals over
     from csl_tracker.node.missing import MissingPackageError, import_node
 
     try:
@@ -55,7 +60,6 @@ def start(name: str) -> int:
     except MissingPackageError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
-    signal.signal(signal.SIGTERM, before)  # the node cleans up after it; SIGINT is taken over in run()
     return int(node.main())
 
 

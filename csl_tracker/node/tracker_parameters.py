@@ -25,7 +25,9 @@ PARAMETERS: dict[str, Parameter] = {
         " csl_lite0.",
         Change.START,
     ),
-    "device": Parameter("auto", "auto, cpu, cuda or cuda:N; auto takes a GPU where there is one."),
+    "device": Parameter(
+        "auto", "Where the network runs; auto takes a GPU where there is one.", choices=("auto", "cpu", "cuda", "cuda:N")
+    ),
     "engine": Parameter(
         "auto", "What runs the network; auto takes the fastest that is installed and says the same.", choices=ENGINES
     ),
@@ -58,7 +60,7 @@ PARAMETERS: dict[str, Parameter] = {
         1.0, "Diagnostics call the input stale when no image has come for so long, s.", Change.ALWAYS, (0.01, 3600.0)
     ),
     "image_transport": Parameter(
-        "raw", "compressed subscribes to <image>/compressed (JPEG or PNG).", choices=("raw", "compressed")
+        "raw", "compressed subscribes to <image>/compressed (JPEG, PNG, WebP, TIFF, BMP or GIF).", choices=("raw", "compressed")
     ),
     "image_reliability": Parameter(
         "best_effort",

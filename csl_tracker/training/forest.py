@@ -24,6 +24,7 @@ from csl_tracker import __version__
 from csl_tracker.datasets.augment import AUGMENTATIONS
 from csl_tracker.errors import ConfigError
 from csl_tracker.heatmaps import HeatmapSpec, decode, encode
+from csl_tracker.installing import install_command
 from csl_tracker.instruments import IGNORE_LABEL, find_instruments
 from csl_tracker.networks import NetworkConfig
 from csl_tracker.networks.forest import LEAF, STAGES, ForestNetwork, ForestNodes, describe, stack_trees
@@ -337,7 +338,7 @@ def train_forest(config: TrainConfig, command: str, resume: bool = True) -> Path
         version = importlib.metadata.version("scikit-learn")
     except importlib.metadata.PackageNotFoundError as error:
         raise ConfigError(
-            "A forest is grown by scikit-learn, which is not installed; run 'pip install scikit-learn'."
+            f"A forest is grown by scikit-learn, which is not installed; run '{install_command('sklearn')}'."
         ) from error
     start = time.monotonic()
     instruments = find_instruments(config.instruments)

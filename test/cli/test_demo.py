@@ -35,9 +35,11 @@ def weights(make_weights) -> Path:
 
 
 def write_video(path: Path, frames: int) -> Path:
-    with VideoWriter(path, fps=20) as video:
+    """Frames at 25 Hz, and a break of a second before the last one."""
+    with VideoWriter(path, fps=25) as video:
         for index in range(frames):
-            video.write(np.full((96, 128, 3), 10 * index, np.uint8))
+            pause_ns = 10**9 if index == frames - 1 else 0
+            video.write(np.full((96, 128, 3), 10 * index, np.uint8), index * 40_000_000 + pause_ns)
     return path
 
 
@@ -178,6 +180,8 @@ def test_input_without_truth_gives_null_figures(tmp_path, weights, make, name):
     assert (metrics["input"], metrics["frames"], metrics["poses"]) == (name, 5, 5)
     assert metrics["landmark_error_px"] == {"mean": None, "median": None}
     assert metrics["dice"] is None
+    times_ms = [time_ns / 1e6 for time_ns, _ in VideoReader(out / "overlay.mp4").timed()]
+    assert times_ms == pytest.approx([0, 40, 80, 120, 1160 if name == "a.mp4" else 160], abs=0.1)
     assert metrics["segmented_frames"] is None
     assert metrics["latency_ms"]["p99"] > 0
     assert source.exists()

@@ -279,7 +279,7 @@ def test_absurd_numbers_of_a_publisher_are_drawn_or_left_out(tmp_path, x, covari
     result = replace(poses(0), instruments=(replace(first, landmarks=marks), *others))
     recorded = record(tmp_path / "poses.mcap", [(0, result)])
     drawn = []
-    evaluate_bag(RecordedBag(recorded, source, message_to_rgb), drawn.append)
+    evaluate_bag(RecordedBag(recorded, source, message_to_rgb), lambda image, _: drawn.append(image))
     assert drawn[0].shape == (*SIZE, 3)
 
 

@@ -46,7 +46,7 @@ def test_a_node_without_ros_or_messages_ends_with_a_sentence(node: str, package:
         ("csl_tracker_msgs.msg", "No module named 'csl_tracker_msgs.msg'", "colcon build --base-paths src"),
         ("diagnostic_msgs", "No module named 'diagnostic_msgs'", "ROS 2's package diagnostic_msgs"),
         ("rclpy._rclpy_pybind11", "libpython3.12.so.1.0: no such file\nThe C extension", "libpython3.12.so.1.0: no such file"),
-        ("torch", "No module named 'torch'", "pip install -r requirements/runtime.txt"),
+        ("torch", "No module named 'torch'", "install it with 'pip install "),
         (None, "libGL.so.1: cannot open shared object file", "libGL.so.1"),
     ],
 )

@@ -16,6 +16,14 @@ DEFAULTS = {name: parameter.default for name, parameter in PARAMETERS.items()}
     ("name", "value"),
     [
         ("engine", "abacus"),
+        ("device", "nonsense"),
+        ("device", ""),
+        ("device", "cuda:"),
+        ("device", "cuda:N"),
+        ("device", "cuda:-1"),
+        ("device", "cuda:1.0"),
+        ("device", "cuda:0\n"),
+        ("device", "mps"),
         ("image_transport", "h264"),
         ("image_reliability", "sometimes"),
         ("pose_frame", "world"),
@@ -37,6 +45,11 @@ def test_a_wrong_value_is_named(name, value):
         check(PARAMETERS, name, value)
     with pytest.raises(ConfigError, match=f"^{name} is "):
         Settings.of({**DEFAULTS, name: value})
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:1", "cuda:15", "cuda:99"])
+def test_a_device_that_may_be_there_is_looked_for_when_the_node_is_configured(device):
+    check("device", device)
 
 
 def test_the_defaults_are_settings():

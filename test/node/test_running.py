@@ -4,6 +4,8 @@ import subprocess
 import sys
 import time
 
+import cv2
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
@@ -13,6 +15,7 @@ from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.executors import ExternalShutdownException
 from rclpy.parameter import Parameter
 
+from csl_tracker.cli.main import main as command
 from csl_tracker.errors import ConfigError
 from csl_tracker.node.running import run
 
@@ -101,6 +104,119 @@ def test_a_signal_while_python_imports_ends_it_without_a_word(ros_environment, t
     process.send_signal(number)
     output, error = process.communicate(timeout=30)
     assert (output, error, process.returncode) == ("", "", status)
+
+
+BETWEEN = """
+import sys, time
+from csl_tracker.node import missing, start
+
+class Node:
+    def main():
+        print("imported", flush=True)
+        time.sleep(60)
+
+missing.import_node = lambda name: Node
+sys.exit(start.start("tracker_node"))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_between_the_imports_and_ros_ends_a_node_without_a_word(ros_environment, number):
+    process = subprocess.Popen([sys.executable, "-c", BETWEEN], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "imported\n"
+    process.send_signal(number)
+    output, error = process.communicate(timeout=30)
+    assert (output, error, process.returncode) == ("", "", 0)
+
+
+FIRST_LINES = """
+import sys
+from csl_tracker.{module} import start
+from csl_tracker.{module}.start import end_quietly_on_signals as install
+
+def install_and_tell(*given):
+    taken = install(*given)
+    print("begun", flush=True)
+    return taken
+
+start.end_quietly_on_signals = install_and_tell
+sys.exit(start.{function}())
+"""
+MOMENTS_S = (0.0, 0.1, 0.3, 0.6, 1.2)
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory):
+    """A bag of a few small frames, in a folder that has them as images, too."""
+    folder = tmp_path_factory.mktemp("input")
+    (folder / "frames").mkdir()
+    for index in range(200):
+        cv2.imwrite(str(folder / "frames" / f"{index:03d}.png"), np.full((48, 64, 3), index, np.uint8))
+    assert command(["bag", "make", str(folder / "frames"), "--out", str(folder / "bag.mcap")]) == 0
+    return folder / "bag.mcap"
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "arguments", "status"),
+    [
+        ("node", "tracker_node", ["--ros-args", "-p", "device:=cpu", "-p", "warm_up_width:=0"], 0),
+        ("node", "stereo_node", [], 0),
+        ("node", "replay_node", ["--ros-args", "-p", "bag:=INPUT/bag.mcap", "-p", "loop:=true"], 0),
+        ("cli", "main", ["replay", "INPUT/bag.mcap", "--out", "OUT.mcap"], 130),
+        ("cli", "main", ["track", "INPUT/frames", "--output", "OUT"], 130),
+    ],
+)
+def test_a_signal_at_any_moment_of_the_start_ends_it_without_a_traceback(
+    ros_environment, tmp_path, bag, module, function, arguments, status
+):
+    """Repeated signals, too: ``ros2 launch`` and the terminal each send one."""
+    code = FIRST_LINES.format(module=module, function=function)
+    for index, moment_s in enumerate(MOMENTS_S):
+        given = [word.replace("INPUT", str(bag.parent)).replace("OUT", str(tmp_path / str(index))) for word in arguments]
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *given], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stdout.readline() == "begun\n"
+        time.sleep(moment_s)
+        for _ in range(1 + index % 3):
+            process.send_signal((signal.SIGINT, signal.SIGTERM)[index % 2])
+            time.sleep(0.02)
+        _, error = process.communicate(timeout=60)
+        assert process.returncode == status, f"after {moment_s} s: {error}"
+        assert "Traceback" not in error, f"after {moment_s} s: {error}"
+        assert "Exception ignored" not in error, f"after {moment_s} s: {error}"
+
+
+IN_A_FINALISER = """
+import sys, time
+from csl_tracker.cli import main, start
+
+class Slow:
+    def __del__(self):
+        print("in a finaliser", flush=True)
+        time.sleep(60)
+
+def work(begin):
+    begin()
+    slow = Slow()
+    del slow
+    time.sleep(60)
+    return 0
+
+main.main = work
+sys.exit(start.main())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_a_finaliser_is_not_lost(number):
+    process = subprocess.Popen(
+        [sys.executable, "-c", IN_A_FINALISER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "in a finaliser\n"
+    process.send_signal(number)
+    output, error = process.communicate(timeout=30)
+    assert (output, error, process.returncode) == ("", "", 130)
 
 
 CALLBACKS = """
