@@ -106,6 +106,7 @@ setup(
     zip_safe=False,
     install_requires=[
         "av",
+        "mcap>=1.1",
         "numpy",
         "opencv-python-headless<5",
         "PyYAML",
@@ -132,7 +133,6 @@ setup(
         ],
         "dev": [
             "build",
-            "mcap",
             "mypy",
             "onnx",
             "onnxruntime",

@@ -2,12 +2,14 @@
 
 ``python benchmark/bags.py --json docs/results/bags.json`` makes the inputs in a temporary folder, reads each in a process of
 its own, and writes rates and the largest resident memory. The 10 minutes of 1080p take about 6 GB of disk while it runs.
+
+``python benchmark/bags.py --libraries --json docs/results/bag_libraries.json`` compares this package's reader with those of
+``rosbags`` and ``mcap``, in turns, and gives all three the bags that recorders and attackers leave.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import resource
 import shlex
@@ -19,14 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bag_libraries import compare
 from tqdm import tqdm
 
+from csl_tracker.bags.frame_writer import START_NS, RecordedFrame
 from csl_tracker.bags.reader import BagReader
-from csl_tracker.bags.writer import START_NS, BagWriter, RecordedFrame
+from csl_tracker.bags.writer import BagWriter
 from csl_tracker.datasets.synthetic import SyntheticSequence
 from csl_tracker.messages import topics
 from csl_tracker.messages.images import compressed_message, image_message, message_to_rgb
-from csl_tracker.provenance import machine, versions
+from csl_tracker.output import write_json
+from csl_tracker.provenance import machine, portable, versions
 from csl_tracker.video import VideoReader, VideoWriter
 
 FPS = 25.0
@@ -84,9 +89,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the 720x576 inputs (%(default)s)")
     parser.add_argument("--large-seconds", type=float, default=600.0, help="length of the 1080p bag (%(default)s)")
+    parser.add_argument("--libraries", action="store_true", help="compare with the readers of rosbags and mcap instead")
     parser.add_argument("--folder", type=Path, help="where the temporary inputs go")
     parser.add_argument("--json", type=Path, required=True)
     args = parser.parse_args()
+    if args.libraries:
+        found: dict[str, Any] = compare(args.folder)
+    else:
+        found = {"fps": FPS, "inputs": _measure_inputs(args)}
+    command = shlex.join(["python", *(str(portable(word)) for word in sys.argv)])
+    report = {"command": command, "machine": machine(), "versions": versions(), **found}
+    write_json(args.json, report)
+
+
+def _measure_inputs(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     count, large = round(args.seconds * FPS), round(args.large_seconds * FPS)
     found: dict[str, dict[str, float]] = {}
     context = multiprocessing.get_context("spawn")
@@ -107,15 +123,7 @@ def main() -> None:
             print(
                 f"{name}: {found[name]['times_real_time']:.1f} times real time, {found[name]['peak_rss_mb']:.0f} MB", flush=True
             )
-    report = {
-        "command": shlex.join(["python", *sys.argv]),
-        "machine": machine(),
-        "versions": versions(),
-        "fps": FPS,
-        "inputs": found,
-    }
-    args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return found
 
 
 if __name__ == "__main__":

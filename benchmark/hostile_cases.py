@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hostile_bags as bags
 import hostile_files as files
 
 from csl_tracker.import_path import python_command, safe_environment
@@ -72,7 +73,7 @@ def weights_cases() -> Iterator[Case]:
     yield case("network that computes no numbers", tensors="overflow")
     yield case("integers for weights", tensors="integers")
     yield case("name that is a path, exported", "export", "FILE", "--out", "OUT", "--no-cache", name="../../outside")
-    yield case("escape codes in the name", name=files.ESCAPE)
+    yield case("escape codes in the name", name=bags.ESCAPE)
     yield Case("weights", "16 GB of nothing", lambda place: files.sparse(place / "w.safetensors", 1 << 34), ("info", "FILE"))
     yield Case(
         "weights",
@@ -84,7 +85,7 @@ def weights_cases() -> Iterator[Case]:
 
 def _packed(compression: str, claim: int, size: int) -> bytes:
     """A chunk that becomes a size, and claims another one."""
-    return files.chunk(compression, claim, files.zeros(size) if compression == "zstd" else files.lz4_zeros(size))
+    return bags.chunk(compression, claim, bags.zeros(size) if compression == "zstd" else bags.lz4_zeros(size))
 
 
 def bag_cases() -> Iterator[Case]:
@@ -94,44 +95,43 @@ def bag_cases() -> Iterator[Case]:
     def case(name: str, make: Callable[[Path], Path], *command: str, usable: bool = False, says: str = "") -> Case:
         return Case("bags", name, make, command or check, usable, says)
 
-    yield case("zstd chunk of 8 GB", lambda at: files.mcap(at / "a.mcap", _packed("zstd", 1 << 33, 1 << 33)))
-    yield case("zstd chunk that says 1 kB", lambda at: files.mcap(at / "a.mcap", _packed("zstd", 1000, 1 << 32)))
-    yield case("lz4 chunk of 4 GB", lambda at: files.mcap(at / "a.mcap", _packed("lz4", 1 << 32, 1 << 32)))
-    yield case("lz4 chunk that says 1 kB", lambda at: files.mcap(at / "a.mcap", _packed("lz4", 1000, 1 << 31)))
+    yield case("zstd chunk of 8 GB", lambda at: bags.mcap(at / "a.mcap", _packed("zstd", 1 << 33, 1 << 33)))
+    yield case("zstd chunk that says 1 kB", lambda at: bags.mcap(at / "a.mcap", _packed("zstd", 1000, 1 << 32)))
+    yield case("lz4 chunk of 4 GB", lambda at: bags.mcap(at / "a.mcap", _packed("lz4", 1 << 32, 1 << 32)))
+    yield case("lz4 chunk that says 1 kB", lambda at: bags.mcap(at / "a.mcap", _packed("lz4", 1000, 1 << 31)))
 
     def bomb(at: Path) -> Path:
-        return files.mcap(at / "a.mcap", files.topic(1, "/i", files.IMAGE), files.message(1, files.zeros(1 << 32)))
+        return bags.mcap(at / "a.mcap", bags.topic(1, "/i", bags.IMAGE), bags.message(1, bags.zeros(1 << 32)))
 
     def whole(at: Path) -> Path:
         path = at / "a.db3.zstd"
-        path.write_bytes(files.zeros(1 << 33))
+        path.write_bytes(bags.zeros(1 << 33))
         return path
 
     yield case("message of 4 GB", bomb, *replay)
     yield case("whole file of 8 GB", whole)
-    yield case("index that names a chunk again", lambda at: files.indexed(at / "a.mcap", 2000, again=True), usable=True)
+    yield case("index that names a chunk again", lambda at: bags.indexed(at / "a.mcap", 2000, again=True), usable=True)
     fields = "\n".join(f"uint8 field{index}" for index in range(100_000))
     arrays = "string[1000000000] names"
     for name, definition in (("100,000 fields", fields), ("an array of 10^9 texts", arrays)):
 
         def schema(at: Path, definition: str = definition) -> Path:
-            known = files.topic(1, "/camera", files.IMAGE, definition)
-            return files.mcap(at / "a.mcap", known, files.message(1, files.cdr_image(4, 4, bytes(16))))
+            known = bags.topic(1, "/camera", bags.IMAGE, definition)
+            return bags.mcap(at / "a.mcap", known, bags.message(1, bags.cdr_image(4, 4, bytes(16))))
 
         yield case(f"definition with {name}", schema, usable=True)
     yield case(
         "65,536 channels",
-        lambda at: files.mcap(at / "a.mcap", *(files.topic(number, f"/t{number}", "a/msg/B") for number in range(65_536))),
+        lambda at: bags.mcap(at / "a.mcap", *(bags.topic(number, f"/t{number}", "a/msg/B") for number in range(65_536))),
     )
-    yield case("2 GB of records of nothing", lambda at: files.sparse(at / "a.mcap", 1 << 31, files.MAGIC))
-    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i AS id, 1 AS topic_id, i AS timestamp"
-    view = f"CREATE VIEW messages AS {endless}, x'00' AS data FROM n"
-    yield case("view without end", lambda at: files.database(at / "a.db3", "DROP TABLE messages", view))
+    yield case("2 GB of records of nothing", lambda at: files.sparse(at / "a.mcap", 1 << 31, bags.MAGIC))
+    view = f"CREATE VIEW messages AS {bags.ENDLESS}, x'00' AS data FROM n"
+    yield case("view without end", lambda at: bags.database(at / "a.db3", "DROP TABLE messages", view))
     computed = "ALTER TABLE messages ADD COLUMN more BLOB AS (zeroblob(1000000000))"
-    yield case("column of computed gigabytes", lambda at: files.database(at / "a.db3", computed))
+    yield case("column of computed gigabytes", lambda at: bags.database(at / "a.db3", computed))
     yield case(
         "tree of pages without end",
-        lambda at: files.endless_tree(at / "a.db3"),
+        lambda at: bags.endless_tree(at / "a.db3"),
         usable=True,
         says="table of messages is broken",
     )
@@ -140,26 +140,26 @@ def bag_cases() -> Iterator[Case]:
         usable = column == "topic_id"  # SQLite itself makes a number of it
         yield case(
             f"{column} that is {value}",
-            lambda at, change=change: files.database(at / "a.db3", change),
+            lambda at, change=change: bags.database(at / "a.db3", change),
             *replay[:4],
             *CPU,
             usable=usable,
         )
-    yield case("aliases in metadata.yaml", lambda at: files.folder(at / "bag", files.aliases()))
-    yield case("depth in metadata.yaml", lambda at: files.folder(at / "bag", "a: " + "[" * 100_000))
-    yield case("path out of the folder", lambda at: files.folder(at / "bag", files.metadata(["../../secret.mcap"])))
-    yield case("the same file 10,000 times", lambda at: files.folder(at / "bag", files.metadata(["a.mcap"] * 10_000)))
+    yield case("aliases in metadata.yaml", lambda at: bags.folder(at / "bag", bags.aliases()))
+    yield case("depth in metadata.yaml", lambda at: bags.folder(at / "bag", "a: " + "[" * 100_000))
+    yield case("path out of the folder", lambda at: bags.folder(at / "bag", bags.metadata(["../../secret.mcap"])))
+    yield case("the same file 10,000 times", lambda at: bags.folder(at / "bag", bags.metadata(["a.mcap"] * 10_000)))
 
     def escapes(at: Path) -> Path:
-        known = files.topic(1, f"/camera{files.ESCAPE}", files.IMAGE)
-        return files.mcap(at / "a.mcap", known, files.message(1, files.cdr_image(4, 4, bytes(16), f"frame{files.ESCAPE}")))
+        known = bags.topic(1, f"/camera{bags.ESCAPE}", bags.IMAGE)
+        return bags.mcap(at / "a.mcap", known, bags.message(1, bags.cdr_image(4, 4, bytes(16), f"frame{bags.ESCAPE}")))
 
     yield case("escape codes in names", escapes, usable=True, says="x1b]0;owned")
 
     def image(data: bytes, form: str = "png") -> Callable[[Path], Path]:
         def make(at: Path) -> Path:
-            known = files.topic(1, "/camera/compressed", files.COMPRESSED)
-            return files.mcap(at / "a.mcap", known, files.message(1, files.cdr_compressed(data, form)))
+            known = bags.topic(1, "/camera/compressed", bags.COMPRESSED)
+            return bags.mcap(at / "a.mcap", known, bags.message(1, bags.cdr_compressed(data, form)))
 
         return make
 
@@ -167,16 +167,16 @@ def bag_cases() -> Iterator[Case]:
     yield case("CompressedImage of a size it has not", image(files.png(30_000, 30_000, 10)), *replay)
     yield case(
         "raw image of a size it has not",
-        lambda at: files.mcap(
+        lambda at: bags.mcap(
             at / "a.mcap",
-            files.topic(1, "/camera", files.IMAGE),
-            files.message(1, files.cdr_image(1 << 31, 1 << 31, bytes(16))),
+            bags.topic(1, "/camera", bags.IMAGE),
+            bags.message(1, bags.cdr_image(1 << 31, 1 << 31, bytes(16))),
         ),
         *replay,
     )
     yield case(
         "20 GB in chunks of 64 MB",
-        lambda at: files.indexed(at / "a.mcap", 320, hole=64 << 20),
+        lambda at: bags.indexed(at / "a.mcap", 320, hole=64 << 20),
         "bag",
         "info",
         "FILE",
@@ -184,10 +184,10 @@ def bag_cases() -> Iterator[Case]:
     )
     yield case(
         "unusable poses",
-        lambda at: files.mcap(
+        lambda at: bags.mcap(
             at / "a.mcap",
-            files.topic(1, "/tracker_node/poses", "csl_tracker_msgs/msg/InstrumentPoseArray"),
-            files.message(1, b"\0\1\0\0" + b"\xff" * 200),
+            bags.topic(1, "/tracker_node/poses", "csl_tracker_msgs/msg/InstrumentPoseArray"),
+            bags.message(1, b"\0\1\0\0" + b"\xff" * 200),
         ),
         "evaluate-bag",
         "FILE",
@@ -262,13 +262,13 @@ def dataset_cases() -> Iterator[Case]:
         ),
     )
     yield coco("COCO that is cut off", lambda: files.coco_of()[:-40])
-    yield Case("configurations", "aliases without number", lambda at: _text(at / "c.yaml", files.aliases()), ("train", "FILE"))
+    yield Case("configurations", "aliases without number", lambda at: _text(at / "c.yaml", bags.aliases()), ("train", "FILE"))
     yield Case("configurations", "YAML nested deep", lambda at: _text(at / "c.yaml", "a: " + "[" * 100_000), ("train", "FILE"))
     yield Case("configurations", "YAML of 50 MB", lambda at: _text(at / "c.yaml", "a: b\n" * 10_000_000), ("train", "FILE"))
     yield Case(
         "configurations",
         "calibration with aliases",
-        lambda at: _text(files.small(at / "f") / "c.yaml", files.aliases()),
+        lambda at: _text(files.small(at / "f") / "c.yaml", bags.aliases()),
         ("bag", "make", "FOLDER", "--out", "OUT/b.mcap", "--camera-info", "FILE"),
     )
 

@@ -25,6 +25,7 @@ _PACKAGES = (
     "av",
     "lightning",
     "rosbags",
+    "mcap",
 )
 
 

@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT))
 from benchmark import roofline  # noqa: E402
 from benchmark import training as training_speed  # noqa: E402
 from benchmark.bench import dds, figures, pareto, peers, plots, tables, train  # noqa: E402
-from csl_tracker.bags.writer import sequence_frames, write_frames  # noqa: E402
+from csl_tracker.bags.frame_writer import sequence_frames, write_frames  # noqa: E402
 from csl_tracker.datasets.synthetic import SyntheticSequence  # noqa: E402
 from csl_tracker.messages import topics  # noqa: E402
 from csl_tracker.networks import NetworkConfig, build_network  # noqa: E402

@@ -27,8 +27,8 @@ from tqdm import tqdm
 
 from benchmark.bench import dds, figures, forward, peers, plots, tables
 from benchmark.bench.ending import exit_code
+from csl_tracker.bags.frame_writer import sequence_frames, write_frames
 from csl_tracker.bags.reader import BagReader
-from csl_tracker.bags.writer import sequence_frames, write_frames
 from csl_tracker.cli.main import main as csl_tracker_main
 from csl_tracker.datasets.synthetic import SyntheticSequence
 from csl_tracker.errors import ConfigError

@@ -143,7 +143,7 @@ def measure(context: Context, part: Part) -> None:
 @functools.lru_cache
 def _bag(context: Context, size: Size) -> tuple[Path, str]:
     """The frames of a size as a bag, and the hash of its images."""
-    from csl_tracker.bags.writer import sequence_frames, write_frames
+    from csl_tracker.bags.frame_writer import sequence_frames, write_frames
 
     pictures = frames.images(context, size)[0][: context.scale.pictures]
     path = context.folder / f"node_{size[0]}x{size[1]}.mcap"

@@ -1,4 +1,4 @@
-"""Message definitions that a bag brings: understood where they are types that a message can have, and not too many."""
+"""Message definitions in a bag: parsed by ``rosbags`` after their size and depth have been checked."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from csl_tracker.bags.limits import MAX_DEFINITION_BYTES
 from csl_tracker.messages.types import typestore
 
 MAX_FIELDS = 2000
-"""Of all types in a definition. rosbags makes Python code of every one, and several of each field of a fixed number."""
+"""Fields of all types in a definition. rosbags generates Python code for each of them."""
 
 MAX_LEAVES = 20_000
-"""Fields of a message, those of the types in it counted every time."""
+"""Fields of a message with those of nested types, counted as often as they occur."""
 
 MAX_FIXED_BYTES = 128 << 20
-"""Of an array of a fixed number of numbers."""
+"""Size of an array with a fixed number of numbers."""
 
 _DEEP = re.compile(r"(?:[({\[<][^(){}\[\]<>]*){24}")
 _LONG_LINE = 4000
 
 
 def understand(text: str, form: str, msgtype: str) -> Typestore | None:
-    """The types of a definition; None where it says nothing, or nothing but what is known here, or is beyond a limit.
+    """The types of a definition; None where it is empty, holds known types only, or exceeds a limit.
 
-    rosbags makes Python code of the types of a bag, from names that its grammar has checked: needless for those known here.
+    rosbags generates Python code for the types of a bag, from names that its grammar has checked; known types need none.
 
     Args:
         text: The definition.
@@ -51,7 +51,7 @@ def understand(text: str, form: str, msgtype: str) -> Typestore | None:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether a grammar that goes back and tries again can be let at it."""
+    """Whether the text is safe for a backtracking parser."""
     return (
         len(text) <= MAX_DEFINITION_BYTES
         and text.count("\n") <= 4 * MAX_FIELDS
@@ -61,7 +61,7 @@ def _is_plain(text: str) -> bool:
 
 
 def _is_bounded(types: dict[str, Any]) -> bool:
-    """Whether messages of these types have a number of fields, and code of a length, that can be worked with."""
+    """Whether the types have few enough fields, and their messages as well."""
     if sum(len(fields) for _, fields in types.values()) > MAX_FIELDS:
         return False
     leaves: dict[str, tuple[int, bool]] = {}
@@ -69,7 +69,7 @@ def _is_bounded(types: dict[str, Any]) -> bool:
 
 
 def _leaves(kind: str, types: dict[str, Any], known: dict[str, tuple[int, bool]], above: tuple[str, ...]) -> tuple[int, bool]:
-    """Number of fields of a type in the end, and whether it takes a byte; a number beyond the limit for one that never ends."""
+    """Number of fields of a type with nested ones, and whether its messages have a byte; beyond the limit if it has no end."""
     if kind in known:
         return known[kind]
     beyond = MAX_LEAVES + 1, True
@@ -92,14 +92,12 @@ def _leaves(kind: str, types: dict[str, Any], known: dict[str, tuple[int, bool]]
                 return beyond
             total += count if is_text else 1
         takes_bytes = takes_bytes or desc[0] == Nodetype.SEQUENCE or (takes and count > 0)
-        if total > MAX_LEAVES:
-            return beyond
     known[kind] = total, takes_bytes
     return known[kind]
 
 
 def _parse_idl(text: str, msgtype: str) -> Any:
-    """An IDL definition as rosbag2 stores it: that of the type and those of its parts, each after a line of its own."""
+    """Parse an IDL definition as rosbag2 stores it: the type and the types in it, each after a separator line."""
     bar = "=" * 80 + "\n"
     if not text.startswith(f"{bar}IDL: "):
         return get_types_from_idl(text)

@@ -33,7 +33,7 @@ _UNPACKED_PART = 1 << 20
 
 @dataclass(frozen=True)
 class BagFolder:
-    """What belongs to a bag.
+    """The files of a bag, and what its metadata say.
 
     Attributes:
         path: The file or the folder.
@@ -109,7 +109,7 @@ def open_storage(path: Path) -> Iterator[StorageFile]:
 
 
 def _unpack(packed: Path, unpacked: Path) -> str:
-    """Decompress a file as far as it goes; what is wrong with it, or nothing."""
+    """Decompress a file as far as possible; returns what is wrong with it, or an empty text."""
     decompressor = zstd.ZstdDecompressor()
     limit = max(MIN_UNPACKED_BYTES, MAX_UNPACKED_RATIO * packed.stat().st_size)
     with packed.open("rb") as source, unpacked.open("wb") as target:
@@ -134,7 +134,7 @@ def _kind(path: Path) -> type[McapFile] | type[SqliteFile] | None:
 
 
 def _by_metadata(path: Path) -> BagFolder:
-    """Take over what ``metadata.yaml`` says; versions 1 to 9 have what is read here."""
+    """Read ``metadata.yaml``, versions 1 to 9."""
     file = path / METADATA
     with file.open("rb") as stream:
         raw = stream.read(MAX_METADATA_BYTES + 1)
@@ -198,7 +198,7 @@ def _file_name(name: Any) -> str:
 
 
 def custom_notes(metadata: str) -> dict[str, str]:
-    """What a recorder noted in the metadata that stand inside a storage file; nothing where they cannot be understood."""
+    """The notes in the metadata inside a storage file; empty where these cannot be parsed."""
     try:
         return _texts((parse_yaml(metadata, max_bytes=MAX_METADATA_BYTES) or {}).get("custom_data"))
     except (YamlError, ConfigError, AttributeError, TypeError):
@@ -206,5 +206,5 @@ def custom_notes(metadata: str) -> dict[str, str]:
 
 
 def _texts(noted: Any) -> dict[str, str]:
-    """Notes by their names; a note that is no text is none."""
+    """Notes by their names."""
     return {spelled(key, "a note's name"): spelled(value, "a note") for key, value in (noted or {}).items()}

@@ -9,7 +9,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from csl_tracker.bags.reader import BagReader, DamagedBagError, camera_info_topic
+from csl_tracker.bags.errors import DamagedBagError
+from csl_tracker.bags.image_topics import camera_info_topic
+from csl_tracker.bags.reader import BagReader
 from csl_tracker.clock import NS
 from csl_tracker.errors import BagError, ConfigError, ImageError
 from csl_tracker.messages import topics

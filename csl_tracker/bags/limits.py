@@ -1,6 +1,6 @@
-"""What a bag may ask for: sizes are compared with these before memory is taken, whatever the file claims.
+"""Limits on what a bag may ask for, compared with the sizes that a file claims before memory is allocated.
 
-A bag may have any length and is read in flat memory; what is limited is what has to be in memory at a time.
+A bag may have any length and is read in flat memory. The limits are on what must be in memory at one time.
 """
 
 from __future__ import annotations
@@ -15,42 +15,45 @@ else:
     from backports import zstd
 
 MAX_CHUNK_BYTES = 128 << 20
-"""Of a chunk of an MCAP file, and of a message, compressed or not. Recorders write chunks of 1 to 64 MiB."""
+"""Size of an MCAP chunk and of a message, compressed or not. Recorders write chunks of 1 to 64 MiB."""
 
 MAX_RECORD_BYTES = 16 << 20
-"""Of any other record that is read: a definition, a channel, notes, the index of a chunk."""
+"""Size of any other record that is read: a definition, a channel, notes, the index of a chunk."""
 
 MAX_TOPICS = 2048
-"""Of a bag; also channels and definitions of a file."""
+"""Number of topics in a bag, and of channels and definitions in a file."""
 
 MAX_NAME_BYTES = 1024
-"""Of the name of a topic or a type."""
+"""Length of the name of a topic or a type."""
 
 MAX_DEFINITION_BYTES = 256 << 10
-"""Of a message definition with all types in it. The longest of ROS 2's own have about 60 KiB."""
+"""Size of a message definition with all types in it. The longest ones in ROS 2 have about 60 KiB."""
 
 MAX_SUMMARY_RECORDS = 2_000_000
-"""Records of the index at the end of an MCAP file; one of 1 TB with chunks of 1 MiB has half of them."""
+"""Records in the index at the end of an MCAP file. A file of 1 TB with chunks of 1 MiB has half as many."""
+
+MAX_INDEXED_CHANNELS = 4_000_000
+"""Channel numbers in the index of chunks, equal groups counted once; each takes up to 64 bytes of memory."""
 
 MAX_WAITING_BYTES = 256 << 20
-"""Of messages that wait to be sorted or matched."""
+"""Size of the messages that wait to be sorted or matched."""
 
 MAX_METADATA_BYTES = 2 << 20
-"""Of a ``metadata.yaml``."""
+"""Size of a ``metadata.yaml``."""
 
 MAX_UNPACKED_RATIO = 200
-"""Of a file that is compressed as a whole. Camera images shrink to a half, label maps to a hundredth."""
+"""Unpacked size of a compressed file, relative to its own. Camera images shrink to a half, label maps to a hundredth."""
 
 MIN_UNPACKED_BYTES = 512 << 20
-"""What a file that is compressed as a whole may always become."""
+"""Unpacked size that a compressed file may always have."""
 
 
 _MAX_FRAMES = 64
-"""Of compression in a chunk or message: recorders write one, and each costs a copy of what follows."""
+"""Compression frames in a chunk or message. Recorders write one; each further one costs a copy of the rest."""
 
 
 class LimitError(ValueError):
-    """Something is larger than a limit, or its compressed bytes are broken; the message is a clause without a full stop."""
+    """Something exceeds a limit, or its compressed bytes are broken. The message is a clause without a full stop."""
 
 
 def decompress(compression: str, data: bytes | memoryview, limit: int = MAX_CHUNK_BYTES, whole: bool = True) -> bytes:
@@ -59,8 +62,8 @@ def decompress(compression: str, data: bytes | memoryview, limit: int = MAX_CHUN
     Args:
         compression: ``zstd`` or ``lz4``.
         data: One or more frames of it.
-        limit: Largest size of the result; more than one byte beyond it is never made.
-        whole: Whether the last frame must end; else what can be unpacked of it is returned.
+        limit: Largest size of the result; at most one byte more is ever unpacked.
+        whole: Whether the last frame must be complete; otherwise its readable part is returned.
 
     Raises:
         LimitError: The result is larger, or the data is broken or cut off.

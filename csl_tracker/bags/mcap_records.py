@@ -1,107 +1,86 @@
-"""The records of an MCAP file: their kinds, their heads and their fields (https://mcap.dev/spec)."""
+"""The records of an MCAP file, read within limits; ``mcap`` parses their fields (https://mcap.dev/spec).
+
+A record is one byte of kind, eight of length and its content. ``mcap`` reads from a stream and takes every length in it at its
+word. So a record gets here from the file into memory only after its length was compared with the limits and with the file,
+and ``mcap`` sees nothing but these bytes. Chunks and messages are split here: ``mcap`` unpacks chunks without a limit.
+"""
 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+import zlib
+from collections.abc import Iterator
+from io import BytesIO
+from typing import BinaryIO, Protocol, TypeVar
 
-from csl_tracker.bags.limits import MAX_CHUNK_BYTES, MAX_NAME_BYTES, MAX_RECORD_BYTES, decompress
+from mcap.data_stream import ReadDataStream
+from mcap.exceptions import EndOfFile
+from mcap.opcode import Opcode
+
+from csl_tracker.bags.limits import MAX_CHUNK_BYTES, MAX_NAME_BYTES, MAX_RECORD_BYTES, LimitError, decompress
 from csl_tracker.bags.storage import StorageFault
 from csl_tracker.text import excerpt
 
 MAGIC = b"\x89MCAP0\r\n"
+RECORD_HEAD = struct.Struct("<BQ")  # kind, length
+MESSAGE, CHUNK = int(Opcode.MESSAGE), int(Opcode.CHUNK)
+SKIPPED = (Opcode.MESSAGE_INDEX, Opcode.ATTACHMENT, Opcode.ATTACHMENT_INDEX)
+"""Records that may be large and hold nothing that is used here."""
 
-HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, CHUNK_INDEX, STATISTICS = 1, 2, 3, 4, 5, 6, 8, 11
-MESSAGE_INDEX, ATTACHMENT, ATTACHMENT_INDEX, METADATA, METADATA_INDEX, DATA_END = 7, 9, 10, 12, 13, 15
-SKIPPED = (MESSAGE_INDEX, ATTACHMENT, ATTACHMENT_INDEX)
-"""Records that may be large and say nothing of use here."""
-FOOTER_BYTES = 9 + 20 + len(MAGIC)
-MESSAGE_HEAD = struct.Struct("<HIQQ")  # channel, sequence, log time, publication time
-CHUNK_HEAD = struct.Struct("<QQQI")  # first time, last time, size, CRC of the uncompressed content
-RECORD_HEAD = struct.Struct("<BQ")
-INDEX_ENTRY = struct.Struct("<HQ")  # channel, place of its index or number of its messages
+DAMAGE = (StorageFault, LimitError, EndOfFile, struct.error, UnicodeDecodeError)
+"""What broken bytes raise."""
 
+_MESSAGE_HEAD = struct.Struct("<HIQQ")  # channel, sequence, log time, publication time
+_CHUNK_HEAD = struct.Struct("<QQQII")  # first time, last time, unpacked size, CRC of the unpacked content, length of a name
 
-class Fields:
-    """Takes the fields of a record, one after the other."""
-
-    def __init__(self, data: bytes | memoryview) -> None:
-        self._data = memoryview(data)
-        self._at = 0
-
-    def __len__(self) -> int:
-        return len(self._data) - self._at
-
-    def number(self, size: int) -> int:
-        """A number of so many bytes."""
-        return int.from_bytes(self.take(size), "little")
-
-    def text(self) -> str:
-        """A text."""
-        return bytes(self.take(self.number(4))).decode("utf-8")
-
-    def name(self) -> str:
-        """A text that is short."""
-        size = self.number(4)
-        if size > MAX_NAME_BYTES:
-            raise StorageFault(f"a name in it has {size} bytes, and {MAX_NAME_BYTES} are the limit")
-        return bytes(self.take(size)).decode("utf-8")
-
-    def take(self, size: int) -> memoryview:
-        """So many bytes."""
-        if size > len(self):
-            raise StorageFault(f"a record of {len(self._data)} bytes is too short for its fields")
-        self._at += size
-        return self._data[self._at - size : self._at]
-
-    def texts(self) -> dict[str, str]:
-        """A map of texts."""
-        inside = Fields(self.take(self.number(4)))
-        found = {}
-        while len(inside):
-            key = inside.text()
-            found[key] = inside.text()
-        return found
+T_co = TypeVar("T_co", covariant=True)
 
 
-@dataclass(frozen=True)
-class Channel:
-    """A topic, as one of its publishers recorded it."""
+class _Parser(Protocol[T_co]):
+    """A record class of :mod:`mcap.records`."""
 
-    topic: str
-    schema: int
-    serialization: str
-    qos: str
+    @staticmethod
+    def read(stream: ReadDataStream) -> T_co: ...
 
 
-@dataclass(frozen=True)
-class Schema:
-    """The definition of a type."""
+class _Content(BytesIO):
+    """The content of one record; refuses to be read beyond its end."""
 
-    name: str
-    encoding: str
-    text: str
-
-
-@dataclass(frozen=True)
-class ChunkIndex:
-    """Where a chunk lies, its times (ns), and the channels of its messages."""
-
-    start_ns: int
-    end_ns: int
-    offset: int
-    length: int
-    channels: frozenset[int]
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        if size is not None and len(data) < size:
+            raise StorageFault(f"a record of {len(self.getbuffer())} bytes is too short for its fields")
+        return data
 
 
-def split_message(record: memoryview) -> tuple[int, int, memoryview]:
-    """Channel, time (ns) and bytes of a message record."""
-    number, _, time_ns, _ = MESSAGE_HEAD.unpack_from(record)
-    return number, time_ns, record[MESSAGE_HEAD.size :]
+def parse(parser: type[_Parser[T_co]], content: bytes | memoryview) -> T_co:
+    """Parse the content of a record.
+
+    Raises:
+        StorageFault: It is too short for its fields.
+        UnicodeDecodeError: A text in it is none.
+    """
+    return parser.read(ReadDataStream(_Content(content)))
+
+
+def check_name(name: str) -> str:
+    """The name of a topic, a type or a format.
+
+    Raises:
+        StorageFault: It is too long.
+    """
+    size = len(name.encode())
+    if size > MAX_NAME_BYTES:
+        raise StorageFault(f"a name in it has {size} bytes, and {MAX_NAME_BYTES} are the limit")
+    return name
 
 
 def check_record(kind: int, size: int, at: int) -> None:
-    """A record that is read into memory is no larger than such records are; one of kind 0 cannot be."""
+    """Check the head of a record before its content is read.
+
+    Raises:
+        StorageFault: It is larger than such records are, or there is no record of its kind.
+    """
     limit = MAX_CHUNK_BYTES + MAX_RECORD_BYTES if kind in (CHUNK, MESSAGE) else MAX_RECORD_BYTES
     if size > limit:
         raise StorageFault(f"the record at byte {at} has {size} bytes, and {limit} are the limit")
@@ -109,12 +88,93 @@ def check_record(kind: int, size: int, at: int) -> None:
         raise StorageFault(f"at byte {at} stands no record")
 
 
-def unpack_chunk(compression: str, data: memoryview, size: int, whole: bool) -> bytes | memoryview:
-    """The records of a chunk; of one that was cut off, what there is."""
+def read_record(file: BinaryIO, file_size: int) -> tuple[int, bytes]:
+    """Read the kind and the content of the record at the file's position; the content of :data:`SKIPPED` ones is left out.
+
+    Raises:
+        StorageFault: The file ends inside the record, or the record is refused by :func:`check_record`.
+    """
+    at = file.tell()
+    head = file.read(RECORD_HEAD.size)
+    if len(head) < RECORD_HEAD.size:
+        raise StorageFault(f"the file ends inside the record at byte {at}")
+    kind, size = RECORD_HEAD.unpack(head)
+    if at + RECORD_HEAD.size + size > file_size:
+        raise StorageFault(f"the file ends inside the record at byte {at}")
+    if kind in SKIPPED:
+        file.seek(size, 1)
+        return kind, b""
+    check_record(kind, size, at)
+    return kind, file.read(size)
+
+
+def split_message(record: bytes | memoryview) -> tuple[int, int, memoryview]:
+    """Channel, time (ns) and bytes of a message record."""
+    number, _, time_ns, _ = _MESSAGE_HEAD.unpack_from(record)
+    return number, time_ns, memoryview(record)[_MESSAGE_HEAD.size :]
+
+
+def chunk_compression(content: bytes) -> str:
+    """The name of a chunk's compression, made fit for a sentence; empty without."""
+    if len(content) < _CHUNK_HEAD.size:
+        return ""
+    *_, length = _CHUNK_HEAD.unpack_from(content)
+    return excerpt(content[_CHUNK_HEAD.size : _CHUNK_HEAD.size + min(length, MAX_NAME_BYTES)].decode("utf-8", "replace"), 20)
+
+
+def chunk_records(content: bytes, at: int, whole: bool = True) -> Iterator[tuple[int, memoryview]]:
+    """Yield the kind and the content of the records in a chunk.
+
+    Args:
+        content: The chunk's content.
+        at: Its place in the file, for the errors.
+        whole: Whether the chunk is complete; of one that was cut off, its complete records are given out.
+
+    Raises:
+        StorageFault: The chunk is broken or larger than the limit.
+        LimitError: It unpacks to more than it says, or its compression is broken.
+    """
+    data = _unpack_chunk(content, at, whole)
+    place = 0
+    while place + RECORD_HEAD.size <= len(data):
+        kind, length = RECORD_HEAD.unpack_from(data, place)
+        start = place + RECORD_HEAD.size
+        if start + length > len(data):
+            break
+        yield kind, data[start : start + length]
+        place = start + length
+    if whole and place != len(data):
+        raise StorageFault(f"the chunk at byte {at} ends inside a record")
+
+
+def _unpack_chunk(content: bytes, at: int, whole: bool) -> memoryview:
+    """The unpacked content of a chunk, checked against what the chunk says of it."""
+    if len(content) < _CHUNK_HEAD.size + 8:
+        raise StorageFault("the file ends inside a chunk")
+    _, _, size, checksum, length = _CHUNK_HEAD.unpack_from(content)
+    place = _CHUNK_HEAD.size + length
+    if place + 8 > len(content):
+        raise StorageFault("the file ends inside a chunk")
+    compression = content[_CHUNK_HEAD.size : place].decode("utf-8")
+    stored = int.from_bytes(content[place : place + 8], "little")
+    packed = memoryview(content)[place + 8 :]
+    if whole and stored > len(packed):
+        raise StorageFault(f"the chunk at byte {at} is too short for its content")
+    if size > MAX_CHUNK_BYTES:
+        raise StorageFault(f"the chunk at byte {at} has {size} bytes, and {MAX_CHUNK_BYTES} are the limit")
+    data = memoryview(_unpack(compression, packed[:stored], size, whole))
+    if whole and len(data) != size:
+        raise StorageFault(f"the chunk at byte {at} has {len(data)} bytes rather than {size}")
+    if whole and checksum and zlib.crc32(data) != checksum:
+        raise StorageFault(f"the chunk at byte {at} does not have the checksum that is written beside it")
+    return data
+
+
+def _unpack(compression: str, packed: memoryview, size: int, whole: bool) -> bytes | memoryview:
     if not compression:
-        return data
+        return packed
     if compression in ("zstd", "lz4"):
-        return decompress(compression, data, size, whole)
+        return decompress(compression, packed, size, whole)
     raise StorageFault(
         f"its chunks are compressed with '{excerpt(compression, 20)}', which is not known here (zstd and lz4 are)"
     )

@@ -11,22 +11,26 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from csl_tracker.arrays import Image
 from csl_tracker.arrival import Arrival, ArrivalOrder
-from csl_tracker.bags.ahead import ReadAhead
-from csl_tracker.bags.reader import BagFrame, BagReader, DamagedBagError
-from csl_tracker.bags.recording import OFFLINE
-from csl_tracker.bags.writer import CLASSES_NOTE, BagWriter
+from csl_tracker.bags.errors import DamagedBagError
+from csl_tracker.bags.frames import BagFrame
+from csl_tracker.bags.notes import CLASSES_NOTE, OFFLINE
+from csl_tracker.bags.read_ahead import ReadAhead
+from csl_tracker.bags.reader import BagReader
+from csl_tracker.bags.writer import BagWriter
 from csl_tracker.clock import NS
 from csl_tracker.errors import BagError, CslTrackerError, ImageError
 from csl_tracker.messages import topics
 from csl_tracker.messages.images import image_message
 from csl_tracker.messages.poses import bag_types, make_pose_array
+from csl_tracker.results import TrackingResult
 from csl_tracker.tracker import Tracker
 
 Decode = Callable[[Any], Image]
@@ -105,72 +109,96 @@ def replay_bag(
     model = tracker.model.label
     notes = {**OFFLINE, "csl_tracker_source": bag.path.name, "csl_tracker_model": model}
     notes |= {key: bag.custom[key] for key in (CLASSES_NOTE,) if key in bag.custom}  # what the copied truth's labels mean
-    summary = ReplaySummary()
     _warm_up(bag, topic, tracker, decode)
     tracker.reset()
-
-    def decoded() -> Iterator[tuple[BagFrame, Any, Image | CslTrackerError]]:
-        stream = bag.frames(topic, chosen.start_s, chosen.end_s)
-        for index, frame in enumerate(stream):
-            if chosen.frames is not None and index >= chosen.frames:
-                return
-            header = None
-            image: Image | CslTrackerError
-            try:
-                message = bag.deserialize(frame.image)
-                header, image = message.header, decode(message)
-            except (BagError, ImageError) as error:
-                image = error
-            yield frame, header, image
-
     whole = chosen.start_s is None and chosen.end_s is None
     total = min(bag.count(topic), chosen.frames or bag.count(topic)) if whole else chosen.frames
     with (
         BagWriter(output, compress=True, custom=notes, overwrite=chosen.overwrite) as results,
         tqdm(total=total, desc="replay", unit="frame", leave=False) as bar,
-        ReadAhead(decoded(), size=_bytes) as frames,
+        ReadAhead(_decoded_frames(bag, topic, decode, chosen), size=_decoded_bytes) as frames,
     ):
         results.add_topic(topics.POSES, topics.POSES_TYPE)
+        replay = _Replay(tracker, results, chosen.segmentation)
+        summary = replay.summary
         began = time.monotonic()
         try:
-            order = ArrivalOrder()
-            for frame, header, image in frames:
+            for decoded in frames:
                 if stopped():
                     summary.stopped = True
                     break
-                summary.frames += 1
                 bar.update()
-                _copy_truth(results, frame)
-                if isinstance(image, CslTrackerError):
-                    summary.unusable[str(image)] += 1
-                    continue
-                stamp_ns = frame.image.stamp_ns
-                arrival = order.classify(stamp_ns)  # as the node does it
-                if arrival is Arrival.LATE:
-                    summary.unusable["its stamp is a little behind that of an image before it"] += 1
-                    continue
-                if arrival is Arrival.BACK:
-                    summary.backwards.append(summary.frames - 1)
-                    tracker.reset()
-                result = tracker.track(image, stamp_ns * 1e-9 if stamp_ns else None, segmentation=chosen.segmentation)
-                results.write(topics.POSES, make_pose_array(bag_types(), header, result, model), frame.image.time_ns)
-                summary.tracked += 1
-                summary.instruments += len(result.instruments)
-                if chosen.segmentation and result.label_map is not None:
-                    _write_label_map(results, result.label_map, header, frame.image.time_ns)
+                replay.track(decoded)
         except DamagedBagError as error:
             summary.damage = error
         summary.seconds = time.monotonic() - began
         if not summary.tracked:
             if summary.stopped:
                 raise KeyboardInterrupt
-            raise _nothing(bag, topic, summary)
+            raise _no_result(bag, topic, summary)
     return summary
 
 
-def _bytes(decoded: tuple[BagFrame, Any, Image | CslTrackerError]) -> int:
-    frame, _, image = decoded
-    return len(frame.image.data) + (0 if isinstance(image, CslTrackerError) else image.nbytes)
+class _Replay:
+    """Tracks decoded frames and writes what comes of them, as the node does."""
+
+    def __init__(self, tracker: Tracker, results: BagWriter, segmentation: bool) -> None:
+        self.summary = ReplaySummary()
+        self._tracker, self._results, self._segmentation = tracker, results, segmentation
+        self._order = ArrivalOrder()
+
+    def track(self, decoded: _DecodedFrame) -> None:
+        """Track one frame, or count why it cannot be tracked."""
+        frame, image = decoded.frame, decoded.image
+        self.summary.frames += 1
+        _copy_truth(self._results, frame)
+        if isinstance(image, CslTrackerError):
+            self.summary.unusable[str(image)] += 1
+            return
+        stamp_ns = frame.image.stamp_ns
+        arrival = self._order.classify(stamp_ns)
+        if arrival is Arrival.LATE:
+            self.summary.unusable["its stamp is a little behind that of an image before it"] += 1
+            return
+        if arrival is Arrival.BACK:
+            self.summary.backwards.append(self.summary.frames - 1)
+            self._tracker.reset()
+        result = self._tracker.track(image, stamp_ns * 1e-9 if stamp_ns else None, segmentation=self._segmentation)
+        self._write(result, decoded.header, frame.image.time_ns)
+
+    def _write(self, result: TrackingResult, header: Any, time_ns: int) -> None:
+        message = make_pose_array(bag_types(), header, result, self._tracker.model.label)
+        self._results.write(topics.POSES, message, time_ns)
+        self.summary.tracked += 1
+        self.summary.instruments += len(result.instruments)
+        if self._segmentation and result.label_map is not None:
+            _write_label_map(self._results, result.label_map, header, time_ns)
+
+
+class _DecodedFrame(NamedTuple):
+    """A frame, its image's header, and its image; or why there is none."""
+
+    frame: BagFrame
+    header: Any
+    image: Image | CslTrackerError
+
+
+def _decoded_frames(bag: BagReader, topic: str, decode: Decode, options: ReplayOptions) -> Iterator[_DecodedFrame]:
+    """Yield the chosen frames of a bag with their images decoded."""
+    for frame in islice(bag.frames(topic, options.start_s, options.end_s), options.frames):
+        header = None
+        image: Image | CslTrackerError
+        try:
+            message = bag.deserialize(frame.image)
+            header, image = message.header, decode(message)
+        except (BagError, ImageError) as error:
+            image = error
+        yield _DecodedFrame(frame, header, image)
+
+
+def _decoded_bytes(decoded: _DecodedFrame) -> int:
+    size = 0 if isinstance(decoded.image, CslTrackerError) else decoded.image.nbytes
+    return len(decoded.frame.image.data) + size
 
 
 def _warm_up(bag: BagReader, topic: str, tracker: Tracker, decode: Decode) -> None:
@@ -198,7 +226,7 @@ def _write_label_map(results: BagWriter, label_map: Image, header: Any, time_ns:
     results.write(topics.SEGMENTATION, message, time_ns)
 
 
-def _nothing(bag: BagReader, topic: str, summary: ReplaySummary) -> BagError:
+def _no_result(bag: BagReader, topic: str, summary: ReplaySummary) -> BagError:
     """Why there is not one pose array."""
     if summary.unusable:
         return BagError(

@@ -13,13 +13,13 @@ from csl_tracker.bags.storage import StorageFault, StorageFile, StoredMessage, S
 _MAGIC = b"SQLite format 3\x00"
 
 _TABLES = ("topics", "messages", "message_definitions", "metadata")
-"""What is read. Whatever else a database holds is left alone."""
+"""The tables that are read; all others are ignored."""
 
 _LENGTH = 0
-"""SQLite's number for the limit on the length of a value."""
+"""``SQLITE_LIMIT_LENGTH``, the limit on the size of a value."""
 
 _STEPS = 100_000
-"""Steps of SQLite's machine between two looks at how many there were."""
+"""Steps of SQLite's virtual machine between two calls of the progress handler."""
 
 
 class SqliteFile(StorageFile):
@@ -45,7 +45,7 @@ class SqliteFile(StorageFile):
         # Counting and sorting all rows takes less than a step for each byte; a tree of pages that loops takes any number.
         self._most_steps = 2_000_000 + 2 * path.stat().st_size
         try:
-            self._be_careful()
+            self._refuse_computed_tables()
             self._read_topics()
         except sqlite3.Error as error:
             self._connection.close()
@@ -62,8 +62,7 @@ class SqliteFile(StorageFile):
         """Yield messages in the order of time."""
         wanted = [number for number, name in self._names.items() if name in names]
         # A blob's length is known without reading it.
-        size = f"typeof(data) = 'blob' AND length(data) <= {MAX_CHUNK_BYTES}"
-        query = f"SELECT topic_id, timestamp, CASE WHEN {size} THEN data END FROM messages"
+        query = f"SELECT topic_id, timestamp, CASE WHEN length(data) <= {MAX_CHUNK_BYTES} THEN data END FROM messages"
         query += f" WHERE topic_id IN ({', '.join(map(str, wanted))})"
         for comparison, bound in ((">=", start_ns), ("<", stop_ns)):
             if bound is not None:
@@ -72,7 +71,7 @@ class SqliteFile(StorageFile):
         self._steps = 0
         try:
             for number, time_ns, data in self._connection.execute(f"{query} ORDER BY timestamp, id"):
-                if number not in self._names or not isinstance(time_ns, int) or not isinstance(data, bytes):
+                if not isinstance(time_ns, int) or not isinstance(data, bytes):
                     raise StorageFault(
                         f"message {given} has no whole numbers as topic and time, or no bytes, or more than {MAX_CHUNK_BYTES}"
                     )
@@ -81,8 +80,8 @@ class SqliteFile(StorageFile):
         except sqlite3.Error as error:
             raise StorageFault(f"after {given} messages the database is broken: {error}") from error
 
-    def _be_careful(self) -> None:
-        """Read plain tables alone: a view or a column that is computed could give anything, without end."""
+    def _refuse_computed_tables(self) -> None:
+        """Accept plain tables only: a view or a computed column could give any number of rows of any size."""
         self._connection.execute("PRAGMA trusted_schema = OFF")
         self._connection.execute("PRAGMA cell_size_check = ON")
         self._connection.set_progress_handler(self._too_many_steps, _STEPS)

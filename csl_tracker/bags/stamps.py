@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-TOLERANCE_NS = 1_000_000
+TOLERANCENS = 1_000_000
 """Two stamps that are so far apart, or less, can be those of one image."""
 
 
@@ -19,7 +19,7 @@ class StampIndex:
     """Finds the stamp that another one means.
 
     Attributes:
-        tolerance_ns: :data:`TOLERANCE_NS`, or a quarter of the median distance of the stamps where that is less.
+        tolerance_ns: :data:`TOLERANCENS`, or a quarter of the median distance of the stamps where that is less.
     """
 
     def __init__(self, stamps: Iterable[int], step_ns: int | None = None) -> None:
@@ -30,10 +30,10 @@ class StampIndex:
             step_ns: How far frames lie apart; None takes the median distance of the stamps.
         """
         self._stamps = sorted(set(stamps))
-        step = 4 * TOLERANCE_NS if step_ns is None else step_ns
+        step = 4 * TOLERANCENS if step_ns is None else step_ns
         if step_ns is None and len(self._stamps) > 1:
             step = int(np.median(np.diff(self._stamps)))
-        self.tolerance_ns = min(TOLERANCE_NS, step // 4)
+        self.tolerance_ns = min(TOLERANCENS, step // 4)
 
     def nearest(self, stamp: int) -> int | None:
         """The nearest stamp, however far; None where there is none at all."""

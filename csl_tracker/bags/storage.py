@@ -1,4 +1,4 @@
-"""What the two kinds of storage file of a bag have in common."""
+"""The interface of the storage files of a bag, implemented for MCAP and SQLite."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T", bound="StorageFile")
 
 @dataclass(frozen=True)
 class StoredTopic:
-    """A topic as a storage file tells of it.
+    """A topic of a storage file.
 
     Attributes:
         name: Its name.
@@ -35,7 +35,7 @@ class StoredTopic:
 
 
 class StoredMessage(NamedTuple):
-    """A message as it lies in a file: when it was received (ns), its topic, and its bytes."""
+    """A message of a storage file: the time of its reception (ns), its topic and its bytes."""
 
     time_ns: int
     topic: str
@@ -54,9 +54,9 @@ class StorageFile(ABC):
         start_ns: Time of the first message, ns; None without any.
         end_ns: Time of the last message, ns; None without any.
         compression: Of its inside: ``zstd``, ``lz4``, or empty.
-        fault: What is wrong with the file, where that was seen at the opening.
-        notes: What is unusual about the file and does not hinder.
-        metadata: What the recorder noted inside the file: the YAML that also stands in ``metadata.yaml``; empty without.
+        fault: What is wrong with the file, as far as opening it shows.
+        notes: What is unusual about the file without hindering its use.
+        metadata: The text of ``metadata.yaml`` as the recorder repeats it inside the file; empty without.
     """
 
     topics: dict[str, StoredTopic]

@@ -1,4 +1,4 @@
-"""Write bags: any messages, or the frames of a sequence or a video with their ground truth."""
+"""Write bags with ``rosbags``: under a temporary name until they are complete."""
 
 from __future__ import annotations
 
@@ -7,37 +7,21 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.rosbag2.errors import WriterError
-from tqdm import tqdm
 
-from csl_tracker.arrays import Image
-from csl_tracker.bags.calibration import camera_info_message, check_size
 from csl_tracker.bags.folder import METADATA
-from csl_tracker.camera import CameraModel
-from csl_tracker.datasets.sample import Sequence
 from csl_tracker.errors import BagError
-from csl_tracker.messages import topics
-from csl_tracker.messages.images import compressed_message, image_message
-from csl_tracker.messages.poses import GroundTruth, bag_types, make_header, make_truth_array
 from csl_tracker.messages.types import typestore
 from csl_tracker.output import AtomicOutput
-from csl_tracker.video import VideoReader
 
 STORAGES = {"mcap": (StoragePlugin.MCAP, ".mcap"), "sqlite3": (StoragePlugin.SQLITE3, ".db3")}
 """Storage by its name in rosbag2, and the suffix of its files."""
-
-CLASSES_NOTE = "csl_tracker_classes"
-"""Key in the metadata of a bag under which the names of the label values stand, separated by commas."""
-
-START_NS = 1_000_000_000
-"""Stamp of the first frame of a sequence or video, ns; not 0, which ROS reads as "not set"."""
 
 # The newest metadata that Humble's readers take too: they want the QoS as text with numbers.
 _METADATA_VERSION: Literal[8] = 8
@@ -209,120 +193,3 @@ class BagWriter(AtomicOutput):
             with contextlib.suppress(Exception):
                 self._writer.abort()
             shutil.rmtree(self._work, ignore_errors=True)
-
-
-@dataclass(frozen=True)
-class RecordedFrame:
-    """A frame on its way into a bag.
-
-    Attributes:
-        image: uint8 (H, W, 3), RGB.
-        stamp_ns: Its stamp, ns.
-        label_map: uint8 (H, W); None without.
-        truth: Annotated landmarks; None without.
-    """
-
-    image: Image
-    stamp_ns: int
-    label_map: Image | None = None
-    truth: GroundTruth | None = None
-
-
-def sequence_frames(sequence: Sequence, limit: int | None = None) -> Iterator[RecordedFrame]:
-    """The frames of a sequence at their own times after :data:`START_NS`, with their annotations; ``limit`` ends it early."""
-    for index, sample in enumerate(sequence):
-        if limit is not None and index >= limit:
-            return
-        truth: GroundTruth | None = None
-        if sequence.landmarks:
-            truth = GroundTruth(
-                slots=sequence.slots,
-                names=sequence.landmarks,
-                landmarks=sample.landmarks,
-                labelled=sample.labelled,
-                size=(sample.image.shape[0], sample.image.shape[1]),
-            )
-        yield RecordedFrame(sample.image, START_NS + sample.stamp_ns, sample.label_map, truth)
-
-
-def video_frames(video: VideoReader, limit: int | None = None) -> Iterator[RecordedFrame]:
-    """The frames of a video at their own times after :data:`START_NS`; ``limit`` ends it early."""
-    for index, (time_ns, image) in enumerate(video.timed()):
-        if limit is not None and index >= limit:
-            return
-        yield RecordedFrame(image, START_NS + time_ns)
-
-
-@dataclass(frozen=True)
-class BagOptions:
-    """How frames are written into a bag.
-
-    Attributes:
-        storage: ``mcap``, ``sqlite3``, or None to go by the path.
-        jpeg: Quality of JPEG images, 1 to 100; None writes raw images.
-        camera: Calibration that is written beside every image; None writes none.
-        frame_id: Of all headers.
-        classes: Names of the label values, noted in the bag's metadata: an image message does not name them.
-        overwrite: Let the bag take the place of an older one.
-    """
-
-    storage: str | None = None
-    jpeg: int | None = None
-    camera: CameraModel | None = None
-    frame_id: str = topics.CAMERA_FRAME
-    classes: tuple[str, ...] = ()
-    overwrite: bool = False
-
-
-def write_frames(
-    path: str | os.PathLike[str],
-    frames: Iterable[RecordedFrame],
-    total: int | None = None,
-    options: BagOptions | None = None,
-) -> int:
-    """Write frames, and what is known about them, into a bag; one frame is in memory at a time.
-
-    Args:
-        path: See :class:`BagWriter`.
-        frames: The frames in the order of time.
-        total: Their number, for the progress bar.
-        options: How; None writes raw images and no calibration.
-
-    Returns:
-        The number of frames written.
-
-    Raises:
-        BagError: The bag cannot be written.
-        ConfigError: The calibration is that of other images.
-    """
-    chosen = options or BagOptions()
-    image_topic = topics.IMAGE + (topics.COMPRESSED_SUFFIX if chosen.jpeg is not None else "")
-    notes = {CLASSES_NOTE: ", ".join(chosen.classes)} if len(chosen.classes) > 1 else {}
-    count = 0
-    with (
-        BagWriter(path, storage=chosen.storage, custom=notes, overwrite=chosen.overwrite) as bag,
-        tqdm(frames, total=total, desc="frames into the bag", unit="frame", leave=False) as bar,
-    ):
-        bag.add_topic(image_topic, topics.IMAGE_TYPE if chosen.jpeg is None else topics.COMPRESSED_TYPE, depth=1)
-        if chosen.camera is not None:
-            bag.add_topic(topics.CAMERA_INFO, topics.CAMERA_INFO_TYPE, depth=1)
-        for frame in bar:
-            stamp, frame_id = frame.stamp_ns, chosen.frame_id
-            header = make_header(bag_types(), stamp, frame_id)
-            if frame.truth is not None:
-                if topics.TRUTH_POSES not in bag.counts:
-                    bag.add_topic(topics.TRUTH_POSES, topics.POSES_TYPE)
-                bag.write(topics.TRUTH_POSES, make_truth_array(bag_types(), header, frame.truth), stamp)
-            if frame.label_map is not None:
-                if topics.TRUTH_SEGMENTATION not in bag.counts:
-                    bag.add_topic(topics.TRUTH_SEGMENTATION, topics.IMAGE_TYPE)
-                bag.write(topics.TRUTH_SEGMENTATION, image_message(frame.label_map, stamp, frame_id), stamp)
-            if chosen.camera is not None:
-                check_size(chosen.camera, (frame.image.shape[0], frame.image.shape[1]))
-                bag.write(topics.CAMERA_INFO, camera_info_message(chosen.camera, stamp, frame_id), stamp)
-            if chosen.jpeg is None:
-                bag.write(image_topic, image_message(frame.image, stamp, frame_id), stamp)
-            else:
-                bag.write(image_topic, compressed_message(frame.image, chosen.jpeg, stamp, frame_id), stamp)
-            count += 1
-    return count

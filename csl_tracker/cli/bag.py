@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from csl_tracker.bags.calibration import check_size, read_calibration
-from csl_tracker.bags.writer import STORAGES, BagOptions, RecordedFrame, sequence_frames, video_frames, write_frames
+from csl_tracker.bags.frame_writer import BagOptions, RecordedFrame, sequence_frames, video_frames, write_frames
+from csl_tracker.bags.reader import BagReader
+from csl_tracker.bags.writer import STORAGES
+from csl_tracker.calibration_file import check_size, read_calibration
 from csl_tracker.errors import BagError, ConfigError, DatasetError
 from csl_tracker.paths import user_path
 from csl_tracker.reporting import table
@@ -134,7 +136,6 @@ def _open_sequence(source: Path, dataset: str, name: str | None) -> Any:
 
 def _info(args: argparse.Namespace) -> int:
     from csl_tracker.bags.info import describe_bag
-    from csl_tracker.bags.reader import BagReader
     from csl_tracker.messages.images import message_to_rgb
 
     with BagReader(args.bag) as bag:

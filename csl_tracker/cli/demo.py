@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from csl_tracker import provenance
+from csl_tracker.bags.frame_writer import BagOptions, RecordedFrame, sequence_frames, video_frames, write_frames
 from csl_tracker.bags.reader import BagReader
-from csl_tracker.bags.writer import BagOptions, RecordedFrame, sequence_frames, video_frames, write_frames
 from csl_tracker.cli.tracking import add_network_arguments, weights_of
 from csl_tracker.datasets.mapping import map_names
 from csl_tracker.datasets.registry import open_dataset

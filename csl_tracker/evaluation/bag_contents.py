@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from csl_tracker.arrays import Image
-from csl_tracker.bags.reader import BagReader, DamagedBagError, RawMessage, listed
+from csl_tracker.bags.errors import DamagedBagError
+from csl_tracker.bags.frames import RawMessage
+from csl_tracker.bags.image_topics import listed
+from csl_tracker.bags.reader import BagReader
 from csl_tracker.bags.stamps import StampIndex
 from csl_tracker.errors import BagError
 from csl_tracker.messages import topics

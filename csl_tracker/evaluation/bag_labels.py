@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from csl_tracker.bags.notes import CLASSES_NOTE
 from csl_tracker.bags.reader import BagReader
-from csl_tracker.bags.writer import CLASSES_NOTE
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.messages.poses import read_truth_array
 from csl_tracker.pixels import Size

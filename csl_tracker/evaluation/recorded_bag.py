@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from csl_tracker.arrays import FloatArray, Image
-from csl_tracker.bags.reader import BagReader, RawMessage
-from csl_tracker.bags.recording import OFFLINE, ORIGINAL_STAMPS
+from csl_tracker.bags.frames import RawMessage
+from csl_tracker.bags.notes import OFFLINE, ORIGINAL_STAMPS
+from csl_tracker.bags.reader import BagReader
 from csl_tracker.bags.stamps import StampIndex
 from csl_tracker.errors import BagError, ImageError
 from csl_tracker.evaluation.bag_contents import LabelMaps, find_poses, read_contents, stream

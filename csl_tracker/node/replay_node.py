@@ -45,8 +45,11 @@ from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 from tqdm import tqdm
 
-from csl_tracker.bags.reader import BagFrame, BagReader, DamagedBagError, camera_info_topic
-from csl_tracker.bags.recording import ORIGINAL_STAMPS
+from csl_tracker.bags.errors import DamagedBagError
+from csl_tracker.bags.frames import BagFrame
+from csl_tracker.bags.image_topics import camera_info_topic
+from csl_tracker.bags.notes import ORIGINAL_STAMPS
+from csl_tracker.bags.reader import BagReader
 from csl_tracker.bags.writer import BagWriter
 from csl_tracker.clock import NS
 from csl_tracker.errors import BagError, ConfigError

@@ -7,8 +7,9 @@ import pytest
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin, Writer
 
+from csl_tracker.bags.frame_writer import RecordedFrame, video_frames, write_frames
 from csl_tracker.bags.reader import BagReader
-from csl_tracker.bags.writer import BagWriter, RecordedFrame, video_frames, write_frames
+from csl_tracker.bags.writer import BagWriter
 from csl_tracker.errors import BagError
 from csl_tracker.messages import topics
 from csl_tracker.messages.images import image_message, label_map

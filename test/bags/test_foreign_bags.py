@@ -3,8 +3,6 @@
 import re
 import shutil
 import sqlite3
-import threading
-import time
 import tracemalloc
 from pathlib import Path
 
@@ -15,9 +13,10 @@ from mcap.writer import CompressionType, IndexType, Writer
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin
 from rosbags.rosbag2 import Writer as RosbagWriter
 
-from csl_tracker.bags.ahead import ReadAhead
+from csl_tracker.bags.errors import DamagedBagError
 from csl_tracker.bags.info import describe_bag
-from csl_tracker.bags.reader import BagReader, DamagedBagError
+from csl_tracker.bags.read_ahead import ReadAhead
+from csl_tracker.bags.reader import BagReader
 from csl_tracker.bags.writer import BagWriter
 from csl_tracker.errors import BagError
 from csl_tracker.messages import topics
@@ -357,48 +356,6 @@ def test_the_memory_that_reading_takes_does_not_grow_with_the_bag(tmp_path, name
     assert peak < total / 3
 
 
-def test_reading_ahead_keeps_the_order_and_raises_where_the_stream_raised():
-    def stream():
-        yield from range(20)
-        raise DamagedBagError("broken.")
-
-    with ReadAhead(stream(), depth=3) as items:
-        found = iter(items)
-        assert [next(found) for _ in range(20)] == list(range(20))
-        with pytest.raises(DamagedBagError, match="broken"):
-            next(found)
-
-
-def test_reading_ahead_ends_with_its_context():
-    made = []
-
-    def stream():
-        for index in range(10**9):
-            made.append(index)
-            yield index
-
-    with ReadAhead(stream(), depth=2) as items:
-        assert next(iter(items)) == 0
-    assert len(made) <= 1 + 2 + 2, "one taken, two ready, and one or two in the making"
-    assert not any(thread.name == "read ahead" for thread in threading.enumerate())
-
-
-def test_few_large_items_are_ready_at_a_time():
-    made = []
-
-    def stream():
-        for index in range(6):
-            made.append(index)
-            yield index
-
-    with ReadAhead(stream(), depth=4, size=lambda _: 100 << 20) as items:
-        for count, index in enumerate(items):
-            assert index == count
-            time.sleep(0.02)  # the thread could go on
-            assert len(made) <= count + 3, "one is ready beside the one in use, one in the making"
-    assert made == list(range(6))
-
-
 def write_other(path: Path, msgtype: str, encoding: str, serialization: str, profile: str, data: bytes = b"{}") -> Path:
     with path.open("wb") as file:
         writer = Writer(file)
@@ -451,17 +408,3 @@ def test_a_bag_of_ros_1_is_named_whatever_its_name(tmp_path, name):
     path = tmp_path / (name.partition("/")[0])
     with pytest.raises(BagError, match=rf"{name} is a bag of ROS 1; convert it with 'rosbags-convert --src"):
         BagReader(path)
-
-
-@pytest.mark.parametrize("error_ns", [500, -500, 400_000, -1_000_000])
-def test_an_annotation_with_a_rounded_stamp_finds_its_image(tmp_path, error_ns):
-    with BagWriter(tmp_path / "a.mcap") as bag:
-        bag.add_topic(topics.IMAGE, topics.IMAGE_TYPE)
-        bag.add_topic(topics.TRUTH_SEGMENTATION, topics.IMAGE_TYPE)
-        for index in range(4):
-            stamp = START + index * STEP
-            bag.write(topics.IMAGE, image_message(picture(index), stamp), stamp)
-            bag.write(topics.TRUTH_SEGMENTATION, image_message(picture(index)[..., 0], stamp + error_ns), stamp + 1)
-    with BagReader(tmp_path / "a.mcap") as reader:
-        found = [frame.truth_segmentation for frame in reader.frames()]
-    assert [None if one is None else one.stamp_ns for one in found] == [START + index * STEP + error_ns for index in range(4)]

@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 import pytest
 
+from csl_tracker.bags.frame_writer import RecordedFrame, write_frames
 from csl_tracker.bags.reader import BagReader
-from csl_tracker.bags.writer import BagWriter, RecordedFrame, write_frames
+from csl_tracker.bags.writer import BagWriter
 from csl_tracker.cli.main import main
 from csl_tracker.messages import topics
 from csl_tracker.messages.images import image_message, label_map

@@ -10,9 +10,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from csl_tracker.bags.frame_writer import BagOptions, RecordedFrame, write_frames
+from csl_tracker.bags.notes import OFFLINE
 from csl_tracker.bags.reader import BagReader
-from csl_tracker.bags.recording import OFFLINE
-from csl_tracker.bags.writer import BagOptions, BagWriter, RecordedFrame, write_frames
+from csl_tracker.bags.writer import BagWriter
 from csl_tracker.cli.main import main
 from csl_tracker.datasets.sample import Sequence
 from csl_tracker.errors import BagError

@@ -15,8 +15,8 @@ import pytest
 pytest.importorskip("rclpy")
 pytest.importorskip("csl_tracker_msgs")
 
+from csl_tracker.bags.frame_writer import RecordedFrame, write_frames
 from csl_tracker.bags.reader import BagReader
-from csl_tracker.bags.writer import RecordedFrame, write_frames
 
 pytestmark = pytest.mark.ros
 

@@ -13,7 +13,7 @@ pytest.importorskip("csl_tracker_msgs")
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 
-from csl_tracker.bags.writer import BagOptions, RecordedFrame, write_frames
+from csl_tracker.bags.frame_writer import BagOptions, RecordedFrame, write_frames
 from csl_tracker.camera import CameraModel
 from csl_tracker.messages import topics
 from csl_tracker.messages.poses import GroundTruth

@@ -9,8 +9,8 @@ import pytest
 pytest.importorskip("rclpy")
 pytest.importorskip("csl_tracker_msgs")
 
+from csl_tracker.bags.frame_writer import BagOptions, RecordedFrame, write_frames
 from csl_tracker.bags.reader import BagReader
-from csl_tracker.bags.writer import BagOptions, RecordedFrame, write_frames
 from csl_tracker.cli.main import main
 from csl_tracker.clock import NS
 from csl_tracker.messages import topics

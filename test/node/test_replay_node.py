@@ -11,8 +11,8 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, TimeReference
 from std_srvs.srv import SetBool
 
+from csl_tracker.bags.frame_writer import BagOptions, RecordedFrame, write_frames
 from csl_tracker.bags.reader import BagReader
-from csl_tracker.bags.writer import BagOptions, RecordedFrame, write_frames
 from csl_tracker.camera import CameraModel
 from csl_tracker.clock import NS
 from csl_tracker.messages import topics

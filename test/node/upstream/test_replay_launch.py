@@ -18,7 +18,7 @@ from launch.launch_description_sources import get_launch_description_from_python
 from launch_ros.actions import Node
 from sensor_msgs.msg import Image
 
-from csl_tracker.bags.writer import RecordedFrame, write_frames
+from csl_tracker.bags.frame_writer import RecordedFrame, write_frames
 from csl_tracker.node.fastdds import PROFILE_VARIABLES
 from csl_tracker.node.replay_parameters import PARAMETERS
 from csl_tracker_msgs.msg import InstrumentPoseArray

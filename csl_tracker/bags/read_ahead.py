@@ -1,4 +1,4 @@
-"""Reading ahead: the next items of a stream are made in a thread while the present one is worked on."""
+"""Reads a stream ahead in a thread while the caller works on the current item."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ T = TypeVar("T")
 
 _POLL_S = 0.1
 _MAX_READY_BYTES = 64 << 20
-"""Of items that are ready: beyond it no other is made. A frame of full HD has a tenth of it."""
+"""Size of the items that are ready, above which no further one is made: ten frames in full HD."""
 
 
 class ReadAhead(Generic[T]):
-    """Iterates over a stream that runs in a thread of its own, a few items ahead. A context manager, which ends the thread."""
+    """Iterates over a stream that runs in its own thread, a few items ahead. A context manager, which ends the thread."""
 
     def __init__(self, stream: Iterable[T], depth: int = 4, size: Callable[[T], int] | None = None) -> None:
         """Start the thread.
 
         Args:
-            stream: What to iterate over; it is used in the thread alone.
-            depth: So many items are ready and in memory at most, beside the one in the making.
+            stream: The items; it is used in the thread only.
+            depth: Number of items that are ready at most, beside the one being made.
             size: Bytes of an item; fewer items are ready where they are large.
         """
         self._size = size
@@ -45,7 +45,7 @@ class ReadAhead(Generic[T]):
         self._thread.join()
 
     def __iter__(self) -> Iterator[T]:
-        """Yield the items, and raise what the stream raised where it raised it."""
+        """Yield the items, and raise an error of the stream at its place."""
         while True:
             is_item, content = self._queue.get()
             if is_item:

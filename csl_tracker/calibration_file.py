@@ -1,4 +1,4 @@
-"""Calibrations of cameras: from the YAML files of ROS to ``sensor_msgs/CameraInfo`` messages in a bag."""
+"""Calibration files of cameras: YAML as ``camera_calibration`` writes it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import numpy as np
 
 from csl_tracker.camera import CameraModel
 from csl_tracker.errors import ConfigError
-from csl_tracker.messages.poses import bag_types, make_header
-from csl_tracker.messages.types import typestore
 from csl_tracker.pixels import Size
 from csl_tracker.yaml_files import read_yaml
 
@@ -18,10 +16,10 @@ from csl_tracker.yaml_files import read_yaml
 def read_calibration(path: Path) -> CameraModel:
     """Read a file as ``camera_calibration`` writes and ``camera_info_manager`` reads it.
 
-    Without a rectification it is the identity, without a projection that of the raw image, as for a single camera.
+    A missing rectification is the identity, a missing projection that of the raw image, as for a single camera.
 
     Raises:
-        ConfigError: The file is missing, is no YAML, lacks a value, or tells of no camera.
+        ConfigError: The file is missing, is no YAML, lacks a value, or describes no camera.
     """
     content = read_yaml(path, "The calibration")
     try:
@@ -52,7 +50,7 @@ def read_calibration(path: Path) -> CameraModel:
 
 
 def check_size(camera: CameraModel, size: Size, name: str = "camera_info") -> None:
-    """Make sure that a calibration is that of the images.
+    """Make sure that a calibration fits the images.
 
     Args:
         camera: The calibration.
@@ -67,24 +65,6 @@ def check_size(camera: CameraModel, size: Size, name: str = "camera_info") -> No
             f"The calibration {name} is that of images of {camera.width}x{camera.height} px, and the frames have"
             f" {size[1]}x{size[0]} px; calibrate at the size of the frames, or leave the calibration out."
         )
-
-
-def camera_info_message(camera: CameraModel, stamp_ns: int, frame_id: str) -> Any:
-    """A bag's ``sensor_msgs/CameraInfo``."""
-    types = bag_types()
-    return typestore().types["sensor_msgs/msg/CameraInfo"](
-        header=make_header(types, stamp_ns, frame_id),
-        height=camera.height,
-        width=camera.width,
-        distortion_model=camera.model,
-        d=camera.d,
-        k=camera.k.reshape(9),
-        r=camera.r.reshape(9),
-        p=camera.p.reshape(12),
-        binning_x=0,
-        binning_y=0,
-        roi=types.roi(x_offset=0, y_offset=0, height=0, width=0, do_rectify=False),
-    )
 
 
 def _matrix(content: Any, name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
