@@ -34,29 +34,34 @@ FORBIDDEN_ARGUMENTS = {"shell": True, "allow_pickle": True}
 def complaints(source: str, name: str) -> Iterator[str]:
     """What a module must not do, with the line."""
     for node in ast.walk(ast.parse(source)):
-        modules = []
         if isinstance(node, ast.Import):
-            modules = [alias.name for alias in node.names]
+            yield from forbidden_imports([alias.name for alias in node.names], name, node.lineno)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             modules = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        for module in modules:
-            parents = {module.rsplit(".", depth)[0] for depth in range(module.count(".") + 1)}
-            for found in sorted(parents & FORBIDDEN_MODULES):
-                yield f"{name}:{node.lineno} imports {found}"
-            for found in sorted(parents & set(ALLOWED_ONLY)):
-                if name not in ALLOWED_ONLY[found]:
-                    yield f"{name}:{node.lineno} imports {found}"
-        if isinstance(node, ast.Call):
-            called = ast.unparse(node.func)
-            given = {word.arg: getattr(word.value, "value", None) for word in node.keywords}
-            if called in FORBIDDEN_CALLS:
-                yield f"{name}:{node.lineno} calls {called}"
-            for word, value in NEEDED_ARGUMENTS.get(called, {}).items():
-                if given.get(word) is not value:
-                    yield f"{name}:{node.lineno} calls {called} without {word}={value}"
-            for word, value in FORBIDDEN_ARGUMENTS.items():
-                if given.get(word) is value:
-                    yield f"{name}:{node.lineno} calls {called} with {word}={value}"
+            yield from forbidden_imports(modules, name, node.lineno)
+        elif isinstance(node, ast.Call):
+            yield from forbidden_calls(node, name)
+
+
+def forbidden_imports(modules: list[str], name: str, line: int) -> Iterator[str]:
+    for module in modules:
+        parents = {module.rsplit(".", depth)[0] for depth in range(module.count(".") + 1)}
+        for found in sorted(parents & (FORBIDDEN_MODULES | set(ALLOWED_ONLY))):
+            if name not in ALLOWED_ONLY.get(found, ()):
+                yield f"{name}:{line} imports {found}"
+
+
+def forbidden_calls(node: ast.Call, name: str) -> Iterator[str]:
+    called = ast.unparse(node.func)
+    given = {word.arg: getattr(word.value, "value", None) for word in node.keywords}
+    if called in FORBIDDEN_CALLS:
+        yield f"{name}:{node.lineno} calls {called}"
+    for word, value in NEEDED_ARGUMENTS.get(called, {}).items():
+        if given.get(word) is not value:
+            yield f"{name}:{node.lineno} calls {called} without {word}={value}"
+    for word, value in FORBIDDEN_ARGUMENTS.items():
+        if given.get(word) is value:
+            yield f"{name}:{node.lineno} calls {called} with {word}={value}"
 
 
 @pytest.mark.parametrize(

@@ -228,19 +228,28 @@ def check_tools(python: Mapping[str, Any], env: Mapping[str, str], distro: str |
     if not header.exists():
         raise lacks(f"{header}, which the ROS 2 messages need,", f"python{number}-dev")
     if distro:
-        prefixes = [Path(part) for part in env.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if part]
-        for package in ("rosidl_default_generators", "ament_cmake", "sensor_msgs", "diagnostic_msgs"):
-            if not any((p / "share" / package / "package.xml").exists() for p in prefixes):
-                raise SetupError(
-                    f"ROS_DISTRO says {distro}, but its package {package} is not in AMENT_PREFIX_PATH:"
-                    f" 'sudo apt install ros-{distro}-{package.replace('_', '-')}' and source setup.bash,"
-                    " or unset ROS_DISTRO to use the wheels."
-                )
+        check_sourced(env, distro)
     elif platform.system() != "Linux" or platform.machine() not in ("x86_64", "AMD64"):
         raise SetupError(
             f"there are no ROS 2 wheels for {platform.system()} {platform.machine()}:"
             " install ROS 2 Jazzy, source its setup.bash and run make again."
         )
+
+
+def check_sourced(env: Mapping[str, str], distro: str) -> None:
+    """The packages of a sourced ROS 2 that the build needs.
+
+    Raises:
+        SetupError: Names the first one that is missing.
+    """
+    prefixes = [Path(part) for part in env.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if part]
+    for package in ("rosidl_default_generators", "ament_cmake", "sensor_msgs", "diagnostic_msgs"):
+        if not any((p / "share" / package / "package.xml").exists() for p in prefixes):
+            raise SetupError(
+                f"ROS_DISTRO says {distro}, but its package {package} is not in AMENT_PREFIX_PATH:"
+                f" 'sudo apt install ros-{distro}-{package.replace('_', '-')}' and source setup.bash,"
+                " or unset ROS_DISTRO to use the wheels."
+            )
 
 
 def explain_pip(output: str, python: Mapping[str, Any], log: Path) -> str:

@@ -88,12 +88,7 @@ def run(args: argparse.Namespace) -> int:
     model = load_weights(weights_of(args))
     if args.engine == INDUCTOR:
         return _export_inductor(args, model, source)
-    if args.device not in ("auto", "cpu"):
-        raise ConfigError(f"--engine {args.engine} is exported for every device alike; leave out --device {args.device}.")
-    precision = args.precision or "float32"
-    if precision not in {"openvino": ("float32", "bfloat16")}.get(args.engine, ("float32",)):
-        remedy = "use --engine openvino" if precision == "bfloat16" else "leave --precision out"
-        raise ConfigError(f"The engine {args.engine!r} does not compute in {precision}; {remedy}.")
+    precision = _precision(args)
     kind = _engine_class(args.engine, model)
     size = model.description.preprocessing.working_size(source)
     stem = f"{file_stem(model.name)}-{size[0]}x{size[1]}"
@@ -103,9 +98,8 @@ def run(args: argparse.Namespace) -> int:
     frames = _Frames(args.frames, args.count, source)
     with tempfile.TemporaryDirectory() as folder:
         cache = ArtefactCache(Path(folder)) if args.no_cache else ArtefactCache()
-        key = kind.key(model, size)
         try:
-            artefact = cache.put(key, lambda place: _write(kind, model, size, place, frames))
+            artefact = cache.put(kind.key(model, size), lambda place: _write(kind, model, size, place, frames))
         except CacheError as error:
             if args.no_cache:
                 raise EngineError(
@@ -115,7 +109,8 @@ def run(args: argparse.Namespace) -> int:
             if args.out is None:
                 raise
             print(f"The cache was left as it is: {error}")
-            artefact = ArtefactCache(Path(folder)).put(key, lambda place: _write(kind, model, size, place, frames))
+            spare = ArtefactCache(Path(folder))
+            artefact = spare.put(kind.key(model, size), lambda place: _write(kind, model, size, place, frames))
         _say(f"{kind.name} {kind.version()}", "float32", size, artefact.manifest["check"])
         if precision != "float32":
             found = _compare(_engine(kind, model, precision), model, size, artefact, frames, precision)
@@ -126,6 +121,21 @@ def run(args: argparse.Namespace) -> int:
             _place(artefact, targets)
             print(f"wrote {', '.join(str(target) for target in targets)}")
     return 0
+
+
+def _precision(args: argparse.Namespace) -> str:
+    """The precision that was asked for.
+
+    Raises:
+        ConfigError: The engine does not compute in it, or a device was named.
+    """
+    if args.device not in ("auto", "cpu"):
+        raise ConfigError(f"--engine {args.engine} is exported for every device alike; leave out --device {args.device}.")
+    precision: str = args.precision or "float32"
+    if precision not in {"openvino": ("float32", "bfloat16")}.get(args.engine, ("float32",)):
+        remedy = "use --engine openvino" if precision == "bfloat16" else "leave --precision out"
+        raise ConfigError(f"The engine {args.engine!r} does not compute in {precision}; {remedy}.")
+    return precision
 
 
 def _size(text: str) -> Size:

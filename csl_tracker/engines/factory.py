@@ -75,22 +75,12 @@ def create_engine(
             raise EngineError(f"The {what} {value!r} is unknown; choose one of {', '.join(known)}.")
     place = resolve_device(device)
     if mirror:
-        mirror_order(model)  # says now what cannot be averaged, and not with the first image
+        mirror_order(model)  # raises now, and not with the first image, where outputs cannot be averaged
     if model.description.network.strategy == "forest":
-        if engine in _EXPORTED or (place != "cpu" and device != "auto"):
-            wanted = f"the engine {engine!r}" if engine in _EXPORTED else f"the device {device!r}"
-            raise EngineError(f"A forest runs on the CPU with the engine 'torch' and not on {wanted}; use 'auto' for both.")
-        if precision not in ("auto", "float32"):
-            raise EngineError(f"A forest computes in float32 and not in {precision!r}; use precision 'auto'.")
-        return TorchCpuEngine(model, mirror)
+        return _for_forest(model, device, place, engine, mirror, precision)
     if place != "cpu":
         return _on_cuda(engine, model, place, mirror, precision)
-    if engine == "tensorrt":
-        raise EngineError("The engine 'tensorrt' runs on CUDA and not on the CPU; use device 'cuda', or engine 'auto'.")
-    if precision in ("float16", "tf32") or (precision == "bfloat16" and engine not in ("auto", "openvino")):
-        remedy = "use engine 'openvino'" if precision == "bfloat16" else "use device 'cuda', or precision 'auto'"
-        name = "The CPU" if engine == "auto" else f"The engine {engine!r} on the CPU"
-        raise EngineError(f"{name} does not compute in {precision}; {remedy}.")
+    _refuse_on_cpu(engine, precision)
     present = installed()
     if precision == "bfloat16":
         engine = "openvino"
@@ -99,6 +89,24 @@ def create_engine(
             raise _not_installed(engine)
         return _on_cpu(engine, model, mirror, precision)
     return AutoEngine(model, [(name, partial(_on_cpu, name, model, mirror, precision)) for name in present])
+
+
+def _for_forest(model: Model, device: str, place: str, engine: str, mirror: bool, precision: str) -> TorchCpuEngine:
+    if engine in _EXPORTED or (place != "cpu" and device != "auto"):
+        wanted = f"the engine {engine!r}" if engine in _EXPORTED else f"the device {device!r}"
+        raise EngineError(f"A forest runs on the CPU with the engine 'torch' and not on {wanted}; use 'auto' for both.")
+    if precision not in ("auto", "float32"):
+        raise EngineError(f"A forest computes in float32 and not in {precision!r}; use precision 'auto'.")
+    return TorchCpuEngine(model, mirror)
+
+
+def _refuse_on_cpu(engine: str, precision: str) -> None:
+    if engine == "tensorrt":
+        raise EngineError("The engine 'tensorrt' runs on CUDA and not on the CPU; use device 'cuda', or engine 'auto'.")
+    if precision in ("float16", "tf32") or (precision == "bfloat16" and engine not in ("auto", "openvino")):
+        remedy = "use engine 'openvino'" if precision == "bfloat16" else "use device 'cuda', or precision 'auto'"
+        name = "The CPU" if engine == "auto" else f"The engine {engine!r} on the CPU"
+        raise EngineError(f"{name} does not compute in {precision}; {remedy}.")
 
 
 def _not_installed(engine: str) -> EngineError:

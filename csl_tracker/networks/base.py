@@ -88,10 +88,28 @@ class NetworkConfig:
         Raises:
             ConfigError: A name is unknown, a count is too small, or the strategy lacks what it needs.
         """
+        self._check_names()
+        self._check_counts()
+        if self.strategy in REGRESSING and (self.input_size is None or min(self.input_size) < 32):
+            raise ConfigError(
+                f"The strategy {self.strategy!r} regresses coordinates, which hold for one input size alone;"
+                f" its input_size is {self.input_size}, give (height, width) of at least 32 px."
+            )
+        if not isinstance(self.decoder_width, int | float) or not 0.1 <= self.decoder_width <= 10:
+            raise ConfigError(f"The network's decoder_width is {self.decoder_width}; give a share between 0.1 and 10.")
+        if self.decoder_width != 1 and self.decoder != "separable":
+            raise ConfigError(
+                f"The network's decoder_width is {self.decoder_width}, but only the separable decoder has a width to choose,"
+                f" not {self.decoder!r}; leave decoder_width out."
+            )
+
+    def _check_names(self) -> None:
         encoders, decoders = (tuple(ENCODERS), DECODERS) if self.strategy not in WITHOUT_ENCODER else (("none",), ("none",))
         for key, known in (("strategy", tuple(STRATEGIES)), ("encoder", encoders), ("decoder", decoders)):
             if getattr(self, key) not in known:
                 raise ConfigError(f"The network's {key} {getattr(self, key)!r} is unknown; choose one of {', '.join(known)}.")
+
+    def _check_counts(self) -> None:
         for key, most in _MOST.items():
             value = getattr(self, key)
             if isinstance(value, bool) or not isinstance(value, int) or value > most:
@@ -101,21 +119,9 @@ class NetworkConfig:
                 "A CSL network needs a landmark and two classes,"
                 f" not {self.num_landmarks} landmarks and {self.num_classes} classes."
             )
-        if self.strategy in REGRESSING and (self.input_size is None or min(self.input_size) < 32):
-            raise ConfigError(
-                f"The strategy {self.strategy!r} regresses coordinates, which hold for one input size alone;"
-                f" its input_size is {self.input_size}, give (height, width) of at least 32 px."
-            )
         for key in ("slots", "width"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"The network's {key} is {getattr(self, key)}; give at least 1.")
-        if not isinstance(self.decoder_width, int | float) or not 0.1 <= self.decoder_width <= 10:
-            raise ConfigError(f"The network's decoder_width is {self.decoder_width}; give a share between 0.1 and 10.")
-        if self.decoder_width != 1 and self.decoder != "separable":
-            raise ConfigError(
-                f"The network's decoder_width is {self.decoder_width}, but only the separable decoder has a width to choose,"
-                f" not {self.decoder!r}; leave decoder_width out."
-            )
 
     @property
     def localises_by_heatmaps(self) -> bool:

@@ -114,71 +114,90 @@ def train(config: TrainConfig, command: str, resume: bool = True) -> Path:
         from csl_tracker.training.forest import train_forest
 
         return train_forest(config, command, resume)
-    # What Lightning says at level INFO is about itself.
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    pl.seed_everything(config.seed, workers=True, verbose=False)
-    # The tails of the Gaussians and of Adam's moments are denormal numbers, which some CPUs handle slowly.
-    torch.set_flush_denormal(True)
-    keep_freed_memory()
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    _prepare_process(config)
     network, preprocessing, origin = build(config)
     module = TrackingModule(network, config, preprocessing)
-    loader, held_out = build_loaders(config, preprocessing, lambda: module.global_step)
     output.mkdir(parents=True, exist_ok=True)
-    interrupt = _Interrupt()
-    callbacks: list[Callback] = [
-        interrupt,
-        _StepCount(),
-        ModelCheckpoint(output, filename="best", monitor="val/loss", save_top_k=1, enable_version_counter=False),
-        _LastCheckpoint(output / LAST),
-        LearningRateMonitor("step"),
-        TQDMProgressBar(refresh_rate=5),
-    ]
-    if config.ema_decay:
-        callbacks.append(WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay)))  # type: ignore[no-untyped-call]
     last = output / LAST
     before = _read_checkpoint(last, config) if resume and last.is_file() else None
     if before is not None:
         logger.info("Going on from %s, step %d.", last, before["global_step"])
         module.seconds_before = before[CHECKPOINT_KEY]["seconds"]
     if before is None or before["global_step"] < config.steps:
-        trainer = pl.Trainer(
-            default_root_dir=output,
-            accelerator=config.accelerator,
-            devices=int(config.devices) if config.devices.isdigit() else config.devices,
-            precision=_precision(config),
-            max_steps=config.steps,
-            max_epochs=-1,
-            check_val_every_n_epoch=config.validate_every,
-            num_sanity_val_steps=0,
-            gradient_clip_val=config.clip or None,
-            logger=TensorBoardLogger(output, name="", version="tensorboard"),
-            callbacks=callbacks,
-            use_distributed_sampler=False,
-            log_every_n_steps=10,
-            enable_model_summary=False,
-        )
-        try:
-            with interrupt:
-                trainer.fit(module, loader, held_out, ckpt_path=str(last) if before else None, weights_only=True)
-                interrupt.raise_it()
-        except NonFiniteLossError as error:
-            kept = f"the last good checkpoint is {last}" if last.is_file() else "there is no checkpoint yet"
-            raise ConfigError(
-                f"The loss became NaN or infinite at step {error.step}; {kept}."
-                " Lower learning_rate or raise warmup and start again."
-            ) from error
-        except SystemExit as stop:  # what Lightning makes of Ctrl-C
-            if trainer.interrupted:
-                raise KeyboardInterrupt from stop
-            raise
-        if not trainer.is_global_zero:
+        is_writer = _fit(config, module, preprocessing, last, going_on=before is not None)
+        if not is_writer:
             return output / f"{last.stem}.safetensors"
     for path in (last, output / BEST):
         if path.is_file():
             _export(path, config, network, preprocessing, {"command": command, "initialisation": origin})
     return output / f"{last.stem}.safetensors"
+
+
+def _prepare_process(config: TrainConfig) -> None:
+    """Seed, threads, and what makes training on a CPU faster."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its level INFO is about Lightning itself
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    # The tails of the Gaussians and of Adam's moments are denormal numbers, which some CPUs handle slowly.
+    torch.set_flush_denormal(True)
+    keep_freed_memory()
+    if config.threads:
+        torch.set_num_threads(config.threads)
+
+
+def _fit(config: TrainConfig, module: TrackingModule, preprocessing: Preprocessing, last: Path, going_on: bool) -> bool:
+    """Train up to the last step.
+
+    Returns:
+        Whether this process writes the weights; of several processes the first one does.
+    """
+    loader, held_out = build_loaders(config, preprocessing, lambda: module.global_step)
+    interrupt = _Interrupt()
+    trainer = _trainer(config, last, interrupt)
+    try:
+        with interrupt:
+            trainer.fit(module, loader, held_out, ckpt_path=str(last) if going_on else None, weights_only=True)
+            interrupt.raise_it()
+    except NonFiniteLossError as error:
+        kept = f"the last good checkpoint is {last}" if last.is_file() else "there is no checkpoint yet"
+        raise ConfigError(
+            f"The loss became NaN or infinite at step {error.step}; {kept}."
+            " Lower learning_rate or raise warmup and start again."
+        ) from error
+    except SystemExit as stop:  # what Lightning makes of Ctrl-C
+        if trainer.interrupted:
+            raise KeyboardInterrupt from stop
+        raise
+    return bool(trainer.is_global_zero)
+
+
+def _trainer(config: TrainConfig, last: Path, interrupt: _Interrupt) -> pl.Trainer:
+    output = last.parent
+    callbacks: list[Callback] = [
+        interrupt,
+        _StepCount(),
+        ModelCheckpoint(output, filename="best", monitor="val/loss", save_top_k=1, enable_version_counter=False),
+        _LastCheckpoint(last),
+        LearningRateMonitor("step"),
+        TQDMProgressBar(refresh_rate=5),
+    ]
+    if config.ema_decay:
+        callbacks.append(WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay)))  # type: ignore[no-untyped-call]
+    return pl.Trainer(
+        default_root_dir=output,
+        accelerator=config.accelerator,
+        devices=int(config.devices) if config.devices.isdigit() else config.devices,
+        precision=_precision(config),
+        max_steps=config.steps,
+        max_epochs=-1,
+        check_val_every_n_epoch=config.validate_every,
+        num_sanity_val_steps=0,
+        gradient_clip_val=config.clip or None,
+        logger=TensorBoardLogger(output, name="", version="tensorboard"),
+        callbacks=callbacks,
+        use_distributed_sampler=False,
+        log_every_n_steps=10,
+        enable_model_summary=False,
+    )
 
 
 def _read_checkpoint(path: Path, config: TrainConfig) -> dict[str, Any]:
