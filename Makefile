@@ -20,10 +20,11 @@ setup:  ## make .venv, install the requirements and ROS 2, build the ROS 2 packa
 demo: setup  ## track instruments with a real node; INPUT=PATH takes your video, bag or sequence folder
 	@$(VENV)/csl-tracker demo $(if $(INPUT),--input "$(INPUT)")
 
-lint: setup  ## ruff and mypy
+lint: setup  ## ruff, mypy, and a search for copied code
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
+	@$(VENV)/pylint --score=no csl_tracker benchmark tools launch examples
 
 check: setup  ## lint, and the quick tests of the core, without ROS: under a minute
 	@status=0; \

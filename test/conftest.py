@@ -62,9 +62,18 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
     return pytest.Module.from_parent(parent, path=module_path)
 
 
-@pytest.hookimpl(trylast=True)
+CORE = ("datasets", "evaluation", "messages", "networks", "reporting", "stereo")
+"""Folders whose quick tests `make check` runs, beside those of the folder of tests itself."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where tests run side by side, modules with slow tests begin first, so that none of them is alone at the end."""
+    """Mark the core's tests; side by side, modules with slow tests begin first, so that none of them is alone at the end."""
+    for item in items:
+        parts = item.path.relative_to(config.rootpath).parts
+        is_core = parts[0] == "test" and (len(parts) == 2 or parts[1] in CORE)
+        if is_core and not any(item.get_closest_marker(name) for name in ("slow", "ros", "upstream")):
+            item.add_marker("core")
     if not config.getoption("numprocesses", None) and "PYTEST_XDIST_WORKER" not in os.environ:
         return
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
