@@ -184,14 +184,25 @@ def _compressed(at: Path, mode: CompressionMode, bomb: bool = False) -> Path:
 
 def _json_topic(at: Path) -> Path:
     """Four images, and a topic of JSON beside them, as Foxglove's recorders write it."""
-    known = bags.topic(1, "/camera", bags.IMAGE) + bags.schema(2, "Gui", "{}", "jsonschema") + bags.channel(2, 2, "/gui")
-    return bags.mcap(at / "a.mcap", known, *(bags.message(1, bags.cdr_image(4, 4, bytes(16)), bags.NS + i) for i in range(4)))
+    image = bags.cdr_image(4, 4, bytes(16))
+    with (at / "a.mcap").open("wb") as file:
+        writer = Writer(file)
+        writer.start("ros2", "benchmark")
+        camera = writer.register_channel("/camera", "cdr", writer.register_schema(bags.IMAGE, "ros2msg", b""))
+        writer.register_channel("/gui", "json", writer.register_schema("Gui", "jsonschema", b"{}"))
+        for index in range(4):
+            writer.add_message(camera, bags.NS + index, image, bags.NS + index)
+        writer.finish()
+    return at / "a.mcap"
 
 
 def _out_of_order(at: Path) -> Path:
-    known = bags.topic(1, "/camera", bags.IMAGE)
-    image = bags.cdr_image(4, 4, bytes(16))
-    return bags.mcap(at / "a.mcap", known, *(bags.message(1, image, bags.NS + time_ns) for time_ns in (0, 2, 1, 3)))
+    """A file that was closed in order, without an index, whose second and third message are exchanged."""
+    records = [bags.topic(1, "/camera", bags.IMAGE)]
+    records += [bags.message(1, bags.cdr_image(4, 4, bytes(16)), bags.NS + time_ns) for time_ns in (0, 2, 1, 3)]
+    head = bags.HEAD + b"".join(records) + bags.record(15, bytes(4))
+    (at / "a.mcap").write_bytes(head + bags.footer(0))
+    return at / "a.mcap"
 
 
 def _bomb(at: Path, compression: str) -> Path:

@@ -74,7 +74,8 @@ def chunk_index(
     size = len(message_index(0, 0))
     places = enumerate(channels)
     offsets = text(b"".join(struct.pack("<HQ", number, offset + length + place * size) for place, number in places))
-    sizes = struct.pack("<Q", size * len(channels)) + text(compression) + bytes(16)
+    content = max(length - 9 - 40 - len(compression), 0)
+    sizes = struct.pack("<Q", size * len(channels)) + text(compression) + struct.pack("<QQ", content, content)
     return record(8, struct.pack("<QQQQ", time_ns, end_ns, offset, length) + offsets + sizes)
 
 

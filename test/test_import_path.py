@@ -89,7 +89,7 @@ def test_what_a_program_starts_follows(trap: Path) -> None:
     assert (done.stdout, RAN in done.stderr) == ("7\n", False), done.stderr
 
 
-FIND = "import logging; logging.basicConfig(level=20)\nfrom csl_tracker.messages.images import find_cv_bridge\n"
+FIND = "import logging; logging.basicConfig(level=20)\nfrom csl_tracker.node.cv_bridge import find_cv_bridge\n"
 
 
 @pytest.mark.parametrize("registered", [False, True])

@@ -70,7 +70,7 @@ def decompress(compression: str, data: bytes | memoryview, limit: int = MAX_CHUN
     """
     parts: list[bytes] = []
     room = limit + 1
-    rest = bytes(data)
+    rest = data
     try:
         for _ in range(_MAX_FRAMES):
             unpacker = zstd.ZstdDecompressor() if compression == "zstd" else lz4.frame.LZ4FrameDecompressor()

@@ -3,7 +3,6 @@
 import re
 import shutil
 import sqlite3
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,7 @@ from rosbags.rosbag2 import Writer as RosbagWriter
 
 from csl_tracker.bags.errors import DamagedBagError
 from csl_tracker.bags.info import describe_bag
-from csl_tracker.bags.read_ahead import ReadAhead
 from csl_tracker.bags.reader import BagReader
-from csl_tracker.bags.writer import BagWriter
 from csl_tracker.errors import BagError
 from csl_tracker.messages import topics
 from csl_tracker.messages.images import compressed_message, image_message, message_to_rgb
@@ -334,26 +331,6 @@ def test_one_compressed_file_by_itself(tmp_path):
     alone.write_bytes(alone.read_bytes()[:-3000])
     with pytest.raises(BagError, match=r"alone\.mcap\.zstd cannot be read, its zstd compression was cut off"):
         BagReader(alone)
-
-
-@pytest.mark.parametrize("name", ["bag.mcap", "compressed.mcap", "bag.db3"])
-def test_the_memory_that_reading_takes_does_not_grow_with_the_bag(tmp_path, name):
-    """80 images of 0.5 MB: of them a few are in memory at a time, and of zstd a buffer of some MB."""
-    image = np.zeros((400, 400, 3), np.uint8)
-    with BagWriter(tmp_path / name, compress=name.startswith("compressed")) as writer:
-        writer.add_topic("/cam", topics.IMAGE_TYPE)
-        for index in range(80):
-            writer.write("/cam", image_message(image, START + index * STEP), START + index * STEP)
-    with BagReader(tmp_path / name) as bag:
-        tracemalloc.start()
-        try:
-            with ReadAhead((bag.deserialize(frame.image).data for frame in bag.frames()), depth=2) as images:
-                total = sum(len(data) for data in images)
-            _, peak = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
-    assert total == 80 * image.size
-    assert peak < total / 3
 
 
 def write_other(path: Path, msgtype: str, encoding: str, serialization: str, profile: str, data: bytes = b"{}") -> Path:
