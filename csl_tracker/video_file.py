@@ -273,10 +273,15 @@ def _rate(stream: Any) -> float:
 
 def _stream(container: Any) -> Any:
     """The first stream that is no cover picture, with a limit for what its frames may grow to."""
-    streams = [stream for stream in container.streams.video if not int(stream.disposition) & _ATTACHED]
+    streams = [stream for stream in container.streams.video if not _disposition(stream) & _ATTACHED]
     stream = (streams or container.streams.video)[0]
     stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     return stream
+
+
+def _disposition(stream: Any) -> int:
+    flags = stream.disposition
+    return int(getattr(flags, "value", flags))  # no number itself in PyAV 16, the last one for Python 3.10
 
 
 def _decode(container: Any, stream: Any, skipped: int | None) -> Iterator[Any]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import enum
 import shutil
 import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import cv2
 import numpy as np
 import pytest
 
+from csl_tracker import video_file
 from csl_tracker.errors import DatasetError
 from csl_tracker.image_files import MAX_PIXELS
 from csl_tracker.video import VideoReader, VideoWriter
@@ -261,3 +264,10 @@ def test_a_written_video_keeps_the_times_of_its_frames(tmp_path: Path) -> None:
         for index, time_ns in enumerate(times):
             writer.write(picture(index), time_ns)
     assert [t for t, _ in VideoReader(tmp_path / "a.avi").timed()] == [round(index * NS / 30) for index in range(5)]
+
+
+@pytest.mark.parametrize("kind", [enum.Flag, enum.IntFlag])
+def test_a_disposition_is_read_in_every_release_of_pyav(kind: type) -> None:
+    disposition = kind("Disposition", {"default": 1, "attached_pic": 0x400})
+    assert video_file._disposition(SimpleNamespace(disposition=disposition.default | disposition.attached_pic)) == 0x401
+    assert video_file._disposition(SimpleNamespace(disposition=disposition(0))) == 0

@@ -79,9 +79,11 @@ def _remedy(node: Node, image: str, compressed: bool) -> str:
 
 
 def _look_elsewhere(node: Node) -> str:
-    found = topics_of(node, IMAGE_TYPES)
+    # What lies beside poses are pictures of a tracker, this one included, and no camera's images.
+    trackers = {name.rpartition("/")[0] for name in topics_of(node, (topics.POSES_TYPE,))} - {""}
+    found = [name for name in topics_of(node, IMAGE_TYPES) if not name.startswith(tuple(f"{tracker}/" for tracker in trackers))]
     if not found:
-        return f"there are no images at all in ROS_DOMAIN_ID {os.environ.get('ROS_DOMAIN_ID', '0')}; start the camera"
+        return f"there are no images of a camera in ROS_DOMAIN_ID {os.environ.get('ROS_DOMAIN_ID', '0')}; start the camera"
     listed = ", ".join(found[:_MOST_NAMED]) + (", ..." if len(found) > _MOST_NAMED else "")
     first = found[0].removesuffix(topics.COMPRESSED_SUFFIX)
     return f"images are on {listed}; start this node with, for example, '{take_images_from(first)}'"

@@ -14,6 +14,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from csl_tracker.node.hints import LAUNCHED
 from csl_tracker.node.inputs import explain_images, explain_topic
 from csl_tracker.node.processes import NodeProcess
+from csl_tracker_msgs.msg import InstrumentPoseArray
 
 pytestmark = pytest.mark.ros
 
@@ -74,7 +75,23 @@ def node(peer):
             ("sensor_msgs/msg/CameraInfo by /asking", "images are on /t/x", "'-r image:=/t/x'"),
         ),
         ({"/t/x": Image}, "/t/nothing", False, ("Nobody publishes images on /t/nothing", "images are on /t/x")),
-        ({}, "/t/nothing", False, ("there are no images at all in ROS_DOMAIN_ID",)),
+        ({}, "/t/nothing", False, ("there are no images of a camera in ROS_DOMAIN_ID",)),
+        (
+            {
+                "/t/tracker/poses": InstrumentPoseArray,
+                "/t/tracker/overlay": Image,
+                "/t/tracker/color/compressed": CompressedImage,
+            },
+            "/t/nothing",
+            False,
+            ("there are no images of a camera in ROS_DOMAIN_ID",),
+        ),
+        (
+            {"/t/tracker/poses": InstrumentPoseArray, "/t/tracker/overlay": Image, "/t/trackers": Image},
+            "/t/nothing",
+            False,
+            ("images are on /t/trackers;",),
+        ),
     ],
 )
 def test_what_is_really_there_is_named(peer, node, monkeypatch, published, image, compressed, words):
