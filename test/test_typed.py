@@ -102,7 +102,7 @@ def test_sections_made_in_python_are_checked_too() -> None:
 WITHOUT = """
 import sys
 sys.modules["pydantic"] = None
-import csl_tracker.bags.replay, csl_tracker.evaluation.runs, csl_tracker.evaluation.sequence, csl_tracker.reporting.tables
+import csl_tracker.bags.replay, csl_tracker.evaluation.runs, csl_tracker.evaluation.sequence, csl_tracker.reporting.accuracy_tables
 import csl_tracker.reporting.report, csl_tracker.tracker
 from csl_tracker.cli.main import COMMANDS, build_parser, main
 for command in COMMANDS:

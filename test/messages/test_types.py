@@ -7,11 +7,11 @@ from csl_tracker.messages.types import message_folder, typestore
 
 
 def test_the_types_hash_as_the_built_package_says():
-    csl_tracker_msgs = pytest.importorskip("csl_tracker_msgs")
+    messages = pytest.importorskip("csl_tracker_msgs.msg")
     share = next(
         (
             folder
-            for parent in Path(csl_tracker_msgs.__file__).parents
+            for parent in Path(messages.__file__).parents
             if (folder := parent / "share" / "csl_tracker_msgs" / "msg").is_dir()
         ),
         None,
