@@ -52,7 +52,7 @@ def start(name: str) -> int:
     Returns:
         Its exit status, or 2 where something that it needs is not installed (one sentence on stderr).
     """
-    end_quietly_on_signals()  # holds until run() in csl_tracker.node.running takes both signals over
+    taken = end_quietly_on_signals()  # holds until run() in csl_tracker.node.running takes both signals over
     from csl_tracker.node.missing import MissingPackageError, import_node
 
     try:
@@ -60,7 +60,10 @@ def start(name: str) -> int:
     except MissingPackageError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
-    return int(node.main())
+    status = int(node.main())
+    for number in taken:
+        signal.signal(number, signal.SIG_IGN)  # Python resets its own handlers before it ends
+    return status
 
 
 if __name__ == "__main__":

@@ -129,6 +129,33 @@ def test_a_signal_between_the_imports_and_ros_ends_a_node_without_a_word(ros_env
     assert (output, error, process.returncode) == ("", "", 0)
 
 
+ENDING = """
+import atexit, sys, time
+from csl_tracker.node import missing, start
+
+class Node:
+    def main():
+        return 2
+
+@atexit.register
+def end():
+    print("ending", flush=True)
+    time.sleep(1)
+
+missing.import_node = lambda name: Node
+sys.exit(start.start("tracker_node"))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_python_ends_keeps_the_status(ros_environment, number):
+    process = subprocess.Popen([sys.executable, "-c", ENDING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ending\n"
+    process.send_signal(number)
+    output, error = process.communicate(timeout=30)
+    assert (output, error, process.returncode) == ("", "", 2)
+
+
 FIRST_LINES = """
 import sys
 from csl_tracker.{module} import start
