@@ -1,24 +1,24 @@
-"""How a controller uses what the stereo node publishes, safely: an example that proposes motions and commands none.
+"""Example of a controller that uses the stereo node's output safely: it proposes motions, but never commands an arm.
 
     python examples/safe_follow.py --ros-args -r target:=/stereo_node/left/measured_cp_cov -r poses:=/left/tracker_node/poses \
         -r arm:=/PSM1/measured_cp
 
-A laboratory's controller that follows an instrument (with the other arm, say) would begin like this. It subscribes where the
-instrument is (``target``), what the tracker itself says of it (``poses``), and where the arm is (``arm``), and publishes
-``~/proposed_cp``: where the arm might be a tick later. It never publishes ``servo_cp``: a tick of a servo loop is less than a
-millisecond, and what a network saw in one image is not fit to be reached in one. What moves the arm must have its own limits,
-and a person's consent.
+A starting point for a laboratory's controller that follows an instrument, for example with the other arm. It subscribes to the
+instrument's pose (``target``), the tracker's result (``poses``) and the arm's pose (``arm``), and publishes ``~/proposed_cp``:
+where the arm might be one tick later. It never publishes ``servo_cp``: a servo loop has ticks of less than a millisecond, and a
+network's result from one image must not be reached within one tick. The controller that moves the arm needs its own limits and
+a person's consent.
 
-Everything below is refused by default, and allowed only while all of it holds:
+Proposals are made only while all of these conditions hold:
 
-- the instrument's pose is fresh, by its stamp (age) and by the time of its arrival (watchdog);
-- the publisher is alive: a lost liveliness or a missed deadline stops at once;
-- the tracker's confidence and the pose's own covariance are good enough;
+- the instrument's pose is recent, by its stamp (age) and by its time of arrival (watchdog);
+- the publisher is alive: lost liveliness or a missed deadline stops at once;
+- the tracker's confidence and the pose's covariance are good enough;
 - pose and arm are in the same frame;
-- the pose is where the last ones said it would be: a jump is not followed until it has lasted.
+- the pose is close to the previous one: a jump is followed only after it has been confirmed.
 
-The proposal starts at the arm's measured position and moves towards the target by a limited step at a limited speed. When a
-gate closes the proposals stop: silence, which the other side has to take for "hold".
+A proposal starts at the arm's measured position and moves towards the target with limited step and speed. When a condition
+fails, proposals stop; the receiver must treat this as "hold".
 """
 
 from __future__ import annotations
@@ -52,26 +52,26 @@ CRTK_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=Rel
 
 # name -> (default, description, range)
 PARAMETERS: dict[str, tuple[float, str, tuple[float, float]]] = {
-    "max_age": (0.2, "Age of an instrument's pose from which it is not used, s, by its stamp.", (0.001, 10.0)),
-    "watchdog": (0.2, "Time without a pose after which nothing is proposed, s, by a steady clock.", (0.001, 10.0)),
-    "lease": (0.0, "Deadline and liveliness to ask of the publisher, s (0: none); not less than what it offers.", (0.0, 10.0)),
-    "min_confidence": (0.5, "Confidence of the tracker from which a pose is used.", (0.0, 1.0)),
+    "max_age": (0.2, "Age by its stamp from which an instrument's pose is ignored, s.", (0.001, 10.0)),
+    "watchdog": (0.2, "Time without a pose after which nothing is proposed, s, on the steady clock.", (0.001, 10.0)),
+    "lease": (0.0, "Deadline and liveliness to request, s (0: none); not less than what the publisher offers.", (0.0, 10.0)),
+    "min_confidence": (0.5, "Smallest confidence of the tracker.", (0.0, 1.0)),
     "max_sigma": (0.005, "Largest standard deviation of the position in any direction, m.", (0.0, 1.0)),
-    "max_jump": (0.01, "Largest distance between two poses of the instrument, m.", (0.0, 1.0)),
-    "stand_off": (0.0, "Distance that is kept from the instrument, m.", (0.0, 1.0)),
-    "max_step": (0.0005, "Longest step of a proposal, m.", (0.0, 0.01)),
-    "max_speed": (0.01, "Highest speed of the proposals, m/s.", (0.0, 0.1)),
+    "max_jump": (0.01, "Largest distance between two consecutive poses of the instrument, m.", (0.0, 1.0)),
+    "stand_off": (0.0, "Distance to keep from the instrument, m.", (0.0, 1.0)),
+    "max_step": (0.0005, "Largest step of a proposal, m.", (0.0, 0.01)),
+    "max_speed": (0.01, "Largest speed of the proposals, m/s.", (0.0, 0.1)),
 }
 
 
 @dataclass(frozen=True)
 class Target:
-    """The instrument's last good pose.
+    """The instrument's last valid pose.
 
     Attributes:
         position: float64 (3,), m.
         frame_id: Its frame.
-        arrived_s: By the steady clock.
+        arrived_s: Time of arrival on the steady clock, s.
     """
 
     position: npt.NDArray[np.float64]
@@ -80,7 +80,7 @@ class Target:
 
 
 class SafeFollow(Node):  # type: ignore[misc]
-    """Proposes motions towards an instrument while every gate is open."""
+    """Proposes motions towards an instrument while all conditions hold."""
 
     def __init__(self, **node_arguments: Any) -> None:
         super().__init__(NAME, **node_arguments)
@@ -94,18 +94,18 @@ class SafeFollow(Node):  # type: ignore[misc]
         self._arm_arrived_s = 0.0
         self._confidence: dict[int, float] = {}
         self._waiting: dict[int, PoseWithCovarianceStamped] = {}
-        self._reason = "nothing has come yet"
+        self._reason = "no pose received yet"
         self._alive = True
         self._last_tick_s = time.monotonic()
         events = SubscriptionEventCallbacks(liveliness=self._liveliness_changed, deadline=self._deadline_missed)
         self.create_subscription(
-            PoseWithCovarianceStamped, "target", self._take_target, self._target_qos(), event_callbacks=events
+            PoseWithCovarianceStamped, "target", self._receive_target, self._target_qos(), event_callbacks=events
         )
-        self.create_subscription(InstrumentPoseArray, "poses", self._take_poses, CRTK_QOS)
-        self.create_subscription(PoseStamped, "arm", self._take_arm, CRTK_QOS)
+        self.create_subscription(InstrumentPoseArray, "poses", self._receive_poses, CRTK_QOS)
+        self.create_subscription(PoseStamped, "arm", self._receive_arm, CRTK_QOS)
         self._proposals = self.create_publisher(PoseStamped, "~/proposed_cp", CRTK_QOS)
         self._state = self.create_publisher(String, "~/state", CRTK_QOS)
-        # Of the steady clock: a watchdog that stands still with the simulated time of a paused bag watches nothing.
+        # The steady clock: with the simulated time of a paused bag the watchdog would stop, too.
         self.create_timer(TICK_S, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _value(self, name: str) -> Any:
@@ -115,7 +115,7 @@ class SafeFollow(Node):  # type: ignore[misc]
         lease = self._value("lease")
         if lease <= 0:
             return CRTK_QOS
-        # A stereo node with expected_rate offers 2.5 periods; one without offers none, and would not connect.
+        # A stereo node with expected_rate offers 2.5 periods; without expected_rate it offers none and would not connect.
         return QoSProfile(
             history=HistoryPolicy.KEEP_LAST,
             depth=10,
@@ -133,25 +133,25 @@ class SafeFollow(Node):  # type: ignore[misc]
     def _deadline_missed(self, event: Any) -> None:
         self._refuse("the instrument was not seen within the deadline")
 
-    def _take_poses(self, message: InstrumentPoseArray) -> None:
-        """What the tracker says of the image: remembered by stamp, since it comes before its position does."""
+    def _receive_poses(self, message: InstrumentPoseArray) -> None:
+        """Store the tracker's confidence by stamp; it usually arrives before the position."""
         stamp = Time.from_msg(message.header.stamp).nanoseconds
         found = [pose.confidence for pose in message.poses if pose.instrument == self._value("slot") and not pose.predicted]
         self._confidence[stamp] = found[0] if found else 0.0
         for old in sorted(self._confidence)[:-50]:
             del self._confidence[old]
-        late = self._waiting.pop(stamp, None)
-        if late is not None:
-            self._take_target(late)
+        waiting = self._waiting.pop(stamp, None)
+        if waiting is not None:
+            self._receive_target(waiting)
 
-    def _take_arm(self, message: PoseStamped) -> None:
+    def _receive_arm(self, message: PoseStamped) -> None:
         self._arm, self._arm_arrived_s = message, time.monotonic()
 
-    def _take_target(self, message: PoseWithCovarianceStamped) -> None:
-        """Let a pose through the gates, or say why not."""
+    def _receive_target(self, message: PoseWithCovarianceStamped) -> None:
+        """Check a pose, and use it or report why not."""
         stamp = Time.from_msg(message.header.stamp).nanoseconds
         if stamp not in self._confidence:
-            # DDS keeps no order between topics; the image's poses may come a moment later.
+            # DDS does not order messages of different topics; the image's poses may arrive slightly later.
             self._waiting = {stamp: message}
             return
         objection = self._objection(message, stamp)
@@ -159,7 +159,7 @@ class SafeFollow(Node):  # type: ignore[misc]
             self._refuse(objection)
 
     def _objection(self, message: PoseWithCovarianceStamped, stamp: int) -> str:
-        """Why a pose is not followed; empty where it is, and then it is the target."""
+        """Why a pose is rejected; empty if it became the target."""
         point = message.pose.pose.position
         position = np.array([point.x, point.y, point.z])
         covariance = np.asarray(message.pose.covariance, np.float64).reshape(6, 6)[:3, :3]
@@ -172,7 +172,7 @@ class SafeFollow(Node):  # type: ignore[misc]
             return f"the tracker's confidence is {self._confidence[stamp]:.2f}"
         sigma = float(np.sqrt(max(0.0, np.linalg.eigvalsh(covariance)[-1])))
         if sigma > self._value("max_sigma"):
-            return f"the position is known to {1e3 * sigma:.1f} mm only"
+            return f"the position has a standard deviation of {1e3 * sigma:.1f} mm"
         before, self._candidate = self._candidate, Target(position, message.header.frame_id, time.monotonic())
         if before is None or np.linalg.norm(position - before.position) > self._value("max_jump"):
             return "the instrument has jumped, or is new"
@@ -180,7 +180,7 @@ class SafeFollow(Node):  # type: ignore[misc]
         return ""
 
     def _refuse(self, reason: str) -> None:
-        """Forget the target, and hold."""
+        """Clear the target and hold."""
         self._target = None
         self._say(reason)
 
@@ -192,26 +192,26 @@ class SafeFollow(Node):  # type: ignore[misc]
         if target is None or not self._alive:
             self._say(self._reason)
         elif now - target.arrived_s > self._value("watchdog"):
-            self._refuse("no pose has come for too long")
+            self._refuse("no recent pose of the instrument")
         elif arm is None or now - self._arm_arrived_s > self._value("watchdog"):
-            self._say("the arm does not say where it is")
+            self._say("no recent pose of the arm")
         elif arm.header.frame_id != target.frame_id:
             self._say(f"the arm is in {arm.header.frame_id!r} and the instrument in {target.frame_id!r}")
         else:
             self._propose(target, arm, min(elapsed, 2 * TICK_S))
 
     def _propose(self, target: Target, arm: PoseStamped, elapsed: float) -> None:
-        """One step from where the arm is: a proposal never runs ahead of it, so that an arm that holds stays where it is."""
+        """Propose one step from the arm's measured position, so that proposals never run ahead of an arm that holds."""
         measured, orientation = arm.pose.position, arm.pose.orientation
         here = np.array([measured.x, measured.y, measured.z])
-        way = target.position - here
-        distance = float(np.linalg.norm(way))
+        offset = target.position - here
+        distance = float(np.linalg.norm(offset))
         if not np.isfinite(distance):
             self._say("the arm's position is not finite")
             return
         step = min(distance - self._value("stand_off"), self._value("max_step"), self._value("max_speed") * elapsed)
         if step > 0:
-            here = here + step * way / distance
+            here = here + step * offset / distance
         proposal = PoseStamped()
         proposal.header.frame_id = arm.header.frame_id
         proposal.header.stamp = self.get_clock().now().to_msg()
@@ -230,7 +230,7 @@ class SafeFollow(Node):  # type: ignore[misc]
 
 def _work() -> None:
     node = SafeFollow()
-    # One thread: what a gate has seen cannot change while a proposal is made.
+    # A single thread, so that checked values cannot change while a proposal is made.
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
@@ -240,7 +240,7 @@ def _work() -> None:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run until a signal comes."""
+    """Run until a signal arrives."""
     return run(NAME, _work, args)
 
 

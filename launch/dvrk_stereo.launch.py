@@ -1,7 +1,7 @@
-"""A tracker for each camera of a da Vinci's endoscope, and the stereo node: ``ros2 launch csl_tracker dvrk_stereo.launch.py``.
+"""Two trackers and the stereo node for a da Vinci's endoscope: ``ros2 launch csl_tracker dvrk_stereo.launch.py``.
 
-The cameras are those of the newer dVRK video stack, ``/stereo_source/left/image_raw`` and ``camera_info``; with
-``rig:=NAME`` those of the older one, ``/NAME/left/image_raw``.
+The default topics are those of the newer dVRK video stack, ``/stereo_source/left/image_raw`` and ``camera_info``; ``rig:=NAME``
+selects those of the older one, ``/NAME/left/image_raw``.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ def start_nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             "namespace": f"{namespace}/{side}" if namespace else side,
             "image": images[side],
             "camera_info": infos[side],
-            "rviz": "false",  # one for all three nodes, below
+            "rviz": "false",  # one RViz for all three nodes, below
             **hints_for(__file__, f"{side}_image"),
         }
         source = PythonLaunchDescriptionSource(TRACKER)
-        # In a group: what is set for one tracker would hold for the next.
+        # In a group, so that the launch configurations of one tracker do not leak into the next.
         nodes.append(GroupAction([IncludeLaunchDescription(source, launch_arguments=list(given.items()))]))
     own = {name: value(name) for name in ("autostart", "hand_eye", "expected_rate", "pose_frame", "use_sim_time")}
     if own["hand_eye"]:
         own["hand_eye"] = str(Path(own["hand_eye"]).expanduser())
     if images["left"].rpartition("/")[2].startswith("image_rect"):
-        own["pose_frame"] = "rectified"  # what was seen in a rectified image is not to be rectified again
+        own["pose_frame"] = "rectified"  # landmarks of a rectified image must not be rectified again
     given_to_it = parameters_of(own, OF_THE_STEREO_NODE)
     stereo = Node(
         package="csl_tracker",
@@ -81,26 +81,26 @@ def start_nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     nodes += [when_it_ends(stereo, alone=False), stereo]
     if boolean("rviz", value("rviz")):
         prefix = f"/{namespace}" if namespace else ""
-        seen = {"tracker": f"{prefix}/left/tracker_node", "stereo": f"{prefix}/stereo_node", "frame": value("rviz_frame")}
-        nodes.append(IncludeLaunchDescription(PythonLaunchDescriptionSource(RVIZ), launch_arguments=list(seen.items())))
+        shown = {"tracker": f"{prefix}/left/tracker_node", "stereo": f"{prefix}/stereo_node", "frame": value("rviz_frame")}
+        nodes.append(IncludeLaunchDescription(PythonLaunchDescriptionSource(RVIZ), launch_arguments=list(shown.items())))
     return nodes
 
 
 def generate_launch_description() -> LaunchDescription:
     parameters = PathJoinSubstitution([FindPackageShare("csl_tracker"), "config", "dvrk.yaml"])
     names = [
-        DeclareLaunchArgument(f"{side}_{kind}", default_value="", description=f"{what} of the {side} camera {default}")
+        DeclareLaunchArgument(f"{side}_{kind}", default_value="", description=f"{text} of the {side} camera {default}")
         for side in SIDES
-        for kind, what, default in (
-            ("image", "topic of the images", "(default: /RIG/SIDE/IMAGE)"),
-            ("camera_info", "topic of the calibration", "(default: the image's sibling)"),
+        for kind, text, default in (
+            ("image", "image topic", "(default: /RIG/SIDE/IMAGE)"),
+            ("camera_info", "calibration topic", "(default: camera_info next to the image topic)"),
         )
     ]
     arguments = [
         DeclareLaunchArgument(
             "rig", default_value=NEW_STACK, description="name of the cameras: stereo_source, or the older stack's rig name"
         ),
-        DeclareLaunchArgument("image", default_value="image_raw", description="name of the images below RIG/SIDE"),
+        DeclareLaunchArgument("image", default_value="image_raw", description="name of the image topics below RIG/SIDE"),
         *names,
         DeclareLaunchArgument("namespace", default_value="", description="namespace around all three nodes"),
         *(
@@ -115,7 +115,7 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error or fatal"),
         DeclareLaunchArgument("rviz", default_value="false", description="true opens RViz on the left camera and the markers"),
         DeclareLaunchArgument(
-            "rviz_frame", default_value="", description="frame to draw the markers in, such as the left camera's"
+            "rviz_frame", default_value="", description="frame in which to draw the markers, such as the left camera's"
         ),
     ]
     unknown = warn_of_unknown(__file__, [argument.name for argument in arguments])

@@ -1,8 +1,8 @@
-"""Several cameras, each with a tracker of its own: ``ros2 launch csl_tracker multi_camera.launch.py cameras:=left,right``.
+"""Several cameras with one tracker each: ``ros2 launch csl_tracker multi_camera.launch.py cameras:=left,right``.
 
-A camera is a namespace: the tracker of ``left`` is ``/left/tracker_node``, and takes ``/left/image_raw``. All other arguments
-are those of tracker.launch.py and go to every tracker; what differs from camera to camera stands in params_file, below the
-tracker's full name.
+Each camera has a namespace: the tracker of ``left`` is ``/left/tracker_node`` and uses ``/left/image_raw``. All other arguments
+are those of tracker.launch.py and apply to every tracker. Settings of a single camera belong in params_file, under the full
+name of its tracker.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from csl_tracker.node.launching import hints_for, warn_of_unknown
 
 TRACKER = str(Path(__file__).with_name("tracker.launch.py"))
 OWN = ("image", "camera_info", "namespace")
-"""Arguments of tracker.launch.py that are not passed on as they are."""
+"""Arguments of tracker.launch.py that have another meaning here."""
 
 
 def split_cameras(text: str) -> list[str]:
-    """The cameras' names, each usable as a namespace."""
+    """The cameras' names, checked to be valid namespaces."""
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if not re.fullmatch(r"[A-Za-z_]\w*(/[A-Za-z_]\w*)*", name):
             raise RuntimeError(
-                f"cameras is {text!r}, and {name!r} is no name of a camera: write for example cameras:=left,right."
+                f"cameras is {text!r}, and {name!r} is not a valid camera name; write for example cameras:=left,right."
             )
     if len(set(names)) != len(names):
-        raise RuntimeError(f"cameras is {text!r} and names a camera twice: give each one once.")
+        raise RuntimeError(f"cameras is {text!r} and names a camera twice; name each one once.")
     return names
 
 
@@ -57,14 +57,14 @@ def generate_launch_description() -> LaunchDescription:
     tracker = get_launch_description_from_python_launch_file(TRACKER)
     arguments = [
         DeclareLaunchArgument("cameras", default_value="left,right", description="names of the cameras, each a namespace"),
-        DeclareLaunchArgument("namespace", default_value="", description="namespace around the cameras', such as the rig's"),
+        DeclareLaunchArgument("namespace", default_value="", description="namespace around all cameras, such as the rig's"),
         DeclareLaunchArgument(
             "image",
             default_value="image_raw",
-            description="topic of the images: relative to the camera's namespace, or with {camera} for its name",
+            description="image topic: relative to the camera's namespace, or with {camera} in place of its name",
         ),
         DeclareLaunchArgument(
-            "camera_info", default_value="", description="topic of the calibration, likewise (default: the image's sibling)"
+            "camera_info", default_value="", description="calibration topic, likewise (default: next to the image topic)"
         ),
         *(argument for argument in tracker.get_launch_arguments() if argument.name not in OWN),
     ]

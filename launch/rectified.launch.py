@@ -1,8 +1,8 @@
 """Rectify a camera's images with image_proc and track in them: ``ros2 launch csl_tracker rectified.launch.py``.
 
-image_proc's RectifyNode is a component: it runs in a container of its own or, with ``container:=NAME``, in the camera driver's,
-to which it then talks without a copy. Poses and pictures of the tracker are in pixels of the rectified image, whose camera
-matrix is the left part of P in camera_info. All other arguments are those of tracker.launch.py.
+image_proc's RectifyNode is a component. It runs in its own container or, with ``container:=NAME``, in the camera driver's,
+where no images are copied. The tracker's poses and pictures are in pixels of the rectified image, whose camera matrix is the
+left part of P in camera_info. All other arguments are those of tracker.launch.py.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from csl_tracker.node.launching import hints_for, warn_of_unknown
 
 TRACKER = str(Path(__file__).with_name("tracker.launch.py"))
 OWN = ("image", "camera_info")
-"""Arguments of tracker.launch.py that mean the rectified images there, and the raw ones here."""
+"""Arguments of tracker.launch.py for the rectified images; here they name the raw ones."""
 
 
 def start_rectifier(context: LaunchContext) -> list[LaunchDescriptionEntity]:
@@ -33,7 +33,7 @@ def start_rectifier(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     except PackageNotFoundError:
         raise RuntimeError(
             "rectified.launch.py needs image_proc, which is not installed: 'sudo apt install ros-$ROS_DISTRO-image-proc';"
-            " or let the tracker itself give poses in rectified pixels, with its parameter pose_frame."
+            " or set the tracker's parameter pose_frame to get poses in rectified pixels."
         ) from None
     raw = value("image")
     folder, slash, _ = raw.rpartition("/")
@@ -71,10 +71,10 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(
             "image",
             default_value="image",
-            description="topic of the raw images; camera_info is its sibling, as image_proc has it",
+            description="topic of the raw images; camera_info must be next to it, as image_proc expects",
         ),
         DeclareLaunchArgument(
-            "container", default_value="", description="container to load the rectifier into (default: one of its own)"
+            "container", default_value="", description="container to load the rectifier into (default: its own)"
         ),
         *(argument for argument in tracker.get_launch_arguments() if argument.name not in OWN),
     ]

@@ -1,6 +1,6 @@
 """Replay a bag to a running tracker: ``ros2 launch csl_tracker replay.launch.py bag:=frames.mcap rate:=1.0``.
 
-The arguments are the parameters of replay_node. It publishes large images, and gets room for them in Fast DDS's shared memory.
+The arguments are the parameters of replay_node. Fast DDS gets enough shared memory for large images.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ NAME = "replay_node"
 
 
 def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """The node; an argument that was left empty leaves its parameter at its default."""
+    """Create the node; empty arguments keep the parameters' defaults."""
     given = {name: LaunchConfiguration(name).perform(context) for name in PARAMETERS}
     parameters = parameters_of(given, {name: one.default for name, one in PARAMETERS.items()})
     node = Node(

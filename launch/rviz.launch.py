@@ -1,4 +1,4 @@
-"""RViz on the pictures of a tracker and the markers of a stereo node: ``ros2 launch csl_tracker rviz.launch.py``."""
+"""RViz with the pictures of a tracker and the markers of a stereo node: ``ros2 launch csl_tracker rviz.launch.py``."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from launch_ros.substitutions import FindPackageShare
 from csl_tracker.node.launching import warn_of_unknown
 
 TOPICS = {"tracker": ("overlay", "segmentation/color"), "stereo": ("markers",)}
-"""What config/tracker.rviz shows, below the names of the two nodes."""
+"""Topics in config/tracker.rviz, below the names of the two nodes."""
 
 
 def start_rviz(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     try:
         get_package_prefix("rviz2")
     except PackageNotFoundError:
-        return [LogInfo(msg="RViz was asked for, but is not installed: 'sudo apt install ros-$ROS_DISTRO-rviz2' brings it.")]
+        return [LogInfo(msg="RViz is not installed and not started: install it with 'sudo apt install ros-$ROS_DISTRO-rviz2'.")]
     remappings = [
         (f"/{node}_node/{topic}", f"/{LaunchConfiguration(node).perform(context).strip('/')}/{topic}")
         for node, topics in TOPICS.items()
@@ -45,7 +45,7 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(
             "frame",
             default_value="",
-            description="frame to draw the markers in, such as the left camera's (default: camera)",
+            description="frame in which to draw the markers, such as the left camera's (default: camera)",
         ),
     ]
     unknown = warn_of_unknown(__file__, [argument.name for argument in arguments])

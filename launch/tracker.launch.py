@@ -1,7 +1,7 @@
 """Start the tracker node on a camera's images: ``ros2 launch csl_tracker tracker.launch.py image:=/camera/image_raw``.
 
-The node is a managed one. It configures and activates itself; with ``autostart:=false`` it waits for ``ros2 lifecycle set``.
-Every parameter of the node is an argument. The launch ends with its node, unless another launch file includes this one.
+The managed node configures and activates itself; with ``autostart:=false`` it waits for ``ros2 lifecycle set``. All parameters
+of the node are arguments. The launch ends with its node, unless another launch file includes this one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DEFAULTS = {**{name: parameter.default for name, parameter in PARAMETERS.items()
 
 
 def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """The node; an argument that was left empty leaves its parameter to the file of parameters."""
+    """Create the node; empty arguments leave their parameters to the parameter file."""
 
     def value(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
@@ -56,7 +56,7 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def start_rviz(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """RViz on this tracker's pictures, when it is asked for."""
+    """Start RViz for this tracker's pictures if requested."""
     if not boolean("rviz", LaunchConfiguration("rviz").perform(context)):
         return []
     namespace = LaunchConfiguration("namespace").perform(context).strip("/")
@@ -70,9 +70,9 @@ def generate_launch_description() -> LaunchDescription:
     """Arguments and node."""
     parameters = PathJoinSubstitution([FindPackageShare("csl_tracker"), "config", "tracker.yaml"])
     arguments = [
-        DeclareLaunchArgument("image", default_value="image", description="topic of the images, without /compressed"),
+        DeclareLaunchArgument("image", default_value="image", description="image topic, without /compressed"),
         DeclareLaunchArgument(
-            "camera_info", default_value="", description="topic of the camera's calibration (default: the image's sibling)"
+            "camera_info", default_value="", description="calibration topic (default: camera_info next to the image topic)"
         ),
         *(
             DeclareLaunchArgument(

@@ -1,1 +1,1 @@
-"""Bags: datasets and videos into bags, and bags into frames and poses, without a ROS installation."""
+"""Bags without a ROS installation: write datasets and videos, read frames and poses."""

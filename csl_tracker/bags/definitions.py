@@ -1,4 +1,4 @@
-"""Message definitions in a bag: parsed by ``rosbags`` after their size and depth have been checked."""
+"""Message definitions in a bag: checked for size and depth, then parsed by ``rosbags``."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from csl_tracker.bags.limits import MAX_DEFINITION_BYTES
 from csl_tracker.messages.types import typestore
 
 MAX_FIELDS = 2000
-"""Fields of all types in a definition. rosbags generates Python code for each of them."""
+"""Fields of all types in a definition; rosbags generates Python code for each."""
 
 MAX_LEAVES = 20_000
-"""Fields of a message with those of nested types, counted as often as they occur."""
+"""Fields of a message including those of nested types, counted per occurrence."""
 
 MAX_FIXED_BYTES = 128 << 20
-"""Size of an array with a fixed number of numbers."""
+"""Size of a fixed-size array of numbers."""
 
 _DEEP = re.compile(r"(?:[({\[<][^(){}\[\]<>]*){24}")
 _LONG_LINE = 4000
 
 
 def understand(text: str, form: str, msgtype: str) -> Typestore | None:
-    """The types of a definition; None where it is empty, holds known types only, or exceeds a limit.
+    """Parse a definition; None if it is empty, contains only known types, or exceeds a limit.
 
-    rosbags generates Python code for the types of a bag, from names that its grammar has checked; known types need none.
+    rosbags generates Python code for the types of a bag; its grammar checks their names. Known types need no code.
 
     Args:
         text: The definition.
         form: A key of :data:`FORMATS`.
-        msgtype: The type that is wanted.
+        msgtype: The required type.
     """
     parse = FORMATS.get(form)
     if parse is None or not text or not _is_plain(text):
@@ -61,7 +61,7 @@ def _is_plain(text: str) -> bool:
 
 
 def _is_bounded(types: dict[str, Any]) -> bool:
-    """Whether the types have few enough fields, and their messages as well."""
+    """Whether the numbers of fields are within the limits."""
     if sum(len(fields) for _, fields in types.values()) > MAX_FIELDS:
         return False
     leaves: dict[str, tuple[int, bool]] = {}
@@ -69,7 +69,7 @@ def _is_bounded(types: dict[str, Any]) -> bool:
 
 
 def _leaves(kind: str, types: dict[str, Any], known: dict[str, tuple[int, bool]], above: tuple[str, ...]) -> tuple[int, bool]:
-    """Number of fields of a type with nested ones, and whether its messages have a byte; beyond the limit if it has no end."""
+    """Number of fields including nested types, and whether messages are non-empty; above the limit for recursive types."""
     if kind in known:
         return known[kind]
     beyond = MAX_LEAVES + 1, True
@@ -84,7 +84,7 @@ def _leaves(kind: str, types: dict[str, Any], known: dict[str, tuple[int, bool]]
             element = desc[1][0]
         if element[0] == Nodetype.NAME:
             inside, takes = _leaves(element[1], types, known, (*above, kind))
-            # Elements without a byte: a length of four bytes would make four billion of them.
+            # A sequence of empty elements: a length of four bytes could request four billion of them.
             total += beyond[0] if not takes and desc[0] != Nodetype.NAME else inside * count
         else:
             is_text, takes = element[1][0] == "string", True
@@ -97,7 +97,7 @@ def _leaves(kind: str, types: dict[str, Any], known: dict[str, tuple[int, bool]]
 
 
 def _parse_idl(text: str, msgtype: str) -> Any:
-    """Parse an IDL definition as rosbag2 stores it: the type and the types in it, each after a separator line."""
+    """Parse an IDL definition in rosbag2's form: the type and its nested types, each after a separator line."""
     bar = "=" * 80 + "\n"
     if not text.startswith(f"{bar}IDL: "):
         return get_types_from_idl(text)
@@ -112,4 +112,4 @@ FORMATS: dict[str, Callable[[str, str], Any]] = {
     "ros2idl": _parse_idl,
     "omgidl": _parse_idl,
 }
-"""Parsers by the format of the definition."""
+"""Parsers by definition format."""

@@ -1,4 +1,4 @@
-"""Errors of reading a bag, worded once for all files."""
+"""Error messages of reading bags, shared by all storage formats."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from csl_tracker.errors import BagError
 
 
 class DamagedBagError(BagError):
-    """A bag ends early or is broken inside. Everything readable before it has been given out and is worth keeping."""
+    """A bag ends early or is corrupt. Everything readable before the damage has been delivered."""
 
 
 def unreadable_file(file: Path, error: Exception) -> BagError:
-    """Nothing of a file can be read."""
+    """The error for a file of which nothing can be read."""
     if isinstance(error, OSError):
         return BagError(f"The bag file {file} cannot be read ({_refusal(error)}).")
     return BagError(f"The bag file {file} cannot be read, {str(error).rstrip('.')}; {_remedy(file)}.")
 
 
 def damaged_file(file: Path, cause: str | OSError) -> DamagedBagError:
-    """A file can be read up to some point.
+    """The error for a file that can be read only in part.
 
     Args:
         file: The storage file.
-        cause: What is wrong, as a clause, or what the system refused.
+        cause: A clause that describes the damage, or the system's error.
     """
     if isinstance(cause, OSError):
         return DamagedBagError(f"The bag file {file} cannot be read to its end ({_refusal(cause)}).")
@@ -31,9 +31,9 @@ def damaged_file(file: Path, cause: str | OSError) -> DamagedBagError:
 
 
 def _refusal(error: OSError) -> str:
-    return f"{error.strerror or error}; check its permissions, and the room in TMPDIR where it is compressed as a whole"
+    return f"{error.strerror or error}; check its permissions, and the free space in TMPDIR if the file is compressed"
 
 
 def _remedy(file: Path) -> str:
-    remedy = "'mcap recover' may mend it" if ".mcap" in file.suffixes else "'ros2 bag reindex' may mend its folder"
-    return f"it is broken or its recording was cut off, {remedy}"
+    remedy = "'mcap recover' may repair it" if ".mcap" in file.suffixes else "'ros2 bag reindex' may repair its folder"
+    return f"it is corrupt or its recording was interrupted, {remedy}"

@@ -1,4 +1,4 @@
-"""A bag on disk: one storage file, or a folder with the files of a recording and its ``metadata.yaml``."""
+"""A bag on disk: a single storage file, or a folder with storage files and ``metadata.yaml``."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ _UNPACKED_PART = 1 << 20
 
 @dataclass(frozen=True)
 class BagFolder:
-    """The files of a bag, and what its metadata say.
+    """The files and metadata of a bag.
 
     Attributes:
-        path: The file or the folder.
-        files: The storage files in the order of the recording.
-        compression_mode: ``file`` or ``message`` for what rosbag2 compresses itself, else empty.
-        topics: Topic -> (type, number of messages), as ``metadata.yaml`` has it; empty without one.
-        start_ns: Time of the first message by ``metadata.yaml``, ns; None without.
-        end_ns: Time of the last message by ``metadata.yaml``, ns; None without.
-        custom: What the recorder noted about the bag.
-        notes: What is unusual.
+        path: The file or folder.
+        files: Storage files in recording order.
+        compression_mode: ``file`` or ``message`` for rosbag2's own compression, else empty.
+        topics: Topic -> (type, number of messages) from ``metadata.yaml``; empty without it.
+        start_ns: Time of the first message from ``metadata.yaml``, ns; None without it.
+        end_ns: Time of the last message from ``metadata.yaml``, ns; None without it.
+        custom: The recorder's custom data.
+        notes: Unusual properties.
     """
 
     path: Path
@@ -60,7 +60,7 @@ def open_folder(path: Path) -> BagFolder:
     """Find the files of a bag.
 
     Raises:
-        BagError: The path is missing or is no bag of ROS 2.
+        BagError: The path does not exist or is not a ROS 2 bag.
     """
     if not path.exists():
         raise BagError(f"The bag {path} does not exist; check the path.")
@@ -77,18 +77,18 @@ def open_folder(path: Path) -> BagFolder:
         old = next((item for item in sorted(path.iterdir()) if item.is_file() and is_ros1_bag(item)), None)
         if old is not None:
             raise BagError(ros1_sentence(old))
-        raise BagError(f"The folder {path} is no bag, since it has no {METADATA} and no .mcap or .db3 file; check the path.")
-    note = f"it has no {METADATA}, as after a recording that was killed ('ros2 bag reindex' makes one)"
+        raise BagError(f"The folder {path} is no bag: it has neither {METADATA} nor .mcap or .db3 files; check the path.")
+    note = f"it has no {METADATA}, as after an interrupted recording ('ros2 bag reindex' creates one)"
     return BagFolder(path, files, notes=(note,))
 
 
 @contextmanager
 def open_storage(path: Path) -> Iterator[StorageFile]:
-    """Open one file of a bag; one that is compressed as a whole is unpacked into a temporary folder for as long as it is open.
+    """Open one file of a bag; a compressed file is unpacked into a temporary folder while it is open.
 
     Raises:
-        StorageFault: It is broken from its beginning on.
-        OSError: It cannot be opened, or there is no room to unpack it.
+        StorageFault: Nothing in it can be read.
+        OSError: It cannot be opened, or there is no space to unpack it.
     """
     kind = _kind(path)
     assert kind is not None
@@ -109,7 +109,7 @@ def open_storage(path: Path) -> Iterator[StorageFile]:
 
 
 def _unpack(packed: Path, unpacked: Path) -> str:
-    """Decompress a file as far as possible; returns what is wrong with it, or an empty text."""
+    """Decompress as much of a file as possible; returns a description of the fault, or an empty string."""
     decompressor = zstd.ZstdDecompressor()
     limit = max(MIN_UNPACKED_BYTES, MAX_UNPACKED_RATIO * packed.stat().st_size)
     with packed.open("rb") as source, unpacked.open("wb") as target:
@@ -121,7 +121,7 @@ def _unpack(packed: Path, unpacked: Path) -> str:
                     limit -= target.write(decompressor.decompress(part, max_length=_UNPACKED_PART))
                     if limit < 0:
                         target.truncate(0)
-                        return f"it unpacks to more than {MAX_UNPACKED_RATIO} times its size, as no recording does"
+                        return f"it unpacks to more than {MAX_UNPACKED_RATIO} times its size, unlike any recording"
                     part = decompressor.unused_data if decompressor.eof else b""
         except zstd.ZstdError as error:
             return f"its zstd compression is broken: {error}"
@@ -141,7 +141,7 @@ def _by_metadata(path: Path) -> BagFolder:
     try:
         content = parse_yaml(raw, max_bytes=MAX_METADATA_BYTES)
         information = content["rosbag2_bagfile_information"]
-        # Version 3 and older have the folder's name before the file's.
+        # Up to version 3 the folder's name precedes the file's.
         files = tuple(path / _file_name(name) for name in information["relative_file_paths"])
         topics: dict[str, tuple[str, int]] = {}
         for entry in information["topics_with_message_count"]:
@@ -157,22 +157,20 @@ def _by_metadata(path: Path) -> BagFolder:
         custom = _texts(information.get("custom_data"))
     except (ConfigError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BagError(
-            f"The file {file} is broken ({type(error).__name__}: {excerpt(error)}); make it anew with 'ros2 bag"
+            f"The file {file} is broken ({type(error).__name__}: {excerpt(error)}); recreate it with 'ros2 bag"
             f" reindex {path}', or name the bag's .mcap or .db3 file itself."
         ) from error
     if len(set(files)) != len(files):
-        raise BagError(f"The bag {path} names a file twice in its {METADATA}; make it anew with 'ros2 bag reindex {path}'.")
+        raise BagError(f"The bag {path} names a file twice in its {METADATA}; recreate it with 'ros2 bag reindex {path}'.")
     missing = [name.name for name in files if not name.is_file()]
     if missing or not files:
         listed = ", ".join(missing) or "storage files"
         raise BagError(f"The bag {path} lacks {listed}, which its {METADATA} names; copy the whole folder again.")
     unknown = [name.name for name in files if _kind(name) is None]
     if unknown:
-        raise BagError(f"The bag {path} has its messages in {unknown[0]}; only .mcap and .db3 files can be read.")
+        raise BagError(f"The bag {path} stores its messages in {unknown[0]}; only .mcap and .db3 files can be read.")
     if mode not in ("", "none", "file", "message", "storage") or (mode in ("file", "message") and form != "zstd"):
-        raise BagError(
-            f"The bag {path} is compressed by '{excerpt(form or mode, 40)}', which is not known here; record it with zstd."
-        )
+        raise BagError(f"The bag {path} has the unknown compression '{excerpt(form or mode, 40)}'; record it with zstd.")
     any_message = any(count for _, count in topics.values())
     return BagFolder(
         path,
@@ -189,22 +187,22 @@ def _file_name(name: Any) -> str:
     """The last part of a path in the metadata.
 
     Raises:
-        ValueError: The path leads out of the folder.
+        ValueError: The path points outside the folder.
     """
     parts = PurePath(spelled(name, "a file's path"))
     if parts.is_absolute() or ".." in parts.parts or not parts.name:
-        raise ValueError(f"the path '{excerpt(name)}' leads out of the bag's folder")
+        raise ValueError(f"the path '{excerpt(name)}' points outside the bag's folder")
     return parts.name
 
 
 def custom_notes(metadata: str) -> dict[str, str]:
-    """The notes in the metadata inside a storage file; empty where these cannot be parsed."""
+    """Custom data from the metadata inside a storage file; empty if it cannot be parsed."""
     try:
         return _texts((parse_yaml(metadata, max_bytes=MAX_METADATA_BYTES) or {}).get("custom_data"))
     except (YamlError, ConfigError, AttributeError, TypeError):
         return {}
 
 
-def _texts(noted: Any) -> dict[str, str]:
-    """Notes by their names."""
-    return {spelled(key, "a note's name"): spelled(value, "a note") for key, value in (noted or {}).items()}
+def _texts(custom: Any) -> dict[str, str]:
+    """Custom data as strings by key."""
+    return {spelled(key, "a note's name"): spelled(value, "a note") for key, value in (custom or {}).items()}

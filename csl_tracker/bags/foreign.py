@@ -1,4 +1,4 @@
-"""Recordings of other systems, named as such: bags of ROS 1, and messages that are serialised otherwise than ROS 2 does."""
+"""Detect recordings of other systems: ROS 1 bags, and messages that are not serialised as CDR."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _CDR = "cdr"
 
 @dataclass(frozen=True)
 class TopicKind:
-    """What a bag says of a topic.
+    """The message format of a topic.
 
     Attributes:
-        msgtype: Name of the type, as the recorder wrote it.
-        serialization: How the messages are written: ``cdr`` for those of ROS 2.
+        msgtype: Message type as recorded.
+        serialization: ``cdr`` for ROS 2.
         definition_format: Language of the type's definition.
     """
 
@@ -27,27 +27,27 @@ class TopicKind:
 
     @property
     def is_ros1(self) -> bool:
-        """Whether its messages are those of ROS 1."""
+        """Whether its messages are ROS 1 messages."""
         return self.serialization == "ros1" or self.definition_format == "ros1msg"
 
 
 def is_ros1_bag(path: Path) -> bool:
-    """Whether a file is a bag of ROS 1, whatever its name."""
+    """Whether a file is a ROS 1 bag, independent of its name."""
     with suppress(OSError), path.open("rb") as file:
         return file.read(len(_ROS1_MAGIC)) == _ROS1_MAGIC
     return False
 
 
 def ros1_sentence(path: Path) -> str:
-    """What to do with a bag file of ROS 1."""
+    """The error message for a ROS 1 bag."""
     return f"{path} is a bag of ROS 1; convert it with 'rosbags-convert --src {path} --dst FOLDER'."
 
 
 def foreign_topics(kinds: Mapping[str, TopicKind]) -> str:
-    """Of messages that are none of ROS 2: what they are, and what to do; empty where there are none.
+    """Describe topics with messages that are not ROS 2's, with the remedy; empty if there are none.
 
     Args:
-        kinds: What the bag says, by topic.
+        kinds: Message formats by topic.
     """
     foreign = {name: kind for name, kind in kinds.items() if kind.is_ros1 or kind.serialization != _CDR}
     if not foreign:
@@ -55,12 +55,12 @@ def foreign_topics(kinds: Mapping[str, TopicKind]) -> str:
     name, kind = min(foreign.items(), key=lambda item: (not item[1].is_ros1, "Image" not in item[1].msgtype, item[0]))
     others = f" (and on {len(foreign) - 1} more)" if len(foreign) > 1 else ""
     if kind.is_ros1:
-        written = kind.definition_format or kind.serialization
+        form = kind.definition_format or kind.serialization
         return (
-            f"the messages on {name}{others} are those of ROS 1 ({kind.msgtype}, {written}); convert"
-            " the .bag file that they come from with 'rosbags-convert --src FILE.bag --dst FOLDER'"
+            f"the messages on {name}{others} are ROS 1 messages ({kind.msgtype}, {form}); convert"
+            " their original .bag file with 'rosbags-convert --src FILE.bag --dst FOLDER'"
         )
     return (
         f"the messages on {name}{others} are {kind.serialization or 'unnamed data'} ({kind.msgtype}), not CDR as in ROS 2;"
-        " record the topic of the ROS 2 driver with 'ros2 bag record', or bring them to CDR first"
+        " record the topic of the ROS 2 driver with 'ros2 bag record', or convert them to CDR"
     )

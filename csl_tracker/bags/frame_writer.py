@@ -1,4 +1,4 @@
-"""Write the frames of a sequence or a video into a bag, with their ground truth and the camera's calibration."""
+"""Write frames of a sequence or video to a bag, with ground truth and calibration."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from csl_tracker.video import VideoReader
 
 Image = npt.NDArray[np.uint8]
 
-STARTNS = 1_000_000_000
+START_NS = 1_000_000_000
 """Stamp of the first frame of a sequence or video, ns; not 0, which ROS reads as "not set"."""
 
 
 @dataclass(frozen=True)
 class RecordedFrame:
-    """A frame on its way into a bag.
+    """A frame to be written to a bag.
 
     Attributes:
         image: uint8 (H, W, 3), RGB.
-        stamp_ns: Its stamp, ns.
-        label_map: uint8 (H, W); None without.
-        truth: Annotated landmarks; None without.
+        stamp_ns: Stamp, ns.
+        label_map: uint8 (H, W), or None.
+        truth: Annotated landmarks, or None.
     """
 
     image: Image
@@ -46,7 +46,7 @@ class RecordedFrame:
 
 
 def sequence_frames(sequence: Sequence, limit: int | None = None) -> Iterator[RecordedFrame]:
-    """The frames of a sequence at their own times after :data:`STARTNS`, with their annotations; ``limit`` ends it early."""
+    """Yield at most ``limit`` frames of a sequence with annotations, at their own times after :data:`START_NS`."""
     for index, sample in enumerate(sequence):
         if limit is not None and index >= limit:
             return
@@ -59,28 +59,28 @@ def sequence_frames(sequence: Sequence, limit: int | None = None) -> Iterator[Re
                 labelled=sample.labelled,
                 size=(sample.image.shape[0], sample.image.shape[1]),
             )
-        yield RecordedFrame(sample.image, STARTNS + sample.stamp_ns, sample.label_map, truth)
+        yield RecordedFrame(sample.image, START_NS + sample.stamp_ns, sample.label_map, truth)
 
 
 def video_frames(video: VideoReader, limit: int | None = None) -> Iterator[RecordedFrame]:
-    """The frames of a video at their own times after :data:`STARTNS`; ``limit`` ends it early."""
+    """Yield at most ``limit`` frames of a video, at their own times after :data:`START_NS`."""
     for index, (time_ns, image) in enumerate(video.timed()):
         if limit is not None and index >= limit:
             return
-        yield RecordedFrame(image, STARTNS + time_ns)
+        yield RecordedFrame(image, START_NS + time_ns)
 
 
 @dataclass(frozen=True)
 class BagOptions:
-    """How frames are written into a bag.
+    """How to write frames to a bag.
 
     Attributes:
-        storage: ``mcap``, ``sqlite3``, or None to go by the path.
-        jpeg: Quality of JPEG images, 1 to 100; None writes raw images.
-        camera: Calibration that is written beside every image; None writes none.
-        frame_id: Of all headers.
-        classes: Names of the label values, noted in the bag's metadata: an image message does not name them.
-        overwrite: Let the bag take the place of an older one.
+        storage: ``mcap``, ``sqlite3``, or None to decide by the path.
+        jpeg: JPEG quality, 1 to 100; None writes raw images.
+        camera: Calibration to write with every image, or None.
+        frame_id: Frame of all headers.
+        classes: Names of the label values, stored in the bag's metadata because image messages cannot hold them.
+        overwrite: Replace an existing bag.
     """
 
     storage: str | None = None
@@ -97,20 +97,20 @@ def write_frames(
     total: int | None = None,
     options: BagOptions | None = None,
 ) -> int:
-    """Write frames, and what is known about them, into a bag; one frame is in memory at a time.
+    """Write frames with their metadata to a bag; one frame at a time is in memory.
 
     Args:
         path: See :class:`BagWriter`.
-        frames: The frames in the order of time.
-        total: Their number, for the progress bar.
-        options: How; None writes raw images and no calibration.
+        frames: Frames in order of time.
+        total: Number of frames, for the progress bar.
+        options: Options; None writes raw images without calibration.
 
     Returns:
         The number of frames written.
 
     Raises:
         BagError: The bag cannot be written.
-        ConfigError: The calibration is that of other images.
+        ConfigError: The calibration does not match the images.
     """
     chosen = options or BagOptions()
     notes = {CLASSES_NOTE: ", ".join(chosen.classes)} if len(chosen.classes) > 1 else {}
@@ -127,7 +127,7 @@ def write_frames(
 
 
 class _FrameWriter:
-    """Writes frames into an open bag; the topics of the ground truth are added with its first message."""
+    """Writes frames to an open bag; ground-truth topics are added with their first message."""
 
     def __init__(self, bag: BagWriter, options: BagOptions) -> None:
         self._bag, self._options = bag, options

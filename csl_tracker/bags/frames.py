@@ -1,4 +1,4 @@
-"""Messages of a bag, and frames: images matched with the annotations of the same stamp."""
+"""Messages of a bag, and frames: images with the annotations of the same stamp."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from csl_tracker.messages import topics
 from csl_tracker.messages.cdr import header_stamp_ns
 
 _LOOKAHEAD = 8
-"""Images that may wait for an annotation that comes later in the bag."""
+"""Images that may wait for an annotation later in the bag."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class RawMessage:
     """A serialised message.
 
     Attributes:
-        topic: Its topic.
-        msgtype: Its type, as in ``sensor_msgs/msg/Image``.
-        time_ns: Time of its reception by the recorder, ns.
+        topic: Topic.
+        msgtype: Type, as in ``sensor_msgs/msg/Image``.
+        time_ns: Time of reception by the recorder, ns.
         data: CDR.
     """
 
@@ -34,7 +34,7 @@ class RawMessage:
 
     @property
     def stamp_ns(self) -> int:
-        """The stamp of its header, ns."""
+        """The header's stamp, ns."""
         return header_stamp_ns(self.data)
 
 
@@ -43,11 +43,11 @@ class BagFrame:
     """An image of a bag with the annotations of the same stamp.
 
     Attributes:
-        stamp_ns: The image's stamp; where the driver left it 0, the time of its recording.
+        stamp_ns: The image's stamp; if that is 0, its recording time.
         image: ``sensor_msgs/Image`` or ``CompressedImage``.
-        truth_poses: ``InstrumentPoseArray``; None without.
-        truth_segmentation: ``sensor_msgs/Image``, mono8; None without.
-        camera_info: ``sensor_msgs/CameraInfo``, the last one before this image; None without.
+        truth_poses: ``InstrumentPoseArray``, or None.
+        truth_segmentation: ``sensor_msgs/Image``, mono8, or None.
+        camera_info: Last ``sensor_msgs/CameraInfo`` before the image, or None.
     """
 
     stamp_ns: int
@@ -58,10 +58,10 @@ class BagFrame:
 
 
 class FrameMatcher:
-    """Matches images with annotations, which may come before their image or a few images later."""
+    """Matches images with annotations, which may precede their image or follow a few images later."""
 
     def __init__(self, image_topic: str, truth_topics: Iterable[str], info_topic: str) -> None:
-        """Start without any message.
+        """Create an empty matcher.
 
         Args:
             image_topic: Topic of the images.
@@ -75,10 +75,10 @@ class FrameMatcher:
         self._last_ns = self._step_ns = 0
 
     def frames(self, messages: Iterator[RawMessage]) -> Iterator[BagFrame]:
-        """Yield the images in the order of the messages.
+        """Yield the images in message order.
 
         Raises:
-            DamagedBagError: As ``messages`` does, after the last complete image.
+            DamagedBagError: From ``messages``; raised after the last complete image.
         """
         damage: DamagedBagError | None = None
         while True:
@@ -108,10 +108,10 @@ class FrameMatcher:
             kept = self._truth[message.topic]
             kept[message.stamp_ns] = message
             while len(kept) > 2 * _LOOKAHEAD or _total_bytes(kept.values()) > MAX_WAITING_BYTES:
-                kept.pop(next(iter(kept)))  # annotations of images that are not in the bag
+                kept.pop(next(iter(kept)))  # annotations without an image in the bag
 
     def _is_first_ready(self) -> bool:
-        """Whether the first image has all its annotations, or may wait no longer."""
+        """Whether the first image has all its annotations, or must not wait any longer."""
         if not self._images:
             return False
         if len(self._images) > _LOOKAHEAD or _total_bytes(image for image, _ in self._images) > MAX_WAITING_BYTES:
@@ -132,7 +132,7 @@ class FrameMatcher:
         )
 
     def _matching_stamp(self, topic: str, stamp: int) -> int:
-        """The stamp of an image's annotation, which may be rounded once the distance of the images is known."""
+        """The stamp of an image's annotation, which may be rounded (once the frame interval is known)."""
         found = self._truth[topic]
         return stamp if stamp in found else StampIndex(found, self._step_ns).match(stamp)
 

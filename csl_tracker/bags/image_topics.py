@@ -1,4 +1,4 @@
-"""Which topics of a bag hold a camera's images, its calibration and its ground truth."""
+"""Find the topics of a bag with camera images, calibration and ground truth."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ _TRUTH_TYPES = {topics.TRUTH_POSES: topics.POSES_TYPE, topics.TRUTH_SEGMENTATION
 
 
 def camera_info_topic(image_topic: str) -> str:
-    """The sibling of an image topic on which its camera's calibration comes, as in image_transport."""
+    """The calibration topic next to an image topic, as in image_transport."""
     return image_topic.removesuffix(topics.COMPRESSED_SUFFIX).rpartition("/")[0] + "/camera_info"
 
 
 def listed(names: Collection[str]) -> str:
-    """Names for a sentence."""
+    """Names as text."""
     return ", ".join(sorted(names)) or "none"
 
 
 def describe_foreign(found: Mapping[str, TopicSummary], names: Collection[str] = ()) -> str:
-    """Describe topics (all without names) whose messages are not those of ROS 2, and what to do; empty where there are none."""
+    """Describe topics (default: all) with messages that are not ROS 2's, with the remedy; empty if there are none."""
     chosen = {name: topic for name, topic in found.items() if topic.count and (name in names or not names)}
     kinds = {name: TopicKind(topic.msgtype, topic.serialization, topic.definition_format) for name, topic in chosen.items()}
     return foreign_topics(kinds)
 
 
 def truth_topics(found: Mapping[str, TopicSummary]) -> list[str]:
-    """The topics of ground truth; a topic of that name with another type does not count."""
+    """Ground-truth topics with the right type."""
     return [name for name, kind in _TRUTH_TYPES.items() if name in found and found[name].msgtype == kind]
 
 
 def camera_topics(found: Mapping[str, TopicSummary]) -> list[str]:
-    """The topics of a camera's images: no ground truth, no pictures made by a tracker, no depth."""
+    """Topics of camera images, without ground truth, a tracker's pictures, and depth."""
     return [
         name
         for name, topic in found.items()
@@ -51,15 +51,15 @@ def camera_topics(found: Mapping[str, TopicSummary]) -> list[str]:
 
 
 def choose_image_topic(path: Path, found: Mapping[str, TopicSummary], choice: str | None) -> str:
-    """Find the topic of the camera's images.
+    """Choose the topic of the camera images.
 
     Args:
-        path: The bag, for the errors.
+        path: The bag, for error messages.
         found: Its topics.
-        choice: The topic to take; None takes :data:`csl_tracker.messages.topics.IMAGE`, or the only one there is.
+        choice: The topic; None for :data:`csl_tracker.messages.topics.IMAGE`, or else the only image topic.
 
     Raises:
-        BagError: There is no such topic, none of images, or several to choose from.
+        BagError: No such topic, no images, or several image topics.
     """
     images = camera_topics(found)
     if choice is not None:
@@ -73,7 +73,7 @@ def choose_image_topic(path: Path, found: Mapping[str, TopicSummary], choice: st
             + (describe_foreign(found) or f"its topics are {listed(found)}")
             + "."
         )
-    # A camera's driver publishes an image and its compressed copy.
+    # A camera driver publishes an image and its compressed copy.
     single = [name for name in images if name.removesuffix(topics.COMPRESSED_SUFFIX) not in set(images) - {name}]
     if len(single) > 1:
         raise BagError(
@@ -89,7 +89,7 @@ def _check_choice(path: Path, found: Mapping[str, TopicSummary], choice: str, im
     foreign = describe_foreign(found, [choice])
     if found[choice].msgtype not in _IMAGE_TYPES or foreign:
         raise BagError(
-            f"The topic {choice} of the bag {path} is of type {found[choice].msgtype}, no images; "
+            f"The topic {choice} of the bag {path} has type {found[choice].msgtype}, which is no image type; "
             + (foreign or f"images are on {listed(images)}")
             + "."
         )

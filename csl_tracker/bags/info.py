@@ -1,4 +1,4 @@
-"""What is in a bag, what a tracker could do with it, and what is wrong with it."""
+"""Describe a bag: content, usable topics and problems."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from csl_tracker.messages import topics
 from csl_tracker.yaml_files import YamlError, parse_yaml, spelled
 
 _MAX_QOS_BYTES = 4096
-"""Of the quality of service of one topic: that of ten publishers."""
+"""Longest QoS text of a topic: that of ten publishers."""
 _RELIABILITY = {1: "reliable", 2: "best_effort"}
 
 _USES = {
@@ -29,17 +29,18 @@ _USES = {
 
 
 def describe_bag(bag: BagReader, decode: Callable[[Any], Any], check: bool = False) -> dict[str, Any]:
-    """Tell what is in a bag, from its index and the first image of each topic.
+    """Describe a bag from its index and the first image of each topic.
 
     Args:
         bag: The bag.
-        decode: From an image message to uint8 (H, W, 3), RGB.
-        check: Read every message: stamps that run back or are missing, sizes that change, faults inside are found so alone.
+        decode: Converts an image message to uint8 (H, W, 3), RGB.
+        check: Read every message, which is necessary to find stamps that run backwards or are missing, changing sizes and
+            corrupt data.
 
     Returns:
-        Plain numbers, texts, lists and maps: ``files``, ``duration_s``, ``start_ns``, ``compression``, ``notes``, ``topics``
-        (name, type, count, rate_hz, reliability, defined, use), ``images`` (topic, encoding, width, height, camera_info) and
-        ``problems`` (a sentence each).
+        JSON-compatible values: ``files``, ``duration_s``, ``start_ns``, ``compression``, ``notes``, ``topics`` (name, type,
+        count, rate_hz, reliability, defined, use), ``images`` (topic, encoding, width, height, camera_info) and ``problems``
+        (sentences).
     """
     problems = list(bag.problems)
     images = [_describe_images(bag, name, decode, problems) for name in bag.image_topics()]
@@ -48,12 +49,12 @@ def describe_bag(bag: BagReader, decode: Callable[[Any], Any], check: bool = Fal
         problems.append(f"In the bag {bag.path} {foreign}.")
     if not images and not foreign and topics.POSES_TYPE not in bag.types.values():
         problems.append(
-            f"The bag {bag.path} has no images ({topics.IMAGE_TYPE} or {topics.COMPRESSED_TYPE}), so that there is nothing to"
-            " track; record the camera's topic."
+            f"The bag {bag.path} has no images ({topics.IMAGE_TYPE} or {topics.COMPRESSED_TYPE}) to track; record the camera's"
+            " topic."
         )
-    for name, (what, kind) in _USES.items():
+    for name, (use, kind) in _USES.items():
         if bag.types.get(name, kind) != kind:
-            problems.append(f"The topic {name} is of type {bag.types[name]} and is not taken as {what}, which is {kind}.")
+            problems.append(f"The topic {name} has type {bag.types[name]} and is not used as {use}, which requires {kind}.")
     if check:
         problems += _check(bag, problems)
     return {
@@ -86,7 +87,7 @@ def _describe_topic(bag: BagReader, name: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=256)
 def _reliability(qos: str) -> str | None:
-    """What the publishers offered, by any version of the metadata; the weakest of several."""
+    """The offered reliability from any metadata version; the weakest one of several publishers."""
     try:
         offered = [item["reliability"] for item in parse_yaml(qos, max_bytes=_MAX_QOS_BYTES) or []]
         names = {_RELIABILITY.get(value) or spelled(value, "the reliability") for value in offered}
@@ -96,7 +97,7 @@ def _reliability(qos: str) -> str | None:
 
 
 def _use(bag: BagReader, name: str) -> str | None:
-    """What the tools of this package take a topic for."""
+    """How this package uses a topic."""
     kind = bag.types[name]
     if name in bag.image_topics():
         return "images"
@@ -112,7 +113,7 @@ def _use(bag: BagReader, name: str) -> str | None:
 
 
 def _describe_images(bag: BagReader, name: str, decode: Callable[[Any], Any], problems: list[str]) -> dict[str, Any]:
-    """Look at the first image of a topic."""
+    """Describe the first image of a topic."""
     found: dict[str, Any] = {
         "topic": name,
         "encoding": None,
@@ -128,7 +129,7 @@ def _describe_images(bag: BagReader, name: str, decode: Callable[[Any], Any], pr
         found["encoding"] = str(message.format if hasattr(message, "format") else message.encoding)
         found["height"], found["width"] = (int(value) for value in decode(message).shape[:2])
     except DamagedBagError:
-        pass  # stands among the problems already
+        pass  # already among the problems
     except (BagError, ImageError) as error:
         problems.append(f"The first image on {name} cannot be used. {error}")
     return found
@@ -136,7 +137,7 @@ def _describe_images(bag: BagReader, name: str, decode: Callable[[Any], Any], pr
 
 @dataclass
 class _Headers:
-    """What the messages of one topic say about themselves."""
+    """Header statistics of a topic."""
 
     count: int = 0
     last_ns: int = 0
@@ -159,14 +160,14 @@ class _Headers:
     def problems(self, name: str) -> Iterator[str]:
         if self.backwards:
             yield (
-                f"The stamps on {name} run back {len(self.backwards)} times, first by {self.first_step_s:.3f} s at message"
-                f" {self.backwards[0]}, so that identities begin anew there; record with one clock, or replay the parts with"
+                f"The stamps on {name} run backwards {len(self.backwards)} times, first by {self.first_step_s:.3f} s at message"
+                f" {self.backwards[0]}, which resets identities; record with one clock, or replay the parts with"
                 " --start and --end."
             )
         if self.unstamped:
             yield (
-                f"{self.unstamped} of {self.count} messages on {name} have no stamp; their time of recording stands in for it,"
-                " and poses cannot be matched to them by stamp."
+                f"{self.unstamped} of {self.count} messages on {name} have no stamp; their recording time is used instead, and"
+                " poses cannot be matched to them by stamp."
             )
         if len(self.sizes) > 1:
             changes = ", ".join(f"{width}x{height} from message {index}" for (width, height), index in self.sizes.items())
@@ -174,7 +175,7 @@ class _Headers:
 
 
 def _check(bag: BagReader, known: list[str]) -> list[str]:
-    """Read every message of the topics that matter here; what is wrong beside the problems that are known."""
+    """Read every message of the used topics; returns problems that are not yet known."""
     wanted = [name for name in bag.types if _use(bag, name) and bag.count(name)]
     headers = {name: _Headers() for name in wanted}
     problems: list[str] = []

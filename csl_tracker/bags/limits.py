@@ -1,6 +1,6 @@
-"""Limits on what a bag may ask for, compared with the sizes that a file claims before memory is allocated.
+"""Limits on bags, checked against the sizes that a file claims before memory is allocated.
 
-A bag may have any length and is read in flat memory. The limits are on what must be in memory at one time.
+Bags may have any length and are read with constant memory. The limits concern data that is in memory at one time.
 """
 
 from __future__ import annotations
@@ -18,42 +18,42 @@ MAX_CHUNK_BYTES = 128 << 20
 """Size of an MCAP chunk and of a message, compressed or not. Recorders write chunks of 1 to 64 MiB."""
 
 MAX_RECORD_BYTES = 16 << 20
-"""Size of any other record that is read: a definition, a channel, notes, the index of a chunk."""
+"""Size of any other record: a definition, a channel, notes, the index of a chunk."""
 
 MAX_TOPICS = 2048
 """Number of topics in a bag, and of channels and definitions in a file."""
 
 MAX_NAME_BYTES = 1024
-"""Length of the name of a topic or a type."""
+"""Length of a topic or type name."""
 
 MAX_DEFINITION_BYTES = 256 << 10
-"""Size of a message definition with all types in it. The longest ones in ROS 2 have about 60 KiB."""
+"""Size of a message definition with nested types. The longest ones in ROS 2 have about 60 KiB."""
 
 MAX_SUMMARY_RECORDS = 2_000_000
-"""Records in the index at the end of an MCAP file. A file of 1 TB with chunks of 1 MiB has half as many."""
+"""Records in an MCAP file's index. A file of 1 TB with chunks of 1 MiB has half as many."""
 
 MAX_INDEXED_CHANNELS = 4_000_000
-"""Channel numbers in the index of chunks, equal groups counted once; each takes up to 64 bytes of memory."""
+"""Channel numbers in the chunk index, counting equal groups once; each uses up to 64 bytes of memory."""
 
 MAX_WAITING_BYTES = 256 << 20
-"""Size of the messages that wait to be sorted or matched."""
+"""Total size of messages that wait to be sorted or matched."""
 
 MAX_METADATA_BYTES = 2 << 20
 """Size of a ``metadata.yaml``."""
 
 MAX_UNPACKED_RATIO = 200
-"""Unpacked size of a compressed file, relative to its own. Camera images shrink to a half, label maps to a hundredth."""
+"""Unpacked size of a compressed file relative to its size. Camera images shrink to 1/2, label maps to 1/100."""
 
 MIN_UNPACKED_BYTES = 512 << 20
-"""Unpacked size that a compressed file may always have."""
+"""Unpacked size that is allowed for any compressed file."""
 
 
 _MAX_FRAMES = 64
-"""Compression frames in a chunk or message. Recorders write one; each further one costs a copy of the rest."""
+"""Compression frames in a chunk or message. Recorders write one; each further one copies the remaining data."""
 
 
 class LimitError(ValueError):
-    """Something exceeds a limit, or its compressed bytes are broken. The message is a clause without a full stop."""
+    """A limit is exceeded, or compressed data is corrupt. The message is a clause without a full stop."""
 
 
 def decompress(compression: str, data: bytes | memoryview, limit: int = MAX_CHUNK_BYTES, whole: bool = True) -> bytes:
@@ -61,12 +61,12 @@ def decompress(compression: str, data: bytes | memoryview, limit: int = MAX_CHUN
 
     Args:
         compression: ``zstd`` or ``lz4``.
-        data: One or more frames of it.
-        limit: Largest size of the result; at most one byte more is ever unpacked.
+        data: One or more compression frames.
+        limit: Largest size of the result; at most one byte more is unpacked.
         whole: Whether the last frame must be complete; otherwise its readable part is returned.
 
     Raises:
-        LimitError: The result is larger, or the data is broken or cut off.
+        LimitError: The result is too large, or the data is corrupt or truncated.
     """
     parts: list[bytes] = []
     room = limit + 1

@@ -1,4 +1,4 @@
-"""The channels of an MCAP file and the schemas of their messages, as topics of a bag."""
+"""Channels and schemas of an MCAP file as topics of a bag."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_QOS_BYTES = 16 * MAX_NAME_BYTES
 
 @dataclass(frozen=True)
 class _Channel:
-    """A topic, as one of its publishers recorded it."""
+    """A topic as recorded from one publisher."""
 
     topic: str
     schema: int
@@ -27,7 +27,7 @@ class _Channel:
 
 @dataclass(frozen=True)
 class _Schema:
-    """The definition of a type; without a text where it is too long."""
+    """A type definition; the text is empty if it exceeds the limit."""
 
     name: str
     encoding: str = ""
@@ -38,7 +38,7 @@ class ChannelTable:
     """Collects the channels and schemas of a file, within limits."""
 
     def __init__(self) -> None:
-        """Start without any."""
+        """Create an empty table."""
         self._channels: dict[int, _Channel] = {}
         self._schemas: dict[int, _Schema] = {}
 
@@ -50,20 +50,20 @@ class ChannelTable:
         return self._channels[number].topic
 
     def numbers(self, names: Collection[str]) -> set[int]:
-        """The channels of some topics."""
+        """Channel numbers of some topics."""
         return {number for number, channel in self._channels.items() if channel.topic in names}
 
     def add(self, kind: int, content: bytes | memoryview) -> None:
-        """Add a schema or a channel; ignore a record of another kind.
+        """Add a schema or channel record; ignore other records.
 
         Raises:
-            StorageFault: The record is broken, a name is too long, or there are too many.
+            StorageFault: The record is corrupt, a name is too long, or there are too many.
         """
         if kind == Opcode.SCHEMA:
             schema = parse(records.Schema, content)
             name, encoding = check_name(schema.name), check_name(schema.encoding)
             self._check_room(self._schemas, schema.id)
-            # Messages of a type with a longer definition can still be copied.
+            # Messages whose definition exceeds the limit can still be copied.
             short = len(schema.data) <= MAX_DEFINITION_BYTES
             self._schemas[schema.id] = _Schema(name, encoding, schema.data.decode("utf-8")) if short else _Schema(name)
         elif kind == Opcode.CHANNEL:
@@ -83,7 +83,7 @@ class ChannelTable:
             raise StorageFault(f"it has more than {MAX_TOPICS} channels")
 
     def topics(self, counts: Mapping[int, int]) -> dict[str, StoredTopic]:
-        """The topics by their names; several channels of one topic, as in a merged file, are one topic.
+        """Topics by name; several channels of a topic, as in a merged file, count as one.
 
         Args:
             counts: Number of messages by channel.
@@ -98,6 +98,6 @@ class ChannelTable:
         schema = self._schemas.get(channel.schema, _Schema(""))
         package, _, name = schema.name.partition("/")
         msgtype = schema.name
-        if channel.serialization == "cdr" and name and "/" not in name:  # as some writers name types of ROS 2
+        if channel.serialization == "cdr" and name and "/" not in name:  # some writers omit "msg"
             msgtype = f"{package}/msg/{name}"
         return StoredTopic(channel.topic, msgtype, channel.serialization, count, schema.text, schema.encoding, channel.qos)

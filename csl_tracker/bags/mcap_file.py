@@ -1,7 +1,7 @@
-"""MCAP files, read with bounded memory, with or without an index, whole or cut off.
+"""Read MCAP files with bounded memory, with or without an index, complete or truncated.
 
-Messages lie in chunks, which may be compressed; an index of the chunks stands at the end. A recording that was killed has
-neither index nor footer; its records are read one after the other as far as they go.
+Messages are stored in chunks, which may be compressed; an index of the chunks is at the end. An interrupted recording has
+neither index nor footer; its records are read sequentially as far as possible.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _END = (Opcode.FOOTER, Opcode.DATA_END)
 
 
 class _TimeQueue:
-    """Messages that wait to be given out in the order of time."""
+    """Messages to be delivered in order of time."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[int, int, int, bytes]] = []  # time, order of arrival, channel, data
+        self._heap: list[tuple[int, int, int, bytes]] = []  # time, arrival number, channel, data
         self._arrived = self._bytes = 0
 
     def push(self, number: int, time_ns: int, data: bytes) -> None:
@@ -49,7 +49,7 @@ class _TimeQueue:
         self._bytes += len(data)
 
     def pop_before(self, time_ns: int) -> Iterator[tuple[int, int, bytes]]:
-        """Yield channel, time and data of the messages before a time, and of more where too many bytes wait."""
+        """Yield channel, time and data of messages before a time, and of more while too many bytes are queued."""
         while self._heap and (self._heap[0][0] < time_ns or self._bytes > MAX_WAITING_BYTES):
             found_ns, _, number, data = heapq.heappop(self._heap)
             self._bytes -= len(data)
@@ -60,10 +60,10 @@ class McapFile(StorageFile):
     """An MCAP file; see :class:`csl_tracker.bags.storage.StorageFile`."""
 
     def __init__(self, path: Path) -> None:
-        """Read the index, or the whole file where it has none.
+        """Read the index, or the whole file if there is none.
 
         Raises:
-            StorageFault: The file is no MCAP file, or holds not one readable record.
+            StorageFault: Not an MCAP file, or no record is readable.
             OSError: It cannot be opened.
         """
         self.path = path
@@ -85,7 +85,7 @@ class McapFile(StorageFile):
         self._file.close()
 
     def messages(self, names: Collection[str], start_ns: int | None, stop_ns: int | None) -> Iterator[StoredMessage]:
-        """Yield messages in the order of time; without an index, in the order of the file."""
+        """Yield messages in order of time; without an index, in file order."""
         low = -1 if start_ns is None else start_ns
         high = 1 << 64 if stop_ns is None else stop_ns
         wanted = self._channels.numbers(names)
@@ -95,7 +95,7 @@ class McapFile(StorageFile):
                 yield StoredMessage(time_ns, self._channels.topic(number), bytes(data))
 
     def _read_index(self) -> dict[int, int] | None:
-        """Read the index; the number of messages by channel, None without an index."""
+        """Read the index; returns the number of messages by channel, or None without an index."""
         index = read_index(self._file, self._size)
         if index is None:
             return None
@@ -105,7 +105,7 @@ class McapFile(StorageFile):
         return index.counts
 
     def _sorted_messages(self, wanted: set[int], low: int, high: int) -> Iterator[tuple[int, int, bytes]]:
-        """Yield the messages of the chunks in question in the order of time, also where chunks overlap within memory."""
+        """Yield the messages of the relevant chunks in order of time; overlapping chunks are merged within memory limits."""
         queue = _TimeQueue()
         fault: StorageFault | None = None
         for chunk in sorted(self._chunks, key=lambda item: (item.start_ns, item.offset)):
@@ -115,7 +115,7 @@ class McapFile(StorageFile):
             try:
                 for number, time_ns, data in self._chunk_messages(chunk):
                     if number in wanted and low <= time_ns < high:
-                        queue.push(number, time_ns, bytes(data))  # a view would keep the whole chunk
+                        queue.push(number, time_ns, bytes(data))  # a view would keep the whole chunk in memory
             except DAMAGE as error:
                 fault = StorageFault(f"the chunk at byte {chunk.offset} is broken: {error}")
                 break
@@ -124,17 +124,17 @@ class McapFile(StorageFile):
             raise fault
 
     def _chunk_messages(self, chunk: ChunkPlace) -> Iterator[tuple[int, int, memoryview]]:
-        """Yield the messages of a chunk of the index in the order of the chunk."""
+        """Yield the messages of an indexed chunk in chunk order."""
         self._file.seek(chunk.offset)
         kind, content = read_record(self._file, self._size)
         if kind != CHUNK:
-            raise StorageFault(f"at byte {chunk.offset} stands no chunk")
+            raise StorageFault(f"there is no chunk at byte {chunk.offset}")
         for inner, record in chunk_records(content, chunk.offset):
             if inner == MESSAGE:
                 yield split_message(record)
 
     def _scan(self) -> dict[int, int]:
-        """Walk through all records to find the topics and the readable length; the number of messages by channel."""
+        """Read all records to find topics and readable length; returns the number of messages by channel."""
         counts: Counter[int] = Counter()
         times: list[int] = []
         try:
@@ -148,14 +148,14 @@ class McapFile(StorageFile):
         if self.fault and not times:
             raise StorageFault(self.fault)
         if not self.fault:
-            self.notes = ("it has no index, so that it is read from its beginning each time ('mcap recover' makes one)",)
+            self.notes = ("it has no index and is always read from its beginning ('mcap recover' creates one)",)
         return counts
 
     def _walk(self) -> Iterator[tuple[int, int, memoryview]]:
-        """Yield all messages in the order of the file, and learn its channels on the way.
+        """Yield all messages in file order, and collect channels.
 
         Raises:
-            StorageFault: At the end of what is readable, where the file ends early or is broken.
+            StorageFault: After the last readable record of a truncated or corrupt file.
         """
         self._file.seek(len(MAGIC))
         at = len(MAGIC)
@@ -174,7 +174,7 @@ class McapFile(StorageFile):
             raise StorageFault(f"{error} (byte {at} of {self._size})") from error
 
     def _next_record(self, at: int) -> tuple[int, bytes, bool] | None:
-        """Kind and content of the record at the file's position, and whether it is complete; None after the last one."""
+        """Read the next record; returns kind, content and whether it is complete, or None after the last one."""
         head = self._file.read(RECORD_HEAD.size)
         if not head:
             raise StorageFault("the file ends without a footer")
@@ -193,6 +193,6 @@ class McapFile(StorageFile):
         return kind, self._file.read(size if whole else self._size - at), whole
 
     def _split_chunk(self, content: bytes, at: int, whole: bool) -> Iterator[tuple[int, memoryview]]:
-        """Yield the records of a chunk, and note its compression."""
+        """Yield the records of a chunk, and store its compression."""
         self.compression = chunk_compression(content) or self.compression
         return chunk_records(content, at, whole)

@@ -16,12 +16,12 @@ from csl_tracker.text import excerpt
 
 _FOOTER_BYTES = 20
 _NOTES = "rosbag2"
-"""Name of the metadata record in which rosbag2 repeats ``metadata.yaml``."""
+"""Name of rosbag2's metadata record with a copy of ``metadata.yaml``."""
 
 
 @dataclass(frozen=True)
 class ChunkPlace:
-    """Where a chunk lies, its times (ns), and the channels of its messages; a quarter of the size of mcap's own record."""
+    """Position, times (ns) and channels of a chunk; needs a quarter of the memory of mcap's own class."""
 
     start_ns: int
     end_ns: int
@@ -32,16 +32,16 @@ class ChunkPlace:
 
 @dataclass
 class McapIndex:
-    """What the index says.
+    """The content of the index.
 
     Attributes:
-        channels: The channels and schemas.
-        counts: Number of messages by channel; None where the file does not say.
-        chunks: The chunks in the order of the index.
-        start_ns: Time of the first message, ns; None without any.
-        end_ns: Time of the last message, ns; None without any.
-        compression: Of the chunks; empty without.
-        metadata: Text of rosbag2's metadata; empty without.
+        channels: Channels and schemas.
+        counts: Number of messages by channel; None if missing.
+        chunks: Chunks in index order.
+        start_ns: Time of the first message, ns; None without messages.
+        end_ns: Time of the last message, ns; None without messages.
+        compression: Compression of the chunks, or empty.
+        metadata: rosbag2's metadata, or empty.
     """
 
     channels: ChannelTable = field(default_factory=ChannelTable)
@@ -54,7 +54,7 @@ class McapIndex:
 
 
 def read_index(file: BinaryIO, file_size: int) -> McapIndex | None:
-    """Read the index of a file that was closed in order; None where it has none, or one that cannot be followed."""
+    """Read the index of a properly closed file; None if it is missing or unusable."""
     try:
         start = _index_start(file, file_size)
         if start is None:
@@ -91,7 +91,7 @@ class _IndexReader:
         self._metadata_at: int | None = None
 
     def read(self, start: int) -> McapIndex:
-        """Read all records from a place on."""
+        """Read all records from a position on."""
         self._file.seek(start)
         for _ in range(MAX_SUMMARY_RECORDS):
             kind, content = read_record(self._file, self._file_size)
@@ -118,7 +118,7 @@ class _IndexReader:
 
     def _add_chunk(self, chunk: records.ChunkIndex) -> None:
         channels = frozenset(chunk.message_index_offsets)
-        if channels not in self._channel_sets:  # most chunks have messages of the same topics: one set serves them all
+        if channels not in self._channel_sets:  # most chunks have the same topics and share one set
             self._channel_sets[channels] = channels
             self._indexed_channels += len(channels)
             if self._indexed_channels > MAX_INDEXED_CHANNELS:
@@ -148,9 +148,9 @@ class _IndexReader:
             self._index.metadata = found.metadata.get("serialized_metadata", "") if found.name == _NOTES else ""
 
     def _check_chunks(self, end: int) -> None:
-        """Make sure that the chunks lie apart and before the index: one that is named twice would be read without end."""
+        """Check that chunks do not overlap and precede the index; a repeated chunk would be read again and again."""
         at = len(MAGIC)
         for chunk in sorted(self._index.chunks, key=lambda item: item.offset):
             if chunk.offset < at or chunk.length < RECORD_HEAD.size or chunk.offset + chunk.length > end:
-                raise StorageFault(f"its index names a chunk at byte {chunk.offset}, where none can be")
+                raise StorageFault(f"its index names a chunk at the impossible byte {chunk.offset}")
             at = chunk.offset + chunk.length

@@ -1,8 +1,8 @@
-"""The records of an MCAP file, read within limits; ``mcap`` parses their fields (https://mcap.dev/spec).
+"""Read the records of an MCAP file within limits; ``mcap`` parses their fields (https://mcap.dev/spec).
 
-A record is one byte of kind, eight of length and its content. ``mcap`` reads from a stream and takes every length in it at its
-word. So a record gets here from the file into memory only after its length was compared with the limits and with the file,
-and ``mcap`` sees nothing but these bytes. Chunks and messages are split here: ``mcap`` unpacks chunks without a limit.
+A record consists of one byte of kind, eight of length, and the content. ``mcap`` trusts every length in its stream. Therefore
+each length is checked against the limits and the file before the record is read, and ``mcap`` sees only these bytes. Chunks and
+messages are split here because ``mcap`` unpacks chunks without a limit.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ MAGIC = b"\x89MCAP0\r\n"
 RECORD_HEAD = struct.Struct("<BQ")  # kind, length
 MESSAGE, CHUNK = int(Opcode.MESSAGE), int(Opcode.CHUNK)
 SKIPPED = (Opcode.MESSAGE_INDEX, Opcode.ATTACHMENT, Opcode.ATTACHMENT_INDEX)
-"""Records that may be large and hold nothing that is used here."""
+"""Records that may be large and are not used."""
 
 DAMAGE = (StorageFault, LimitError, EndOfFile, struct.error, UnicodeDecodeError)
-"""What broken bytes raise."""
+"""Exceptions caused by corrupt bytes."""
 
 _MESSAGE_HEAD = struct.Struct("<HIQQ")  # channel, sequence, log time, publication time
 _CHUNK_HEAD = struct.Struct("<QQQII")  # first time, last time, unpacked size, CRC of the unpacked content, length of a name
@@ -44,7 +44,7 @@ class _Parser(Protocol[T_co]):
 
 
 class _Content(BytesIO):
-    """The content of one record; refuses to be read beyond its end."""
+    """The content of one record; reading beyond its end is an error."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         data = super().read(size)
@@ -57,42 +57,42 @@ def parse(parser: type[_Parser[T_co]], content: bytes | memoryview) -> T_co:
     """Parse the content of a record.
 
     Raises:
-        StorageFault: It is too short for its fields.
-        UnicodeDecodeError: A text in it is none.
+        StorageFault: Too short for its fields.
+        UnicodeDecodeError: A string is not valid UTF-8.
     """
     return parser.read(ReadDataStream(_Content(content)))
 
 
 def check_name(name: str) -> str:
-    """The name of a topic, a type or a format.
+    """Check the length of a topic, type or format name.
 
     Raises:
-        StorageFault: It is too long.
+        StorageFault: Too long.
     """
     size = len(name.encode())
     if size > MAX_NAME_BYTES:
-        raise StorageFault(f"a name in it has {size} bytes, and {MAX_NAME_BYTES} are the limit")
+        raise StorageFault(f"a name in it has {size} bytes, more than the limit of {MAX_NAME_BYTES}")
     return name
 
 
 def check_record(kind: int, size: int, at: int) -> None:
-    """Check the head of a record before its content is read.
+    """Check the head of a record before reading its content.
 
     Raises:
-        StorageFault: It is larger than such records are, or there is no record of its kind.
+        StorageFault: It exceeds the size limit, or its kind is invalid.
     """
     limit = MAX_CHUNK_BYTES + MAX_RECORD_BYTES if kind in (CHUNK, MESSAGE) else MAX_RECORD_BYTES
     if size > limit:
-        raise StorageFault(f"the record at byte {at} has {size} bytes, and {limit} are the limit")
+        raise StorageFault(f"the record at byte {at} has {size} bytes, more than the limit of {limit}")
     if kind == 0:
-        raise StorageFault(f"at byte {at} stands no record")
+        raise StorageFault(f"there is no record at byte {at}")
 
 
 def read_record(file: BinaryIO, file_size: int) -> tuple[int, bytes]:
-    """Read the kind and the content of the record at the file's position; the content of :data:`SKIPPED` ones is left out.
+    """Read kind and content of the next record; the content of :data:`SKIPPED` records is empty.
 
     Raises:
-        StorageFault: The file ends inside the record, or the record is refused by :func:`check_record`.
+        StorageFault: The file ends inside the record, or :func:`check_record` refuses it.
     """
     at = file.tell()
     head = file.read(RECORD_HEAD.size)
@@ -115,7 +115,7 @@ def split_message(record: bytes | memoryview) -> tuple[int, int, memoryview]:
 
 
 def chunk_compression(content: bytes) -> str:
-    """The name of a chunk's compression, made fit for a sentence; empty without."""
+    """The name of a chunk's compression, shortened and printable; empty if uncompressed."""
     if len(content) < _CHUNK_HEAD.size:
         return ""
     *_, length = _CHUNK_HEAD.unpack_from(content)
@@ -123,16 +123,16 @@ def chunk_compression(content: bytes) -> str:
 
 
 def chunk_records(content: bytes, at: int, whole: bool = True) -> Iterator[tuple[int, memoryview]]:
-    """Yield the kind and the content of the records in a chunk.
+    """Yield kind and content of the records in a chunk.
 
     Args:
         content: The chunk's content.
-        at: Its place in the file, for the errors.
-        whole: Whether the chunk is complete; of one that was cut off, its complete records are given out.
+        at: Its position in the file, for error messages.
+        whole: Whether the chunk is complete; only the complete records of a truncated one are returned.
 
     Raises:
-        StorageFault: The chunk is broken or larger than the limit.
-        LimitError: It unpacks to more than it says, or its compression is broken.
+        StorageFault: The chunk is corrupt or exceeds the limit.
+        LimitError: It unpacks to more than its stated size, or its compression is corrupt.
     """
     data = _unpack_chunk(content, at, whole)
     place = 0
@@ -148,7 +148,7 @@ def chunk_records(content: bytes, at: int, whole: bool = True) -> Iterator[tuple
 
 
 def _unpack_chunk(content: bytes, at: int, whole: bool) -> memoryview:
-    """The unpacked content of a chunk, checked against what the chunk says of it."""
+    """The unpacked content of a chunk, checked against its stated size and checksum."""
     if len(content) < _CHUNK_HEAD.size + 8:
         raise StorageFault("the file ends inside a chunk")
     _, _, size, checksum, length = _CHUNK_HEAD.unpack_from(content)
@@ -161,12 +161,12 @@ def _unpack_chunk(content: bytes, at: int, whole: bool) -> memoryview:
     if whole and stored > len(packed):
         raise StorageFault(f"the chunk at byte {at} is too short for its content")
     if size > MAX_CHUNK_BYTES:
-        raise StorageFault(f"the chunk at byte {at} has {size} bytes, and {MAX_CHUNK_BYTES} are the limit")
+        raise StorageFault(f"the chunk at byte {at} has {size} bytes, more than the limit of {MAX_CHUNK_BYTES}")
     data = memoryview(_unpack(compression, packed[:stored], size, whole))
     if whole and len(data) != size:
-        raise StorageFault(f"the chunk at byte {at} has {len(data)} bytes rather than {size}")
+        raise StorageFault(f"the chunk at byte {at} has {len(data)} bytes instead of {size}")
     if whole and checksum and zlib.crc32(data) != checksum:
-        raise StorageFault(f"the chunk at byte {at} does not have the checksum that is written beside it")
+        raise StorageFault(f"the chunk at byte {at} has a wrong checksum")
     return data
 
 
@@ -175,6 +175,4 @@ def _unpack(compression: str, packed: memoryview, size: int, whole: bool) -> byt
         return packed
     if compression in ("zstd", "lz4"):
         return decompress(compression, packed, size, whole)
-    raise StorageFault(
-        f"its chunks are compressed with '{excerpt(compression, 20)}', which is not known here (zstd and lz4 are)"
-    )
+    raise StorageFault(f"its chunks have the unknown compression '{excerpt(compression, 20)}' (zstd and lz4 are supported)")

@@ -1,10 +1,10 @@
-"""Notes in the metadata of the bags that this package writes: their keys and values."""
+"""Keys and values of this package's notes in bag metadata."""
 
 from __future__ import annotations
 
 CLASSES_NOTE = "csl_tracker_classes"
-"""Key under which the names of the label values stand, separated by commas."""
+"""Key of the names of the label values, separated by commas."""
 
 OFFLINE = {"csl_tracker_replay": "offline"}
 ORIGINAL_STAMPS = {"csl_tracker_replay": "original stamps"}
-"""Noted in a bag of results whose poses have the stamps of their images: it allows no measurement of latency."""
+"""Marks a bag of results whose poses have the stamps of their images, so that latency cannot be measured."""

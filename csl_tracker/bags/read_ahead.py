@@ -1,4 +1,4 @@
-"""Reads a stream ahead in a thread while the caller works on the current item."""
+"""Read a stream ahead in a thread while the caller processes the current item."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ T = TypeVar("T")
 
 _POLL_S = 0.1
 _MAX_READY_BYTES = 64 << 20
-"""Size of the items that are ready, above which no further one is made: ten frames in full HD."""
+"""Size of the queued items above which the thread pauses: about ten frames in full HD."""
 
 
 class ReadAhead(Generic[T]):
-    """Iterates over a stream that runs in its own thread, a few items ahead. A context manager, which ends the thread."""
+    """Iterates over a stream that runs a few items ahead in its own thread. A context manager that ends the thread."""
 
     def __init__(self, stream: Iterable[T], depth: int = 4, size: Callable[[T], int] | None = None) -> None:
         """Start the thread.
 
         Args:
-            stream: The items; it is used in the thread only.
-            depth: Number of items that are ready at most, beside the one being made.
-            size: Bytes of an item; fewer items are ready where they are large.
+            stream: The items; used only in the thread.
+            depth: Largest number of queued items, not counting the one being made.
+            size: Returns the bytes of an item; fewer large items are queued.
         """
         self._size = size
         self._ready_bytes = 0
@@ -45,7 +45,7 @@ class ReadAhead(Generic[T]):
         self._thread.join()
 
     def __iter__(self) -> Iterator[T]:
-        """Yield the items, and raise an error of the stream at its place."""
+        """Yield the items; an error of the stream is raised at its position."""
         while True:
             is_item, content = self._queue.get()
             if is_item:
@@ -67,7 +67,7 @@ class ReadAhead(Generic[T]):
             self._put((False, None))
         finally:
             if isinstance(stream, Generator):
-                stream.close()  # with the files that it has open
+                stream.close()  # also closes its files
 
     def _put(self, entry: tuple[bool, T | BaseException | None]) -> bool:
         with self._room:

@@ -1,7 +1,7 @@
-"""Read bags, mcap or sqlite3, as a stream of messages or of images with their ground truth.
+"""Read bags (mcap or sqlite3) as a stream of messages or of images with ground truth.
 
-Everything that recorders write is accepted: topics of unknown types, several files, compression of messages, chunks or files,
-a recording that was killed. A fault is raised where reading reaches it; everything before it is given out first.
+All recordings are supported: unknown types, several files, compressed messages, chunks or files, and interrupted recordings. A
+fault is raised when reading reaches it, after everything before it has been delivered.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ from csl_tracker.messages.types import typestore
 from csl_tracker.paths import user_path
 
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-"""First bytes of a message that rosbag2 has compressed by itself (RFC 8878, 3.1.1)."""
+"""First bytes of a message compressed by rosbag2 (RFC 8878, 3.1.1)."""
 
 
 class BagReader:
-    """Reads a bag: an ``.mcap`` or ``.db3`` file, or the folder of a recording. A context manager.
+    """Reads a bag: an ``.mcap`` or ``.db3`` file, or a bag folder. A context manager.
 
     Attributes:
         path: The file or folder.
         types: Message type by topic.
-        problems: What is wrong or unusual, one sentence each; a fault is also raised where reading reaches it.
-        compression: Kinds of compression that were met, such as ``file: zstd`` or ``chunks: lz4``.
-        custom: What the recorder noted about the bag.
+        problems: Faults and unusual properties, as sentences; a fault is also raised when reading reaches it.
+        compression: Kinds of compression, such as ``file: zstd`` or ``chunks: lz4``.
+        custom: The recorder's custom data.
         start_ns: Time of the first message, ns; None for an empty bag.
         end_ns: Time of the last message, ns; None for an empty bag.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Look at every file of the bag: its index, or all of its records where it has none.
+        """Read the index of every file, or all records if there is none.
 
         Raises:
-            BagError: The path is missing, is no ROS 2 bag, or nothing in it can be read.
+            BagError: The path does not exist, is not a ROS 2 bag, or nothing can be read.
         """
         self.path = user_path(path)
         self._folder = open_folder(self.path)
@@ -70,7 +70,7 @@ class BagReader:
         self.start_ns, self.end_ns = self._summary.start_ns, self._summary.end_ns
 
     def close(self) -> None:
-        """Do nothing: no file stays open between two readings."""
+        """Do nothing; no file stays open between reads."""
 
     def __enter__(self) -> BagReader:
         return self
@@ -80,57 +80,57 @@ class BagReader:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The storage files in the order of the recording."""
+        """Storage files in recording order."""
         return self._folder.files
 
     @property
     def duration_s(self) -> float:
-        """From the first message to the last one, s."""
+        """Time from the first to the last message, s."""
         return 0.0 if self.start_ns is None or self.end_ns is None else (self.end_ns - self.start_ns) / NS
 
     def count(self, topic: str) -> int:
-        """Number of messages on a topic; 0 when the bag has no such topic."""
+        """Number of messages on a topic; 0 for an unknown topic."""
         found = self._summary.topics.get(topic)
         return 0 if found is None else found.count
 
     def qos(self, topic: str) -> str:
-        """Quality of service that the topic's publishers offered, YAML as rosbag2 writes it; empty where not recorded."""
+        """QoS offered by the topic's publishers as rosbag2's YAML; empty if not recorded."""
         return self._summary.topics[topic].qos
 
     def defined(self, topic: str) -> bool:
-        """Whether the topic's messages can be deserialised: the bag has their definition, or they are known here."""
+        """Whether the topic's messages can be deserialised, by the bag's definition or a known type."""
         found = self._summary.topics[topic]
         known = found.msgtype in typestore().fielddefs
         return found.serialization == "cdr" and (known or bool(found.definition and found.definition_format in FORMATS))
 
     def deserialize(self, message: RawMessage) -> Any:
-        """The message's fields, by the definition that the bag itself carries.
+        """Deserialise a message by the bag's definition or a known type.
 
         Raises:
-            BagError: The definition is missing, or the bytes do not fit the type.
+            BagError: The definition is missing, or the bytes do not match the type.
         """
         store = self._store(message.topic, message.msgtype)
         try:
             return store.deserialize_cdr(message.data, message.msgtype)
-        except Exception as error:  # rosbags raises errors of many kinds for wrong bytes
+        except Exception as error:  # rosbags raises many kinds of errors for wrong bytes
             raise BagError(
                 f"A message on {message.topic} of the bag {self.path}, recorded at {self._offset(message.time_ns)}, is broken:"
-                f" its {len(message.data)} bytes are no {message.msgtype}; record the bag again, or leave that topic out."
+                f" its {len(message.data)} bytes are no {message.msgtype}; record the bag again, or omit that topic."
             ) from error
 
     def messages(
         self, names: Collection[str] = (), start_s: float | None = None, end_s: float | None = None
     ) -> Iterator[RawMessage]:
-        """Yield the messages of some topics (of all without names) in the order of their reception.
+        """Yield the messages of some topics (default: all) in order of reception.
 
         Args:
             names: Topics.
-            start_s: Leave out what was recorded earlier, s after the bag's first message.
-            end_s: Leave out what was recorded later, s after the bag's first message.
+            start_s: Skip messages recorded earlier, s after the bag's first message.
+            end_s: Skip messages recorded later, s after the bag's first message.
 
         Raises:
             BagError: The bag lacks a topic.
-            DamagedBagError: After the last readable message, where the bag is broken.
+            DamagedBagError: After the last readable message of a corrupt bag.
         """
         for name in names:
             if name not in self.types:
@@ -156,42 +156,42 @@ class BagReader:
         with open_storage(file) as storage:
             self._summary.add_definitions(storage)
             for time_ns, topic, data in storage.messages(wanted, start_ns, stop_ns):
-                # Neither CDR nor JSON begins so; without metadata.yaml nothing else tells of it.
+                # CDR and JSON never start with these bytes; without metadata.yaml there is no other indication.
                 content = decompress("zstd", data) if data.startswith(_ZSTD_MAGIC) else data
                 yield RawMessage(topic, self.types[topic], time_ns, content)
             if storage.fault:
                 raise StorageFault(storage.fault)
 
     def image_topic(self, choice: str | None = None) -> str:
-        """Find the topic of the camera's images.
+        """Choose the topic of the camera images.
 
         Args:
-            choice: The topic to take; None takes :data:`csl_tracker.messages.topics.IMAGE`, or the only one there is.
+            choice: The topic; None for :data:`csl_tracker.messages.topics.IMAGE`, or else the only image topic.
 
         Raises:
-            BagError: There is no such topic, none of images, or several to choose from.
+            BagError: No such topic, no images, or several image topics.
         """
         return choose_image_topic(self.path, self._summary.topics, choice)
 
     def foreign(self, names: Collection[str] = ()) -> str:
-        """Describe topics (all without names) whose messages are not those of ROS 2; empty where there are none."""
+        """Describe topics (default: all) with messages that are not ROS 2's; empty if there are none."""
         return describe_foreign(self._summary.topics, names)
 
     @property
     def annotated(self) -> list[str]:
-        """The topics of ground truth; a topic of that name with another type does not count."""
+        """Ground-truth topics with the right type."""
         return truth_topics(self._summary.topics)
 
     def image_topics(self) -> list[str]:
-        """The topics of a camera's images: no ground truth, no pictures made by a tracker, no depth."""
+        """Topics of camera images, without ground truth, a tracker's pictures, and depth."""
         return camera_topics(self._summary.topics)
 
     def frames(
         self, image_topic: str | None = None, start_s: float | None = None, end_s: float | None = None
     ) -> Iterator[BagFrame]:
-        """Yield the images in the order of the bag, each with the annotations of the same stamp.
+        """Yield the images in bag order, each with the annotations of the same stamp.
 
-        An annotation may stand before its image, or after it by up to 8 images.
+        An annotation may precede its image, or follow it by up to 8 images.
 
         Args:
             image_topic: See :meth:`image_topic`.
@@ -200,7 +200,7 @@ class BagReader:
 
         Raises:
             BagError: See :meth:`image_topic` and :meth:`messages`.
-            DamagedBagError: After the last readable image, where the bag is broken.
+            DamagedBagError: After the last readable image of a corrupt bag.
         """
         chosen = self.image_topic(image_topic)
         info_topic = camera_info_topic(chosen)
@@ -209,21 +209,21 @@ class BagReader:
         yield from matcher.frames(self.messages([chosen, *self.annotated, *others], start_s, end_s))
 
     def _store(self, name: str, msgtype: str) -> Typestore:
-        """The definitions by which a type is read: the bag's own, else those known here.
+        """The definitions for reading a type: the bag's own, else the known ones.
 
-        Each type has a store of its own, so that a definition that cannot be understood affects no other topic.
+        Each type has its own store, so that an invalid definition affects no other topic.
         """
         if msgtype in self._stores:
             return self._stores[msgtype]
         topic = self._summary.topics[name]
         store = typestore()
-        with suppress(Exception):  # the grammar of rosbags fails in many ways
+        with suppress(Exception):  # rosbags' parser raises many kinds of errors
             store = understand(topic.definition, topic.definition_format, msgtype) or store
         if msgtype not in store.fielddefs or topic.serialization != "cdr":
             raise BagError(
-                f"The messages on {name} of the bag {self.path} cannot be read: the bag has no usable definition of their type"
-                f" {msgtype} ({topic.serialization}), and it is not known here; record with the package that defines it"
-                " sourced, or leave that topic out."
+                f"The messages on {name} of the bag {self.path} cannot be read: their type {msgtype} ({topic.serialization}) is"
+                " unknown, and the bag has no usable definition of it; record with the package that defines it sourced, or omit"
+                " that topic."
             )
         self._stores[msgtype] = store
         return store

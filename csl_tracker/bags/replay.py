@@ -1,7 +1,7 @@
-"""Replay without a ROS graph: the images of a bag through a tracker, as fast as its engine goes, into a bag of results.
+"""Track the images of a bag without a ROS graph, as fast as possible, and write a bag of results.
 
-What is written is what the tracker node publishes when these images come to it in lock-step under their own stamps, to the
-last bit where the engine computes on the CPU; ``processing_time`` alone differs.
+The results equal those of the tracker node when it receives the images in lock-step with their own stamps: bit by bit if the
+engine runs on the CPU, except for ``processing_time``.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ Decode = Callable[[Any], Image]
 
 @dataclass(frozen=True)
 class ReplayOptions:
-    """What of a bag is replayed, and what is written.
+    """What to replay and to write.
 
     Attributes:
-        topic: Topic of the images; None takes the only one.
-        start_s: Leave out what was recorded earlier, s after the bag's first message.
-        end_s: Leave out what was recorded later, s after the bag's first message.
-        frames: Number of frames at most; None for all.
-        segmentation: Write the label maps too.
-        overwrite: Let the results take the place of an older bag.
+        topic: Topic of the images; None for the only one.
+        start_s: Skip messages recorded earlier, s after the bag's first message.
+        end_s: Skip messages recorded later, s after the bag's first message.
+        frames: Largest number of frames; None for all.
+        segmentation: Also write label maps.
+        overwrite: Replace an existing bag.
     """
 
     topic: str | None = None
@@ -59,17 +59,17 @@ class ReplayOptions:
 
 @dataclass
 class ReplaySummary:
-    """What became of a replay.
+    """Result of a replay.
 
     Attributes:
-        frames: Images that were read.
-        tracked: Images for which there is a pose array.
-        instruments: Poses in all of them.
-        unusable: Images that could not be decoded, by what was said about the first of a kind.
-        backwards: The images, counted from 0, whose stamps ran back; identities began anew at each.
-        stopped: It was stopped before the end.
-        damage: Where the bag could not be read on; what came before is in the results.
-        seconds: How long it took, from the first image on.
+        frames: Number of images read.
+        tracked: Number of images with a pose array.
+        instruments: Number of poses.
+        unusable: Images that could not be used, by reason.
+        backwards: Indices, from 0, of images whose stamps jumped back; each reset the identities.
+        stopped: Whether it was stopped before the end.
+        damage: Fault that ended reading early; the results contain everything before it.
+        seconds: Duration from the first image on.
     """
 
     frames: int = 0
@@ -93,22 +93,22 @@ def replay_bag(
     """Track every image of a bag; a few decoded images are in memory at a time.
 
     Args:
-        bag: The images, with or without ground truth, which is copied beside the poses.
-        output: The bag of results: a name that ends in ``.mcap`` or ``.db3``, or a folder.
-        tracker: What tracks; its identities are forgotten first.
-        decode: From an image message to uint8 (H, W, 3), RGB.
-        options: What of the bag; None takes all.
-        stopped: Asked before each frame; when true the results end there, whole.
+        bag: Images, with or without ground truth, which is copied to the results.
+        output: Bag of results: a name that ends in ``.mcap`` or ``.db3``, or a folder.
+        tracker: The tracker; its identities are reset first.
+        decode: Converts an image message to uint8 (H, W, 3), RGB.
+        options: Part of the bag; None for all.
+        stopped: Called before each frame; returning True ends the replay with valid results.
 
     Raises:
-        BagError: The bag has no such images, none of them can be used, or the results cannot be written.
-        KeyboardInterrupt: It was stopped before there was anything to keep.
+        BagError: There are no such images, none is usable, or the results cannot be written.
+        KeyboardInterrupt: Stopped before there was any result.
     """
     chosen = options or ReplayOptions()
     topic = bag.image_topic(chosen.topic)
     model = tracker.model.label
     notes = {**OFFLINE, "csl_tracker_source": bag.path.name, "csl_tracker_model": model}
-    notes |= {key: bag.custom[key] for key in (CLASSES_NOTE,) if key in bag.custom}  # what the copied truth's labels mean
+    notes |= {key: bag.custom[key] for key in (CLASSES_NOTE,) if key in bag.custom}  # the labels of the copied ground truth
     _warm_up(bag, topic, tracker, decode)
     tracker.reset()
     whole = chosen.start_s is None and chosen.end_s is None
@@ -140,7 +140,7 @@ def replay_bag(
 
 
 class _Replay:
-    """Tracks decoded frames and writes what comes of them, as the node does."""
+    """Tracks decoded frames and writes the results, as the node does."""
 
     def __init__(self, tracker: Tracker, results: BagWriter, segmentation: bool) -> None:
         self.summary = ReplaySummary()
@@ -148,7 +148,7 @@ class _Replay:
         self._order = ArrivalOrder()
 
     def track(self, decoded: _DecodedFrame) -> None:
-        """Track one frame, or count why it cannot be tracked."""
+        """Track a frame, or count why it is unusable."""
         frame, image = decoded.frame, decoded.image
         self.summary.frames += 1
         _copy_truth(self._results, frame)
@@ -158,7 +158,7 @@ class _Replay:
         stamp_ns = frame.image.stamp_ns
         arrival = self._order.classify(stamp_ns)
         if arrival is Arrival.LATE:
-            self.summary.unusable["its stamp is a little behind that of an image before it"] += 1
+            self.summary.unusable["its stamp is slightly earlier than that of a previous image"] += 1
             return
         if arrival is Arrival.BACK:
             self.summary.backwards.append(self.summary.frames - 1)
@@ -176,7 +176,7 @@ class _Replay:
 
 
 class _DecodedFrame(NamedTuple):
-    """A frame, its image's header, and its image; or why there is none."""
+    """A frame with its image's header and its image, or the error of decoding it."""
 
     frame: BagFrame
     header: Any
@@ -184,7 +184,7 @@ class _DecodedFrame(NamedTuple):
 
 
 def _decoded_frames(bag: BagReader, topic: str, decode: Decode, options: ReplayOptions) -> Iterator[_DecodedFrame]:
-    """Yield the chosen frames of a bag with their images decoded."""
+    """Yield the selected frames with decoded images."""
     for frame in islice(bag.frames(topic, options.start_s, options.end_s), options.frames):
         header = None
         image: Image | CslTrackerError
@@ -202,13 +202,13 @@ def _decoded_bytes(decoded: _DecodedFrame) -> int:
 
 
 def _warm_up(bag: BagReader, topic: str, tracker: Tracker, decode: Decode) -> None:
-    """Let the engine do what it does once, before the work is timed."""
+    """Warm up the engine before the work is timed."""
     try:
         first = next(bag.messages([topic]), None)
         if first is not None:
             tracker.warm_up(decode(bag.deserialize(first)).shape[:2])
     except (BagError, ImageError):
-        pass  # met again, and said then
+        pass  # reported when the frame is tracked
 
 
 def _copy_truth(results: BagWriter, frame: BagFrame) -> None:
@@ -227,7 +227,7 @@ def _write_label_map(results: BagWriter, label_map: Image, header: Any, time_ns:
 
 
 def _no_result(bag: BagReader, topic: str, summary: ReplaySummary) -> BagError:
-    """Why there is not one pose array."""
+    """Why there are no results."""
     if summary.unusable:
         return BagError(
             f"None of the {summary.frames} images on {topic} of the bag {bag.path} can be used. {next(iter(summary.unusable))}"
@@ -235,11 +235,10 @@ def _no_result(bag: BagReader, topic: str, summary: ReplaySummary) -> BagError:
     if summary.damage is not None:
         return summary.damage
     return BagError(
-        f"The bag {bag.path} has no image on {topic} in that part of its {bag.duration_s:.1f} s; choose other --start and"
-        " --end."
+        f"The bag {bag.path} ({bag.duration_s:.1f} s) has no image on {topic} in the selected part; change --start or --end."
     )
 
 
 def results_path(bag: Path) -> Path:
-    """Where results go by default: beside the working directory's other output, under the bag's name."""
+    """Default path of the results, under the bag's name."""
     return Path("output") / "replay" / f"{bag.resolve().name.split('.')[0]}.mcap"

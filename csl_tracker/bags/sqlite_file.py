@@ -1,4 +1,4 @@
-"""The ``.db3`` files of rosbag2, all versions of their tables, read row by row with the standard library."""
+"""Read rosbag2's ``.db3`` files, all schema versions, row by row."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from csl_tracker.bags.storage import StorageFault, StorageFile, StoredMessage, S
 _MAGIC = b"SQLite format 3\x00"
 
 _TABLES = ("topics", "messages", "message_definitions", "metadata")
-"""The tables that are read; all others are ignored."""
+"""The tables used; all others are ignored."""
 
 _LENGTH = 0
-"""``SQLITE_LIMIT_LENGTH``, the limit on the size of a value."""
+"""``SQLITE_LIMIT_LENGTH``: limit on the size of a value."""
 
 _STEPS = 100_000
-"""Steps of SQLite's virtual machine between two calls of the progress handler."""
+"""SQLite VM steps between two calls of the progress handler."""
 
 
 class SqliteFile(StorageFile):
@@ -29,7 +29,7 @@ class SqliteFile(StorageFile):
         """Read the tables of topics and definitions.
 
         Raises:
-            StorageFault: The file is no database, or none of a bag.
+            StorageFault: Not a database, or not a bag.
             OSError: It cannot be opened.
         """
         self.path = path
@@ -37,12 +37,12 @@ class SqliteFile(StorageFile):
         with path.open("rb") as file:
             if file.read(len(_MAGIC)) != _MAGIC:
                 raise StorageFault("it is no SQLite database")
-        # A recorder that was killed may have left its last messages in a journal of its own, which only a connection that is
-        # not "immutable" takes in; without one, "immutable" also reads where nothing may be written.
+        # An interrupted recorder may have left its last messages in a journal, which "immutable" would ignore. Without a
+        # journal, "immutable" also works in read-only folders.
         mode = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "mode=ro&immutable=1"
         self._connection = sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True, check_same_thread=False)
         self._steps = 0
-        # Counting and sorting all rows takes less than a step for each byte; a tree of pages that loops takes any number.
+        # Counting and sorting all rows takes less than one step per byte; a cyclic page tree would take any number.
         self._most_steps = 2_000_000 + 2 * path.stat().st_size
         try:
             self._refuse_computed_tables()
@@ -59,9 +59,9 @@ class SqliteFile(StorageFile):
         self._connection.close()
 
     def messages(self, names: Collection[str], start_ns: int | None, stop_ns: int | None) -> Iterator[StoredMessage]:
-        """Yield messages in the order of time."""
+        """Yield messages in order of time."""
         wanted = [number for number, name in self._names.items() if name in names]
-        # A blob's length is known without reading it.
+        # SQLite knows a blob's length without reading it.
         query = f"SELECT topic_id, timestamp, CASE WHEN length(data) <= {MAX_CHUNK_BYTES} THEN data END FROM messages"
         query += f" WHERE topic_id IN ({', '.join(map(str, wanted))})"
         for comparison, bound in ((">=", start_ns), ("<", stop_ns)):
@@ -73,7 +73,7 @@ class SqliteFile(StorageFile):
             for number, time_ns, data in self._connection.execute(f"{query} ORDER BY timestamp, id"):
                 if not isinstance(time_ns, int) or not isinstance(data, bytes):
                     raise StorageFault(
-                        f"message {given} has no whole numbers as topic and time, or no bytes, or more than {MAX_CHUNK_BYTES}"
+                        f"message {given} has a non-integer topic or time, or no data of up to {MAX_CHUNK_BYTES} bytes"
                     )
                 yield StoredMessage(time_ns, self._names[number], data)
                 given += 1
@@ -81,7 +81,7 @@ class SqliteFile(StorageFile):
             raise StorageFault(f"after {given} messages the database is broken: {error}") from error
 
     def _refuse_computed_tables(self) -> None:
-        """Accept plain tables only: a view or a computed column could give any number of rows of any size."""
+        """Accept only plain tables: a view or computed column could produce any number of rows of any size."""
         self._connection.execute("PRAGMA trusted_schema = OFF")
         self._connection.execute("PRAGMA cell_size_check = ON")
         self._connection.set_progress_handler(self._too_many_steps, _STEPS)
@@ -92,9 +92,9 @@ class SqliteFile(StorageFile):
                 "SELECT type, sql LIKE 'CREATE VIRTUAL%' FROM sqlite_master WHERE name = ? COLLATE NOCASE", (name,)
             ).fetchall()
             if any(kind != ("table", 0) for kind in kinds):
-                raise StorageFault(f"its {name} are no plain table but a {kinds[0][0]} that computes them")
+                raise StorageFault(f"its {name} are not a plain table but a computed {kinds[0][0]}")
             if any(row[6] for row in self._connection.execute(f"PRAGMA table_xinfo({name})")):
-                raise StorageFault(f"its table of {name} has a column that is computed")
+                raise StorageFault(f"its table of {name} has a computed column")
 
     def _too_many_steps(self) -> int:
         self._steps += _STEPS
@@ -130,7 +130,7 @@ class SqliteFile(StorageFile):
             counts = dict(self._connection.execute("SELECT topic_id, COUNT(*) FROM messages GROUP BY topic_id"))
             bounds = self._connection.execute("SELECT MIN(timestamp), MAX(timestamp) FROM messages").fetchone()
             if not all(bound is None or isinstance(bound, int) for bound in bounds):
-                raise StorageFault("its messages have times that are no whole numbers")
+                raise StorageFault("its messages have times that are not integers")
             self.start_ns, self.end_ns = bounds
         except sqlite3.Error as error:
             if "no such" in str(error):
@@ -151,4 +151,4 @@ class SqliteFile(StorageFile):
             raise StorageFault(f"it has more than {MAX_TOPICS} topics")
         for number, *names, _ in rows:
             if not isinstance(number, int) or not all(isinstance(name, str) and len(name) <= MAX_NAME_BYTES for name in names):
-                raise StorageFault(f"its table of topics has a row whose names are no texts of {MAX_NAME_BYTES} bytes at most")
+                raise StorageFault(f"its table of topics has names that are not strings of at most {MAX_NAME_BYTES} bytes")

@@ -1,4 +1,4 @@
-"""The interface of the storage files of a bag, implemented for MCAP and SQLite."""
+"""Interface of a bag's storage files, implemented for MCAP and SQLite."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class StoredTopic:
     """A topic of a storage file.
 
     Attributes:
-        name: Its name.
-        msgtype: Its type, as in ``sensor_msgs/msg/Image``.
-        serialization: ``cdr`` for all that ROS 2 records by itself.
+        name: Name.
+        msgtype: Type, as in ``sensor_msgs/msg/Image``.
+        serialization: ``cdr`` for all of ROS 2's own messages.
         count: Number of messages in this file.
-        definition: Text of the type's definition with all types in it; empty where the recorder had none.
-        definition_format: ``ros2msg`` or ``ros2idl``; anything else is not known here.
-        qos: Quality of service that its publishers offered, YAML; empty where it was not recorded.
+        definition: Definition of the type with all nested types; empty if not recorded.
+        definition_format: ``ros2msg`` or ``ros2idl``; other formats are not supported.
+        qos: QoS offered by its publishers, YAML; empty if not recorded.
     """
 
     name: str
@@ -35,7 +35,7 @@ class StoredTopic:
 
 
 class StoredMessage(NamedTuple):
-    """A message of a storage file: the time of its reception (ns), its topic and its bytes."""
+    """A message: time of reception (ns), topic and data."""
 
     time_ns: int
     topic: str
@@ -43,20 +43,20 @@ class StoredMessage(NamedTuple):
 
 
 class StorageFault(Exception):
-    """A file ends early or is broken inside; everything readable before has been given out. The text names the place."""
+    """A file is truncated or corrupt; everything before the fault has been delivered. The message names the position."""
 
 
 class StorageFile(ABC):
-    """One file of a bag, open for reading. A context manager.
+    """An open storage file of a bag. A context manager.
 
     Attributes:
-        topics: The topics, by their names.
-        start_ns: Time of the first message, ns; None without any.
-        end_ns: Time of the last message, ns; None without any.
-        compression: Of its inside: ``zstd``, ``lz4``, or empty.
-        fault: What is wrong with the file, as far as opening it shows.
-        notes: What is unusual about the file without hindering its use.
-        metadata: The text of ``metadata.yaml`` as the recorder repeats it inside the file; empty without.
+        topics: Topics by name.
+        start_ns: Time of the first message, ns; None without messages.
+        end_ns: Time of the last message, ns; None without messages.
+        compression: Internal compression: ``zstd``, ``lz4``, or empty.
+        fault: Fault found while opening the file, or empty.
+        notes: Unusual but harmless properties.
+        metadata: The recorder's copy of ``metadata.yaml``, or empty.
     """
 
     topics: dict[str, StoredTopic]
@@ -69,10 +69,10 @@ class StorageFile(ABC):
 
     @abstractmethod
     def messages(self, names: Collection[str], start_ns: int | None, stop_ns: int | None) -> Iterator[StoredMessage]:
-        """Yield the messages of some topics with ``start_ns <= time < stop_ns`` in the order of time.
+        """Yield the messages of some topics with ``start_ns <= time < stop_ns`` in order of time.
 
         Raises:
-            StorageFault: After the last readable message, where the file is broken.
+            StorageFault: After the last readable message of a corrupt file.
         """
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""What a bag holds, summed over its files: topics, counts, times, and what is wrong."""
+"""Topics, counts, times and problems of a bag, over all its files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from csl_tracker.errors import BagError
 
 @dataclass
 class TopicSummary:
-    """A topic, summed over the files of the bag; the attributes are those of :class:`csl_tracker.bags.storage.StoredTopic`."""
+    """A topic over all files of a bag; see :class:`csl_tracker.bags.storage.StoredTopic` for the attributes."""
 
     msgtype: str
     serialization: str = "cdr"
@@ -26,15 +26,15 @@ class TopicSummary:
 
 @dataclass
 class BagSummary:
-    """What a bag holds.
+    """Content of a bag.
 
     Attributes:
-        topics: The topics by their names.
+        topics: Topics by name.
         start_ns: Time of the first message, ns; None for an empty bag.
         end_ns: Time of the last message, ns; None for an empty bag.
-        compression: Kinds of compression that were met, such as ``file: zstd`` or ``chunks: lz4``.
-        custom: What the recorder noted about the bag.
-        problems: What is wrong or unusual, one sentence each.
+        compression: Kinds of compression, such as ``file: zstd`` or ``chunks: lz4``.
+        custom: The recorder's custom data.
+        problems: Faults and unusual properties, as sentences.
     """
 
     topics: dict[str, TopicSummary] = field(default_factory=dict)
@@ -84,10 +84,10 @@ class BagSummary:
 
 
 def summarize(folder: BagFolder) -> BagSummary:
-    """Read the index of every file, or all of its records where it has none.
+    """Read the index of every file, or all records if there is none.
 
     Raises:
-        BagError: Nothing in the bag can be read.
+        BagError: Nothing can be read.
     """
     summary = BagSummary(
         custom=dict(folder.custom),
@@ -113,7 +113,7 @@ def summarize(folder: BagFolder) -> BagSummary:
 
 
 def _add_compressed(summary: BagSummary, folder: BagFolder, compressed: list[Path]) -> None:
-    """Add files that are compressed as a whole: by ``metadata.yaml``, since unpacking takes long; without it, by unpacking.
+    """Add compressed files from ``metadata.yaml``, since unpacking is slow, or else by unpacking them.
 
     Raises:
         BagError: There is no metadata and a file cannot be read.
@@ -122,7 +122,7 @@ def _add_compressed(summary: BagSummary, folder: BagFolder, compressed: list[Pat
         summary.topics = {name: TopicSummary(kind, count=count) for name, (kind, count) in folder.topics.items()}
         summary.start_ns, summary.end_ns = folder.start_ns, folder.end_ns
         return
-    for file in compressed:  # one compressed file by itself, or a recording that was killed
+    for file in compressed:  # a single compressed file, or an interrupted recording
         try:
             with open_storage(file) as storage:
                 summary.add_file(file, storage)

@@ -1,4 +1,4 @@
-"""Write bags with ``rosbags``: under a temporary name until they are complete."""
+"""Write bags with ``rosbags``, under a temporary name until they are complete."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from csl_tracker.messages.types import typestore
 from csl_tracker.output import AtomicOutput
 
 STORAGES = {"mcap": (StoragePlugin.MCAP, ".mcap"), "sqlite3": (StoragePlugin.SQLITE3, ".db3")}
-"""Storage by its name in rosbag2, and the suffix of its files."""
+"""rosbag2's storage name -> plugin and file suffix."""
 
-# The newest metadata that Humble's readers take too: they want the QoS as text with numbers.
+# The newest metadata version that Humble can read, which expects the QoS as text with numbers.
 _METADATA_VERSION: Literal[8] = 8
 _FOREVER = QosTime(9223372036, 854775807)
 
 
 def qos(reliable: bool, depth: int) -> Qos:
-    """What a publisher of the topic offered, so that ``ros2 bag play`` offers the same."""
+    """A publisher's offered QoS, which ``ros2 bag play`` will offer."""
     return Qos(
         history=QosHistory.KEEP_LAST,
         depth=depth,
@@ -44,11 +44,11 @@ def qos(reliable: bool, depth: int) -> Qos:
 
 
 class BagWriter(AtomicOutput):
-    """Writes a bag under a temporary name, which becomes ``path`` when it is closed.
+    """Writes a bag under a temporary name; closing renames it to ``path``.
 
-    A path that ends in ``.mcap`` or ``.db3`` becomes one file (an older one is replaced); any other becomes a bag folder with
-    ``metadata.yaml`` and must not exist. About 1 MiB of messages is in memory at a time. As a context manager it leaves
-    nothing behind when an error, Ctrl-C included, ends the block.
+    A path that ends in ``.mcap`` or ``.db3`` becomes a single file and replaces an older one; any other path becomes a bag
+    folder with ``metadata.yaml`` and must not exist. About 1 MiB of messages is buffered. If the context ends with an error,
+    Ctrl-C included, nothing is left behind.
     """
 
     def __init__(
@@ -64,14 +64,14 @@ class BagWriter(AtomicOutput):
 
         Args:
             path: See above.
-            storage: ``mcap`` or ``sqlite3``; None goes by the path's suffix, and takes mcap for a folder.
-            compress: Compress with zstd, inside an mcap file: label maps shrink to a hundredth, camera images hardly. A
-                database is not compressed.
-            custom: What to note about the bag, for ``metadata.yaml``.
-            overwrite: Let the new bag take the place of an older bag folder, once it is complete.
+            storage: ``mcap`` or ``sqlite3``; None to decide by the suffix, mcap for a folder.
+            compress: Compress the chunks of an mcap file with zstd: label maps shrink to 1/100, camera images hardly. Ignored
+                for sqlite3.
+            custom: Custom data for ``metadata.yaml``.
+            overwrite: Replace an existing bag folder once the new bag is complete.
 
         Raises:
-            BagError: The path is a folder in the way, cannot be written, or has the suffix of another storage.
+            BagError: The path exists as a folder, cannot be written, or has the suffix of another storage.
         """
         self.path = Path(path)
         by_suffix = next((name for name, (_, suffix) in STORAGES.items() if suffix == self.path.suffix), None)
@@ -79,7 +79,7 @@ class BagWriter(AtomicOutput):
         if self.storage not in STORAGES or by_suffix not in (None, self.storage):
             raise BagError(
                 f"The bag {self.path} cannot be written with the storage {self.storage!r}; choose one of {', '.join(STORAGES)},"
-                " and a name with its suffix (.mcap, .db3) or with none."
+                " and a name with its suffix (.mcap, .db3) or without a suffix."
             )
         self._single = by_suffix is not None
         replaces = overwrite and (self.path / METADATA).is_file()
@@ -111,19 +111,19 @@ class BagWriter(AtomicOutput):
             raise
 
     def add_topic(self, topic: str, msgtype: str, *, reliable: bool = True, depth: int = 10) -> None:
-        """Make a topic known; the definition of its type goes into the bag.
+        """Add a topic with the definition of its type.
 
         Args:
-            topic: Name, with its leading slash.
-            msgtype: As in ``sensor_msgs/msg/Image``.
-            reliable: Reliability that the publisher offers.
-            depth: Depth of the publisher's history.
+            topic: Name with leading slash.
+            msgtype: Type, as in ``sensor_msgs/msg/Image``.
+            reliable: Reliability offered by the publisher.
+            depth: Queue depth of the publisher.
 
         Raises:
-            BagError: The type is unknown, the topic stands already, or the disk is full.
+            BagError: The type is unknown, the topic exists, or the disk is full.
         """
         if msgtype not in typestore().fielddefs:
-            raise BagError(f"The topic {topic} cannot be written: the message type {msgtype!r} is not known here.")
+            raise BagError(f"The topic {topic} cannot be written: the message type {msgtype!r} is unknown.")
         try:
             with self._disk_errors():
                 self._connections[topic] = self._writer.add_connection(
@@ -139,17 +139,17 @@ class BagWriter(AtomicOutput):
         return dict(self._counts)
 
     def write(self, topic: str, message: Any, time_ns: int) -> None:
-        """Add a message of :func:`csl_tracker.messages.types.typestore`'s classes.
+        """Write a message of :func:`csl_tracker.messages.types.typestore`'s classes.
 
         Args:
-            topic: A topic that was added.
+            topic: A topic of :meth:`add_topic`.
             message: The message.
-            time_ns: When it was received, ns.
+            time_ns: Time of reception, ns.
         """
         self.write_raw(topic, typestore().serialize_cdr(message, self._connections[topic].msgtype), time_ns)
 
     def write_raw(self, topic: str, data: bytes | memoryview, time_ns: int) -> None:
-        """Add a message that is serialised already (CDR).
+        """Write a serialised message (CDR).
 
         Raises:
             BagError: The disk is full.
@@ -159,7 +159,7 @@ class BagWriter(AtomicOutput):
         self._counts[topic] += 1
 
     def close(self) -> None:
-        """Finish the bag and give it its name.
+        """Complete the bag and rename it.
 
         Raises:
             BagError: The disk is full.
@@ -172,14 +172,14 @@ class BagWriter(AtomicOutput):
                 finished = self._writer.path
                 file = finished / f"{finished.name}{STORAGES[self.storage][1]}"
                 if self.path.is_dir():
-                    os.replace(self.path, self._work / "older")  # goes with the rest of the working folder
+                    os.replace(self.path, self._work / "older")  # deleted with the working folder
                 os.replace(file if self._single else finished, self.path)
         finally:
             self.abort()
 
     @contextlib.contextmanager
     def _disk_errors(self) -> Iterator[None]:
-        """Make a BagError of what the system or SQLite refuses."""
+        """Convert errors of the system or SQLite to BagError."""
         try:
             yield
         except (OSError, sqlite3.Error) as error:
@@ -187,7 +187,7 @@ class BagWriter(AtomicOutput):
             raise BagError(f"Writing the bag {self.path} failed ({reason}); make room on the disk.") from error
 
     def abort(self) -> None:
-        """Leave nothing behind but what was closed."""
+        """Delete the bag unless it is closed."""
         if self._open:
             self._open = False
             with contextlib.suppress(Exception):

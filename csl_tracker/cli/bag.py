@@ -1,4 +1,4 @@
-"""``csl-tracker bag``: make a bag of a dataset or a video, or tell what is in a bag."""
+"""``csl-tracker bag``: write a dataset or video to a bag, or describe a bag."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ MAKE_EXAMPLE = """examples:
   csl-tracker bag make EndoVis15 --dataset endovis2015 --sequence Dataset3 --out dataset3 --jpeg 95
   csl-tracker bag make recording.mp4 --out recording --storage sqlite3 --camera-info left.yaml
 
-Images go to /camera/image_raw (or /camera/image_raw/compressed), the calibration to /camera/camera_info, the ground truth to
-/ground_truth/poses and /ground_truth/segmentation, all at the frames' own times."""
+Images are written to /camera/image_raw (or /camera/image_raw/compressed), the calibration to /camera/camera_info, the ground
+truth to /ground_truth/poses and /ground_truth/segmentation, all at the frames' own times."""
 
 INFO_EXAMPLE = """examples:
   csl-tracker bag info recording
@@ -31,34 +31,34 @@ INFO_EXAMPLE = """examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Fill in the arguments."""
+    """Declare the arguments."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     raw = argparse.RawDescriptionHelpFormatter
-    make = actions.add_parser("make", help="dataset or video to bag", epilog=MAKE_EXAMPLE, formatter_class=raw)
+    make = actions.add_parser("make", help="write a dataset or video to a bag", epilog=MAKE_EXAMPLE, formatter_class=raw)
     make.add_argument(
         "source", type=user_path, metavar="SOURCE", help="a video, a folder of images, or the folder of a dataset"
     )
     make.add_argument(
         "--out", type=user_path, required=True, metavar="BAG", help="an .mcap or .db3 file, or a folder with metadata.yaml"
     )
-    make.add_argument("--overwrite", action="store_true", help="replace BAG where it exists")
-    make.add_argument("--dataset", metavar="NAME", help="SOURCE is this dataset (found out where it can be)")
-    make.add_argument("--sequence", metavar="NAME", help="sequence of the dataset (the only one)")
-    make.add_argument("--storage", choices=sorted(STORAGES), help="of the bag (by the suffix of BAG, else mcap)")
-    make.add_argument("--jpeg", type=int, metavar="Q", help="JPEG images of this quality, 1 to 100, rather than raw ones")
+    make.add_argument("--overwrite", action="store_true", help="replace BAG if it exists")
+    make.add_argument("--dataset", metavar="NAME", help="layout of SOURCE (default: detected)")
+    make.add_argument("--sequence", metavar="NAME", help="sequence of the dataset (default: the only one)")
+    make.add_argument("--storage", choices=sorted(STORAGES), help="storage format (default: by the suffix of BAG, else mcap)")
+    make.add_argument("--jpeg", type=int, metavar="Q", help="write JPEG images of this quality, 1 to 100, instead of raw ones")
     make.add_argument("--camera-info", type=user_path, metavar="YAML", help="calibration, as camera_calibration writes it")
     make.add_argument("--frame-id", default="camera", metavar="ID", help="frame_id of all headers (%(default)s)")
-    make.add_argument("--frames", type=int, metavar="N", help="number of frames at most (all)")
+    make.add_argument("--frames", type=int, metavar="N", help="largest number of frames (default: all)")
     make.set_defaults(work=_make)
-    info = actions.add_parser("info", help="what is in a bag", epilog=INFO_EXAMPLE, formatter_class=raw)
-    info.add_argument("bag", type=user_path, metavar="BAG", help="an .mcap or .db3 file, or the folder of a recording")
-    info.add_argument("--check", action="store_true", help="read every message, to find stamps that run back and other faults")
-    info.add_argument("--json", action="store_true", help="as JSON on stdout")
+    info = actions.add_parser("info", help="describe a bag", epilog=INFO_EXAMPLE, formatter_class=raw)
+    info.add_argument("bag", type=user_path, metavar="BAG", help="an .mcap or .db3 file, or a bag folder")
+    info.add_argument("--check", action="store_true", help="read every message to find backward stamps and other faults")
+    info.add_argument("--json", action="store_true", help="print JSON")
     info.set_defaults(work=_info)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do the one or the other."""
+    """Make or describe a bag."""
     return int(args.work(args))
 
 
@@ -85,10 +85,10 @@ def _make(args: argparse.Namespace) -> int:
 
 
 def _open_source(args: argparse.Namespace) -> tuple[VideoReader | Any, Iterator[RecordedFrame]]:
-    """The video or the sequence, and its frames.
+    """Open the video or sequence, and its frames.
 
     Raises:
-        DatasetError: There is no such source, it is of no known kind, or several sequences are meant.
+        DatasetError: The source does not exist, has no known format, or contains several sequences.
     """
     source: Path = args.source
     if not source.exists():
@@ -98,12 +98,12 @@ def _open_source(args: argparse.Namespace) -> tuple[VideoReader | Any, Iterator[
         video = VideoReader(source)
         return video, video_frames(video, args.frames)
     sequence = _open_sequence(source, layout, args.sequence)
-    print(f"{source} is taken as {layout}, sequence {sequence.name}: {len(sequence)} frames")
+    print(f"{source} is read as {layout}, sequence {sequence.name}: {len(sequence)} frames")
     return sequence, sequence_frames(sequence, args.frames)
 
 
 def _layout(source: Path) -> str | None:
-    """Name of the dataset that a source is; None for frames without labels."""
+    """The layout of a dataset; None for frames without labels."""
     from csl_tracker.datasets.detect import detect_layouts
 
     if source.is_file() and source.suffix.lower() not in (".json", ".csv"):
@@ -120,17 +120,17 @@ def _layout(source: Path) -> str | None:
 
 
 def _open_sequence(source: Path, dataset: str, name: str | None) -> Any:
-    """The one sequence that is meant.
+    """Open the only or the named sequence.
 
     Raises:
-        DatasetError: There are several, or none, or the dataset is another one.
+        DatasetError: There are several sequences or none, or the dataset has another layout.
     """
     from csl_tracker.datasets.registry import open_dataset
 
     sequences = open_dataset(dataset, source, None if name is None else [name])
     if len(sequences) != 1:
         listed = ", ".join(sequence.name for sequence in sequences)
-        raise DatasetError(f"{source} holds {len(sequences)} sequences ({listed}); name one of them with --sequence.")
+        raise DatasetError(f"{source} contains {len(sequences)} sequences ({listed}); name one of them with --sequence.")
     return sequences[0]
 
 
@@ -167,11 +167,7 @@ def _print(found: dict[str, Any]) -> None:
         calibrated = ", calibrated" if image["camera_info"] else ""
         print(f"trackable: {image['topic']} ({pixels}{calibrated})")
     if not found["checked"]:
-        print(
-            "problems that show in the index (--check reads every message):"
-            if found["problems"]
-            else "no problems in the index"
-        )
+        print("problems found in the index (--check reads every message):" if found["problems"] else "no problems in the index")
     else:
         print("problems:" if found["problems"] else "no problems")
     for problem in found["problems"]:

@@ -1,4 +1,4 @@
-"""``csl-tracker compare``: what got better or worse from one evaluation to others."""
+"""``csl-tracker compare``: compare the results of evaluations."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ EXAMPLE = """examples:
   csl-tracker compare output/before/figures.json output/after/figures.json
   csl-tracker compare base.json one.json two.json --out output/comparison.html
 
-Every file is compared with the first one. Files of evaluate-bag, or of evaluate --json, on the same ground truth."""
+Every file is compared with the first one. Accepts files of evaluate-bag and of evaluate --json for the same ground truth."""
 
 SUFFIXES = (".html", ".md", ".json")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Fill in the arguments."""
+    """Declare the arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLE
     parser.add_argument(
-        "reports", type=user_path, nargs="+", metavar="JSON", help="the files of figures, the first is the baseline"
+        "reports", type=user_path, nargs="+", metavar="JSON", help="files of results; the first one is the baseline"
     )
-    parser.add_argument("--out", type=user_path, metavar="FILE", help="write the comparison too: .html, .md or .json")
-    parser.add_argument("--overwrite", action="store_true", help="replace FILE where it exists")
+    parser.add_argument("--out", type=user_path, metavar="FILE", help="also write the comparison: .html, .md or .json")
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compare, print Markdown, write the file."""
+    """Compare, print Markdown, and write the file."""
     from csl_tracker.evaluation.report_changes import compare_reports
     from csl_tracker.evaluation.report_files import read_report
     from csl_tracker.output import write_json, write_text
@@ -39,9 +39,9 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"Only the file {args.reports[0]} was named; name two or more to compare.")
     out: Path | None = args.out
     if out is not None and out.suffix not in SUFFIXES:
-        raise ConfigError(f"The name {out} of --out ends in none of {', '.join(SUFFIXES)}; choose one of these.")
+        raise ConfigError(f"The name {out} of --out ends in none of {', '.join(SUFFIXES)}; use one of these suffixes.")
     if out is not None and out.exists() and any(path.exists() and out.samefile(path) for path in args.reports):
-        raise ConfigError(f"The file {out} of --out is one of those compared; choose another --out.")
+        raise ConfigError(f"The file {out} of --out is one of the compared files; choose another --out.")
     if out is not None and out.exists() and not args.overwrite:
         raise ConfigError(f"The file {out} exists; give --overwrite to replace it, or another --out.")
     first, *others = [read_report(path) for path in args.reports]

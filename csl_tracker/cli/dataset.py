@@ -1,4 +1,4 @@
-"""``csl-tracker dataset``: look into a labelled dataset, or convert it to COCO keypoints."""
+"""``csl-tracker dataset``: inspect a labelled dataset, or convert it to COCO keypoints."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     inspect = actions.add_parser(
         "inspect",
-        help="name the layout, count labels, show problems, draw a sheet of frames",
-        description="Read a dataset once: its layout, its labels by landmark and class, and what is wrong with it.",
+        help="detect the layout, count labels, list problems, draw a contact sheet",
+        description="Read a dataset once and report its layout, its labels by landmark and class, and its problems.",
         epilog="example:\n  csl-tracker dataset inspect ~/data/EndoVis2015 --out sheet.png --json counts.json\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     convert = actions.add_parser(
         "convert",
-        help="write any layout as COCO keypoints, without loss",
-        description="Write a dataset as COCO keypoints: frames as image files, masks as run lengths. Training from it sees the"
-        " very same pixels, points and times. Stopped half-way, it leaves nothing behind.",
+        help="convert any layout to COCO keypoints, without loss",
+        description="Write a dataset as COCO keypoints: frames as image files, masks as run lengths. Training with it uses"
+        " exactly the same pixels, points and times. An interrupted conversion leaves no files behind.",
         epilog="example:\n  csl-tracker dataset convert ~/data/EndoVis2015 --out ~/data/endovis_coco\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -49,22 +49,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action.add_argument(
             "path", type=user_path, metavar="PATH", help="folder of the dataset, or its COCO or DeepLabCut file"
         )
-        action.add_argument("--layout", metavar="NAME", help="its layout (default: found by what lies there)")
+        action.add_argument("--layout", metavar="NAME", help="layout (default: detected)")
         action.add_argument("--sequences", nargs="+", metavar="NAME", help="only these (default: all)")
-    inspect.add_argument("--out", type=user_path, metavar="SHEET.png", help="write a sheet of frames with their labels")
-    inspect.add_argument("--frames", type=int, default=16, metavar="N", help="frames on the sheet (%(default)s)")
-    inspect.add_argument("--json", type=user_path, metavar="FILE", help="write the counts, too")
+    inspect.add_argument("--out", type=user_path, metavar="SHEET.png", help="write a contact sheet of labelled frames")
+    inspect.add_argument("--frames", type=int, default=16, metavar="N", help="number of frames on the sheet (%(default)s)")
+    inspect.add_argument("--json", type=user_path, metavar="FILE", help="also write the counts")
     inspect.add_argument("--force", action="store_true", help="replace the sheet and the JSON if they exist")
     convert.add_argument("--out", type=user_path, metavar="DIR", required=True, help="new folder of the converted dataset")
-    convert.add_argument("--format", choices=("coco",), default="coco", help="what to write (%(default)s)")
+    convert.add_argument("--format", choices=("coco",), default="coco", help="output format (%(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Inspect or convert.
 
     Raises:
-        DatasetError: There is no dataset, it is broken, or the output exists.
-        ConfigError: An option makes no sense.
+        DatasetError: There is no dataset, it is corrupt, or the output exists.
+        ConfigError: An option is invalid.
     """
     from csl_tracker.datasets.detect import Detection, detect_layouts
 
@@ -72,8 +72,8 @@ def run(args: argparse.Namespace) -> int:
     return _inspect(args, layouts) if args.action == "inspect" else _convert(args, layouts)
 
 
-def _open_what_can_be(layout: str, path: Path, names: Sequence[str] | None) -> tuple[list[FileSequence], list[str]]:
-    """The sequences that open, and why the others do not, a sentence each.
+def _open_available(layout: str, path: Path, names: Sequence[str] | None) -> tuple[list[FileSequence], list[str]]:
+    """Open sequences; returns those that open, and one sentence for each other.
 
     Raises:
         DatasetError: None opens.
@@ -108,7 +108,7 @@ def _inspect(args: argparse.Namespace, layouts: Sequence[Detection]) -> int:
             raise ConfigError(f"The output {output} exists; choose another name, or replace it with --force.")
     if args.out is not None and args.out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise ConfigError(f"The sheet {args.out} needs a name that ends in .png or .jpg.")
-    sequences, unopened = _open_what_can_be(layouts[0].layout, args.path, args.sequences)
+    sequences, unopened = _open_available(layouts[0].layout, args.path, args.sequences)
     sheet = ContactSheet(sequences, args.frames)
     total = sum(len(sequence) for sequence in sequences)
     with tqdm(total=total, desc="reading", unit="frame", leave=False, disable=None) as bar:
@@ -139,9 +139,9 @@ def _report(
     unopened: Sequence[str],
 ) -> str:
     """The tables for the terminal."""
-    lines = [f"{path}: {layouts[0].layout} (known by {layouts[0].evidence})"]
+    lines = [f"{path}: {layouts[0].layout} (detected by {layouts[0].evidence})"]
     if len(layouts) > 1:
-        lines.append(f"it also fits {', '.join(other.layout for other in layouts[1:])}; choose with --layout")
+        lines.append(f"also matches {', '.join(other.layout for other in layouts[1:])}; choose with --layout")
     frames = sum(survey.frames for survey in surveys)
     lines += [f"{len(surveys)} sequence(s), {frames} frames", ""]
     rows = [["sequence", "frames", "size", "fps", "instruments", "with landmarks", "with masks"]]

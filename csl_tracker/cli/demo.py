@@ -1,7 +1,7 @@
-"""``csl-tracker demo``: bag, node, replay, figures; on an embedded synthetic sequence or on the user's own input.
+"""``csl-tracker demo``: bag, node, replay and evaluation, on an embedded synthetic sequence or the user's own input.
 
-The frames go into an mcap bag, the tracker node runs as a process of its own, a replay node sends it the frames and records
-its answers, and figures and an overlay video are made from the two bags.
+The frames are written to an mcap bag. The tracker node runs in its own process; a replay node sends it the frames and records
+the answers. Both bags are then evaluated and drawn as an overlay video.
 """
 
 from __future__ import annotations
@@ -48,37 +48,37 @@ DEFAULT_FRAMES = 250
 DEFAULT_SEED = 2015
 SIZE = (576, 720)
 ANSWER_TIMEOUT_S = 5.0
-"""How long the tracker may take for a frame before it is sent again, s."""
+"""Time before an unanswered frame is sent again, s."""
 BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Fill in the parser of this sub-command."""
+    """Declare the arguments."""
     parser.add_argument(
         "--input", type=user_path, help="a video, a bag with an image topic, or the folder of an EndoVis 2015 sequence"
     )
     parser.add_argument("--output", type=user_path, default=Path("output/demo"), help="folder of the results (%(default)s)")
-    parser.add_argument("--frames", type=int, help=f"number of frames (all; of the synthetic sequence {DEFAULT_FRAMES})")
-    parser.add_argument("--rate", type=float, help="replay at this multiple of the input's own pace, rather than in lock-step")
+    parser.add_argument("--frames", type=int, help=f"number of frames (default: all; synthetic sequence: {DEFAULT_FRAMES})")
+    parser.add_argument("--rate", type=float, help="replay at this multiple of the input's own rate instead of in lock-step")
     add_network_arguments(parser)
     parser.add_argument(
-        "--max-instruments", type=int, help="largest number of instruments in view (as many as are annotated, else 2)"
+        "--max-instruments", type=int, help="largest number of visible instruments (default: as annotated, else 2)"
     )
-    parser.add_argument("--topic", help="topic of the images in the bag (the only one)")
+    parser.add_argument("--topic", help="image topic in the bag (default: the only one)")
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="seed of the synthetic sequence (%(default)s)")
-    parser.add_argument("--keep-bag", action="store_true", help="keep the bag of the frames too, as frames.mcap")
+    parser.add_argument("--keep-bag", action="store_true", help="also keep the bag of the frames, as frames.mcap")
 
 
 @dataclass(frozen=True)
 class Input:
-    """What goes to the node.
+    """Input of the node.
 
     Attributes:
-        name: What it is called in the results.
-        bag: The bag of the frames.
-        sha256: Of the files that were read, or of the rendered pixels.
-        topic: Topic of the images in the bag; None takes the only one.
-        own: The bag was written here, not by the user.
+        name: Name in the results.
+        bag: Bag of the frames.
+        sha256: Hash of the input files, or of the rendered pixels.
+        topic: Image topic in the bag; None for the only one.
+        own: Whether the demo wrote the bag.
     """
 
     name: str
@@ -89,18 +89,18 @@ class Input:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the whole chain."""
+    """Run the demo."""
     if args.frames is not None and args.frames < 1:
         raise ConfigError(f"--frames is {args.frames}; give 1 or more.")
     if args.rate is not None and args.rate <= 0:
-        raise ConfigError(f"--rate is {args.rate}; give a number above 0, or leave it out for lock-step.")
+        raise ConfigError(f"--rate is {args.rate}; give a number above 0, or omit it for lock-step.")
     weights = weights_of(args)
-    description = read_description(weights)  # a wrong file is named before the work starts
+    description = read_description(weights)  # report a wrong file before the work starts
     with _work_folder(args.output) as work, sigterm_as_interrupt():
         source = _open_input(args, work, description)
         labels = labels_at_beginning(source.bag, source.topic, message_to_rgb)
         if labels.landmarks and not set(labels.landmarks) & set(description.instruments.landmarks):
-            map_names(labels, description.instruments)  # names the landmarks of both
+            map_names(labels, description.instruments)  # raises an error with the landmarks of both
         recording = work / "poses.mcap"
         began = time.monotonic()
         _track(args, weights, source, labels, recording, work)
@@ -119,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
 
 @contextmanager
 def _work_folder(output: Path) -> Iterator[Path]:
-    """A folder beside the results for what is not finished; it goes in any case, with the output folder if that is empty."""
+    """A temporary folder next to the results; removed at the end, with the output folder if that is empty."""
     new = not output.exists()
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -135,10 +135,10 @@ def _work_folder(output: Path) -> Iterator[Path]:
 
 
 def _open_input(args: argparse.Namespace, work: Path, description: ModelDescription) -> Input:
-    """Find out what the input is, and write its frames into a bag where it is none.
+    """Detect the kind of input, and write its frames to a bag unless it is one.
 
     Raises:
-        DatasetError: There is no such input, or it is neither of the three kinds.
+        DatasetError: The input does not exist or has an unknown format.
         BagError: The bag cannot be read.
     """
     path: Path | None = args.input
@@ -156,7 +156,7 @@ def _open_input(args: argparse.Namespace, work: Path, description: ModelDescript
         sequences = open_dataset("endovis2015", path)
         if len(sequences) != 1:
             raise DatasetError(
-                f"The folder {path} holds {len(sequences)} sequences ({', '.join(item.name for item in sequences)}); name the"
+                f"The folder {path} has {len(sequences)} sequences ({', '.join(item.name for item in sequences)}); name the"
                 " folder of one of them."
             )
         sequence = sequences[0]
@@ -189,10 +189,10 @@ def _count(total: int, limit: int | None) -> int:
 
 
 def _track(args: argparse.Namespace, weights: Path, source: Input, labels: BagLabels, recording: Path, work: Path) -> None:
-    """Run the tracker node and the replay node until the bag has ended.
+    """Run the tracker node and the replay node to the end of the bag.
 
     Raises:
-        CslTrackerError: One of them gave up; its own sentence.
+        CslTrackerError: One of them failed; includes its message.
     """
     with BagReader(source.bag) as bag:
         compressed = bag.types[bag.image_topic(source.topic)] == topics.COMPRESSED_TYPE
@@ -224,7 +224,7 @@ def _track(args: argparse.Namespace, weights: Path, source: Input, labels: BagLa
                 "rate": float(args.rate or 0.0),
                 "frames": args.frames or 0,
                 "timeout_s": ANSWER_TIMEOUT_S,
-                "wait_s": 180.0,  # a crowded machine takes its time to load the network
+                "wait_s": 180.0,  # loading the network takes long on a busy machine
                 "record_segmentation": True,
             },
             environment=environment,
@@ -235,13 +235,13 @@ def _track(args: argparse.Namespace, weights: Path, source: Input, labels: BagLa
                     raise CslTrackerError(f"The tracker node has stopped: {tracker.complaint()}")
                 time.sleep(0.05)
         if status != 0:
-            raise CslTrackerError(f"The replay ended with status {status}; its reason stands above.")
+            raise CslTrackerError(f"The replay ended with status {status}; see its message above.")
 
 
 def _evaluate(
     args: argparse.Namespace, source: Input, recording: Path, instruments: InstrumentSet, overlay: Path
 ) -> dict[str, Any]:
-    """Figures of the recording as ``csl-tracker evaluate-bag`` makes them, and the overlay video.
+    """Evaluate the recording as ``csl-tracker evaluate-bag`` does, and write the overlay video.
 
     Raises:
         CslTrackerError: There is no answer at all.
@@ -296,7 +296,7 @@ def _metrics(
 
 
 def _ros_versions() -> dict[str, str]:
-    """Versions of what carries the messages, whether it comes from wheels or from a sourced ROS 2."""
+    """Versions of the RMW and rclpy, from wheels or from a sourced ROS 2."""
     found = {"rmw": os.environ.get("RMW_IMPLEMENTATION") or "default"}
     for package in ("ros-jazzy-rclpy", "rclpy"):
         try:

@@ -1,4 +1,4 @@
-"""``csl-tracker evaluate``: measure weights on the labelled sequences of a dataset."""
+"""``csl-tracker evaluate``: evaluate weights on the labelled sequences of a dataset."""
 
 from __future__ import annotations
 
@@ -22,52 +22,52 @@ from csl_tracker.reporting import table
 if TYPE_CHECKING:
     from csl_tracker.tracker import Tracker
 
-HELP = "measure weights on the labelled sequences of a dataset"
+HELP = "evaluate weights on the labelled sequences of a dataset"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Fill in the arguments."""
+    """Declare the arguments."""
     parser.add_argument("--dataset", required=True, help=f"one of {', '.join(sorted(DATASETS))}")
     parser.add_argument("--root", type=user_path, required=True, help="folder of the dataset")
     parser.add_argument("--sequences", nargs="+", metavar="NAME", help="names of the sequences (default: all)")
-    parser.add_argument("--json", type=user_path, metavar="OUT", help="write the figures to this file")
+    parser.add_argument("--json", type=user_path, metavar="OUT", help="write the results to this file")
     parser.add_argument(
         "--max-instruments",
         type=_instruments,
         default="auto",
         metavar="N",
-        help="instruments looked for in a frame; auto: as many as the sequence has, as in the paper (default: %(default)s)",
+        help="instruments per frame; auto: as many as the sequence has, as in the paper (default: %(default)s)",
     )
     parser.add_argument(
         "--partial",
         action="store_true",
-        help="score the landmarks and classes that weights and dataset both have; else other names are refused",
+        help="score only the landmarks and classes that both weights and dataset have; otherwise different names are an error",
     )
     for key in ("landmarks", "classes"):
-        ignored = "; THEIRS=ignore leaves one out" if key == "classes" else ""
+        ignored = "; THEIRS=ignore omits one" if key == "classes" else ""
         parser.add_argument(
             f"--{key}",
             nargs="+",
             default=[],
             metavar="THEIRS=OURS",
-            help=f"{key} of the dataset that the weights call otherwise, as in a training's source{ignored}",
+            help=f"{key} of the dataset with other names in the weights, as in a training source{ignored}",
         )
     parser.add_argument(
         "--mirror",
         action="store_true",
-        help="average the network's outputs with those of the mirrored image, at twice the time",
+        help="average the network's outputs with those of the mirrored image, which doubles the time",
     )
     parser.add_argument(
         "--reference-size",
         type=size_argument,
         metavar="HxW",
-        help="state distances in px of an image of this size, such as 480x640 for the paper's (default: the source image's)",
+        help="report distances in px of an image of this size, such as 480x640 for the paper's (default: the source image's)",
     )
     add_network_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate every sequence, print a table, write the JSON."""
+    """Evaluate every sequence, print a table, and write the JSON."""
     if args.json is not None and args.json.is_dir():
         raise ConfigError(
             f"The path {args.json} of --json is a folder; name a file in it, such as {args.json / 'figures.json'}."
@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
                 tracker,
                 sequence,
                 reference_size=args.reference_size,
-                details=args.json is not None,  # csl-tracker compare pairs them
+                details=args.json is not None,  # csl-tracker compare pairs the frames
                 matching=matching,
             ),
             "max_instruments": count,
@@ -119,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
     if len(unscored) == len(sequences):
         known = tracker.model.instruments
         raise DatasetError(
-            f"No frame of {', '.join(unscored)} in {args.root} has a label of what the weights know, the landmarks"
+            f"No frame of {', '.join(unscored)} in {args.root} has a label that the weights know: the landmarks"
             f" {', '.join(known.landmarks) or '(none)'} and the classes {', '.join(known.classes)}; nothing can be measured."
         )
     shown, remarks = {}, []
@@ -127,10 +127,10 @@ def run(args: argparse.Namespace) -> int:
         labelled = {key: part for key, part in figures["landmarks"].items() if part["visible"] or part["absent"]}
         missing = [key for key in figures["landmarks"] if key not in labelled]
         if name in unscored:
-            remarks.append(f"{name}: no frame has a label of what the weights know; there is nothing to measure.")
+            remarks.append(f"{name}: no frame has a label that the weights know; not measured.")
             continue
         if missing:
-            remarks.append(f"{name}: nobody labelled {', '.join(missing)}; not measured.")
+            remarks.append(f"{name}: {', '.join(missing)} not labelled; not measured.")
         shown[name] = {**figures, "landmarks": labelled}
     print("\n".join([format_table(shown), *remarks]))
     if args.json is not None:
@@ -140,11 +140,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _matching(args: argparse.Namespace, sequences: Sequence[FileSequence], instruments: InstrumentSet) -> Matching:
-    """What to do about names that differ.
+    """How to match different names.
 
     Raises:
-        WeightsError: Names differ and nothing is said about them.
-        ConfigError: A renaming is wrong, or no sequence has anything in common with the weights.
+        WeightsError: Names differ and no option matches them.
+        ConfigError: A renaming is invalid, or dataset and weights have nothing in common.
     """
     matching = parse_matching(args.landmarks, args.classes, args.partial, sequences, instruments, "of the command")
     common = False
@@ -155,7 +155,7 @@ def _matching(args: argparse.Namespace, sequences: Sequence[FileSequence], instr
             if args.landmarks or args.classes or args.partial:
                 raise
             raise WeightsError(
-                f"{str(error).removesuffix('.')}, rename with --landmarks and --classes, or use --partial for what both have."
+                f"{str(error).removesuffix('.')}, rename with --landmarks and --classes, or use --partial for the common ones."
             ) from error
         common |= bool(selected.labelled or selected.segmented or selected.tells_tools)
     if not common:
@@ -163,21 +163,21 @@ def _matching(args: argparse.Namespace, sequences: Sequence[FileSequence], instr
         areas = dict.fromkeys(name for sequence in sequences for name in sequence.classes)
         raise ConfigError(
             f"The weights have the landmarks {', '.join(instruments.landmarks) or '(none)'} and the classes"
-            f" {', '.join(instruments.classes)}, and the dataset the landmarks {', '.join(marks) or '(none)'} and"
-            f" the classes {', '.join(areas)}: nothing is in common, so that there is nothing to measure; rename"
+            f" {', '.join(instruments.classes)}; the dataset has the landmarks {', '.join(marks) or '(none)'} and"
+            f" the classes {', '.join(areas)}. They have nothing in common; rename"
             " with --landmarks THEIRS=OURS or --classes THEIRS=OURS."
         )
     return matching
 
 
 def _measured(figures: dict[str, Any]) -> bool:
-    """Whether a sequence has any figure."""
+    """Whether a sequence has any result."""
     points = any(part["visible"] or part["absent"] for part in figures["landmarks"].values())
     return points or any(figures[key] is not None for key in ("dice", "precision", "recall"))
 
 
 def format_table(sequences: dict[str, dict[str, Any]]) -> str:
-    """The main figures as text, a row a sequence and a row a landmark."""
+    """The main results as text, one row per sequence and per landmark."""
     header = ("sequence", "frames", "DICE", "precision", "recall", "err mean", "median", "< 20 px", "missed", "false pos.")
     rows: list[tuple[str, ...]] = [header]
     for name, figures in sequences.items():

@@ -1,4 +1,4 @@
-"""``csl-tracker evaluate-bag``: figures and a page of the poses in a bag, whoever published them."""
+"""``csl-tracker evaluate-bag``: evaluate the poses in a bag of any tracker, and write a report."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ EXAMPLE = """examples:
   csl-tracker evaluate-bag poses.mcap
   csl-tracker evaluate-bag recording --ground-truth frames.mcap --poses /other_tracker/poses --out output/other
 
-Writes figures.json and report.html, a page that needs no network, into the folder of --out. A video of more than 16 MiB lies
-beside the page as overlay.mp4, a smaller one is inside."""
+Writes figures.json and report.html, a page that works offline, into the folder of --out. A video of more than 16 MiB is written
+next to the page as overlay.mp4; a smaller one is embedded."""
 
 NAMES = ("figures.json", "report.html", "overlay.mp4")
 
@@ -27,25 +27,25 @@ logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Fill in the arguments."""
+    """Declare the arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLE
-    parser.add_argument("recorded", type=user_path, metavar="RECORDED", help="the bag of the poses")
+    parser.add_argument("recorded", type=user_path, metavar="RECORDED", help="bag of the poses")
     parser.add_argument(
         "--ground-truth",
         type=user_path,
         metavar="BAG",
-        help="the bag of the truth and, where it has them, of the images (RECORDED)",
+        help="bag of the ground truth and, if it has them, of the images (default: RECORDED)",
     )
-    parser.add_argument("--poses", metavar="TOPIC", help="topic of the poses (the tracker's own, or the only one)")
-    parser.add_argument("--topic", help="topic of the images (the only one)")
+    parser.add_argument("--poses", metavar="TOPIC", help="topic of the poses (default: the tracker's, or the only one)")
+    parser.add_argument("--topic", help="image topic (default: the only one)")
     parser.add_argument("--out", type=user_path, metavar="DIR", help="folder of the results (output/evaluate-bag/NAME)")
     parser.add_argument("--overwrite", action="store_true", help="replace the results in DIR")
-    parser.add_argument("--no-video", action="store_true", help="no overlay video; the worst frames are shown all the same")
+    parser.add_argument("--no-video", action="store_true", help="no overlay video; the report still shows the worst frames")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate, write the JSON and the page, print the main figures."""
+    """Evaluate, write the JSON and the report, and print the main results."""
     import cv2
 
     from csl_tracker.arrays import Image
@@ -63,12 +63,12 @@ def run(args: argparse.Namespace) -> int:
     problems = list(bag.problems)
     if args.ground_truth is not None and not bag.has_truth:
         raise BagError(
-            f"The bag {args.ground_truth} has no ground truth ({topics.TRUTH_POSES} or {topics.TRUTH_SEGMENTATION}); make one"
+            f"The bag {args.ground_truth} has no ground truth ({topics.TRUTH_POSES} or {topics.TRUTH_SEGMENTATION}); create one"
             " with 'csl-tracker bag make'."
         )
     if not bag.has_truth:
         problems.append(
-            f"The bag {args.recorded} has no ground truth, so that accuracy is not measured; name the bag that has it with"
+            f"The bag {args.recorded} has no ground truth, so accuracy is not measured; name a bag with ground truth by"
             " --ground-truth."
         )
     for problem in problems:
@@ -80,10 +80,10 @@ def run(args: argparse.Namespace) -> int:
 
     video = out / "overlay.mp4" if bag.has_images and not args.no_video else None
     with ExitStack() as stack:
-        stack.callback(_remove_empty, out)  # of what was stopped or failed before there was a result
+        stack.callback(_remove_empty, out)  # if stopped or failed before there was a result
         writer = None if video is None else stack.enter_context(VideoWriter(video, bag.fps, crf=23))
         film = None if writer is None else Film(writer)
-        # The page finds a frame by the rate, so that the frames are evenly spaced.
+        # The page locates frames by the rate, so the frames must be evenly spaced.
         measured = evaluate_bag(bag, None if film is None else lambda image, _: film.add(image), encode)
     if film is not None and film.changed is not None:
         problems.append(film.changed)
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     write_json(out / "figures.json", report)
     write_report(out / "report.html", report, measured, video, bag.fps, report["problems"])
     if video is None:
-        (out / "overlay.mp4").unlink(missing_ok=True)  # an older one
+        (out / "overlay.mp4").unlink(missing_ok=True)  # from an earlier run
     _print(measured.values)
     print(f"wrote {out / 'report.html'} and figures.json")
     if bag.damage is not None:
@@ -120,12 +120,12 @@ def _check_folder(out: Path, overwrite: bool) -> None:
 
 
 def _remove_empty(folder: Path) -> None:
-    with suppress(OSError):  # not empty, or never made
+    with suppress(OSError):  # not empty, or never created
         folder.rmdir()
 
 
 def _shorter(text: str, args: argparse.Namespace) -> str:
-    """Without the folders of the bags, so that figures can be published."""
+    """Remove the bags' folders, so that results can be published."""
     for path in (args.recorded, args.ground_truth):
         if path is not None and path.is_absolute():
             text = text.replace(str(path), path.name)
@@ -155,12 +155,12 @@ def _print(figures: dict[str, Any]) -> None:
         ),
     ]
     if figures["duplicated_pose_arrays"]:
-        rows.insert(3, ("further ones of the same image", f"{figures['duplicated_pose_arrays']}; the first one counts"))
+        rows.insert(3, ("further ones of the same image", f"{figures['duplicated_pose_arrays']}; only the first one counts"))
     print("\n".join(table.plain(rows)))
 
 
 def _unmatched(figures: dict[str, Any]) -> str:
-    """How many stamps of poses mean no image, and how that was decided."""
+    """Number of pose stamps without an image, with the tolerance."""
     count, rounded = figures["unmatched_pose_stamps"], figures["rounded_pose_stamps"]
     notes = [f"stamps may differ by {figures['stamp_tolerance_ms']:g} ms"]
     if rounded:

@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from csl_tracker.evaluation.protocols import Protocol
 
 _WIDTH = 110
-_SETTING = re.compile(r"[A-Za-z_][\w.]*=")  # of a model's variant there is an @ before the =
+_SETTING = re.compile(r"[A-Za-z_][\w.]*=")  # a model variant has an @ before the =
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("protocol", nargs="?", metavar="NAME", help="a shipped protocol (see --list), or a protocol file")
+    parser.add_argument("protocol", nargs="?", metavar="NAME", help="a built-in protocol (see --list), or a protocol file")
     parser.add_argument(
         "overrides",
         nargs="*",
         metavar="key=value",
-        help="settings of every training, such as steps=500; anywhere on the line",
+        help="settings of every training, such as steps=500; allowed anywhere on the line",
     )
-    parser.add_argument("--list", action="store_true", help="explain the protocols, models and presets, and end")
+    parser.add_argument("--list", action="store_true", help="explain protocols, models and presets, and exit")
     parser.add_argument("--root", type=user_path, metavar="DIR", help="folder of the dataset; synthetic: default OUT/data")
-    parser.add_argument("--out", type=user_path, metavar="DIR", help="folder of the experiment; the same one again goes on")
+    parser.add_argument("--out", type=user_path, metavar="DIR", help="folder of the experiment; an existing one is continued")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N-1 (default: %(default)s)")
     parser.add_argument(
         "--models",
@@ -43,35 +43,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " (default: all strategies)",
     )
     parser.add_argument("--preset", default="modern", metavar="NAME", help="training preset (default: %(default)s)")
-    parser.add_argument("--config", type=user_path, metavar="FILE.yaml", help="settings laid over preset and protocol")
+    parser.add_argument("--config", type=user_path, metavar="FILE.yaml", help="settings applied over preset and protocol")
     parser.add_argument(
         "--variants",
         type=user_path,
         metavar="FILE.yaml",
-        help="variants by name, each with its settings: --models STRATEGY@VARIANT",
+        help="named variants with their settings: --models STRATEGY@VARIANT",
     )
     parser.add_argument("--sequences", nargs="+", metavar="NAME", help="restrict a leave-one-out protocol to these sequences")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N; a run takes one (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N; one per run (default: %(default)s)")
     parser.add_argument(
-        "--reference-size", type=size_argument, metavar="HxW", help="state distances in px of an image of this size"
+        "--reference-size", type=size_argument, metavar="HxW", help="report distances in px of an image of this size"
     )
-    parser.add_argument("--comparators", type=user_path, metavar="CSV", help="published curves to draw beside ours")
+    parser.add_argument("--comparators", type=user_path, metavar="CSV", help="published curves for comparison in the figures")
     parser.add_argument(
         "--no-panels",
         action="store_true",
-        help="no pictures of frames (data that may not be shown); those in OUT are removed",
+        help="write no pictures of frames (confidential data); existing ones in OUT are removed",
     )
-    parser.add_argument("--summary-only", action="store_true", help="only tables and figures of the runs finished so far")
+    parser.add_argument("--summary-only", action="store_true", help="only write tables and figures of the finished runs")
     parser.add_argument(
         "--schema",
         choices=("settings", "variants", "protocol"),
-        help="print the JSON schema of that kind of file, and end: of --config, of --variants, or of a protocol",
+        help="print the JSON schema of a file for --config, for --variants, or of a protocol, and exit",
     )
-    _take_settings_anywhere(parser)
+    _allow_settings_anywhere(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make the runs that are missing, then tables, figures and panels."""
+    """Make the missing runs, then tables, figures and panels."""
     if args.list:
         print(explain())
         return 0
@@ -88,12 +88,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _protocol(args: argparse.Namespace) -> tuple[Protocol, Path | None]:
-    """The protocol that was asked for, and the folder of its data."""
+    """The requested protocol, and the folder of its data."""
     from csl_tracker.evaluation.protocol_data import match_names
     from csl_tracker.evaluation.protocols import load_protocol
 
     if args.protocol is None:
-        raise ConfigError("No protocol was named; 'csl-tracker experiment --list' explains those that there are.")
+        raise ConfigError("No protocol was named; 'csl-tracker experiment --list' explains the built-in ones.")
     if args.out is None:
         raise ConfigError("An experiment needs --out, the folder of its runs.")
     if args.seeds < 1:
@@ -110,29 +110,29 @@ def _protocol(args: argparse.Namespace) -> tuple[Protocol, Path | None]:
 def _make_runs(args: argparse.Namespace, protocol: Protocol, root: Path | None) -> int:
     from csl_tracker.training.plan import MODELS, Settings, make_plan, parse_overrides, read_settings, read_variants
 
-    # Read before the imports that take seconds.
+    # Read before slow imports.
     settings = Settings(args.preset, read_settings(args.config) if args.config else {}, parse_overrides(args.overrides))
     variants = read_variants(args.variants) if args.variants else None
     from csl_tracker.training.experiment import run_plan
     from csl_tracker.training.processes import choose_device, take_local_rank
     from csl_tracker.training.result import find_results
 
-    find_results(args.out, protocol.name)  # before hours of work: none of another protocol, none damaged
+    find_results(args.out, protocol.name)  # before hours of work: rejects other protocols and damaged results
     rank = take_local_rank()
     accelerator = choose_device(args.device, rank)
     models, seeds = args.models or MODELS, range(args.seeds)
     plan = make_plan(protocol, args.out, models, seeds, settings, args.reference_size, accelerator, variants)
-    device = "cpu" if args.device == "cpu" else "auto"  # any other GPU than the chosen one is out of sight
+    device = "cpu" if args.device == "cpu" else "auto"  # other GPUs than the chosen one are hidden
     prefix = "" if rank is None else f"[{rank}] "
     try:
         outcome = run_plan(plan, root, portable_command(), lambda text: print(f"{prefix}{printable(text)}", flush=True), device)
     except (KeyboardInterrupt, OSError):
-        print(f"\n{prefix}Stopped; the same command goes on from the last checkpoint.", flush=True)
+        print(f"\n{prefix}Stopped; repeat the command to continue from the last checkpoint.", flush=True)
         raise
     finished = len(outcome.made) + len(outcome.kept)
     print(f"{prefix}{finished} of {len(plan.runs)} runs are finished.", flush=True)
     if outcome.elsewhere:
-        print(f"{prefix}{len(outcome.elsewhere)} more are under way in other processes.", flush=True)
+        print(f"{prefix}{len(outcome.elsewhere)} more are running in other processes.", flush=True)
     if finished:
         summarise(protocol, args.out, root, args.comparators, device, not args.no_panels)
     for failed, sentence in outcome.failed:
@@ -143,7 +143,7 @@ def _make_runs(args: argparse.Namespace, protocol: Protocol, root: Path | None) 
 def summarise(
     protocol: Protocol, out: Path, root: Path | None, comparators: Path | None, device: str, panels: bool = True
 ) -> None:
-    """Write tables and figures of the runs finished so far, and panels where they are wanted and data and weights at hand."""
+    """Write tables and figures of the finished runs, and panels if requested and possible."""
     from csl_tracker.reporting.experiment_panels import write_experiment_panels
     from csl_tracker.reporting.summary import panels_in, write_summary
     from csl_tracker.training.result import find_results
@@ -157,12 +157,12 @@ def summarise(
             write_experiment_panels(results, out, root, protocol.dataset, device)
         except CslTrackerError as error:  # tables and figures need neither data nor weights
             print(f"csl-tracker: no panels: {error}", file=sys.stderr)
-    write_summary(results, out, comparators)  # its page shows the panels that it finds
+    write_summary(results, out, comparators)  # includes the panels in the folder
     print(printable(f"Tables and figures of {len(results)} runs: {out}"))
 
 
 def explain() -> str:
-    """The protocols, models and presets in plain words."""
+    """Describe the protocols, models and presets."""
     from csl_tracker.evaluation.protocols import load_protocol, shipped_protocols
     from csl_tracker.network_names import STRATEGIES
     from csl_tracker.training.presets import PRESETS
@@ -178,7 +178,7 @@ def explain() -> str:
     for name, text in STRATEGIES.items():
         lines += [f"  {name}", *_wrapped(text)]
     lines += ["  STRATEGY@key=value,key=value"]
-    lines += _wrapped("a variant with settings of its own, such as csl@encoder_weights= (random initialisation)")
+    lines += _wrapped("a variant with its own settings, such as csl@encoder_weights= (random initialisation)")
     lines += ["", f"Presets: {', '.join(PRESETS)} (docs/training.md)"]
     return "\n".join(lines)
 
@@ -187,11 +187,11 @@ def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, _WIDTH, initial_indent="      ", subsequent_indent="      ")
 
 
-def _take_settings_anywhere(parser: argparse.ArgumentParser) -> None:
-    """Let key=value stand behind options, too.
+def _allow_settings_anywhere(parser: argparse.ArgumentParser) -> None:
+    """Allow key=value after options, too.
 
-    argparse gives a list of positionals its words only where the first positional stands, and an option that takes several
-    words would swallow those behind it.
+    argparse fills a list of positionals only at the first positional, and an option with several values would consume the
+    settings after it.
     """
     parse = parser.parse_known_args
     single = {option for action in parser._actions if action.nargs is None for option in action.option_strings}

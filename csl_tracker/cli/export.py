@@ -1,4 +1,4 @@
-"""``csl-tracker export``: a network for another engine, checked against float32 torch; nodes start faster with it."""
+"""``csl-tracker export``: export a network for another engine, checked against float32 torch; nodes then start faster."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 EXPORTABLE = ("openvino", "onnx")
 INDUCTOR = "inductor"
 _FIRST_SEED = 20_000
-"""Of the synthetic frames that the check is made on: no training frame has it."""
+"""First seed of the synthetic frames for the check, which no training uses."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = (
         "example:\n"
-        "  csl-tracker export --size 1080x1920               # the package's weights, for the cache that nodes look into\n"
+        "  csl-tracker export --size 1080x1920               # the built-in weights, for the cache that nodes use\n"
         "  csl-tracker export model.safetensors --engine onnx --out exported\n"
         "  csl-tracker export --engine inductor --device cuda  # fused kernels for the torch engine on this GPU"
     )
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--engine",
         choices=(*EXPORTABLE, INDUCTOR),
         default="openvino",
-        help="what is to run it (%(default)s); inductor compiles kernels, which the torch engine takes where they are faster",
+        help="target engine (%(default)s); inductor compiles kernels, which the torch engine uses if they are faster",
     )
     parser.add_argument(
         "--device",
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="for --engine inductor: the device to compile for, auto, cpu, cuda or cuda:N (%(default)s)",
     )
     parser.add_argument(
-        "--out", type=user_path, metavar="DIR", help="folder for a copy of the network, with a JSON file beside it"
+        "--out", type=user_path, metavar="DIR", help="folder for a copy of the network, with a JSON file next to it"
     )
     parser.add_argument(
         "--size", default="576x720", metavar="HxW", help="height and width of the camera's images (%(default)s)"
@@ -62,21 +62,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--frames",
         type=user_path,
         metavar="VIDEO_OR_FOLDER",
-        help="frames for the check (default: synthetic ones with a truth)",
+        help="frames for the check (default: synthetic ones with ground truth)",
     )
-    parser.add_argument("--count", type=int, default=12, metavar="N", help="frames that are checked (%(default)s)")
+    parser.add_argument("--count", type=int, default=12, metavar="N", help="number of frames for the check (%(default)s)")
     parser.add_argument(
         "--precision",
         choices=("float32", "tf32", "float16", "bfloat16"),
-        help="check the network in this precision, too, which the engine computes in when it is asked to (float32); for"
-        " --engine inductor the precision to compile for (float16 on CUDA, float32 on the CPU)",
+        help="also check the network in this precision, which the engine uses on request (float32); for --engine inductor the"
+        " precision to compile for (float16 on CUDA, float32 on the CPU)",
     )
-    parser.add_argument("--no-cache", action="store_true", help="leave the user's cache as it is; needs --out")
-    parser.add_argument("--overwrite", action="store_true", help="write over files of an earlier export in --out")
+    parser.add_argument("--no-cache", action="store_true", help="do not change the user's cache; needs --out")
+    parser.add_argument("--overwrite", action="store_true", help="replace files of an earlier export in --out")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export, check, and say where the network lies."""
+    """Export, check, and print the location of the network."""
     from csl_tracker.engines.artefacts import ArtefactCache, CacheError
     from csl_tracker.weights import load_weights
 
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     if args.count < 1:
         raise ConfigError(f"--count is {args.count}; give at least 1.")
     if args.no_cache and args.out is None:
-        raise ConfigError("With --no-cache the network is written nowhere; name a folder with --out.")
+        raise ConfigError("With --no-cache the network would not be written anywhere; name a folder with --out.")
     model = load_weights(weights_of(args))
     if args.engine == INDUCTOR:
         return _export_inductor(args, model, source)
@@ -108,17 +108,17 @@ def run(args: argparse.Namespace) -> int:
                 ) from error
             if args.out is None:
                 raise
-            print(f"The cache was left as it is: {error}")
+            print(f"The cache was not changed: {error}")
             spare = ArtefactCache(Path(folder))
             artefact = spare.put(kind.key(model, size), lambda place: _write(kind, model, size, place, frames))
-        _say(f"{kind.name} {kind.version()}", "float32", size, artefact.manifest["check"])
+        _print_check(f"{kind.name} {kind.version()}", "float32", size, artefact.manifest["check"])
         if precision != "float32":
             found = _compare(_engine(kind, model, precision), model, size, artefact, frames, precision)
-            _say(f"{kind.name} {kind.version()}", precision, size, found.to_dict())
+            _print_check(f"{kind.name} {kind.version()}", precision, size, found.to_dict())
         if not args.no_cache and artefact.folder.is_relative_to(cache.folder):
             print(f"for nodes and commands on this machine: {artefact.folder}")
         if targets:
-            _place(artefact, targets)
+            _copy(artefact, targets)
             print(f"wrote {', '.join(str(target) for target in targets)}")
     return 0
 
@@ -130,11 +130,11 @@ def _precision(args: argparse.Namespace) -> str:
         ConfigError: The engine does not compute in it, or a device was named.
     """
     if args.device not in ("auto", "cpu"):
-        raise ConfigError(f"--engine {args.engine} is exported for every device alike; leave out --device {args.device}.")
+        raise ConfigError(f"--engine {args.engine} is independent of the device; omit --device {args.device}.")
     precision: str = args.precision or "float32"
     if precision not in {"openvino": ("float32", "bfloat16")}.get(args.engine, ("float32",)):
-        remedy = "use --engine openvino" if precision == "bfloat16" else "leave --precision out"
-        raise ConfigError(f"The engine {args.engine!r} does not compute in {precision}; {remedy}.")
+        remedy = "use --engine openvino" if precision == "bfloat16" else "omit --precision"
+        raise ConfigError(f"The engine {args.engine!r} does not support {precision}; {remedy}.")
     return precision
 
 
@@ -149,8 +149,8 @@ def _engine_class(name: str, model: Model) -> type[ExportedEngine]:
     from csl_tracker.engines.factory import create_engine
 
     if model.description.network.strategy == "forest":
-        raise EngineError(f"The model {model.name} is a forest, which runs by torch alone and is not exported.")
-    create_engine(model, "cpu", name)  # says what is not installed
+        raise EngineError(f"The model {model.name} is a forest, which only torch can run; it cannot be exported.")
+    create_engine(model, "cpu", name)  # raises an error if the engine is not installed
     if name == "onnx":
         from csl_tracker.engines.onnx_engine import OnnxEngine
 
@@ -169,13 +169,13 @@ def _engine(kind: type[ExportedEngine], model: Model, precision: str) -> Exporte
 def _refuse_to_overwrite(out: Path | None, targets: list[Path], overwrite: bool) -> None:
     if out is not None and out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file; give a folder with --out.")
-    there = [target for target in targets if target.exists()]
-    if there and not overwrite:
-        raise ConfigError(f"{there[0]} is there already; add --overwrite, or give another folder with --out.")
+    existing = [target for target in targets if target.exists()]
+    if existing and not overwrite:
+        raise ConfigError(f"{existing[0]} exists; add --overwrite, or give another folder with --out.")
 
 
 class _Frames:
-    """Frames for the check; iterating again starts anew."""
+    """Frames for the check; each iteration starts from the beginning."""
 
     def __init__(self, path: Path | None, count: int, size: Size) -> None:
         from csl_tracker.cli.track import open_frames
@@ -199,7 +199,7 @@ class _Frames:
 
 
 def _export_inductor(args: argparse.Namespace, model: Model, source: Size) -> int:
-    """Compile the network for the torch engine on a device, check it, and put it into the cache."""
+    """Compile the network for the torch engine on a device, check it, and store it in the cache."""
     import torch
     from tqdm import tqdm
 
@@ -213,10 +213,10 @@ def _export_inductor(args: argparse.Namespace, model: Model, source: Size) -> in
 
     if args.out is not None or args.no_cache:
         raise ConfigError(
-            "With --engine inductor the network is for the cache of this machine alone; leave out --out and --no-cache."
+            "With --engine inductor the network is only stored in the cache of this machine; omit --out and --no-cache."
         )
     if model.description.network.strategy == "forest":
-        raise EngineError(f"The model {model.name} is a forest, which runs by torch alone and is not exported.")
+        raise EngineError(f"The model {model.name} is a forest, which only torch can run; it cannot be exported.")
     device = resolve_device(args.device)
     precision = args.precision or ("float16" if device.startswith("cuda") else "float32")
     engine = TorchDeviceEngine(model, device, precision, launch="eager")
@@ -228,27 +228,27 @@ def _export_inductor(args: argparse.Namespace, model: Model, source: Size) -> in
         write_inductor(engine.network, size, folder)
         compiled = NetworkProbe(engine, load_inductor(engine.network, model, folder))
         shown = tqdm(frames, total=frames.count, desc="inductor against float32", unit="frame", disable=None)
-        # The same path on the same device, so that nothing but the compiler and the precision differs.
+        # The same path on the same device, so that only compiler and precision differ.
         found = compare(compiled, NetworkProbe(engine, engine.make_network("float32")), model, shown)
         if found.moves_keypoints:
             raise EngineError(
-                f"The network {model.name} says something else when it is compiled in {precision} (landmarks shift by"
+                f"The results of the network {model.name} change when it is compiled in {precision} (landmarks shift by"
                 f" {found.median_shift_px} px in the median, {found.lost} are lost); try --precision float32."
             )
         return _manifest(model, size, {**found.to_dict(), "disagreement": None}, list(output_names(model.description.network)))
 
     cache = ArtefactCache()
     artefact = cache.put(inductor_key(model, size, device, precision), write)
-    _say(f"inductor of torch {torch.__version__} for {device}", precision, size, artefact.manifest["check"])
+    _print_check(f"inductor of torch {torch.__version__} for {device}", precision, size, artefact.manifest["check"])
     print(f"for nodes and commands on this machine: {artefact.folder}")
     return 0
 
 
 def _write(kind: type[ExportedEngine], model: Model, size: Size, folder: Path, frames: _Frames) -> Mapping[str, Any]:
-    """Export into a folder, run what lies there, and return the manifest.
+    """Export to a folder, check the result, and return the manifest.
 
     Raises:
-        EngineError: The engine does not say what float32 torch says.
+        EngineError: The results differ from float32 torch.
     """
     from csl_tracker.engines.artefacts import Artefact
     from csl_tracker.engines.auto import TOLERANCE, disagreement
@@ -260,7 +260,7 @@ def _write(kind: type[ExportedEngine], model: Model, size: Size, folder: Path, f
     difference = disagreement(engine, model, size)
     if found.moves_keypoints or not difference <= TOLERANCE:
         raise EngineError(
-            f"The network {model.name} says something else in {kind.name} than in float32 torch (landmarks shift by"
+            f"The results of the network {model.name} differ between {kind.name} and float32 torch (landmarks shift by"
             f" {found.median_shift_px} px in the median, {found.lost} are lost, outputs differ by {difference:.1e} of the"
             " largest); use the engine 'torch' for it."
         )
@@ -268,7 +268,7 @@ def _write(kind: type[ExportedEngine], model: Model, size: Size, folder: Path, f
 
 
 def _manifest(model: Model, size: Size, check: Mapping[str, Any], outputs: list[str]) -> dict[str, Any]:
-    """What the manifest says beside the key and the files."""
+    """The manifest without key and files."""
     from csl_tracker.provenance import machine, portable_command, versions
 
     description = model.description
@@ -304,20 +304,20 @@ def _compare(engine: ExportedEngine, model: Model, size: Size, artefact: Artefac
     )
 
 
-def _say(what: str, precision: str, size: Size, check: Mapping[str, Any]) -> None:
-    shift = "no landmarks were seen"
+def _print_check(name: str, precision: str, size: Size, check: Mapping[str, Any]) -> None:
+    shift = "no landmarks were visible"
     if check["median_shift_px"] is not None:
         shift = f"landmarks shift by {check['median_shift_px']:.4f} px (median), {check['largest_shift_px']:.4f} px (largest)"
     dice = "" if check["dice_between"] is None else f"; DICE of the two masks {check['dice_between']:.5f}"
-    change = "" if check["dice_change"] is None else f", against the truth {check['dice_change']:+.5f}"
+    change = "" if check["dice_change"] is None else f", against the ground truth {check['dice_change']:+.5f}"
     print(
-        f"{what}, {precision}, input {size[0]}x{size[1]}: {shift},"
+        f"{name}, {precision}, input {size[0]}x{size[1]}: {shift},"
         f" {check['lost']} of {check['keypoints']} lost, in {check['frames']} frames{dice}{change}"
     )
 
 
-def _place(artefact: Artefact, targets: list[Path]) -> None:
-    """Copy the files of an artefact to where the user wants them: all of them, once they are whole, or none.
+def _copy(artefact: Artefact, targets: list[Path]) -> None:
+    """Copy all files of an artefact, or none.
 
     Raises:
         EngineError: They cannot be written.
@@ -345,4 +345,4 @@ def _place(artefact: Artefact, targets: list[Path]) -> None:
                 partial.unlink(missing_ok=True)
         if made:
             with contextlib.suppress(OSError):
-                folder.rmdir()  # only where it is empty
+                folder.rmdir()  # only if it is empty

@@ -18,27 +18,27 @@ if TYPE_CHECKING:
     from csl_tracker.weights import Model
 
 _LONGEST = 2000
-"""Characters of a line that are shown."""
+"""Longest line to print, characters."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("weights", nargs="?", metavar="FILE|NAME", help=WEIGHTS_HELP)
     parser.add_argument(
-        "--size", default="", metavar="HxW", help="input size for the GFLOP count, such as 480x480; the model's own"
+        "--size", default="", metavar="HxW", help="input size for the GFLOP count, such as 480x480 (default: the model's)"
     )
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
 
 
 def describe(path: Path, size: str = "") -> dict[str, Any]:
-    """Everything that is known about a weights file, as plain values.
+    """Describe a weights file as JSON-compatible values.
 
     Args:
         path: The weights.
-        size: ``HxW`` for the GFLOP count; empty for the model's own.
+        size: ``HxW`` for the GFLOP count; empty for the model's input size.
 
     Raises:
-        WeightsError: The file cannot be used.
+        WeightsError: The file is unusable.
         ConfigError: The size is not ``HxW``.
     """
     import torch
@@ -56,8 +56,8 @@ def describe(path: Path, size: str = "") -> dict[str, Any]:
         height, width = given
     config = model.description.network
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        if config.strategy != "forest":  # whose comparisons are not counted
-            outline(config).eval()(torch.zeros(1, 3, height, width, device="meta"))  # what is computed, without the numbers
+        if config.strategy != "forest":  # comparisons are not counted
+            outline(config).eval()(torch.zeros(1, 3, height, width, device="meta"))  # counts operations without computing
     return {
         "file": str(path),
         "sha256": model.sha256,
@@ -71,18 +71,18 @@ def describe(path: Path, size: str = "") -> dict[str, Any]:
 
 
 def _engine(model: Model) -> str:
-    """What ``engine: auto`` takes on this machine, and for which input sizes it need not be built."""
+    """The engine that ``engine: auto`` selects on this machine, and the input sizes that are already exported."""
     from csl_tracker.engines import create_engine
     from csl_tracker.engines.artefacts import ArtefactCache
 
     engine = create_engine(model)
     ready = ArtefactCache().sizes(model.sha256).get(engine.name, [])
     sizes = f"exported for {', '.join(f'{height}x{width}' for height, width in sorted(set(ready)))}" if ready else ""
-    return "; ".join(text for text in (f"auto takes {engine.name} on {engine.device}", engine.reason, sizes) if text)
+    return "; ".join(text for text in (f"auto selects {engine.name} on {engine.device}", engine.reason, sizes) if text)
 
 
 def _cost(info: dict[str, Any], size: str) -> dict[str, str]:
-    """What a network holds and computes; a forest has no parameters, and its comparisons are no operations on numbers."""
+    """Size and cost of a network; a forest has neither parameters nor floating-point operations."""
     if info["parameters"] == 0:
         return {"forest": f"{info['network']['trees']} trees of at most {info['network']['nodes']} nodes in each stage"}
     return {
@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _section(provenance: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """A part of what the training wrote down; empty where it is missing or something else."""
+    """A section of the training's provenance; empty if it is missing or not a map."""
     found = provenance.get(name)
     return found if isinstance(found, dict) else {}
 
@@ -132,7 +132,7 @@ def _short(value: Any) -> str:
 
 
 def _data(provenance: Mapping[str, Any]) -> str:
-    """What the network was trained on: each source's dataset with its sequences; empty if it is not stated."""
+    """Training data: each source's dataset with its sequences; empty if not stated."""
     sources = _section(provenance, "configuration").get("train")
     if not isinstance(sources, list):
         return ""

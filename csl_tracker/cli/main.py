@@ -1,7 +1,7 @@
 """Entry point of ``csl-tracker``.
 
-Every sub-command is a module of this package with ``add_arguments(parser)`` and ``run(args) -> int``. Modules are imported when
-they are asked for, so that ``csl-tracker track`` does not need what only training needs.
+Every sub-command is a module of this package with ``add_arguments(parser)`` and ``run(args) -> int``. Modules are imported on
+demand, so that ``csl-tracker track`` does not need the training's packages.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ COMMANDS = {
     "export": "write a network for OpenVINO or ONNX Runtime, and check it against torch",
     "train": "train a network from a YAML configuration",
     "experiment": "train and compare models by a protocol, with tables and figures",
-    "evaluate": "measure weights on the labelled sequences of a dataset",
-    "evaluate-bag": "measure the poses of a recorded bag against its ground truth, with a page to look at",
-    "compare": "tell what got better or worse between two evaluations",
-    "dataset": "look into a labelled dataset of any layout, or convert it to COCO keypoints",
-    "label-suggest": "propose the frames of a video that are most worth labelling, with predicted labels",
+    "evaluate": "evaluate weights on the labelled sequences of a dataset",
+    "evaluate-bag": "evaluate the poses of a recorded bag against its ground truth, with a report",
+    "compare": "compare the results of evaluations",
+    "dataset": "inspect a labelled dataset of any layout, or convert it to COCO keypoints",
+    "label-suggest": "choose the frames of a video that are most worth labelling, with predicted labels",
     "synthesize": "write synthetic endoscopic sequences in the EndoVis 2015 layout",
     "demo": "run bag, node and evaluation on an embedded synthetic sequence or on your own input",
-    "bag": "make a bag of a dataset or a video, or tell what is in a bag",
+    "bag": "write a dataset or video to a bag, or describe a bag",
     "replay": "track the images of a bag, without ROS, into a bag of poses",
     "watch": "show rates, latency and poses of a running tracker node",
 }
-"""Sub-commands and their help; each is the module ``csl_tracker.cli.NAME``, a hyphen being an underscore."""
+"""Sub-commands and their help; each is a module ``csl_tracker.cli.NAME`` with underscores for hyphens."""
 
 _DRAWING = ("watch", "train", "experiment")
-"""Commands that move the cursor on stdout; what they show of files is made printable where they show it."""
+"""Commands that move the cursor on stdout; they make names from files printable themselves."""
 
 
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
-    """The parser; only the arguments of ``command`` are filled in, since that imports its module."""
+    """The parser, with the arguments of ``command`` only, since they require importing its module."""
     parser = argparse.ArgumentParser(prog="csl-tracker", description="Tracking of surgical instruments with CSL networks.")
     parser.add_argument("--version", action="version", version=f"csl-tracker {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -63,11 +63,11 @@ def main(argv: Sequence[str] | None = None, begin: Callable[[], None] = lambda: 
     """Run one sub-command.
 
     Args:
-        argv: Command line; None takes the process's own.
-        begin: Called when the command's modules are imported, before it does anything.
+        argv: Command line; None for this process's own.
+        begin: Called after the imports, before the command starts.
 
     Returns:
-        0 when it did its work, 2 for a mistake of the user (one sentence on stderr), 130 after Ctrl-C.
+        0 on success, 2 after a user error (with one sentence on stderr), 130 after Ctrl-C.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     handler = logging.StreamHandler(sys.stderr)
@@ -109,19 +109,19 @@ def main(argv: Sequence[str] | None = None, begin: Callable[[], None] = lambda: 
 
 
 class _PrintableFormatter(logging.Formatter):
-    """Names in a log come from files; a traceback keeps its lines."""
+    """Makes log messages printable, which contain names from files; keeps the lines of tracebacks."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
 
 
 def _system_sentence(error: OSError) -> str:
-    """What the system refused, on which file, and what to do about it."""
+    """A message for an OSError: reason, files and remedy."""
     reason = error.strerror or str(error) or type(error).__name__
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         remedy = "make room on the disk, or choose another place"
     elif error.errno in (errno.EEXIST, errno.ENOTDIR):
-        remedy = "a file lies where a folder belongs, so choose another place"
+        remedy = "a file has the place of a folder, so choose another place"
     else:
         remedy = "check the path and its permissions"
     files = " and ".join(

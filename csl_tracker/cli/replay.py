@@ -1,4 +1,4 @@
-"""``csl-tracker replay``: the images of a bag through a tracker, without ROS, into a bag of poses."""
+"""``csl-tracker replay``: track the images of a bag without ROS, and write a bag of poses."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ EXAMPLE = """examples:
   csl-tracker replay recording --topic /endoscope/left/image_raw --out poses.mcap
   csl-tracker replay recording --start 10 --end 25 --segmentation --out part.mcap
 
-The bag of results holds /tracker_node/poses under the images' own stamps, and the ground truth of the bag beside them.
-Ctrl-C ends it after the present frame and keeps what was done."""
+The bag of results contains /tracker_node/poses with the images' own stamps, and the ground truth of the bag.
+Ctrl-C ends the replay after the current frame and keeps the results."""
 
 logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Fill in the arguments."""
+    """Declare the arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLE
-    parser.add_argument("bag", type=user_path, metavar="BAG", help="an .mcap or .db3 file, or the folder of a recording")
+    parser.add_argument("bag", type=user_path, metavar="BAG", help="an .mcap or .db3 file, or a bag folder")
     parser.add_argument(
         "--out", type=user_path, metavar="RESULTS_BAG", help="an .mcap or .db3 file, or a folder (output/replay/NAME.mcap)"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace RESULTS_BAG where it exists")
-    parser.add_argument("--topic", help="topic of the images (the only one)")
-    parser.add_argument("--start", type=float, metavar="S", help="begin so many seconds after the bag's first message")
-    parser.add_argument("--end", type=float, metavar="S", help="end so many seconds after the bag's first message")
-    parser.add_argument("--frames", type=int, metavar="N", help="number of frames at most (all)")
-    parser.add_argument("--segmentation", action="store_true", help="write the label maps too, /tracker_node/segmentation")
+    parser.add_argument("--overwrite", action="store_true", help="replace RESULTS_BAG if it exists")
+    parser.add_argument("--topic", help="image topic (default: the only one)")
+    parser.add_argument("--start", type=float, metavar="S", help="start after the bag's first message, s")
+    parser.add_argument("--end", type=float, metavar="S", help="end after the bag's first message, s")
+    parser.add_argument("--frames", type=int, metavar="N", help="largest number of frames (default: all)")
+    parser.add_argument("--segmentation", action="store_true", help="also write label maps, /tracker_node/segmentation")
     add_instrument_arguments(parser)
     parser.add_argument(
-        "--always-report", action="store_true", help="report best guesses, however unsure: for measuring, not for control"
+        "--always-report", action="store_true", help="report best guesses, however uncertain: for evaluation, not for control"
     )
     add_network_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Replay; what a broken bag or Ctrl-C left is kept, and said."""
+    """Replay; keep and report partial results of a corrupt bag or after Ctrl-C."""
     from csl_tracker.bags.reader import BagReader
     from csl_tracker.bags.replay import ReplayOptions, replay_bag, results_path
     from csl_tracker.messages.images import message_to_rgb
@@ -56,8 +56,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"The bag {output} exists; give --overwrite to replace it, or another name with --out.")
     with BagReader(args.bag) as bag:
         if output.exists() and any(output.resolve() in (file, *file.parents) for file in map(Path.resolve, bag.files)):
-            raise ConfigError(f"The bag {output} is the one that is replayed; give another name with --out.")
-        bag.image_topic(args.topic)  # what is wrong with the bag is said before a network is loaded
+            raise ConfigError(f"The bag {output} is also the input; give another name with --out.")
+        bag.image_topic(args.topic)  # report problems of the bag before loading a network
         for problem in bag.problems:
             logger.warning("%s", problem)
         tracker = tracker_of(args, always_report=args.always_report)
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         logger.warning("%d of the images could not be used: %s", count, text)
     if summary.backwards:
         logger.warning(
-            "The stamps of the images in %s ran back %d times, first at image %d, and identities began anew each time; record"
+            "The stamps of the images in %s jumped back %d times, first at image %d, which reset the identities; record"
             " with one clock, or replay the parts with --start and --end.",
             args.bag,
             len(summary.backwards),
@@ -86,10 +86,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_range(start_s: float | None, end_s: float | None) -> None:
-    """Make sure that a part of a bag is one.
+    """Check the part of a bag to replay.
 
     Raises:
-        ConfigError: It begins before the bag, or ends before it begins.
+        ConfigError: It starts before the bag, or ends before it starts.
     """
     if start_s is not None and not start_s >= 0:
         raise ConfigError(f"--start is {start_s:g}; give seconds from the beginning of the bag, 0 or more.")

@@ -1,4 +1,4 @@
-"""Sizes on the command line."""
+"""Image sizes on the command line."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from csl_tracker.pixels import Size, parse_size
 
 
 def size_argument(text: str) -> Size:
-    """The (height, width) of ``480x640``, for argparse.
+    """Parse ``480x640`` as (height, width), for argparse.
 
     Raises:
-        ArgumentTypeError: It is no size.
+        ArgumentTypeError: Not a size.
     """
     size = parse_size(text)
     if size is None:

@@ -1,4 +1,4 @@
-"""The first lines of ``csl-tracker``: SIGINT and SIGTERM end it with status 130 and no traceback, from the first import on."""
+"""Entry point of ``csl-tracker``: SIGINT and SIGTERM end it with status 130 and no traceback, even during imports."""
 
 from __future__ import annotations
 
@@ -41,26 +41,26 @@ def _run() -> int:
     finally:
         interrupt.armed = False
         for number in taken:
-            signal.signal(number, signal.SIG_IGN)  # Python resets its own handlers before it ends
+            signal.signal(number, signal.SIG_IGN)  # Python restores only its own handlers at exit
 
 
 class _Interrupt:
-    """A handler that raises ``KeyboardInterrupt`` for SIGINT and SIGTERM alike, so that a command cleans up after both."""
+    """Raises ``KeyboardInterrupt`` for SIGINT and SIGTERM, so that a command cleans up after both."""
 
     def __init__(self) -> None:
         self.armed = True
         self._process = os.getpid()
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Take a signal."""
-        if number == signal.SIGTERM and os.getpid() != self._process:  # a worker process that was forked off
+        """Handle a signal."""
+        if number == signal.SIGTERM and os.getpid() != self._process:  # a forked worker process
             os._exit(_EXIT_TERMINATED)
         if self.armed:
             sys.unraisablehook = self._raise_later
             raise KeyboardInterrupt
 
     def _raise_later(self, unraisable: sys.UnraisableHookArgs) -> None:
-        """Python cannot pass an exception on out of a finaliser, and would print and forget it."""
+        """Raise again later: Python cannot propagate an exception from a finaliser, and would only print it."""
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
             sys.__unraisablehook__(unraisable)
         elif self.armed:

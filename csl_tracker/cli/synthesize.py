@@ -12,17 +12,17 @@ from csl_tracker.pixels import parse_size
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
-        "output", type=user_path, metavar="DIR", help="folder of the dataset; finished sequences in it are kept"
+        "output", type=user_path, metavar="DIR", help="folder of the dataset; existing sequences in it are kept"
     )
     parser.add_argument("--sequences", type=int, default=4, metavar="N", help="number of sequences (%(default)s)")
-    parser.add_argument("--frames", type=int, default=250, metavar="N", help="frames of each (%(default)s)")
+    parser.add_argument("--frames", type=int, default=250, metavar="N", help="frames per sequence (%(default)s)")
     parser.add_argument("--size", default="576x720", metavar="HxW", help="height and width, even numbers (%(default)s)")
-    parser.add_argument("--fps", type=float, default=25.0, help="frames a second (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="seed of the first sequence; the others follow (%(default)s)")
+    parser.add_argument("--fps", type=float, default=25.0, help="frames per second (%(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the first sequence; the others count up (%(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the sequences that are not there yet."""
+    """Write the missing sequences."""
     from tqdm import tqdm
 
     from csl_tracker.datasets.synthetic import SyntheticSequence

@@ -1,4 +1,4 @@
-"""``csl-tracker track``: instruments in a video or a folder of frames, as an overlay video and files of poses."""
+"""``csl-tracker track``: track instruments in a video or folder of frames, and write an overlay video and poses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HELP = "track instruments in a video, a folder of frames or a dataset sequence"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Fill in the arguments."""
+    """Declare the arguments."""
     parser.add_argument(
         "input", type=user_path, metavar="VIDEO_OR_FOLDER", help="video, folder of images, or EndoVis sequence folder"
     )
@@ -36,13 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder for overlay.mp4, poses.csv and poses.json (default: output/track/NAME)",
     )
-    parser.add_argument("--no-overlay", action="store_true", help="write the poses only")
+    parser.add_argument("--no-overlay", action="store_true", help="write only the poses")
     add_instrument_arguments(parser)
     add_network_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Track every frame; Ctrl-C ends the work after the current frame and keeps what was done."""
+    """Track every frame; Ctrl-C stops after the current frame and keeps the results."""
     reader = open_frames(args.input)
     total = len(reader)
     output = args.output or Path("output") / "track" / _name(args.input)
@@ -106,10 +106,10 @@ def open_frames(path: Path) -> VideoReader:
 
 @contextlib.contextmanager
 def stop_on_interrupt() -> Iterator[threading.Event]:
-    """Let the first Ctrl-C set an event rather than cut a frame in two; the second one raises ``KeyboardInterrupt``."""
+    """Set an event at the first Ctrl-C, so that the current frame is completed; the second raises ``KeyboardInterrupt``."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield event  # only the main thread may have signal handlers
+        yield event  # only the main thread may set signal handlers
         return
 
     def stop(number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""The options of every sub-command that runs a network, and the tracker they stand for."""
+"""Common options of sub-commands that run a network, and the tracker that they define."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from csl_tracker.tracker import Tracker
 
 
-WEIGHTS_HELP = "weights file, or the name of one that comes with the package (default: csl_lite0)"
+WEIGHTS_HELP = "weights file, or the name of built-in weights (default: csl_lite0)"
 
 
 def add_network_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which weights, and what runs them."""
+    """Declare options for weights, device, engine and precision."""
     group = parser.add_argument_group("network")
     group.add_argument("--weights", metavar="FILE|NAME", help=WEIGHTS_HELP)
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
@@ -27,20 +27,20 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_instrument_arguments(parser: argparse.ArgumentParser) -> None:
-    """What counts as an instrument, and as a seen landmark."""
+    """Declare options for instruments and visible landmarks."""
     parser.add_argument(
-        "--max-instruments", type=int, default=2, metavar="N", help="instruments in a frame (default: %(default)s)"
+        "--max-instruments", type=int, default=2, metavar="N", help="instruments per frame (default: %(default)s)"
     )
     parser.add_argument(
         "--confidence-threshold",
         type=float,
         metavar="C",
-        help="0..1, from which a landmark counts as seen (default: the weights' own)",
+        help="smallest confidence of a visible landmark, 0..1 (default: the weights')",
     )
 
 
 def weights_of(args: argparse.Namespace) -> Path:
-    """The weights of the command line, or the package's own."""
+    """Path of the selected or default weights."""
     from csl_tracker.weights import find_weights
 
     return find_weights(args.weights)
@@ -49,17 +49,17 @@ def weights_of(args: argparse.Namespace) -> Path:
 def tracker_of(
     args: argparse.Namespace, *, max_instruments: int | None = None, mirror: bool = False, always_report: bool = False
 ) -> Tracker:
-    """The tracker that the options stand for; needs :func:`add_network_arguments`.
+    """Create the tracker for the options of :func:`add_network_arguments`.
 
     Args:
         args: The command line.
-        max_instruments: Instead of ``--max-instruments``.
+        max_instruments: Replaces ``--max-instruments``.
         mirror: Average over the mirrored image.
-        always_report: Report best guesses, however unsure.
+        always_report: Report best guesses, however uncertain.
 
     Raises:
-        WeightsError: The weights are missing or broken.
-        EngineError: Device, engine or precision is unknown, not installed, or they do not go together.
+        WeightsError: The weights are missing or corrupt.
+        EngineError: Device, engine or precision is unknown, not installed, or incompatible with the others.
         ConfigError: A number is out of range.
     """
     from csl_tracker.tracker import Tracker

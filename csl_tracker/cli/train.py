@@ -13,15 +13,15 @@ from csl_tracker.text import printable
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
-        "config", nargs="?", type=user_path, metavar="CONFIG.yaml", help="configuration; the shipped ones lie in config/train"
+        "config", nargs="?", type=user_path, metavar="CONFIG.yaml", help="configuration; the built-in ones are in config/train"
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace those of the file")
-    parser.add_argument("--fresh", action="store_true", help="start anew instead of going on from the last checkpoint")
-    parser.add_argument("--schema", action="store_true", help="print the JSON schema of a configuration, and end")
+    parser.add_argument("--fresh", action="store_true", help="start again instead of resuming from the last checkpoint")
+    parser.add_argument("--schema", action="store_true", help="print the JSON schema of a configuration, and exit")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train to the end, or go on where a killed run stopped; or print the schema."""
+    """Train, or resume an interrupted training; or print the schema."""
     if args.schema:
         from csl_tracker.training.schemas import schema_text
 
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     from csl_tracker.training.config import load_config
     from csl_tracker.training.disk import disk_errors
 
-    config = load_config(args.config, args.overrides)  # before the imports that take seconds
+    config = load_config(args.config, args.overrides)  # before slow imports
     from csl_tracker.training.run import train
 
     command = portable_command(["train", str(args.config), *args.overrides])

@@ -1,1 +1,1 @@
-"""From a video to the frames that are worth labelling, and on to the labelling tools."""
+"""Select frames of a video for labelling, and export them to labelling tools."""

@@ -1,4 +1,4 @@
-"""The labels of a CVAT project, for its raw constructor: a skeleton with named points is tedious to make by hand there."""
+"""Labels of a CVAT project for its raw constructor, where a skeleton with named points is tedious to create by hand."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from csl_tracker.drawing import colorize, landmark_colors
 from csl_tracker.instruments import Color, InstrumentSet
 from csl_tracker.text import printable
 
-_LOW, _HIGH = 15.0, 85.0  # the template is drawn in a square of 100
+_LOW, _HIGH = 15.0, 85.0  # of the template's 100x100 square
 
 
 def project_labels(
     instruments: InstrumentSet, slots: tuple[str, ...], shapes: Sequence[FloatArray] = ()
 ) -> list[dict[str, Any]]:
-    """What to paste under *Raw* when a project is made.
+    """The labels to paste under *Raw* when creating a project.
 
     Args:
         instruments: Landmarks, skeleton and classes.
-        slots: Names of the instruments; every skeleton has one of them as its attribute.
-        shapes: (landmarks, 2) px each, seen instruments after whose mean the template is drawn; NaN where not seen.
+        slots: Names of the instruments; each skeleton has one as its attribute.
+        shapes: (landmarks, 2) px each: detected instruments, whose mean shape defines the template; NaN where invisible.
     """
     areas = colorize(np.arange(instruments.num_classes, dtype=np.uint8)[None], instruments)[0]
     slot = {
@@ -55,10 +55,10 @@ def project_labels(
 
 
 def _places(count: int, shapes: Sequence[FloatArray]) -> FloatArray:
-    """Where the points lie in the template: on a circle, or as in the mean of the shapes that were seen whole."""
+    """Points of the template: the mean of the completely visible shapes, or else on a circle."""
     whole = [shape for shape in shapes if np.isfinite(shape).all() and (np.ptp(shape, axis=0) > 0).all()]
     if whole:
-        # Every shape to the unit square by itself: instruments differ in size.
+        # Normalise each shape to the unit square, since instruments differ in size.
         mean = np.mean([(shape - shape.min(axis=0)) / np.ptp(shape, axis=0) for shape in whole], axis=0)
         return np.asarray(_LOW + (_HIGH - _LOW) * mean, np.float64)
     angles = [2 * math.pi * index / count for index in range(count)]

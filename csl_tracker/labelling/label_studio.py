@@ -1,7 +1,7 @@
-"""Samples as tasks of Label Studio, which takes no COCO: its own JSON, with what was predicted, and its labelling interface.
+"""Export samples as Label Studio tasks with predictions, and its labelling interface; it does not import COCO.
 
 Coordinates are percent of the image's width and height, from its corner. Label Studio does not group key points into
-instruments, so that a point's label is ``SLOT:LANDMARK``; from a COCO export :mod:`csl_tracker.datasets.coco` parts them again.
+instruments, so a point's label is ``SLOT:LANDMARK``; :mod:`csl_tracker.datasets.coco` splits it when reading a COCO export.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from csl_tracker.text import printable
 
 _IMAGE, _POINTS, _AREAS = "image", "landmarks", "classes"
 LOCAL_FILES = "/data/local-files/?d="
-"""Where Label Studio serves the files of its local storage."""
+"""URL prefix of files in Label Studio's local storage."""
 
 
 def labelling_interface(instruments: InstrumentSet, slots: tuple[str, ...]) -> str:
@@ -39,7 +39,7 @@ def labelling_interface(instruments: InstrumentSet, slots: tuple[str, ...]) -> s
         labels = [
             (f"{slot}{SLOT_SEPARATOR}{name}", colors[i]) for slot in slots for i, name in enumerate(instruments.landmarks)
         ]
-        # Without model_index its COCO export leaves key points out.
+        # Without model_index, Label Studio's COCO export omits key points.
         lines += [_label(name, color, f' model_index="{index}"') for index, (name, color) in enumerate(labels)]
         lines.append("  </KeyPointLabels>")
     if instruments.num_classes > 1:
@@ -59,7 +59,7 @@ def task(sample: Sample, slots: tuple[str, ...], instruments: InstrumentSet, ima
         slots: Names of the sample's instruments.
         instruments: Names of its landmarks and classes.
         image: Path of its image below the folder that Label Studio serves.
-        model: What predicted it.
+        model: Name of the predicting model.
     """
     height, width = sample.image.shape[:2]
     shared = {"to_name": _IMAGE, "original_width": width, "original_height": height, "image_rotation": 0}

@@ -1,23 +1,23 @@
-"""Which frames of a video to label: doubtful ones, unlike each other, and not close in time.
+"""Select frames of a video for labelling: uncertain ones that differ from each other and are not close in time.
 
 Every frame gets three marks from 0 to 1:
 
-* ``doubt``: one minus the mean confidence of the landmarks of all instruments; ``NOTHING_SEEN`` where none was found, which
-  may be right or a miss;
-* ``jump``: ``1 - exp(-d / l)``, with ``d`` how far a landmark lies from where the last two looks would put it,
-  ``|p(t) - 2 p(t-1) + p(t-2)|`` (the largest of all), and ``l`` the share ``JUMP`` of the image's diagonal for every frame
-  between two looks; ``COUNT_CHANGE`` at least where the number of instruments changes;
-* ``mirror``: the same of the mean distance between the landmarks found in the image and in its mirror image, with ``l`` for one
-  frame; 1 where their numbers of instruments differ, 0 where nobody asked for it.
+* ``doubt``: one minus the mean confidence of the landmarks of all instruments; ``NOTHING_SEEN`` if none was found, which may be
+  right or a miss;
+* ``jump``: ``1 - exp(-d / l)``, with ``d`` the largest deviation of a landmark from linear motion over the last two evaluated
+  frames, ``|p(t) - 2 p(t-1) + p(t-2)|``, and ``l`` the fraction ``JUMP`` of the image diagonal per frame between evaluated
+  frames; at least ``COUNT_CHANGE`` if the number of instruments changes;
+* ``mirror``: the same function of the mean distance between the landmarks found in the image and in its mirror image, with
+  ``l`` for one frame; 1 if their numbers of instruments differ, 0 if not requested.
 
-Its score is ``1 - (1 - doubt)(1 - jump)(1 - mirror)``: one reason is enough. Frames are chosen one after the other (a
-weighted, greedy k-centre selection): the first has the highest score, each next one the largest product of ``FLOOR + score``
-and its distance to the nearest frame that was chosen already, among those that keep the spacing in time. The distance is
-Euclidean between small pictures: the image at ``THUMBNAIL`` px and the predicted instrument pixels at the same size, each
-from 0 to 1, divided by the square root of their number.
+The score is ``1 - (1 - doubt)(1 - jump)(1 - mirror)``: one high mark is enough. A weighted, greedy k-centre selection chooses
+the frames: first the highest score, then repeatedly the largest product of ``FLOOR + score`` and the distance to the nearest
+chosen frame, among frames that keep the spacing in time. The distance is Euclidean between thumbnails: the image at
+``THUMBNAIL`` px and the predicted instrument pixels at the same size, each from 0 to 1, divided by the square root of their
+number.
 
-The memory needed does not grow with the video: candidates are the best frame of every stretch of time, and when there are too
-many stretches, neighbours are merged.
+Memory use is independent of the video's length: candidates are the best frames of time intervals, and neighbouring intervals
+are merged when there are too many.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ class Candidate:
     """A frame that may be chosen.
 
     Attributes:
-        frame: Its number in the video, from 0.
+        frame: Index in the video, from 0.
         stamp_s: Seconds from the video's start.
         doubt: 0..1.
         jump: 0..1.
         mirror: 0..1.
-        embedding: float32 (n,), the small pictures.
-        instruments: What the tracker reported.
+        embedding: float32 (n,), the thumbnails.
+        instruments: Instruments reported by the tracker.
     """
 
     frame: int
@@ -70,18 +70,18 @@ class Candidate:
 
     @property
     def score(self) -> float:
-        """0..1, how much there is to learn from the frame by itself."""
+        """Value of labelling the frame, 0..1, independent of the other frames."""
         return 1.0 - (1.0 - self.doubt) * (1.0 - self.jump) * (1.0 - self.mirror)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A frame that was chosen.
+    """A chosen frame.
 
     Attributes:
         candidate: The frame.
-        rank: 1 for the first that was chosen.
-        distance: To the nearest frame that was chosen before; NaN for the first.
+        rank: Order of the choice, from 1.
+        distance: Distance to the nearest frame chosen before; NaN for the first.
     """
 
     candidate: Candidate
@@ -90,7 +90,7 @@ class Choice:
 
     @property
     def reason(self) -> str:
-        """The strongest reason, in words."""
+        """The strongest reason, as text."""
         marks = {
             "low confidence": self.candidate.doubt,
             "pose jump": self.candidate.jump,
@@ -105,12 +105,12 @@ class Choice:
 
 
 class Judge:
-    """Marks frame after frame of one video.
+    """Marks the frames of one video in order.
 
     Args:
         instruments: Landmarks of the model.
         size: (height, width) of the frames, px.
-        every: Frames from one look to the next.
+        every: Interval of the evaluated frames.
     """
 
     def __init__(self, instruments: InstrumentSet, size: Size, every: int = 1) -> None:
@@ -131,11 +131,11 @@ class Judge:
         """Mark the next frame.
 
         Args:
-            frame: Its number.
+            frame: Its index.
             stamp_s: Seconds from the video's start.
             image: uint8 (H, W, 3), RGB.
-            result: What the tracker says of it, with a label map if the model has classes.
-            mirrored: What a tracker says of the mirror image.
+            result: The tracking result, with a label map if the model has classes.
+            mirrored: The tracking result of the mirror image, or None.
         """
         points = {item.track_id: _points(item) for item in result.instruments}
         candidate = Candidate(
@@ -180,11 +180,11 @@ class Judge:
 
 
 class Pool:
-    """The best candidate of every stretch of time, and never more than a fixed number of them.
+    """The best candidate of each time interval, up to a fixed number.
 
     Args:
-        count: Frames that shall be chosen in the end.
-        spacing_s: Shortest time between two of them, s: the length of a stretch, to begin with.
+        count: Number of frames to choose in the end.
+        spacing_s: Shortest time between two of them, s; the initial interval is half of it.
     """
 
     def __init__(self, count: int, spacing_s: float) -> None:
@@ -197,7 +197,7 @@ class Pool:
         return len(self._best)
 
     def add(self, candidate: Candidate) -> None:
-        """Offer a candidate."""
+        """Add a candidate."""
         self._keep(self._best, candidate)
         while len(self._best) > self._limit:
             self._stretch *= 2
@@ -207,7 +207,7 @@ class Pool:
             self._best = kept
 
     def candidates(self) -> list[Candidate]:
-        """All of them, in the order of time."""
+        """All candidates in order of time."""
         return sorted(self._best.values(), key=lambda item: item.frame)
 
     def _keep(self, best: dict[int, Candidate], candidate: Candidate) -> None:
@@ -217,15 +217,15 @@ class Pool:
 
 
 def choose(candidates: Sequence[Candidate], count: int, spacing_s: float) -> list[Choice]:
-    """Choose frames, by the rule at the head of this module; of equals the earlier one.
+    """Choose frames by the module's rule; of equal frames the earlier one.
 
     Args:
-        candidates: In the order of time.
-        count: How many at most; fewer where the spacing leaves no more.
+        candidates: In order of time.
+        count: Largest number of frames; the spacing may allow fewer.
         spacing_s: Shortest time between two of them, s.
 
     Returns:
-        In the order of choice.
+        Choices, in order of rank.
     """
     if not candidates or count < 1:
         return []
@@ -246,14 +246,14 @@ def choose(candidates: Sequence[Candidate], count: int, spacing_s: float) -> lis
 
 
 def embed(image: npt.NDArray[np.uint8], label_map: npt.NDArray[np.uint8] | None) -> npt.NDArray[np.float32]:
-    """Small pictures of an image and of its instrument pixels, whose Euclidean distance says how unlike two frames are.
+    """Thumbnails of an image and its instrument pixels; their Euclidean distance measures how much two frames differ.
 
     Args:
         image: uint8 (H, W, 3), RGB.
         label_map: uint8 (H, W); None counts as background.
 
     Returns:
-        float32 (4 x 12 x 16,), the distance between any two at most 1.
+        float32 (4 x 12 x 16,); distances are at most 1.
     """
     size = (THUMBNAIL[1], THUMBNAIL[0])
     parts = [cv2.resize(image, size, interpolation=cv2.INTER_AREA).ravel()]

@@ -1,4 +1,4 @@
-"""Suggestions for labelling: the chosen frames of a video with what the tracker sees in them, as files for labelling tools."""
+"""Write the chosen frames of a video with predicted labels, as files for labelling tools."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _COLUMNS = ("rank", "frame", "time_s", "image", "reason", "score", "doubt", "jum
 
 @dataclass(frozen=True)
 class SuggestedFrames:
-    """What a :class:`csl_tracker.datasets.coco_writer.CocoWriter` wants to know of the frames that were chosen."""
+    """Description of the chosen frames for :class:`csl_tracker.datasets.coco_writer.CocoWriter`."""
 
     name: str
     fps: float
@@ -44,7 +44,7 @@ class SuggestedFrames:
 
 
 def check_numbers(count: int, spacing_s: float, every: int) -> None:
-    """Refuse what :func:`find_frames` cannot do.
+    """Check the numeric arguments of :func:`find_frames`.
 
     Raises:
         ConfigError: A number is out of range.
@@ -69,15 +69,15 @@ def find_frames(
 
     Args:
         reader: The video; one frame is in memory at a time.
-        tracker: What sees it; its identities are reset.
-        count: Frames at most.
+        tracker: The tracker; its identities are reset.
+        count: Largest number of frames.
         spacing_s: Shortest time between two of them, s.
-        every: Look at every that many frames only.
-        mirror: Compare with the mirror image of every frame, too, at twice the time.
+        every: Evaluate only every n-th frame.
+        mirror: Also track the mirror image of every frame, which doubles the time.
         progress: Called after every frame of the video.
 
     Returns:
-        In the order of choice; :mod:`csl_tracker.labelling.selection` has the rule.
+        Choices in order of rank, by the rule of :mod:`csl_tracker.labelling.selection`.
 
     Raises:
         ConfigError: A number is out of range.
@@ -112,12 +112,12 @@ def write_suggestions(
     """Read the video again and write the chosen frames, their predicted labels and the reasons.
 
     Args:
-        writer: Of the output folder, editable; it is left open.
-        frames: What was chosen, by :func:`describe`.
+        writer: Editable writer of the output folder; it stays open.
+        frames: Result of :func:`describe`.
         reader: The video.
-        tracker: What predicts the masks; the poses are those of the first time.
-        choices: The frames.
-        progress: Called after every frame that was written.
+        tracker: Predicts the masks; the poses are those of the choices.
+        choices: The chosen frames.
+        progress: Called after every written frame.
 
     Raises:
         DatasetError: The video cannot be decoded, or the disk is full.
@@ -147,13 +147,13 @@ def write_suggestions(
 
 
 def describe(name: str, reader: VideoReader, tracker: Tracker, choices: Sequence[Choice]) -> SuggestedFrames:
-    """Names and rate of the chosen frames.
+    """Describe the chosen frames.
 
     Args:
-        name: Of the sequence.
+        name: Name of the sequence.
         reader: The video.
-        tracker: What saw it.
-        choices: The frames; the slots of their instruments are the sequence's.
+        tracker: The tracker that evaluated it.
+        choices: The frames; the slots of their instruments become the sequence's.
     """
     seen = {item.slot for choice in choices for item in choice.candidate.instruments}
     slots = tuple(sorted(seen, key=lambda slot: (slot not in ("left", "right"), slot))) or ("left",)
@@ -164,7 +164,7 @@ def describe(name: str, reader: VideoReader, tracker: Tracker, choices: Sequence
 def _landmarks(
     candidate: Candidate, frames: SuggestedFrames
 ) -> tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.bool_]]]:
-    """As in a Sample; what is not seen counts as not labelled, since somebody is to look."""
+    """Landmarks as in a Sample; invisible ones count as not labelled, since a person will check them."""
     shape = (len(frames.slots), len(frames.landmarks))
     landmarks, labelled = np.full((*shape, 2), np.nan), np.zeros(shape, bool)
     for item in candidate.instruments:

@@ -1,1 +1,1 @@
-"""The wire, below bags and node: topics, types, serialised messages, images, results to messages and back. No ROS."""
+"""ROS messages without ROS: topics, types, serialised messages, and conversions of images, results and ground truth."""

@@ -1,6 +1,6 @@
-"""Pose arrays as ``foxglove_msgs/ImageAnnotations``, drawn by Foxglove over the camera's image. This module imports no ROS.
+"""Convert pose arrays to ``foxglove_msgs/ImageAnnotations``, an overlay for Foxglove. This module imports no ROS.
 
-Foxglove counts from the corner of the image: :func:`csl_tracker.pixels.from_corner` is where the half pixel goes on.
+Foxglove's origin is the corner of the image; :func:`csl_tracker.pixels.from_corner` adds the half pixel.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ DISC_DIAMETER_PX = 8.0
 LINE_PX = 2.0
 FONT_PX = 14.0
 TEXT_OFFSET_PX = (8.0, -12.0)
-"""From an instrument's first visible landmark to the corner of its name, px."""
+"""Offset of an instrument's name from its first visible landmark, px."""
 
 
 @dataclass(frozen=True)
 class AnnotationTypes:
-    """The classes that annotations are made of; each takes its fields as keywords."""
+    """Message classes; each takes its fields as keywords."""
 
     annotations: Callable[..., Any]
     circle: Callable[..., Any]
@@ -53,12 +53,12 @@ def annotation_types(messages: Any) -> AnnotationTypes:
 def make_annotations(types: AnnotationTypes, poses: Any, instruments: InstrumentSet) -> Any:
     """``ImageAnnotations`` of all visible landmarks: discs, the skeleton between them, and each instrument's name.
 
-    Every annotation carries the image's own stamp, so that Foxglove can draw it over that image.
+    Every annotation has the image's stamp, so that Foxglove draws it on that image.
 
     Args:
-        types: The classes to make them of.
+        types: Message classes.
         poses: An ``InstrumentPoseArray``.
-        instruments: Skeleton and colours; a landmark that it does not know is drawn in white.
+        instruments: Skeleton and colours; unknown landmarks are drawn in white.
     """
     stamp = poses.header.stamp
     colors = dict(zip(instruments.landmarks, landmark_colors(instruments), strict=True))

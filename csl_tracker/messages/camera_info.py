@@ -10,7 +10,7 @@ from csl_tracker.messages.types import typestore
 
 
 def camera_info_message(camera: CameraModel, stamp_ns: int, frame_id: str) -> Any:
-    """A bag's ``sensor_msgs/CameraInfo``."""
+    """A ``sensor_msgs/CameraInfo`` for a bag."""
     types = bag_types()
     return typestore().types["sensor_msgs/msg/CameraInfo"](
         header=make_header(types, stamp_ns, frame_id),

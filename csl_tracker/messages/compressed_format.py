@@ -1,9 +1,9 @@
-"""The ``format`` of a ``sensor_msgs/CompressedImage``, as compressed_image_transport writes and reads it.
+"""Parse the ``format`` of a ``sensor_msgs/CompressedImage`` as compressed_image_transport does.
 
-Its publisher writes ``ENCODING; CODEC compressed TARGET``: the encoding of the raw image, the codec, and the encoding that the
-image was brought to before OpenCV compressed it (``rgb8; jpeg compressed bgr8``). Cameras and other programs write the codec
-alone (``jpeg``). Its subscriber takes a colour image without a target, or with one other than BGR, as compressed in the order
-red, green, blue, so that what OpenCV decodes has red and blue in each other's place.
+Its publisher writes ``ENCODING; CODEC compressed TARGET``: the encoding of the raw image, the codec, and the encoding to which
+the image was converted before OpenCV compressed it (``rgb8; jpeg compressed bgr8``). Cameras and other programs write only the
+codec (``jpeg``). Its subscriber assumes that a colour image without a target, or with a target other than BGR, was compressed
+in RGB order, so that OpenCV decodes it with red and blue swapped.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ _COLOURS = {
 _AS_STORED = {"mono8", "mono16", "8uc1", "16uc1", "8uc3", "8uc4", "16uc3", "16uc4"}
 _MOSAICS = {f"bayer_{pattern}{bits}" for pattern in ("rggb", "bggr", "gbrg", "grbg") for bits in (8, 16)}
 _ONLY_BEFORE = {"yuv422", "uyvy", "yuv422_yuy2", "yuyv", "nv12", "nv21"}
-"""Encodings that no codec keeps: they are known as those of raw images that became BGR or grey."""
+"""Raw encodings that a codec cannot store; the image was converted to BGR or grey."""
 
 
 class UnknownFormatError(ValueError):
-    """A format that says nothing which is understood here; the text is the end of a sentence."""
+    """The format is unknown; the message is the end of a sentence."""
 
 
 @dataclass(frozen=True)
 class CompressedFormat:
-    """How to read the data.
+    """How to interpret the data.
 
     Attributes:
-        order: Channels as OpenCV decodes them: ``bgr``, or ``rgb`` for an image that was compressed in that order.
-        mosaic: The Bayer encoding, such as ``bayer_rggb8``, where the data is a mosaic; else None.
+        order: Channel order after decoding with OpenCV: ``bgr``, or ``rgb`` if the image was compressed in that order.
+        mosaic: Bayer encoding of the data, such as ``bayer_rggb8``; None if it is not a mosaic.
     """
 
     order: Literal["bgr", "rgb"] = "bgr"
@@ -41,19 +41,19 @@ class CompressedFormat:
 
 
 def parse_format(text: str) -> CompressedFormat:
-    """Understand a ``format``.
+    """Parse a ``format``.
 
     Args:
-        text: As in the message; empty where the publisher left it so, which is taken as a codec alone.
+        text: The message's field; an empty one is treated like a codec alone.
 
     Raises:
-        UnknownFormatError: It names another kind of data, or something unknown.
+        UnknownFormatError: A depth image, or an unknown format.
     """
     before, _, after = text.lower().partition(";")
     before = before.strip()
     words = after.replace(";", " ").split()
     if any(name in text.lower() for name in _DEPTH):
-        raise UnknownFormatError("is that of a depth image, which shows no colours; name the camera's own topic")
+        raise UnknownFormatError("is that of a depth image, which has no colours; use the camera's colour topic")
     if not words:
         return _alone(before)
     if _codec(words[0]) is None or (len(words) > 1 and words[1] != "compressed") or len(words) > 3:
@@ -73,7 +73,7 @@ def parse_format(text: str) -> CompressedFormat:
 
 
 def _alone(word: str) -> CompressedFormat:
-    """What a codec says, or an encoding without one."""
+    """The format for a single word: a codec, or an encoding without a codec."""
     if not word or _codec(word) is not None or word in _COLOURS or word in _AS_STORED:
         return CompressedFormat()
     if word in _MOSAICS:

@@ -1,4 +1,4 @@
-"""Pose arrays as ``vision_msgs/Detection2DArray``, for programs that know boxes. This module imports no ROS."""
+"""Convert pose arrays to ``vision_msgs/Detection2DArray`` (bounding boxes). This module imports no ROS."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PACKAGE = "vision_msgs"
 
 @dataclass(frozen=True)
 class DetectionTypes:
-    """The classes that detections are made of; each takes its fields as keywords."""
+    """Message classes; each takes its fields as keywords."""
 
     array: Callable[..., Any]
     detection: Callable[..., Any]
@@ -36,15 +36,14 @@ def detection_types(messages: Any) -> DetectionTypes:
 
 
 def make_detections(types: DetectionTypes, poses: Any) -> Any:
-    """A ``Detection2DArray`` with the image's own header and a detection for each instrument that has a box.
+    """A ``Detection2DArray`` with the image's header and one detection per instrument with a box.
 
-    The box is the pose's region of interest, seen from the corner of the image as ``vision_msgs`` has it (its
-    ``createAABB2D``: the centre is left + width / 2). The class is the instrument's slot, the score its confidence, the id
-    its track's. An instrument none of whose landmarks is visible has no box, and is left out. The 6-D pose of the
-    hypothesis is not filled in: a single image does not tell it.
+    The box is the pose's region of interest, relative to the image corner as in ``vision_msgs`` (its ``createAABB2D``: the
+    centre is left + width / 2). Class, score and id are the instrument's slot, confidence and track id. Instruments without a
+    visible landmark have no box and are omitted. The hypothesis' 6-D pose stays empty: a single image does not determine it.
 
     Args:
-        types: The classes to make it of.
+        types: Message classes.
         poses: An ``InstrumentPoseArray``.
     """
     return types.array(

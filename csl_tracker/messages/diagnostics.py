@@ -1,4 +1,4 @@
-"""What a tracker node says of itself on ``/diagnostics``: levels, names of values, and the status that others receive."""
+"""Diagnostics of a tracker node as published on ``/diagnostics``: levels, names of values, and the received status."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ OK, WARN, ERROR, STALE = range(4)
 """Levels of ``diagnostic_msgs/DiagnosticStatus``."""
 
 INPUT_RATE, RECEIVED, DROPPED, UNUSABLE = "input rate", "received", "dropped", "unusable"
-"""Names of values; that of unusable images goes on with the reason."""
+"""Names of values; the reason follows ``UNUSABLE``."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What the node says of itself on ``/diagnostics``.
+    """A received diagnostic status.
 
     Attributes:
         level: :data:`OK`, :data:`WARN`, :data:`ERROR` or :data:`STALE`.
-        message: Its summary.
-        values: Its values, by name.
-        received_s: When, s.
+        message: Summary.
+        values: Values by name.
+        received_s: Time of reception, s.
     """
 
     level: int

@@ -1,7 +1,7 @@
-"""Image messages to arrays and back, for anything with the fields of a ``sensor_msgs`` message.
+"""Convert image messages to arrays and back, for any object with the fields of a ``sensor_msgs`` message.
 
-A ``CvBridge`` can be given (:mod:`csl_tracker.node.cv_bridge`). Without one, and for the encodings that it does not know as
-colours, the conversions below serve. Both are held to the same tests.
+A ``CvBridge`` (:mod:`csl_tracker.node.cv_bridge`) is used if given, except for encodings that it does not treat as colours. The
+same tests cover both conversions.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ AnyImage = npt.NDArray[Any]
 
 
 class ImageMessage(Protocol):
-    """The fields of ``sensor_msgs/Image`` that are read here."""
+    """The fields of ``sensor_msgs/Image`` used here."""
 
     @property
     def height(self) -> int:
@@ -39,26 +39,26 @@ class ImageMessage(Protocol):
 
     @property
     def encoding(self) -> str:
-        """Name of the pixel layout, as in ``sensor_msgs/image_encodings.hpp``."""
+        """Pixel layout, as in ``sensor_msgs/image_encodings.hpp``."""
 
     @property
     def step(self) -> int:
-        """Bytes from one row to the next."""
+        """Bytes per row, including padding."""
 
     @property
     def is_bigendian(self) -> int | bool:
-        """Whether the samples of 16 bits have their high byte first."""
+        """Whether 16-bit samples are big-endian."""
 
     @property
     def data(self) -> Any:
-        """The bytes: ``array.array('B')``, ``bytes`` or a uint8 array."""
+        """Pixel data: ``array.array('B')``, ``bytes`` or a uint8 array."""
 
 
 class UnusableImageError(ImageError):
-    """A message that is no usable image.
+    """A message without a usable image.
 
     Attributes:
-        reason: One word for counting: ``size``, ``step``, ``data``, ``encoding`` or ``decode``.
+        reason: Key for counting: ``size``, ``step``, ``data``, ``encoding`` or ``decode``.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -74,7 +74,7 @@ def _same(image: AnyImage) -> AnyImage:
     return image
 
 
-# encoding -> (channels, bytes of a channel, conversion to RGB of the same depth)
+# encoding -> (channels, bytes per channel, conversion to RGB of the same depth)
 _PACKED: dict[str, tuple[int, int, Callable[[AnyImage], AnyImage]]] = {
     "rgb8": (3, 1, _same),
     "bgr8": (3, 1, _from(cv2.COLOR_BGR2RGB)),
@@ -107,13 +107,13 @@ _PACKED: dict[str, tuple[int, int, Callable[[AnyImage], AnyImage]]] = {
         for depth in (1, 2)
     },
 }
-# A plane of brightness with one of colour pairs, half as high, below it.
+# A luma plane followed by an interleaved chroma plane of half the height.
 _SEMI_PLANAR = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21}
-# In pairs of columns (or rows), so that odd sizes are impossible.
+# Chroma is stored per pair of columns (or rows), so that sizes must be even.
 _PAIRED_COLUMNS = {"yuv422", "uyvy", "yuv422_yuy2", "yuyv", *_SEMI_PLANAR}
 
 ENCODINGS: tuple[str, ...] = (*_PACKED, *_SEMI_PLANAR)
-"""All encodings that :func:`to_rgb` takes. ``8UCn`` and ``16UCn`` name no colour order: BGR is taken, as OpenCV does."""
+"""Encodings supported by :func:`to_rgb`. ``8UCn`` and ``16UCn`` have no colour order; BGR is assumed, as in OpenCV."""
 
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
@@ -122,22 +122,21 @@ CV_BRIDGE_ENCODINGS = frozenset(
     for name in _PACKED
     if name not in ("uyvy", "yuyv") and "UC" not in name and not (name.startswith("bayer") and name.endswith("16"))
 )
-"""What the ``cv_bridge`` of every ROS 2 distribution converts to ``rgb8`` by itself."""
+"""Encodings that the ``cv_bridge`` of every ROS 2 distribution converts to ``rgb8``."""
 
 
 def to_rgb(message: ImageMessage, cv_bridge: Any | None = None) -> Image:
-    """Turn an image message into RGB.
+    """Convert an image message to RGB.
 
     Args:
         message: The image. Rows may be padded (``step`` larger than a row's bytes).
-        cv_bridge: What :func:`find_cv_bridge` gave; None converts here.
+        cv_bridge: Result of :func:`csl_tracker.node.cv_bridge.find_cv_bridge`, or None.
 
     Returns:
-        uint8 (height, width, 3), RGB. 16-bit samples are scaled by 255 / 65535. Without any conversion to do the array
-        shares the message's memory, so that it must not be written to.
+        uint8 (height, width, 3), RGB; 16-bit samples are scaled by 255 / 65535. Read-only: it may share the message's memory.
 
     Raises:
-        UnusableImageError: The message is empty, of an unknown encoding, or its sizes do not agree.
+        UnusableImageError: The message is empty, its encoding unknown, or its sizes inconsistent.
     """
     rows = _checked_rows(message)
     if cv_bridge is not None and message.encoding in CV_BRIDGE_ENCODINGS and int(message.step) % _pixel_bytes(message) == 0:
@@ -161,16 +160,16 @@ def to_rgb(message: ImageMessage, cv_bridge: Any | None = None) -> Image:
 
 
 def _pixel_bytes(message: ImageMessage) -> int:
-    """Bytes of one pixel. cv_bridge reads rows as whole pixels, and shears an image whose step is no multiple of them."""
+    """Bytes per pixel. cv_bridge reads rows as whole pixels, and shears an image whose step is not a multiple of this."""
     channels, depth, _ = _PACKED[message.encoding]
     return channels * depth
 
 
 def _checked_rows(message: ImageMessage) -> Image:
-    """The message's bytes as uint8 (rows, step), after every check."""
+    """The message's bytes as uint8 (rows, step), after all checks."""
     height, width, step, encoding = int(message.height), int(message.width), int(message.step), message.encoding
     if height <= 0 or width <= 0:
-        raise UnusableImageError("size", f"The image is {width}x{height} px; a camera driver has to publish at least 1x1 px.")
+        raise UnusableImageError("size", f"The image is {width}x{height} px; a camera driver must publish at least 1x1 px.")
     if encoding in _SEMI_PLANAR:
         row_bytes, rows = width, height * 3 // 2
     elif encoding in _PACKED:
@@ -178,7 +177,7 @@ def _checked_rows(message: ImageMessage) -> Image:
         row_bytes, rows = width * channels * depth, height
     else:
         raise UnusableImageError(
-            "encoding", f"The image has the encoding {encoding!r}, which is not known; publish one of {', '.join(ENCODINGS)}."
+            "encoding", f"The image has the unknown encoding {encoding!r}; publish one of {', '.join(ENCODINGS)}."
         )
     if (encoding in _PAIRED_COLUMNS and width % 2) or (encoding in _SEMI_PLANAR and height % 2):
         raise UnusableImageError(
@@ -186,7 +185,7 @@ def _checked_rows(message: ImageMessage) -> Image:
         )
     if encoding.startswith("bayer") and (width < 3 or height < 3):
         raise UnusableImageError(
-            "size", f"The image is {width}x{height} px, too small for the mosaic of {encoding}; 3x3 px is the least."
+            "size", f"The image is {width}x{height} px, too small for the mosaic of {encoding}; publish at least 3x3 px."
         )
     data = message.data
     buffer = np.asarray(data, np.uint8) if isinstance(data, list | tuple) else np.frombuffer(data, np.uint8)
@@ -211,18 +210,18 @@ def _checked_rows(message: ImageMessage) -> Image:
 def decode_compressed(data: Any, image_format: str = "") -> Image:
     """Decode the data of a ``sensor_msgs/CompressedImage``.
 
-    The data says by itself which codec it is of; its size is read from its header before anything is decoded. A direction of
-    display in it (EXIF) is left alone, so that the pixels are those of ``camera_info``.
+    The codec is detected from the data, and the size is checked before decoding. The EXIF orientation is ignored, so that the
+    pixels match ``camera_info``.
 
     Args:
-        data: The file's bytes: ``array.array('B')``, ``bytes`` or a uint8 array.
+        data: File content: ``array.array('B')``, ``bytes`` or a uint8 array.
         image_format: The message's ``format``; see :mod:`csl_tracker.messages.compressed_format`.
 
     Returns:
-        uint8 (height, width, 3), RGB. 16-bit samples are scaled by 255 / 65535, and a mosaic becomes colours.
+        uint8 (height, width, 3), RGB; 16-bit samples are scaled by 255 / 65535, and mosaics are demosaiced.
 
     Raises:
-        UnusableImageError: The format is not known, there are no bytes, they are no image, or too large a one.
+        UnusableImageError: Unknown format, no data, not an image, or an image that is too large.
     """
     try:
         chosen = parse_format(image_format)
@@ -238,7 +237,7 @@ def decode_compressed(data: Any, image_format: str = "") -> Image:
             problem.kind,
             f"A compressed image (format {image_format[:80]!r}) of {buffer.size} bytes cannot be used: {problem.text}.",
         )
-    # OpenCV fills the missing part of a JPEG with grey, and says so on stderr alone.
+    # OpenCV fills the missing part of a JPEG with grey and only prints a warning.
     cut_off = content.startswith(_JPEG_START) and content.rfind(_JPEG_END) < 0
     flags = cv2.IMREAD_UNCHANGED if chosen.mosaic else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     try:
@@ -248,7 +247,7 @@ def decode_compressed(data: Any, image_format: str = "") -> Image:
     if image is None or image.dtype not in (np.uint8, np.uint16):
         raise UnusableImageError(
             "decode",
-            f"The {buffer.size} bytes of a compressed image (format {image_format[:80]!r}) are no image, or are cut off.",
+            f"The {buffer.size} bytes of a compressed image (format {image_format[:80]!r}) are not an image, or are cut off.",
         )
     if chosen.mosaic:
         rgb = _PACKED[chosen.mosaic][2](_mosaic(image, image_format))
@@ -258,13 +257,13 @@ def decode_compressed(data: Any, image_format: str = "") -> Image:
 
 
 def _mosaic(image: AnyImage, image_format: str) -> AnyImage:
-    """The one channel of a mosaic; some encoders know no grey and repeat it three times."""
+    """The single channel of a mosaic; some encoders repeat it three times."""
     if image.ndim == 3 and all(np.array_equal(image[..., 0], image[..., channel]) for channel in (1, 2)):
         image = np.ascontiguousarray(image[..., 0])
     if image.ndim == 3 or min(image.shape) < 3:
         raise UnusableImageError(
             "encoding",
-            f"The format {image_format[:80]!r} of a compressed image is that of a mosaic of 3x3 px or more, but its data"
+            f"The format {image_format[:80]!r} of a compressed image requires a mosaic of 3x3 px or more, but its data"
             f" decodes to {image.shape[1]}x{image.shape[0]} px{' in colour' if image.ndim == 3 else ''}; check the publisher.",
         )
     return image
@@ -275,20 +274,20 @@ def _to_8_bits(image: AnyImage) -> AnyImage:
 
 
 def message_to_rgb(message: Any) -> Image:
-    """Turn a ``sensor_msgs/Image`` or a ``CompressedImage`` into RGB, as :func:`to_rgb` and :func:`decode_compressed` do.
+    """Convert a ``sensor_msgs/Image`` or ``CompressedImage`` to RGB.
 
     Raises:
-        UnusableImageError: It is no usable image.
+        UnusableImageError: See :func:`to_rgb` and :func:`decode_compressed`.
     """
     return decode_compressed(message.data, message.format) if hasattr(message, "format") else to_rgb(message)
 
 
 def fill_image(message: Any, image: Image) -> Any:
-    """Fill an image message's size, encoding and data; the header stays as it is.
+    """Set an image message's size, encoding and data, but not its header.
 
     Args:
         message: A ``sensor_msgs/Image``.
-        image: uint8 (H, W, 3) RGB, sent as ``rgb8``, or uint8 (H, W), sent as ``mono8``.
+        image: uint8 (H, W, 3) RGB for ``rgb8``, or uint8 (H, W) for ``mono8``.
 
     Returns:
         The same message.
@@ -297,14 +296,14 @@ def fill_image(message: Any, image: Image) -> Any:
     message.encoding = "mono8" if image.ndim == 2 else "rgb8"
     message.step = message.width * (1 if image.ndim == 2 else 3)
     message.is_bigendian = 0
-    data = array.array("B")  # the one type that the generated setter takes without looking at every byte
+    data = array.array("B")  # the only type that the generated setter accepts without checking every byte
     data.frombytes(np.ascontiguousarray(image).data)
     message.data = data
     return message
 
 
 def image_message(image: Image, stamp_ns: int, frame_id: str = topics.CAMERA_FRAME) -> Any:
-    """A bag's ``sensor_msgs/Image``: rgb8 for (H, W, 3), mono8 for (H, W)."""
+    """A ``sensor_msgs/Image`` for a bag: rgb8 for (H, W, 3), mono8 for (H, W)."""
     channels = 1 if image.ndim == 2 else 3
     return typestore().types["sensor_msgs/msg/Image"](
         header=make_header(bag_types(), stamp_ns, frame_id),
@@ -318,7 +317,7 @@ def image_message(image: Image, stamp_ns: int, frame_id: str = topics.CAMERA_FRA
 
 
 def compressed_message(image: Image, quality: int, stamp_ns: int, frame_id: str = topics.CAMERA_FRAME) -> Any:
-    """A bag's ``sensor_msgs/CompressedImage``, JPEG of a quality from 1 to 100, of an (H, W, 3) RGB image."""
+    """A ``sensor_msgs/CompressedImage`` for a bag: an (H, W, 3) RGB image as JPEG with a quality from 1 to 100."""
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     _, data = cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, quality))
     return typestore().types["sensor_msgs/msg/CompressedImage"](
@@ -327,15 +326,15 @@ def compressed_message(image: Image, quality: int, stamp_ns: int, frame_id: str 
 
 
 def label_map(message: Any) -> Image:
-    """The label map, uint8 (H, W), of a mono8 image message.
+    """Read the label map, uint8 (H, W), from a mono8 image message.
 
     Raises:
-        BagError: It is no mono8 image, or its size does not agree with its data.
+        BagError: Not mono8, or its size does not match its data.
     """
     height, width, step = int(message.height), int(message.width), int(message.step)
     data = np.frombuffer(message.data, np.uint8)
     if message.encoding != "mono8" or step < width or data.size != height * step:
         raise BagError(
-            f"A label map is a mono8 image, but this one is {message.encoding!r}, {width}x{height} px with {data.size} bytes."
+            f"A label map must be mono8, but this image is {message.encoding!r}, {width}x{height} px with {data.size} bytes."
         )
     return data.reshape(height, step)[:, :width]

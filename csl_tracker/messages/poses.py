@@ -1,7 +1,7 @@
-"""What the fields of the messages mean: results and ground truth into messages, and back.
+"""Convert results and ground truth to messages and back.
 
-The same functions serve the classes that ROS generates (``csl_tracker.node.ros_types``) and those of a bag's type store
-(:func:`bag_types`): both take their fields as keywords and give them back as attributes.
+The functions work with the classes that ROS generates (``csl_tracker.node.ros_types``) and those of a bag's type store
+(:func:`bag_types`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from csl_tracker.results import InstrumentEstimate, LandmarkEstimate, TrackingRe
 
 @dataclass(frozen=True)
 class MessageTypes:
-    """The classes that messages are made of; each takes its fields as keywords."""
+    """Message classes; each takes its fields as keywords."""
 
     time: Callable[..., Any]
     duration: Callable[..., Any]
@@ -50,7 +50,7 @@ def bag_types() -> MessageTypes:
 
 
 def stamp_ns(stamp: Any) -> int:
-    """A ``builtin_interfaces/Time`` or ``Duration`` in ns."""
+    """Convert a ``builtin_interfaces/Time`` or ``Duration`` to ns."""
     return int(stamp.sec) * NS + int(stamp.nanosec)
 
 
@@ -60,7 +60,7 @@ def make_time(types: MessageTypes, ns: int) -> Any:
 
 
 def make_header(types: MessageTypes, ns: int, frame_id: str) -> Any:
-    """A ``std_msgs/Header`` from ns and a frame's name."""
+    """A ``std_msgs/Header`` from a stamp in ns and a frame."""
     return types.header(stamp=make_time(types, ns), frame_id=frame_id)
 
 
@@ -85,7 +85,7 @@ def _landmark(types: MessageTypes, landmark: LandmarkEstimate) -> Any:
 
 
 def make_pose(types: MessageTypes, header: Any, instrument: InstrumentEstimate) -> Any:
-    """An ``InstrumentPose`` with this very header."""
+    """An ``InstrumentPose`` that shares the given header."""
     x, y, width, height = (int(value) for value in instrument.roi)
     return types.instrument_pose(
         header=header,
@@ -101,12 +101,12 @@ def make_pose(types: MessageTypes, header: Any, instrument: InstrumentEstimate) 
 
 
 def make_pose_array(types: MessageTypes, header: Any, result: TrackingResult, model: str) -> Any:
-    """An ``InstrumentPoseArray`` of all instruments found.
+    """An ``InstrumentPoseArray`` of all instruments.
 
     Args:
-        types: The classes to make it of.
-        header: The image's own header; the array and its poses carry it.
-        result: What was found.
+        types: Message classes.
+        header: The image's header, for the array and its poses.
+        result: The tracking result.
         model: Name and short hash of the weights, as in ``csl_lite0@1a2b3c4d``.
     """
     return types.instrument_pose_array(
@@ -120,7 +120,7 @@ def make_pose_array(types: MessageTypes, header: Any, result: TrackingResult, mo
 
 
 def read_pose_array(message: Any) -> TrackingResult:
-    """The result that an ``InstrumentPoseArray`` tells of; its label map is not in the message."""
+    """The result in an ``InstrumentPoseArray``, without a label map."""
     return TrackingResult(
         instruments=tuple(_read_pose(pose) for pose in message.poses),
         label_map=None,
@@ -154,13 +154,13 @@ def _read_pose(pose: Any) -> InstrumentEstimate:
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """The annotation of one frame, as it travels in messages.
+    """The annotation of a frame.
 
     Attributes:
         slots: Names of the instruments.
         names: Landmark names.
         landmarks: float64 (instruments, landmarks, 2), (x, y) in px; NaN where absent or not labelled.
-        labelled: bool (instruments, landmarks); False where nobody looked.
+        labelled: bool (instruments, landmarks); False where not annotated.
         size: (height, width) of the image, px.
     """
 
@@ -174,8 +174,8 @@ class GroundTruth:
 def make_truth_array(types: MessageTypes, header: Any, truth: GroundTruth) -> Any:
     """An ``InstrumentPoseArray`` of an annotation: all instruments and landmarks, ``model`` empty.
 
-    A landmark's ``confidence`` says whether anybody looked: 1 with ``visible`` is a position, 1 without is known to be
-    absent, 0 is not labelled.
+    ``confidence`` and ``visible`` of a landmark encode the label: 1 and true is a position, 1 and false is absent, 0 is not
+    labelled.
     """
     unknown = np.full((2, 2), np.nan)
     instruments = []
@@ -191,7 +191,7 @@ def make_truth_array(types: MessageTypes, header: Any, truth: GroundTruth) -> An
 
 
 def read_truth_array(message: Any) -> GroundTruth:
-    """The annotation that :func:`make_truth_array` put into a message."""
+    """The annotation in a message of :func:`make_truth_array`."""
     names = tuple(str(landmark.name) for landmark in message.poses[0].landmarks) if len(message.poses) else ()
     shape = (len(message.poses), len(names))
     points = [[(mark.x, mark.y) if mark.visible else (math.nan, math.nan) for mark in pose.landmarks] for pose in message.poses]

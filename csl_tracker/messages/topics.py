@@ -1,4 +1,4 @@
-"""Names of topics: the one home of what nodes, bags and the demo call each other by."""
+"""Topic and node names shared by nodes, bags and the demo."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ IMAGE = "/camera/image_raw"
 """``sensor_msgs/Image``: frames of a dataset or video."""
 
 COMPRESSED_SUFFIX = "/compressed"
-"""Appended to the image topic when the transport is ``compressed``."""
+"""Suffix of the image topic for the ``compressed`` transport."""
 
 TRACKER_NODE = "tracker_node"
-"""Name of the tracker node; its private topics lie under it."""
+"""Name of the tracker node; the prefix of its private topics."""
 
 POSES = f"/{TRACKER_NODE}/poses"
-"""``csl_tracker_msgs/InstrumentPoseArray``: what the tracker saw, one message per image."""
+"""``csl_tracker_msgs/InstrumentPoseArray``: the tracked instruments, one message per image."""
 
 SEGMENTATION = f"/{TRACKER_NODE}/segmentation"
 """``sensor_msgs/Image``, mono8: the tracker's label map at the source size."""
@@ -24,10 +24,10 @@ TRUTH_SEGMENTATION = "/ground_truth/segmentation"
 """``sensor_msgs/Image``, mono8: the annotated label map of the image with the same stamp."""
 
 SOURCE_TIME = "/replay/source_time"
-"""``sensor_msgs/TimeReference``: for each replayed image (``header.stamp``) the stamp it has in its bag (``time_ref``)."""
+"""``sensor_msgs/TimeReference``: for each replayed image (``header.stamp``) its original stamp in the bag (``time_ref``)."""
 
 CAMERA_INFO = "/camera/camera_info"
-"""``sensor_msgs/CameraInfo``: the calibration of the camera, the images' sibling."""
+"""``sensor_msgs/CameraInfo``: the camera's calibration, next to the images."""
 
 IMAGE_TYPE = "sensor_msgs/msg/Image"
 COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"

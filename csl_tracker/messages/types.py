@@ -1,4 +1,4 @@
-"""Message types for reading and writing bags without ROS, made from the ``.msg`` files of ``csl_tracker_msgs``."""
+"""Message types for bags without ROS, from the ``.msg`` files of ``csl_tracker_msgs``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MESSAGE_PACKAGE = "csl_tracker_msgs"
 
 
 def _candidates() -> Iterator[Path]:
-    """Folders that may hold the .msg files: beside the sources, where ROS installs them, then this package's own copy."""
+    """Possible folders of the .msg files: next to the sources, in ROS installations, then in this package's installation."""
     here = Path(__file__).resolve()
     yield here.parents[2] / MESSAGE_PACKAGE / "msg"
     for prefix in filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)):
@@ -27,31 +27,31 @@ def _candidates() -> Iterator[Path]:
     if spec is not None and spec.origin is not None:  # PREFIX/lib/pythonX.Y/site-packages/PACKAGE/__init__.py
         for parent in Path(spec.origin).resolve().parents[1:6]:
             yield parent / "share" / MESSAGE_PACKAGE / "msg"
-    for place in (Path(sys.prefix), *here.parents[2:7]):  # pip puts it into PREFIX/share, or into TARGET/share
-        yield place / "share" / "csl_tracker" / "msg"
+    for root in (Path(sys.prefix), *here.parents[2:7]):  # pip installs into PREFIX/share or TARGET/share
+        yield root / "share" / "csl_tracker" / "msg"
 
 
 def message_folder() -> Path:
-    """Find the folder of the ``.msg`` files, in the sources or in an installation.
+    """Find the folder of the ``.msg`` files.
 
     Raises:
-        BagError: ``csl_tracker_msgs`` is neither beside the sources nor installed.
+        BagError: ``csl_tracker_msgs`` is neither next to the sources nor installed.
     """
     for folder in _candidates():
         if any(folder.glob("*.msg")):
             return folder
     raise BagError(
-        f"The message definitions of {MESSAGE_PACKAGE} are neither beside the sources nor in AMENT_PREFIX_PATH;"
+        f"The message definitions of {MESSAGE_PACKAGE} are neither next to the sources nor in AMENT_PREFIX_PATH;"
         " build the package with colcon and source its install/setup.bash."
     )
 
 
 @lru_cache(maxsize=1)
 def typestore() -> Typestore:
-    """All message types of ROS 2 Jazzy and those of ``csl_tracker_msgs``.
+    """All message types of ROS 2 Jazzy and of ``csl_tracker_msgs``.
 
     Raises:
-        BagError: ``csl_tracker_msgs`` is neither beside the sources nor installed.
+        BagError: ``csl_tracker_msgs`` is neither next to the sources nor installed.
     """
     store = get_typestore(Stores.ROS2_JAZZY)
     for path in sorted(message_folder().glob("*.msg")):

@@ -1,6 +1,6 @@
-"""What was received from a running tracker, summed up over the last seconds. This module imports no ROS.
+"""Collect messages of a running tracker and summarise the last seconds. This module imports no ROS.
 
-:class:`Watch` collects, :meth:`Watch.view` sums up; :mod:`csl_tracker.reporting.watch_screen` shows it in a terminal.
+:mod:`csl_tracker.reporting.watch_screen` shows the summary in a terminal.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from csl_tracker.pixels import Size
 from csl_tracker.results import InstrumentEstimate, TrackingResult
 
 WINDOW_S = 5.0
-"""Rates and latencies are those of the last seconds."""
+"""Length of the sliding window for rates and latencies."""
 
 STALE_S = 1.0
-"""Without a pose array for so long the view says that they are missing."""
+"""Time without a pose array after which poses count as missing."""
 
 SILENT_S = 3.0
-"""A node that has said nothing of itself for so long is no longer heard; it does so once a second."""
+"""Time without diagnostics after which a node counts as silent; they are published once a second."""
 
 
 @dataclass(frozen=True)
 class View:
-    """One look at the node.
+    """A summary of the received messages.
 
     Attributes:
         node: Full name of the node.
-        state: State of its lifecycle; empty where it is not known.
-        model: Name and hash of its weights; empty before the first pose array.
+        state: Lifecycle state; empty if unknown.
+        model: Name and hash of the weights; empty before the first pose array.
         size: (height, width) of the images, px; None before the first pose array.
-        received: Pose arrays received since the watch began.
+        received: Number of pose arrays received.
         rate_hz: Pose arrays per second over the window; 0 without any.
-        age_s: Since the last one was received; None before the first.
-        latency: From the image's stamp to the reception of its poses; None where the two clocks differ, or nothing came.
-        processing: The tracker's own share of it.
-        instruments: What was seen last.
-        diagnosis: What the node said last of itself.
-        diagnosis_age_s: Since then; None where it has said nothing yet.
-        problems: Full sentences on why something is missing.
+        age_s: Time since the last pose array; None before the first.
+        latency: From the image's stamp to the reception of its poses; None if the clocks differ or nothing was received.
+        processing: The tracker's processing time, a part of the latency.
+        instruments: Instruments of the last pose array.
+        diagnosis: Last diagnostics of the node.
+        diagnosis_age_s: Age of the diagnostics; None before the first.
+        problems: Why data is missing, as full sentences.
     """
 
     node: str
@@ -61,12 +61,12 @@ class View:
 
 @dataclass
 class Watch:
-    """Collects what came from one tracker node.
+    """Collects messages of one tracker node.
 
     Attributes:
         node: Full name of the node.
-        state: State of its lifecycle, where it is known.
-        received: Pose arrays received so far.
+        state: Lifecycle state; empty if unknown.
+        received: Number of pose arrays received.
     """
 
     node: str
@@ -75,17 +75,17 @@ class Watch:
     _model: str = ""
     _last: TrackingResult | None = None
     _diagnosis: Diagnosis | None = None
-    # Of each pose array in the window: reception, latency where it is plausible, processing time; s.
+    # For each pose array in the window: time of reception, latency if plausible, processing time; s.
     _window: deque[tuple[float, float | None, float]] = field(default_factory=deque)
 
     def receive(self, result: TrackingResult, model: str, stamp_s: float, now_s: float) -> None:
-        """Take in a pose array.
+        """Add a pose array.
 
         Args:
-            result: What it tells.
+            result: Its content.
             model: Name and hash of the weights.
             stamp_s: The image's stamp, s.
-            now_s: Time of reception by the system's clock, s.
+            now_s: Time of reception on the system clock, s.
         """
         latency = now_s - stamp_s
         self._window.append((now_s, latency if plausible(latency) else None, result.processing_time_s))
@@ -93,11 +93,11 @@ class Watch:
         self.received += 1
 
     def diagnose(self, diagnosis: Diagnosis) -> None:
-        """Take in what the node says of itself."""
+        """Set the last diagnostics of the node."""
         self._diagnosis = diagnosis
 
     def heard(self, now_s: float) -> str:
-        """What the node says of itself, where it has said something lately; else empty."""
+        """The node's last diagnostic message if it is recent; otherwise empty."""
         if self._diagnosis is None or now_s - self._diagnosis.received_s > SILENT_S:
             return ""
         return self._diagnosis.message
@@ -107,11 +107,11 @@ class Watch:
         return now_s - self._window[-1][0] if self._window else None
 
     def view(self, now_s: float, problems: Sequence[str] = ()) -> View:
-        """Sum up.
+        """Summarise the window.
 
         Args:
-            now_s: The system's clock, s.
-            problems: Full sentences on why something is missing.
+            now_s: System time, s.
+            problems: Why data is missing, as full sentences.
         """
         while len(self._window) > 1 and self._window[0][0] < now_s - WINDOW_S:
             self._window.popleft()
@@ -124,7 +124,7 @@ class Watch:
             model=self._model,
             size=None if self._last is None else self._last.size,
             received=self.received,
-            # Intervals, not messages, are what a span of time holds; silence after the last one counts too.
+            # Count intervals, and include the silence after the last message.
             rate_hz=(len(fresh) - 1) / elapsed if len(fresh) > 1 and elapsed > 0 else 0.0,
             age_s=age,
             latency=Durations.of([latency for _, latency, _ in fresh if latency is not None]),

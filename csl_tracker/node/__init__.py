@@ -1,1 +1,1 @@
-"""The ROS shell: what turns messages into arrays and results into messages. Nothing else imports rclpy."""
+"""The ROS layer: converts messages to arrays and results to messages. No other package imports rclpy."""

@@ -12,18 +12,18 @@ from csl_tracker.tracker import Tracker
 
 
 class Activation:
-    """What belongs to one activation, and ends with it: a frame of an ended one is never published.
+    """State of one activation; frames of an ended activation are never published.
 
     Args:
         generation: Number of the activation, from 1.
-        tracker: What tracks.
-        now_s: Present time on a clock that only goes forward, s.
+        tracker: The tracker.
+        now_s: Present monotonic time, s.
 
     Attributes:
-        statistics: What became of its frames.
-        limiter: Of the rate of its frames.
-        order: Of its frames' stamps.
-        reset_wanted: Identities are to be forgotten before the next frame.
+        statistics: Frame counters.
+        limiter: Rate limiter.
+        order: Checks the order of the frames' stamps.
+        reset_wanted: Whether to reset identities before the next frame.
     """
 
     def __init__(self, generation: int, tracker: Tracker, now_s: float) -> None:
@@ -39,19 +39,19 @@ class Activation:
 
     @property
     def ended(self) -> bool:
-        """Whether it is over."""
+        """Whether :meth:`end` was called."""
         return self._ended
 
     def end(self) -> None:
-        """End it. When this returns nothing of it is being published, and nothing will be."""
+        """End the activation; when this returns, nothing more is published."""
         with self._lock:
             self._ended = True
 
     def publish(self, work: Callable[[], None]) -> bool:
-        """Publish something, or do nothing when the activation is over.
+        """Call ``work`` unless the activation has ended.
 
         Returns:
-            Whether it was published.
+            Whether it was called.
         """
         with self._lock:
             if not self._ended:

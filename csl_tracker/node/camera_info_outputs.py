@@ -1,7 +1,7 @@
-"""The camera's calibration beside the tracker's pictures, where ``image_transport``'s ``CameraSubscriber`` looks for it.
+"""The camera's calibration next to the tracker's pictures, for ``image_transport``'s ``CameraSubscriber``.
 
 A ``CameraSubscriber`` replaces the last part of the image topic by ``camera_info`` and pairs both by equal stamps. The pictures
-are in the pixels of the raw image, so the camera's own message holds for them; it gets the image's header.
+use the raw image's pixels, so the camera's own calibration is valid; only its header becomes that of the image.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from csl_tracker.node.optional_outputs import OptionalPublisher
 QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 
 CAMERA_INFOS = ("~/camera_info", "~/segmentation/camera_info")
-"""The siblings of ``~/segmentation`` and ``~/overlay``, and of ``~/segmentation/color``."""
+"""For ``~/segmentation`` and ``~/overlay``, and for ``~/segmentation/color``."""
 
 
 def camera_info_publishers(node: Node, latest: Callable[[], Any]) -> tuple[OptionalPublisher, ...]:
-    """Make the publishers; each publishes for every image that was looked at, while someone subscribes.
+    """Create the publishers; they publish once per processed image while they have subscribers.
 
     Args:
         node: The tracker node.
-        latest: The camera's last ``sensor_msgs/CameraInfo``, or None.
+        latest: Returns the camera's last ``sensor_msgs/CameraInfo``, or None.
     """
 
     def make(poses: Any) -> Any:
@@ -36,10 +36,10 @@ def camera_info_publishers(node: Node, latest: Callable[[], Any]) -> tuple[Optio
 
 
 def calibration_of(poses: Any, calibration: Any) -> Any:
-    """The calibration of the image that an ``InstrumentPoseArray`` was found in.
+    """The calibration for the image of an ``InstrumentPoseArray``.
 
     Returns:
-        A ``sensor_msgs/CameraInfo`` with the image's header, or None without a calibration of the image's size.
+        A ``sensor_msgs/CameraInfo`` with the image's header; None without a calibration for the image's size.
     """
     if calibration is None or _image_size(calibration) != (poses.image_width, poses.image_height):
         return None
@@ -48,6 +48,6 @@ def calibration_of(poses: Any, calibration: Any) -> Any:
 
 
 def _image_size(calibration: Any) -> tuple[int, int]:
-    """Width and height of the camera's images, px: ``width`` and ``height`` are those of the sensor, before ROI and binning."""
+    """Width and height of the images, px; ``width`` and ``height`` are the full sensor, before ROI and binning."""
     width, height = calibration.roi.width or calibration.width, calibration.roi.height or calibration.height
     return width // max(calibration.binning_x, 1), height // max(calibration.binning_y, 1)

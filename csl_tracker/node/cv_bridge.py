@@ -1,4 +1,4 @@
-"""ROS 2's own image conversion, where it is installed and works."""
+"""Find ROS 2's ``cv_bridge`` if it is installed and works."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from csl_tracker.import_path import python_command, safe_environment
 
 logger = logging.getLogger(__name__)
 
-# Run in a process of its own: a cv_bridge that was built against another NumPy can bring the interpreter down.
+# Runs in a separate process: a cv_bridge built against another NumPy can crash the interpreter.
 _PROBE = """
 import importlib.util, sys
 if importlib.util.find_spec("cv_bridge").origin != sys.argv[1]:
-    sys.exit("another one stands before it on the path")
+    sys.exit("another cv_bridge precedes it on the path")
 import cv_bridge
 from sensor_msgs.msg import Image
 message = Image(height=1, width=2, encoding="bgr8", step=6, data=bytes([1, 2, 3, 4, 5, 6]))
@@ -28,11 +28,10 @@ if rgb.tolist() != [[[3, 2, 1], [6, 5, 4]]]:
 """
 
 
-def _place_of_cv_bridge() -> str:
-    """File of the ``cv_bridge`` that an import would find, where it is ROS 2's; empty otherwise. Nothing of it is run.
+def _locate_cv_bridge() -> str:
+    """File of the importable ``cv_bridge`` if it belongs to ROS 2, otherwise empty. Does not import it.
 
-    ROS 1's (Debian's python3-cv-bridge), and whatever else is called so, is told apart by the ament index, where only a package
-    of ROS 2 is registered.
+    The ament index registers only ROS 2 packages, which excludes ROS 1's (Debian's python3-cv-bridge) and others of that name.
     """
     try:
         spec = importlib.util.find_spec("cv_bridge")
@@ -49,21 +48,21 @@ def _place_of_cv_bridge() -> str:
 
 @lru_cache(maxsize=1)
 def find_cv_bridge(timeout_s: float = 20.0) -> Any | None:
-    """Find a ``cv_bridge`` that is ROS 2's and works; tried once, in a process of its own.
+    """Find a working ROS 2 ``cv_bridge``; tested once, in a separate process.
 
     Args:
-        timeout_s: How long the trial may take, s.
+        timeout_s: Time limit of the test, s.
 
     Returns:
         A ``CvBridge``, or None.
     """
-    place = _place_of_cv_bridge()
-    if not place:
+    origin = _locate_cv_bridge()
+    if not origin:
         logger.info("cv_bridge is not used: it is not a package of the ROS 2 in AMENT_PREFIX_PATH.")
         return None
     try:
         probe = subprocess.run(
-            python_command("-c", _PROBE, place),
+            python_command("-c", _PROBE, origin),
             env={**os.environ, **safe_environment()},
             capture_output=True,
             text=True,
@@ -74,7 +73,7 @@ def find_cv_bridge(timeout_s: float = 20.0) -> Any | None:
         logger.info("cv_bridge is not used: it did not answer within %.0f s.", timeout_s)
         return None
     if probe.returncode != 0:
-        reason = (probe.stderr.strip().splitlines() or [f"the trial ended with status {probe.returncode}"])[-1]
+        reason = (probe.stderr.strip().splitlines() or [f"the test exited with status {probe.returncode}"])[-1]
         logger.info("cv_bridge is not used: %s.", reason)
         return None
     from cv_bridge import CvBridge  # type: ignore[import-not-found]

@@ -1,4 +1,4 @@
-"""Declare a node's parameters: unknown ones are refused, an integer is taken for a double, and every value is checked."""
+"""Declare a node's parameters: refuse unknown names, convert integers to doubles, and check every value."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from csl_tracker.node.parameter_table import Change, Parameter, ParameterTable, 
 from csl_tracker.yaml_files import parse_yaml
 
 _FOREIGN = ("use_sim_time", "start_type_description_service")
-"""Parameters of every node, which rclpy declares."""
+"""Parameters that rclpy declares for every node."""
 
 
 def declare_parameters(node: Node, table: ParameterTable, arguments: Sequence[str] | None = None) -> None:
-    """Declare the parameters of a table and check what was given.
+    """Declare the parameters of a table and check the given values.
 
-    What was given to this node under its own name, by ``-p`` or in the process, has to be known. What a file gives to all nodes
-    (``/**``) may be meant for others, and is named in a warning.
+    Names given to this node itself (``-p``, its own section, or in the process) must be known. Unknown names in a section for
+    all nodes (``/**``) cause only a warning.
 
     Args:
-        node: The node, none of whose own parameters is declared yet.
+        node: A node without declared parameters.
         table: Its parameters.
-        arguments: Command line of the process; None takes the process's own.
+        arguments: Command line; None for this process's own.
 
     Raises:
-        ParameterException: A parameter was given with another type, or out of its range.
-        ConfigError: A parameter is unknown, or none of its choices.
+        ParameterException: Wrong type, or out of range.
+        ConfigError: Unknown name, or not one of the allowed choices.
     """
     words = sys.argv if arguments is None else arguments
     for path, sections in unused_files(node.get_name(), words).items():
         node.get_logger().warning(
-            f"The parameters file {path} has nothing for a node named {node.get_name()} (it has {', '.join(sections)}), and is"
-            " not used; name the section after the node."
+            f"The parameters file {path} is ignored: it has no section for a node named {node.get_name()} (its sections:"
+            f" {', '.join(sections)}); rename the section after the node."
         )
     given: dict[str, Any] = node._parameter_overrides  # rclpy has no public name for them
     for name, override in given.items():
@@ -54,18 +54,17 @@ def declare_parameters(node: Node, table: ParameterTable, arguments: Sequence[st
 
 def _refuse_unknown(node: Node, table: ParameterTable, given: Iterable[str], words: Sequence[str]) -> None:
     known = (*table, *_FOREIGN)
-    strange = [name for name in given if name not in known and not name.startswith("qos_overrides.")]
-    if not strange:
+    strangers = [name for name in given if name not in known and not name.startswith("qos_overrides.")]
+    if not strangers:
         return
     shared = shared_names(node.get_name(), words)
-    own = sorted(name for name in strange if name not in shared)
+    own = sorted(name for name in strangers if name not in shared)
     if own:
         raise ConfigError(
-            f"{node.get_name()} has no parameter {unknown(own, table)}; take it out, or give one of {', '.join(table)}."
+            f"{node.get_name()} has no parameter {unknown(own, table)}; remove it, or use one of {', '.join(table)}."
         )
     node.get_logger().warning(
-        "Parameters that a file gives to all nodes are ignored, this node does not know them:"
-        f" {unknown(sorted(strange), table)}."
+        f"Ignored parameters of a section for all nodes, which this node does not have: {unknown(sorted(strangers), table)}."
     )
 
 
@@ -85,14 +84,14 @@ def _descriptor(parameter: Parameter) -> ParameterDescriptor:
 
 
 def as_double(parameter: Any, default: Any) -> Any:
-    """A parameter, an integer as the double that its default is: ``rate:=1`` means 1.0."""
+    """Convert an integer to a double if the default is a double, so that ``rate:=1`` works."""
     if isinstance(default, float) and parameter.type_ == RosParameter.Type.INTEGER:
         return RosParameter(parameter.name, RosParameter.Type.DOUBLE, float(parameter.value))
     return parameter
 
 
 def shared_names(node: str, arguments: Sequence[str]) -> set[str]:
-    """Parameters that the command line's files give to nodes of any name, and to this one not by its own.
+    """Parameters that the files on the command line set only in sections for other node names or for all nodes.
 
     Args:
         node: Name of the node, without its namespace.
@@ -110,7 +109,7 @@ def shared_names(node: str, arguments: Sequence[str]) -> set[str]:
 
 
 def unused_files(node: str, arguments: Sequence[str]) -> dict[str, list[str]]:
-    """The command line's files of parameters that have no section for a node: path -> their sections."""
+    """Parameter files on the command line without a section for the node: path -> names of their sections."""
     found = {}
     for flag, value in itertools.pairwise(arguments):
         if flag == "--params-file":
@@ -124,7 +123,7 @@ def _sections(path: Path) -> Iterable[tuple[str, set[str]]]:
     try:
         content = parse_yaml(path.read_bytes())
     except (OSError, ValueError):
-        return  # rcl has read it, or has said why not
+        return  # rcl reports unreadable files itself
     if isinstance(content, Mapping):
         yield from _walk("", content)
 

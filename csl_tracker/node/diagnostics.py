@@ -1,8 +1,4 @@
-"""What the tracker says of itself: counts and times of frames, and a verdict on them. This module imports no ROS.
-
-:class:`FrameStatistics` is told of every frame, :func:`judge` makes a verdict of its sums and of what else is known. The limits
-are those of :class:`Limits`.
-"""
+"""Diagnostics of the tracker node: frame counts, latencies and an overall verdict. This module imports no ROS."""
 
 from __future__ import annotations
 
@@ -17,16 +13,16 @@ from csl_tracker.messages.diagnostics import ERROR, OK, WARN
 from csl_tracker.process_memory import resident_mb
 
 WINDOW_S = 5.0
-"""Rates, shares and latencies are those of the last seconds."""
+"""Length of the sliding window for rates, shares and latencies."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """From where on a figure is a warning or an error.
+    """Thresholds of the verdict.
 
     Attributes:
         dropped_share: WARN above this share of dropped frames.
-        stuck_s: ERROR when a frame has been at work for longer, s.
+        stuck_s: ERROR when one frame takes longer than this, s.
     """
 
     dropped_share: float = 0.1
@@ -35,21 +31,20 @@ class Limits:
 
 @dataclass(frozen=True)
 class FrameSums:
-    """Sums over the window, but for those that say otherwise.
+    """Sums over the sliding window, unless stated otherwise.
 
     Attributes:
         input_hz: Images received per second.
         output_hz: Pose arrays published per second.
         received: Images received.
-        dropped: Images that gave way to a newer one.
-        skipped: Images that the rate limit left out, or that came while tracking was disabled.
-        late: Images that came behind a newer one, and were left out.
+        dropped: Images replaced by a newer one in the queue.
+        skipped: Images skipped by the rate limit or while tracking was disabled.
+        late: Images skipped because a newer one arrived first.
         unusable: Images that could not be used, by reason.
         processing: From the image in memory to its poses.
-        latency: From the image's stamp to the publication of its poses; None where the clocks do not allow it.
-        total: Counts since the node was activated: ``received``, ``tracked``, ``dropped``, ``skipped``, ``late``,
-            ``unusable: REASON``.
-        silence_s: Since the last image, s; None before the first.
+        latency: From the image's stamp to the publication of its poses; None if the clocks cannot be compared.
+        total: Counts since activation: ``received``, ``tracked``, ``dropped``, ``skipped``, ``late``, ``unusable: REASON``.
+        silence_s: Time since the last image, s; None before the first.
     """
 
     input_hz: float = 0.0
@@ -66,7 +61,7 @@ class FrameSums:
 
 
 class FrameStatistics:
-    """Counts frames; told from several threads, each moment on a clock that only goes forward, s."""
+    """Thread-safe frame counters; all times are on a monotonic clock, s."""
 
     def __init__(self, now_s: float) -> None:
         self._lock = threading.Lock()
@@ -77,52 +72,52 @@ class FrameStatistics:
         self._tracked: deque[tuple[float, float, float | None]] = deque()
 
     def receive(self, now_s: float) -> None:
-        """An image came."""
+        """Count a received image."""
         with self._lock:
             self._last_s = now_s
             self._count(now_s, "received")
 
     def drop(self, now_s: float) -> None:
-        """An image gave way to a newer one."""
+        """Count an image that a newer one replaced."""
         with self._lock:
             self._count(now_s, "dropped")
 
     def skip(self, now_s: float) -> None:
-        """An image was left out on purpose."""
+        """Count an image that was skipped on purpose."""
         with self._lock:
             self._count(now_s, "skipped")
 
     def be_late(self, now_s: float) -> None:
-        """An image came behind a newer one, and was left out."""
+        """Count an image that arrived after a newer one."""
         with self._lock:
             self._count(now_s, "late")
 
     def fail(self, now_s: float, reason: str) -> int:
-        """An image could not be used.
+        """Count an unusable image.
 
         Returns:
-            How many of this kind there have been.
+            Number of failures with this reason since activation.
         """
         with self._lock:
             self._count(now_s, "unusable", reason)
             return self._total[f"unusable: {reason}"]
 
     def track(self, now_s: float, processing_s: float, latency_s: float | None) -> None:
-        """Poses were published.
+        """Count a published pose array.
 
         Args:
-            now_s: When.
+            now_s: Time of publication.
             processing_s: From the image in memory to the poses.
-            latency_s: From the image's stamp to now; None without a stamp. An implausible one is that of another clock.
+            latency_s: From the image's stamp to now; None without a stamp. Implausible values (other clock) are ignored.
         """
-        believed = latency_s is not None and plausible(latency_s)
+        comparable = latency_s is not None and plausible(latency_s)
         with self._lock:
             self._total["tracked"] += 1
-            self._tracked.append((now_s, processing_s, latency_s if believed else None))
+            self._tracked.append((now_s, processing_s, latency_s if comparable else None))
             self._forget(now_s)
 
     def sums(self, now_s: float) -> FrameSums:
-        """Sum up the window that ends now."""
+        """Sums over the window that ends now."""
         with self._lock:
             self._forget(now_s)
             kinds = Counter(kind for _, kind, _ in self._events)
@@ -158,15 +153,15 @@ class FrameStatistics:
 
 @dataclass(frozen=True)
 class Situation:
-    """What is known of an active node besides its frames.
+    """State of an active node besides its frame counts.
 
     Attributes:
-        topic: Where its images come from.
-        stale_after_s: Input counts as stale after so long without an image, s.
-        busy_s: How long the frame at work has been there, s.
+        topic: Topic of the images.
+        stale_after_s: Time without an image after which the input is stale, s.
+        busy_s: Processing time of the current frame so far, s.
         lease_s: Liveliness lease of the poses, s; None without one.
-        enabled: Not switched off by ``~/enable``.
-        notes: Full sentences on what is not as it should be, though frames are tracked.
+        enabled: False after ``~/enable`` switched tracking off.
+        notes: Warnings that do not stop tracking, as full sentences.
     """
 
     topic: str
@@ -178,20 +173,20 @@ class Situation:
 
 
 def judge(sums: FrameSums, situation: Situation, limits: Limits | None = None) -> tuple[int, str]:
-    """The level of the worst that was found, and a sentence for each finding, errors first."""
+    """The worst level, and one sentence per finding, errors first."""
     limits = Limits() if limits is None else limits
     found: list[tuple[int, str]] = []
     if situation.busy_s > limits.stuck_s:
-        found.append((ERROR, f"The tracker is stuck: a frame has been at work for {situation.busy_s:.1f} s."))
+        found.append((ERROR, f"The tracker is stuck: the current frame has taken {situation.busy_s:.1f} s so far."))
     if sums.silence_s is None:
-        found.append((WARN, f"No image has come yet on {situation.topic}."))
+        found.append((WARN, f"No image received yet on {situation.topic}."))
     elif sums.silence_s > situation.stale_after_s:
         found.append((ERROR, f"The camera has stopped: no image on {situation.topic} for {sums.silence_s:.1f} s."))
     if sums.unusable:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(sums.unusable.items()))
         found.append((ERROR if sums.processing is None else WARN, f"Unusable images in the last {WINDOW_S:g} s: {reasons}."))
     if sums.late:
-        found.append((WARN, f"{sums.late} of the last {sums.received} images came behind a newer one and were left out."))
+        found.append((WARN, f"{sums.late} of the last {sums.received} images arrived after a newer one and were skipped."))
     found += [(WARN, note) for note in situation.notes]
     if situation.lease_s is not None and sums.processing is not None and sums.processing.p95 > situation.lease_s * 1e3:
         found.append(
@@ -203,7 +198,7 @@ def judge(sums: FrameSums, situation: Situation, limits: Limits | None = None) -
         )
     if sums.received and sums.dropped > limits.dropped_share * sums.received:
         share = 100 * sums.dropped / sums.received
-        found.append((WARN, f"{share:.0f} % of the images are dropped: they come faster than they are tracked."))
+        found.append((WARN, f"{share:.0f} % of the images are dropped: they arrive faster than they can be tracked."))
     if not found:
         return (OK, f"Tracking at {sums.output_hz:.1f} Hz.") if situation.enabled else (OK, "Disabled by ~/enable.")
     found.sort(key=lambda item: -item[0])
@@ -211,7 +206,7 @@ def judge(sums: FrameSums, situation: Situation, limits: Limits | None = None) -
 
 
 def figures(sums: FrameSums) -> dict[str, str]:
-    """The sums as key and value, in the order to show them."""
+    """The sums as keys and values, in display order."""
     nothing = "not applicable"
     counts = {name: str(sums.total[name]) for name in ("received", "tracked", "dropped", "skipped", "late")}
     unusable = {name: str(count) for name, count in sorted(sums.total.items()) if name.startswith("unusable")}
@@ -228,23 +223,23 @@ def figures(sums: FrameSums) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A weights file as it was when it was loaded, to see whether it has changed since."""
+    """Identity of a weights file when it was loaded, to detect later changes."""
 
     path: Path
     identity: tuple[int, int, int] | None
 
     @classmethod
     def of(cls, path: Path | str) -> WeightsFile:
-        """Look at a file."""
+        """Record the present identity of a file."""
         return cls(Path(path), _identity(Path(path)))
 
     def change(self) -> str:
-        """A sentence when the file is not the one that was loaded; empty when it is."""
+        """A sentence if the file has changed since it was loaded; otherwise empty."""
         now = _identity(self.path)
         if now == self.identity:
             return ""
-        what = "is gone" if now is None else "was replaced"
-        return f"The weights file {self.path} {what} since it was loaded; the loaded model runs on until cleanup and configure."
+        event = "was removed" if now is None else "was replaced"
+        return f"The weights file {self.path} {event} after loading; the loaded model stays in use until cleanup and configure."
 
 
 def _identity(path: Path) -> tuple[int, int, int] | None:
@@ -256,7 +251,7 @@ def _identity(path: Path) -> tuple[int, int, int] | None:
 
 
 def memory_mb() -> float | None:
-    """Memory of this process that is in RAM, MB; None where the system does not tell."""
+    """Resident memory of this process, MB; None if unknown."""
     try:
         return resident_mb()
     except (OSError, IndexError, ValueError):
@@ -264,7 +259,7 @@ def memory_mb() -> float | None:
 
 
 def temperature_c() -> float | None:
-    """The hottest of the machine's thermal zones, degrees Celsius; None where the system does not tell."""
+    """Temperature of the hottest thermal zone, degrees Celsius; None if unknown."""
     found = []
     for zone in Path("/sys/class/thermal").glob("thermal_zone*/temp"):
         try:

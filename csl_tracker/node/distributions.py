@@ -1,4 +1,4 @@
-"""What ROS 2 distributions call by different names: the one place that knows of it."""
+"""Names that differ between ROS 2 distributions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Fast DDS profile with room for camera images. This module imports no ROS."""
+"""A Fast DDS profile with enough shared memory for camera images. This module imports no ROS."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ logger = logging.getLogger(__name__)
 
 PROFILE_NAME = "fastdds_large_shm.xml"
 SEGMENT_BYTES = 32 * 1024 * 1024
-"""Size of the profile's shared-memory segment; Fast DDS's own default is 0.5 MB, less than one frame."""
+"""Size of the profile's shared-memory segment. Fast DDS's default of 0.5 MB is less than one frame."""
 
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
-"""Jazzy's library (2.14) reads the first, newer ones the second."""
+"""Jazzy's library (2.14) reads the first variable, newer versions the second."""
 
 _LOCAL_PROFILES = ("DEFAULT_FASTRTPS_PROFILES.xml", "DEFAULT_FASTDDS_PROFILES.xml")
 
 
 def find_profile(environ: Mapping[str, str] | None = None) -> Path | None:
-    """The profile that comes with the package, in the source tree or in an installed workspace; None when it is in neither."""
+    """The package's profile in the source tree or an installed workspace; None if missing."""
     source = Path(__file__).resolve().parents[2] / "config" / PROFILE_NAME
     prefixes = (os.environ if environ is None else environ).get("AMENT_PREFIX_PATH", "").split(os.pathsep)
     installed = [Path(prefix) / "share" / "csl_tracker" / "config" / PROFILE_NAME for prefix in prefixes if prefix]
@@ -28,15 +28,15 @@ def find_profile(environ: Mapping[str, str] | None = None) -> Path | None:
 
 
 def large_image_environment(environ: Mapping[str, str] | None = None, directory: Path | None = None) -> dict[str, str]:
-    """Variables that make Fast DDS use the profile, to be added to the environment of a node's process.
+    """Environment variables that make Fast DDS use the profile.
 
     Args:
-        environ: The environment as it is; None takes this process's.
-        directory: Working directory of the node; None takes this process's.
+        environ: Present environment; None for this process's own.
+        directory: Working directory of the node; None for this process's own.
 
     Returns:
-        Both variables; nothing where the user has a profile of their own (named by either variable, or a default profile in
-        the working directory) or has chosen another RMW.
+        Both variables; empty if another RMW is selected or if the user has a profile (in either variable or in the working
+        directory).
     """
     environ = os.environ if environ is None else environ
     rmw = environ.get("RMW_IMPLEMENTATION", "")

@@ -1,6 +1,6 @@
-"""Advice in the words of the way in which a node was started. This module imports no ROS.
+"""Advice in the syntax of the command that started the node: ``ros2 run`` or a launch file. This module imports no ROS.
 
-The launch files set :data:`LAUNCHED`; without it the node was started by ``ros2 run``, or by what takes the same words.
+The launch files set :data:`LAUNCHED`.
 """
 
 from __future__ import annotations
@@ -10,32 +10,32 @@ import os
 from collections.abc import Iterable, Mapping
 
 LAUNCHED = "CSL_TRACKER_LAUNCH_FILE"
-"""Environment variable: the launch file that started the node."""
+"""Environment variable: name of the launch file that started the node."""
 
 IMAGE_ARGUMENT = "CSL_TRACKER_LAUNCH_IMAGE"
-"""Environment variable: the argument of that file that names the node's images; empty where none does."""
+"""Environment variable: launch argument that names the node's images; empty if there is none."""
 
 CAMERA = "CSL_TRACKER_LAUNCH_CAMERA"
-"""Environment variable: the camera's name, where that argument holds for several cameras and has ``{camera}`` in its place."""
+"""Environment variable: the camera's name if that argument holds for several cameras, with ``{camera}`` in its place."""
 
 
 def launch_file(environ: Mapping[str, str] | None = None) -> str:
-    """Name of the launch file that started this process; empty without one."""
+    """Name of the launch file that started this process; empty if there was none."""
     return (os.environ if environ is None else environ).get(LAUNCHED, "")
 
 
 def set_at_start(name: str, value: str, environ: Mapping[str, str] | None = None) -> str:
-    """How a user gives a parameter at the start, for quotes: ``-p device:=cpu``, or ``device:=cpu`` to a launch file."""
+    """How to set a parameter at start: ``-p device:=cpu``, or ``device:=cpu`` for a launch file."""
     return f"{name}:={value}" if launch_file(environ) else f"-p {name}:={value}"
 
 
 def remap_at_start(name: str, topic: str, environ: Mapping[str, str] | None = None) -> str:
-    """How a user gives a topic at the start, for quotes."""
+    """How to remap a topic at start."""
     return f"{name}:={topic}" if launch_file(environ) else f"-r {name}:={topic}"
 
 
 def take_images_from(topic: str, image_transport: str = "", environ: Mapping[str, str] | None = None) -> str:
-    """How a user gives the topic of the images at the start and, if it is not empty, their transport, for quotes."""
+    """How to set the image topic at start and, unless empty, its transport."""
     environ = os.environ if environ is None else environ
     settings = [set_at_start("image_transport", image_transport, environ)] if image_transport else []
     if not launch_file(environ):
@@ -47,7 +47,7 @@ def take_images_from(topic: str, image_transport: str = "", environ: Mapping[str
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name that a misspelt one is most like; empty where none is."""
+    """The known name most similar to a misspelt one; empty if none is similar."""
     names = list(known)
     found = difflib.get_close_matches(name, names, 1, 0.6)
     if found:
@@ -56,7 +56,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def unknown(names: Iterable[str], known: Iterable[str]) -> str:
-    """Names that are not known, each with the nearest that is: ``'hand_eyes' (did you mean hand_eye?)``."""
+    """A list of unknown names with suggestions: ``'hand_eyes' (did you mean hand_eye?)``."""
     known = list(known)
     parts = []
     for name in names:

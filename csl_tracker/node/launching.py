@@ -1,6 +1,6 @@
-"""What the launch files share: arguments with types, files that have to be there, and what follows when a node ends.
+"""Helpers of the launch files: typed arguments, required files, and the reaction to a node's exit.
 
-``launch`` is imported only where it is needed, since no wheel brings it.
+``launch`` is imported inside functions because it is not on PyPI.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from csl_tracker.node.hints import CAMERA, IMAGE_ARGUMENT, LAUNCHED, unknown
 
 AS_PARAMS_FILE = " (default: as params_file says)"
 
-USE_SIM_TIME = "true takes the time of /clock, as of a bag or a simulation"
+USE_SIM_TIME = "true uses the time of /clock, from a bag or a simulation"
 
 _TRUE = ("true", "1", "yes", "on", "y")
 _FALSE = ("false", "0", "no", "off", "n")
 
 _OWN = "csl_tracker_"
 _OUTER = f"{_OWN}arguments"
-"""Launch configuration: names of the arguments of the launch file of ours that includes another one."""
+"""Launch configuration: argument names of the including launch file of this package."""
 
 _HINTS = {LAUNCHED: f"{_OWN}file", IMAGE_ARGUMENT: f"{_OWN}image_argument", CAMERA: f"{_OWN}camera"}
-"""Launch configurations by which a launch file of ours tells one that it includes how the user named things."""
+"""Launch configurations that tell an included launch file how the user named things."""
 
 _OF_ROS = ("ros_namespace", "global_params", "ros_remaps", "ros_params", "use_sim_time", "log_level")
 """Launch configurations that ROS's own actions and launch files set."""
 
 
 def boolean(name: str, text: str) -> bool:
-    """A launch argument that is true or false, in any of ROS's spellings.
+    """Parse a boolean launch argument in any of ROS's spellings.
 
     Raises:
-        RuntimeError: It is neither.
+        RuntimeError: Not a boolean.
     """
     if text.strip().lower() in _TRUE:
         return True
@@ -45,10 +45,10 @@ def boolean(name: str, text: str) -> bool:
 
 
 def typed(name: str, text: str, default: Any) -> Any:
-    """A launch argument, which is text, as the type of its parameter's default.
+    """Parse a launch argument as the type of its parameter's default.
 
     Raises:
-        RuntimeError: It is not of that type.
+        RuntimeError: Not of that type.
     """
     kind = type(default)
     if kind is bool:
@@ -56,35 +56,35 @@ def typed(name: str, text: str, default: Any) -> Any:
     try:
         return kind(text)
     except ValueError:
-        what = {int: "integer", float: "number"}.get(kind, kind.__name__)
-        raise RuntimeError(f"{name}:={text} is no {what}; give one, such as {name}:={default}.") from None
+        expected = {int: "an integer", float: "a number"}.get(kind, kind.__name__)
+        raise RuntimeError(f"{name}:={text} is not {expected}; give one, such as {name}:={default}.") from None
 
 
 def existing_file(name: str, text: str) -> str:
-    """A file that a launch argument names; ``~`` is the home folder.
+    """Path of a file that a launch argument names; ``~`` is the home folder.
 
     Raises:
         RuntimeError: There is no such file.
     """
     path = Path(text).expanduser()
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "is not there"
-        raise RuntimeError(f"{name}:={text} {what}: no node is started without it; give a file that exists.")
+        problem = "is a folder" if path.is_dir() else "does not exist"
+        raise RuntimeError(f"{name}:={text} {problem}; name an existing file. No node was started.")
     return str(path)
 
 
 def parameters_of(values: Mapping[str, str], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Launch arguments as parameters of a node; one that was left empty leaves its parameter to the file of parameters.
+    """Convert launch arguments to node parameters; empty ones are omitted, so that the parameter file decides.
 
     Args:
         values: Launch arguments.
-        defaults: Parameters and their defaults, whose types they have.
+        defaults: Default of each parameter, which defines its type.
 
     Returns:
-        What to give to ``launch_ros.actions.Node``.
+        Parameters for ``launch_ros.actions.Node``.
 
     Raises:
-        RuntimeError: A value is not of its parameter's type.
+        RuntimeError: A value does not have its parameter's type.
     """
     from launch_ros.parameter_descriptions import ParameterValue
 
@@ -98,18 +98,18 @@ def parameters_of(values: Mapping[str, str], defaults: Mapping[str, Any]) -> dic
 
 
 def hints_for(file: str, image_argument: str, camera: str = "") -> dict[str, str]:
-    """Arguments for an included file of ours, so that its node's advice is in the words of the file that the user started.
+    """Arguments that make an included launch file give advice in terms of the including file.
 
     Args:
-        file: Path of the launch file that includes it.
-        image_argument: Its argument that names the node's images; empty where none does.
-        camera: Name that ``{camera}`` stands for in that argument; empty without.
+        file: Path of the including launch file.
+        image_argument: Its argument that names the node's images; empty if there is none.
+        camera: Value of ``{camera}`` in that argument; empty if unused.
     """
     return dict(zip(_HINTS.values(), (Path(file).name, image_argument, camera), strict=True))
 
 
 def environment_of(file: str, given: Mapping[str, Any]) -> dict[str, str]:
-    """Variables for a node that a launch file starts: room for large images, and how the user can set something.
+    """Environment of a launched node: the Fast DDS profile and the launch file's names for :mod:`csl_tracker.node.hints`.
 
     Args:
         file: Path of the launch file.
@@ -120,26 +120,26 @@ def environment_of(file: str, given: Mapping[str, Any]) -> dict[str, str]:
 
 
 def unknown_arguments(given: Mapping[str, Any], declared: Iterable[str]) -> list[str]:
-    """A sentence for the arguments that a launch file does not know and would ignore in silence.
+    """A warning about launch arguments that no file declares, which ROS would silently ignore.
 
     Args:
         given: The launch configurations of the context.
         declared: Names that the launch file declares.
     """
     names = list(declared)
-    around = str(given.get(_OUTER, "")).split(",")
-    skipped = {*names, *around, *_OF_ROS}
-    strange = sorted(name for name in given if name not in skipped and "-" not in name and not name.startswith(_OWN))
-    if not strange:
+    outer = str(given.get(_OUTER, "")).split(",")
+    known = {*names, *outer, *_OF_ROS}
+    strangers = sorted(name for name in given if name not in known and "-" not in name and not name.startswith(_OWN))
+    if not strangers:
         return []
     return [
-        f"Launch arguments that are not known here are ignored: {unknown(strange, names)}; 'ros2 launch ... --show-args' lists"
-        " what is."
+        f"Unknown launch arguments are ignored: {unknown(strangers, names)}; list the valid ones with"
+        " 'ros2 launch ... --show-args'."
     ]
 
 
 def warn_of_unknown(file: str, declared: Iterable[str]) -> Any:
-    """An action that names unknown arguments in a warning, and lets included files of ours know those of this one.
+    """An action that warns of unknown arguments, and passes the known names to included launch files.
 
     Args:
         file: Path of the launch file.
@@ -150,33 +150,33 @@ def warn_of_unknown(file: str, declared: Iterable[str]) -> Any:
 
     names = list(declared)
 
-    def look(context: Any) -> None:
+    def warn(context: Any) -> None:
         for sentence in unknown_arguments(context.launch_configurations, names):
             get_logger(Path(file).name).warning(sentence)
-        around = str(context.launch_configurations.get(_OUTER, ""))
-        known = {*around.split(","), *names, *context.launch_configurations} - {"", _OUTER}
+        outer = str(context.launch_configurations.get(_OUTER, ""))
+        known = {*outer.split(","), *names, *context.launch_configurations} - {"", _OUTER}
         context.launch_configurations[_OUTER] = ",".join(sorted(known))
 
-    return OpaqueFunction(function=look)
+    return OpaqueFunction(function=warn)
 
 
 def started_alone(file: str, arguments: Iterable[str] | None = None) -> bool:
-    """Whether this very launch file was asked for, and no other that includes it.
+    """Whether the user started this launch file itself, rather than one that includes it.
 
     Args:
         file: Path of the launch file.
-        arguments: Command line of ``ros2 launch``; the process's own when None.
+        arguments: Command line of ``ros2 launch``; None for this process's own.
     """
     words = sys.argv if arguments is None else arguments
     return any(Path(word).name == Path(file).name for word in words if ":=" not in word)
 
 
 def when_it_ends(node: Any, alone: bool) -> Any:
-    """An action that makes the launch end with its only node, or a rig go on without one of its nodes.
+    """An action for a node's exit: end the launch, or log an error and keep the other nodes running.
 
     Args:
         node: The action that starts the node.
-        alone: Whether it is the only one that matters: then the launch ends with it, with status 1 where it failed.
+        alone: Whether it is the only essential node; the launch then ends with it, with status 1 on failure.
     """
     from launch.actions import RegisterEventHandler
     from launch.event_handlers import OnProcessExit
@@ -193,10 +193,10 @@ def _after(node: Any, alone: bool) -> Callable[[Any, Any], list[Any] | None]:
             return None
         name, status = node.node_name, event.returncode
         if not alone:
-            get_logger("csl_tracker").error(f"{name} is gone (exit status {status}); the other nodes go on without it.")
+            get_logger("csl_tracker").error(f"{name} has exited (status {status}); the other nodes keep running.")
             return None
         if status != 0:
-            raise RuntimeError(f"{name} has failed with exit status {status}; what it said last tells why.")
+            raise RuntimeError(f"{name} failed with exit status {status}; its last log message gives the reason.")
         return [Shutdown(reason=f"{name} has ended")]
 
     return after

@@ -1,7 +1,7 @@
-"""A managed node that no request from outside can end.
+"""A managed node that survives invalid requests.
 
-rclpy raises where a transition is asked for that the present state does not have, and ends the process where a service's
-callback raises. Here both are refused, logged, and the node lives.
+rclpy raises on a transition that the present state does not allow, and ends the process when a service callback raises. Here
+both are refused and logged.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SHUTDOWNS = (
 
 
 class SturdyLifecycleNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types on some distributions
-    """Refuses what cannot be done, for callers within (``trigger_*``) and without (``~/change_state``)."""
+    """Refuses invalid transitions, from ``trigger_*`` methods and from ``~/change_state``."""
 
     def __init__(self, name: str, **node_arguments: Any) -> None:
         super().__init__(name, **node_arguments)
@@ -42,27 +42,27 @@ class SturdyLifecycleNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings 
         service.callback = answer
 
     def trigger_configure(self) -> TransitionCallbackReturn:
-        """Load, from unconfigured."""
+        """Configure, from unconfigured."""
         return self._trigger(Transition.TRANSITION_CONFIGURE, super().trigger_configure)
 
     def trigger_activate(self) -> TransitionCallbackReturn:
-        """Begin, from inactive."""
+        """Activate, from inactive."""
         return self._trigger(Transition.TRANSITION_ACTIVATE, super().trigger_activate)
 
     def trigger_deactivate(self) -> TransitionCallbackReturn:
-        """End, from active."""
+        """Deactivate, from active."""
         return self._trigger(Transition.TRANSITION_DEACTIVATE, super().trigger_deactivate)
 
     def trigger_cleanup(self) -> TransitionCallbackReturn:
-        """Free, from inactive."""
+        """Clean up, from inactive."""
         return self._trigger(Transition.TRANSITION_CLEANUP, super().trigger_cleanup)
 
     def trigger_shutdown(self) -> TransitionCallbackReturn:
-        """End for good, from any state but finalized."""
+        """Shut down, from any state but finalized."""
         return self._trigger("shutdown", super().trigger_shutdown)
 
     def guard_services(self) -> None:
-        """Keep the node alive whatever its services are asked; to be called when all of them are there."""
+        """Keep the node alive if a service callback raises; call after all services exist."""
         for service in self.services:
             service.callback = self._guarded(service.callback, str(service.srv_name))
 
@@ -76,21 +76,21 @@ class SturdyLifecycleNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings 
 
     @contextmanager
     def _allowed(self, wanted: int | str) -> Iterator[int | None]:
-        """The number of a transition (by number or label) that is possible now and stays so meanwhile; None, and why, else."""
+        """Hold the lock and yield the ID of a transition (given by ID or label); log and yield None if it is not allowed."""
         if not self._changing.acquire(blocking=False):
-            self.get_logger().error(f"The transition {wanted!r} is refused: another one is under way.")
+            self.get_logger().error(f"The transition {wanted!r} is refused: another one is running.")
             yield None
             return
         try:
             possible = {int(number): str(label) for number, label, *_ in self._state_machine.available_transitions}
-            # Each state has a shutdown of its own; whoever asks for one means the node's.
+            # Each state has its own shutdown transition; accept any of them.
             if wanted in _SHUTDOWNS or wanted == "shutdown":
                 wanted = "shutdown"
             found = next((number for number, label in possible.items() if wanted in (number, label)), None)
             if found is None:
-                steps = ", ".join(possible.values()) or "none, this state is the last one"
+                steps = ", ".join(possible.values()) or "none, this is the final state"
                 self.get_logger().error(
-                    f"The transition {wanted!r} is refused: the node is {self.state_name()}; possible are: {steps}."
+                    f"The transition {wanted!r} is refused: the node is {self.state_name()}; possible transitions: {steps}."
                 )
             yield found
         finally:
@@ -103,7 +103,7 @@ class SturdyLifecycleNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings 
             except Exception as error:
                 if not self.context.ok():
                     raise
-                self.get_logger().error(f"A request to {name} cannot be answered ({type(error).__name__}: {error}).")
+                self.get_logger().error(f"The request to {name} failed ({type(error).__name__}: {error}).")
                 return response
 
         return answer

@@ -1,4 +1,4 @@
-"""What the managed nodes share: transitions, a table of parameters, diagnostics, and a log that cannot be flooded."""
+"""Base of the managed nodes: transitions, parameters, diagnostics and a rate-limited log."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from csl_tracker.node.lifecycle import SturdyLifecycleNode
 from csl_tracker.node.parameter_table import ParameterTable, check, refusal
 
 WARNING_PERIOD_S = 5.0
-"""A message of one kind is logged at most this often."""
+"""Minimum interval between log messages of the same kind."""
 
 DIAGNOSTICS_PERIOD_S = 1.0
 
 _NAMES_COME_S = 0.5
-"""The name of a remote node arrives this long after its publisher, unless the machine is overloaded."""
+"""Delay between the discovery of a remote publisher and of its node's name, unless the machine is overloaded."""
 
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
 class ManagedNode(SturdyLifecycleNode):
-    """A lifecycle node that says why it fails and refuses what cannot be done.
+    """A lifecycle node that logs why a transition failed and rolls it back.
 
-    A subclass implements :meth:`configure`, :meth:`activate`, :meth:`deactivate`, :meth:`clean_up` and :meth:`diagnose`, and
-    calls :meth:`complete` at the end of its ``__init__``.
+    Subclasses implement :meth:`configure`, :meth:`activate`, :meth:`deactivate`, :meth:`clean_up` and :meth:`diagnose`, and
+    call :meth:`complete` at the end of ``__init__``.
 
     Attributes:
-        fault: Why the last configuration or activation failed; empty after a good one.
+        fault: Reason of the last failed transition; empty after success.
     """
 
     def __init__(self, name: str, table: ParameterTable, arguments: Sequence[str] | None = None, **node_arguments: Any) -> None:
@@ -44,12 +44,12 @@ class ManagedNode(SturdyLifecycleNode):
         Args:
             name: Name of the node.
             table: Its parameters.
-            arguments: Command line of the process; None takes the process's own.
+            arguments: Command line; None for this process's own.
             node_arguments: See ``rclpy.node.Node``.
 
         Raises:
-            ParameterException: A parameter was given with another type, or out of its range.
-            ConfigError: A parameter is none of its choices, or unknown.
+            ParameterException: Wrong type, or out of range.
+            ConfigError: Unknown name, or not one of the allowed choices.
         """
         super().__init__(name, **node_arguments)
         self.fault = ""
@@ -59,35 +59,35 @@ class ManagedNode(SturdyLifecycleNode):
         declare_parameters(self, table, arguments)
 
     def complete(self, title: str) -> None:
-        """Publish diagnostics from now on, and guard the services: to be called when all of them are there.
+        """Start the diagnostics and guard the services; call after all services exist.
 
         Args:
-            title: Of the diagnostics, after the node's name.
+            title: Title of the diagnostics, after the node's name.
         """
         self._title = title
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.guard_services()
-        # A clock that neither a bag's nor a simulation's time stops.
+        # The steady clock keeps running when a bag or a simulation pauses.
         self._diagnostics_timer = self.create_timer(
             DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME)
         )
 
-    # --- what a subclass does
+    # --- hooks for subclasses
 
     def configure(self) -> None:
-        """Load what is needed and make the publishers; errors are logged, and :meth:`clean_up` follows."""
+        """Load the model and create publishers; after an error, :meth:`clean_up` is called."""
         raise NotImplementedError
 
     def activate(self) -> None:
-        """Subscribe and begin; errors are logged, and :meth:`deactivate` follows."""
+        """Subscribe and start work; after an error, :meth:`deactivate` is called."""
         raise NotImplementedError
 
     def deactivate(self) -> None:
-        """End what :meth:`activate` began. May be called in any state."""
+        """Undo :meth:`activate`. Valid in any state."""
         raise NotImplementedError
 
     def clean_up(self) -> None:
-        """Free what :meth:`configure` made. May be called in any state."""
+        """Undo :meth:`configure`. Valid in any state."""
         raise NotImplementedError
 
     def diagnose(self) -> tuple[int, str, dict[str, str]]:
@@ -95,12 +95,12 @@ class ManagedNode(SturdyLifecycleNode):
         raise NotImplementedError
 
     def parameters_changed(self) -> None:
-        """Take over the present values of the parameters."""
+        """Apply changed parameter values."""
 
     # --- transitions
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """SUCCESS leads to inactive; FAILURE, after one sentence in the log, leads to unconfigured."""
+        """SUCCESS leads to inactive, FAILURE to unconfigured."""
         return self._attempt(self.configure, self.clean_up)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -118,13 +118,13 @@ class ManagedNode(SturdyLifecycleNode):
         return _SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free everything, from any state; leads to finalized."""
+        """Free everything; leads to finalized."""
         self.deactivate()
         self.clean_up()
         return _SUCCESS
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free everything after a transition that failed unexpectedly; leads to unconfigured."""
+        """Free everything after an unexpected failure; leads to unconfigured."""
         self.deactivate()
         self.clean_up()
         return _SUCCESS
@@ -133,31 +133,31 @@ class ManagedNode(SturdyLifecycleNode):
         """Configure and activate, as ``autostart`` does.
 
         Raises:
-            ConfigError: One of the two has failed, and why.
+            ConfigError: One of the two transitions failed; the message is its reason.
         """
         self._starting = True
         for trigger in (self.trigger_configure, self.trigger_activate):
             if trigger() != _SUCCESS:
-                raise ConfigError(self.fault or "The node could not be started; the log above tells why.")
+                raise ConfigError(self.fault or "The node could not be started; see the log messages above.")
         self._starting = False
 
     def destroy_node(self) -> None:
-        """Leave the graph at once: rclpy keeps the state machine, and with it the DDS participant, until garbage collection."""
+        """Destroy the state machine too: rclpy would keep it, and the DDS participant, until garbage collection."""
         super().destroy_node()
         self._state_machine.destroy_when_not_in_use()
 
     def _attempt(self, work: Callable[[], None], undo: Callable[[], None]) -> TransitionCallbackReturn:
-        """Do the work of a transition; where it fails, say why and undo it."""
+        """Run a transition; on failure, log the reason and roll back."""
         try:
             work()
         except CslTrackerError as error:
             self.fault = str(error)
-        except Exception as error:  # rclpy swallows it, so that nobody would ever know
+        except Exception as error:  # rclpy would swallow it silently
             self.fault = f"{type(error).__name__}: {error}"
         else:
             self.fault = ""
             return _SUCCESS
-        if not self._starting:  # else the caller of start() says it
+        if not self._starting:  # else start() raises the reason
             self.get_logger().error(self.fault)
         undo()
         return _FAILURE
@@ -165,11 +165,11 @@ class ManagedNode(SturdyLifecycleNode):
     # --- parameters
 
     def values(self) -> dict[str, Any]:
-        """The present value of every parameter of the table."""
+        """Present values of all parameters in the table."""
         return {name: self.get_parameter(name).value for name in self._table}
 
     def set_parameters_atomically(self, parameter_list: list[RosParameter]) -> SetParametersResult:
-        """Set parameters, or refuse what cannot be changed now; rclpy's own refusals do not say what to do."""
+        """Set parameters, or explain the refusal, which rclpy's own messages do not."""
         parameter_list = [
             as_double(one, self._table[one.name].default if one.name in self._table else None) for one in parameter_list
         ]
@@ -191,7 +191,7 @@ class ManagedNode(SturdyLifecycleNode):
     # --- log and diagnostics
 
     def log_now_and_then(self, key: str, text: str, *, info: bool = False) -> None:
-        """Log a warning, or an information, unless one of this key was logged in the last :data:`WARNING_PERIOD_S`."""
+        """Log a warning (or an info) unless one with this key was logged in the last :data:`WARNING_PERIOD_S`."""
         now = time.monotonic()
         if not text or now - self._log_times_s.get(key, -WARNING_PERIOD_S) < WARNING_PERIOD_S:
             return
@@ -202,7 +202,7 @@ class ManagedNode(SturdyLifecycleNode):
             self.get_logger().warning(text)
 
     def explain_soon(self, topic: str, explain: Callable[[], list[str]]) -> None:
-        """Log why two ends of a topic do not match, a moment later: the name of the remote node comes after the end itself."""
+        """Log an explanation of a QoS mismatch after a delay, when the remote node's name is known."""
 
         def explain_now() -> None:
             timer.cancel()
@@ -212,7 +212,7 @@ class ManagedNode(SturdyLifecycleNode):
         timer = self.create_timer(_NAMES_COME_S, explain_now, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def hardware_id(self) -> str:
-        """What the diagnostics are about."""
+        """The ``hardware_id`` of the diagnostics."""
         return ""
 
     def _publish_diagnostics(self) -> None:

@@ -1,4 +1,4 @@
-"""What a node cannot be imported for, in one sentence. This module imports no ROS before it is asked to."""
+"""Explain packages that a node cannot import. This module imports ROS only on request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from csl_tracker.installing import install_command
 MESSAGES = "csl_tracker_msgs"
 
 BUILD_BOTH = f"colcon build --base-paths src src/csl_tracker/{MESSAGES}"
-"""Builds this package and its messages in a workspace; colcon does not look for packages inside a package."""
+"""Builds the package and its messages in a workspace; colcon does not search for packages inside a package."""
 
 _ROS_PACKAGES = ("rclpy", "rosidl_generator_py", "rpyutils", "ament_index_python")
 _ROS_SUFFIXES = ("_msgs", "_srvs", "_interfaces")
@@ -42,7 +42,7 @@ def demand_ros() -> None:
     """Import ROS 2 and this package's messages.
 
     Raises:
-        MissingPackageError: They are not there, or are of another Python.
+        MissingPackageError: Missing, or built for another Python version.
     """
     try:
         importlib.import_module("rclpy")
@@ -52,7 +52,7 @@ def demand_ros() -> None:
         raise MissingPackageError(explain(error)) from error
     try:
         type_support.import_type_support(MESSAGES)
-    except Exception as error:  # its class is rosidl's own
+    except Exception as error:  # the class is private to rosidl
         raise MissingPackageError(
             f"The messages {MESSAGES} cannot be loaded by Python {sys.version_info.major}.{sys.version_info.minor}"
             f" ({_first_line(error)}): build them with the Python that runs the node, as in 'python -m {BUILD_BOTH}'."
@@ -60,7 +60,7 @@ def demand_ros() -> None:
 
 
 def explain(error: ImportError) -> str:
-    """The sentence for a package that cannot be imported, with the remedy."""
+    """A sentence with the missing package and how to install it."""
     package = (error.name or "").partition(".")[0]
     if package == MESSAGES:
         return (
@@ -73,7 +73,7 @@ def explain(error: ImportError) -> str:
             f" built for Python {sys.version_info.major}.{sys.version_info.minor}, or use 'make setup'."
         )
     if not package:
-        return f"A Python package that the node needs cannot be imported ({_first_line(error)}); install what is missing."
+        return f"A Python package that the node needs cannot be imported ({_first_line(error)}); install it."
     return (
         f"The Python package {package} cannot be imported ({_first_line(error)}): install it with '{install_command(package)}'."
     )

@@ -1,7 +1,7 @@
-"""Outputs of the tracker for neighbours, each there only where the neighbour's messages are installed.
+"""Optional outputs of the tracker, for message packages that may not be installed.
 
-- ``~/detections`` (``vision_msgs/Detection2DArray``): boxes, for programs that know no landmarks;
-- ``~/annotations`` (``foxglove_msgs/ImageAnnotations``): landmarks that Foxglove draws over the camera's image.
+- ``~/detections`` (``vision_msgs/Detection2DArray``): bounding boxes;
+- ``~/annotations`` (``foxglove_msgs/ImageAnnotations``): landmarks as an overlay on the camera image in Foxglove.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ ANNOTATIONS = "~/annotations"
 
 @dataclass(frozen=True)
 class OptionalPublisher:
-    """A publisher of something that is made from a pose array while someone subscribes.
+    """A publisher that converts a pose array only while it has subscribers.
 
     Attributes:
-        publisher: To be destroyed with the node's other ones.
-        make: The message that an ``InstrumentPoseArray`` becomes, or None where there is nothing to publish.
+        publisher: Owned by the node.
+        make: Converts an ``InstrumentPoseArray``; None if there is nothing to publish.
     """
 
     publisher: Publisher
     make: Callable[[Any], Any]
 
     def publish(self, poses: Any) -> None:
-        """Publish what an ``InstrumentPoseArray`` becomes, or do nothing while nobody subscribes."""
+        """Convert and publish an ``InstrumentPoseArray`` if there are subscribers."""
         if self.publisher.get_subscription_count() > 0 and (message := self.make(poses)) is not None:
             self.publisher.publish(message)
 
 
 def optional_publishers(node: Node, instruments: InstrumentSet) -> tuple[OptionalPublisher, ...]:
-    """Make a publisher for each neighbour whose messages can be imported; say once at level debug which ones are left out.
+    """Create a publisher for each installed message package; log missing ones at debug level.
 
     Args:
         node: The tracker node.
-        instruments: What its model knows.
+        instruments: Instruments of its model.
     """
     made = []
     for package, (topic, build) in _OUTPUTS.items():

@@ -1,4 +1,4 @@
-"""Tables of parameters: what a node declares, its documentation shows and its tests compare. This module imports no ROS."""
+"""Parameter tables, shared by nodes, documentation and tests. This module imports no ROS."""
 
 from __future__ import annotations
 
@@ -28,15 +28,14 @@ _KINDS: dict[type, str] = {bool: "bool", int: "integer", float: "double", str: "
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter.
+    """A parameter.
 
     Attributes:
-        default: Its default, which also gives the type; a tuple is an array of texts.
-        description: One sentence or two.
+        default: Default value; a tuple is a string array.
+        description: One or two sentences.
         change: When it may be changed.
-        limits: Smallest and largest value of a number.
-        choices: The values that a text may have; ``:N`` at the end of one stands for a colon and a number. Empty lets every
-            text pass.
+        limits: Minimum and maximum of a number.
+        choices: Allowed values of a string; ``:N`` at the end stands for a colon and a number. Empty allows any string.
     """
 
     default: Value
@@ -47,12 +46,12 @@ class Parameter:
 
     @property
     def kind(self) -> str:
-        """Type, by ROS's name for it."""
+        """ROS's name of the type."""
         return _KINDS[type(self.default)]
 
     @property
     def range(self) -> str:
-        """Range or choices, in words; empty without any."""
+        """Range or choices as text; empty without either."""
         if self.limits is not None:
             return f"{self.limits[0]:g} to {self.limits[1]:g}"
         return ", ".join(self.choices)
@@ -62,10 +61,10 @@ ParameterTable = Mapping[str, Parameter]
 
 
 def check(table: ParameterTable, name: str, value: Any) -> None:
-    """Check one value.
+    """Check a value.
 
     Raises:
-        ConfigError: It has another type, is none of the choices, or is out of range.
+        ConfigError: Wrong type, not an allowed choice, or out of range.
     """
     parameter = table[name]
     kind = tuple if isinstance(value, list) else type(value)
@@ -85,29 +84,29 @@ def _matches(value: str, choice: str) -> bool:
 
 
 def refusal(table: ParameterTable, name: str, state: str, node: str) -> str | None:
-    """Why a parameter cannot be changed now, and what to do about it; None where it can.
+    """Why a parameter cannot be changed now, with the remedy; None if it can.
 
     Args:
-        table: The table of the node.
-        name: Name of a parameter of this table.
-        state: State of the lifecycle, such as ``active``.
+        table: The node's parameters.
+        name: Name of a parameter in the table.
+        state: Lifecycle state, such as ``active``.
         node: Full name of the node.
     """
     change = table[name].change
     if change is Change.START:
-        return f"{name} is read at the start alone; stop the node and start it with '{set_at_start(name, 'VALUE')}'."
+        return f"{name} is only read at start; restart the node with '{set_at_start(name, 'VALUE')}'."
     if change is Change.UNCONFIGURED and state != "unconfigured":
         steps = ("deactivate", "cleanup") if state == "active" else ("cleanup",)
         commands = " and ".join(f"'ros2 lifecycle set {node} {step}'" for step in steps)
         return (
-            f"{name} is used when the node is configured, and the node is {state}: {commands}, change it, then configure and"
-            " activate likewise."
+            f"{name} is read when the node is configured, but the node is {state}: run {commands}, change it, then configure"
+            " and activate again."
         )
     return None
 
 
 def markdown(table: ParameterTable) -> str:
-    """The table of the documentation."""
+    """The parameter table of the documentation, as Markdown."""
     from csl_tracker.reporting.table import markdown as markdown_table
 
     rows = []

@@ -1,7 +1,7 @@
-"""The tracker's coloured pictures, each with a JPEG copy on its ``/compressed`` sibling.
+"""The tracker's colour pictures, each with a JPEG copy on its ``/compressed`` topic.
 
-The copies are what ``compressed_image_transport`` would publish, so that ``rqt_image_view``, RViz and ``image_transport``
-subscribers read them: for visualisation over a network, where a raw picture of a megabyte is too much.
+The copies have the format of ``compressed_image_transport``, so that ``rqt_image_view``, RViz and ``image_transport``
+subscribers can show them over networks that are too slow for raw pictures.
 """
 
 from __future__ import annotations
@@ -19,43 +19,43 @@ from sensor_msgs.msg import CompressedImage, Image
 from csl_tracker.messages import topics
 
 JPEG_QUALITY = 90
-"""Of 100. At 720x576 a picture is about 50 kB, a 25th of the raw one."""
+"""Of 100. At 720x576 a picture is about 50 kB, 1/25 of the raw size."""
 
 JPEG_FORMAT = "rgb8; jpeg compressed bgr8"
-"""``format`` as ``compressed_image_transport`` writes it: the raw encoding, the codec, and what the codec was given."""
+"""``format`` as in ``compressed_image_transport``: raw encoding, codec, and encoding passed to the codec."""
 
 _JPEG_SIDE = 65500
-"""Longest side of a picture that libjpeg takes, px."""
+"""Longest image side that libjpeg accepts, px."""
 
 
 def compress(picture: Any) -> Any:
     """Encode an rgb8 ``sensor_msgs/Image`` as JPEG.
 
     Returns:
-        A ``sensor_msgs/CompressedImage`` with the picture's header, or None for a picture longer than JPEG allows.
+        A ``sensor_msgs/CompressedImage`` with the picture's header; None if the picture is too large for JPEG.
     """
     if max(picture.height, picture.width) > _JPEG_SIDE:
         return None
     rgb: npt.NDArray[np.uint8] = np.frombuffer(picture.data, np.uint8).reshape(picture.height, picture.width, 3)
     _, encoded = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    data = array.array("B")  # the one type that the generated setter takes without looking at every byte
+    data = array.array("B")  # the only type that the generated setter accepts without checking every byte
     data.frombytes(encoded.data)
     return CompressedImage(header=picture.header, format=JPEG_FORMAT, data=data)
 
 
 class PicturePublisher:
-    """Publishes an rgb8 picture raw, as JPEG, or both, as it is asked for. To the node it is one publisher."""
+    """Publishes an rgb8 picture raw, as JPEG, or both, depending on the subscribers."""
 
     def __init__(self, raw: Publisher, compressed: Publisher) -> None:
         self._raw = raw
         self._compressed = compressed
 
     def get_subscription_count(self) -> int:
-        """Subscribers of either form: the picture is made only while there are any."""
+        """Number of subscribers of both forms."""
         return int(self._raw.get_subscription_count()) + int(self._compressed.get_subscription_count())
 
     def publish(self, picture: Any) -> None:
-        """Publish an rgb8 ``sensor_msgs/Image`` in the forms that someone subscribes."""
+        """Publish an rgb8 ``sensor_msgs/Image`` in each form that has subscribers."""
         if self._raw.get_subscription_count() > 0:
             self._raw.publish(picture)
         if self._compressed.get_subscription_count() > 0 and (message := compress(picture)) is not None:
@@ -63,10 +63,10 @@ class PicturePublisher:
 
 
 def picture_publisher(create: Callable[[Any, str], Publisher], name: str) -> PicturePublisher:
-    """Make the publishers of one picture.
+    """Create the publishers of one picture.
 
     Args:
-        create: Makes a publisher of a message type and a name.
-        name: Name of the raw picture's topic.
+        create: Creates a publisher from a message type and a topic name.
+        name: Topic of the raw picture.
     """
     return PicturePublisher(create(Image, name), create(CompressedImage, name + topics.COMPRESSED_SUFFIX))

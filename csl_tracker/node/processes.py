@@ -1,4 +1,4 @@
-"""Nodes as processes of their own, started and stopped by a program that is no node. This module imports no ROS."""
+"""Run nodes as child processes of a program that is not a node. This module imports no ROS."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from typing import Any
 from csl_tracker.import_path import python_command, safe_environment
 from csl_tracker.node.fastdds import large_image_environment
 
-# Of the 232 domains of DDS these keep all their ports below those that Linux hands out to others.
+# Only these of DDS's 232 domain IDs keep all ports below Linux's ephemeral port range.
 _DOMAINS = range(1, 102)
-# The port of a domain's first participant is 7400 + 250 domain + 10 (OMG DDSI-RTPS 2.3, 9.6.1).
+# Port of a domain's first participant: 7400 + 250 domain + 10 (OMG DDSI-RTPS 2.3, 9.6.1).
 _FIRST_PORT, _DOMAIN_GAIN, _UNICAST_OFFSET = 7400, 250, 10
 
 STOP_TIMEOUT_S = 10.0
@@ -29,15 +29,15 @@ _reserved: dict[int, socket.socket] = {}
 
 
 def free_domain_id() -> int:
-    """A ``ROS_DOMAIN_ID`` in which nobody on this machine takes part, so that runs beside each other do not mix.
+    """A ``ROS_DOMAIN_ID`` that nobody on this machine uses, so that parallel runs do not interfere.
 
-    It is reserved against other callers on this machine until this process ends.
+    It stays reserved against other callers on this machine until this process ends.
     """
     domains = [domain for domain in random.SystemRandom().sample(_DOMAINS, len(_DOMAINS)) if _has_no_participant(domain)]
     free = next((domain for domain in domains if _reserve(domain)), None)
     if free is not None:
         return free
-    return next(iter(domains), _DOMAINS[0])  # all are reserved: share one that is at rest
+    return next(iter(domains), _DOMAINS[0])  # all are reserved: share one without participants
 
 
 def _has_no_participant(domain: int) -> bool:
@@ -50,9 +50,9 @@ def _has_no_participant(domain: int) -> bool:
 
 
 def _reserve(domain: int) -> bool:
-    """Bind a socket that stands for the domain: until its first participant comes, another caller could choose it, too.
+    """Reserve a domain with a socket, since other callers cannot detect it before its first participant starts.
 
-    An abstract Unix socket leaves no file behind and goes with the process.
+    An abstract Unix socket leaves no file behind and disappears with the process.
     """
     if domain in _reserved:
         return False
@@ -67,15 +67,15 @@ def _reserve(domain: int) -> bool:
 
 
 def private_environment(domain: int, environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of nodes that talk to each other and to nobody else, fast enough for camera images.
+    """Environment for nodes that communicate only with each other, with the Fast DDS profile for camera images.
 
     Args:
         domain: Their ``ROS_DOMAIN_ID``.
-        environ: The environment as it is; None takes this process's.
+        environ: Base environment; None for this process's own.
     """
     base = dict(os.environ if environ is None else environ)
-    base.pop("ROS_LOCALHOST_ONLY", None)  # deprecated, and it would override the range
-    if base.get("ROS_DISTRO") == "humble":  # which has no range
+    base.pop("ROS_LOCALHOST_ONLY", None)  # deprecated, and overrides the discovery range
+    if base.get("ROS_DISTRO") == "humble":  # has no discovery range
         base["ROS_LOCALHOST_ONLY"] = "1"
     return {
         **base,
@@ -87,9 +87,9 @@ def private_environment(domain: int, environ: Mapping[str, str] | None = None) -
 
 
 class NodeProcess:
-    """A node that runs as ``python -m MODULE``, stopped at the end of the context.
+    """A node that runs as ``python -m MODULE`` and is stopped at the end of the context.
 
-    It is started in a session of its own, so that Ctrl-C in a terminal reaches the parent alone, which then stops the node.
+    It runs in its own session, so that Ctrl-C in a terminal reaches only the parent, which then stops the node.
     """
 
     def __init__(
@@ -104,12 +104,12 @@ class NodeProcess:
         """Start the process.
 
         Args:
-            module: Name of a module under ``csl_tracker.node``, or with dots the full name of one anywhere.
+            module: Name of a module in ``csl_tracker.node``, or the full dotted name of any module.
             parameters: Parameters of the node.
-            remappings: Names to replace.
-            environment: The whole environment; None takes this process's.
-            log: File that takes stdout and stderr; None leaves stderr as it is, for a progress bar.
-            arguments: What the program itself takes, before what is for ROS.
+            remappings: Topic remappings.
+            environment: Complete environment; None for this process's own.
+            log: File for stdout and stderr; None inherits stderr, for a progress bar.
+            arguments: Arguments of the program, before ``--ros-args``.
         """
         self.module = module
         self.log = log
@@ -137,7 +137,7 @@ class NodeProcess:
 
     @property
     def pid(self) -> int:
-        """Number of the process."""
+        """Process ID."""
         return self._process.pid
 
     def poll(self) -> int | None:
@@ -145,26 +145,26 @@ class NodeProcess:
         return self._process.poll()
 
     def wait(self, timeout_s: float | None = None) -> int:
-        """Wait for the end.
+        """Wait for the exit status.
 
         Raises:
-            subprocess.TimeoutExpired: It goes on.
+            subprocess.TimeoutExpired: Still running.
         """
         return self._process.wait(timeout_s)
 
     def output(self) -> str:
-        """What the process has written so far; empty without a log."""
+        """Output so far; empty without a log."""
         return "" if self.log is None else self.log.read_text(encoding="utf-8", errors="replace")
 
     def complaint(self) -> str:
-        """Last line that the process wrote, without its own name before it."""
+        """Last line of the output, without the leading module name."""
         lines = [line for line in self.output().splitlines() if line.strip()]
         return lines[-1].removeprefix(f"{self.module}: ") if lines else f"it ended with status {self.poll()}"
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
-        """Stop by SIGTERM, by force after the time-out. May be called twice.
+        """Stop by SIGTERM, or SIGKILL after the timeout. May be called twice.
 
-        SIGINT would do too, but for a traceback where it meets a Python that is still importing.
+        SIGINT would cause a traceback in a Python that is still importing.
 
         Returns:
             The exit status.
@@ -190,50 +190,50 @@ class NodeProcess:
 
 @contextmanager
 def sigterm_as_interrupt() -> Iterator[list[int]]:
-    """Raise ``KeyboardInterrupt`` on SIGTERM, so that a program stops the nodes that it started.
+    """Raise ``KeyboardInterrupt`` on SIGTERM, so that a program stops its nodes.
 
     Yields:
-        The signals that came so far.
+        The signals received so far.
     """
-    came: list[int] = []
+    received: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        came.append(number)
+        received.append(number)
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
-        yield came
+        yield received
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 def run_stoppable(name: str, work: Callable[[], object]) -> int:
-    """Run a script that starts nodes; SIGINT and SIGTERM end it, and its nodes with it.
+    """Run a script that starts nodes; SIGINT and SIGTERM stop it and its nodes.
 
     Args:
         name: Name of the script, for its message.
         work: Starts and stops the nodes.
 
     Returns:
-        0, or 130 after a signal (one sentence on stderr).
+        0, or 130 after a signal (with one sentence on stderr).
     """
-    with sigterm_as_interrupt() as came:
+    with sigterm_as_interrupt() as received:
         try:
             work()
         except KeyboardInterrupt:
-            came.append(signal.SIGINT)
-        except Exception:  # ROS was shut down by its own handler of the signal
-            if not came:
+            received.append(signal.SIGINT)
+        except Exception:  # ROS's own signal handler may have shut it down
+            if not received:
                 raise
-    if came:
+    if received:
         print(f"\n{name}: stopped.", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
 
 
 def _yaml(value: Any) -> str:
-    """A parameter as the command line of ROS reads it: YAML, so that text which looks like a number stays text."""
+    """A parameter in YAML, as ROS's command line parses it; quotes keep number-like strings as strings."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Qualities of service: what the tracker asks of a camera, what it offers to a controller, and why two ends do not meet."""
+"""QoS profiles of the tracker, and explanations of QoS mismatches."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ PICTURE_QOS = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
 CAMERA_INFO_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 _LONGEST_NS = 10**15
-"""From here on a duration means none: 11 days."""
+"""Durations from 11 days on count as infinite."""
 
 
 def image_qos(reliability: str, depth: int) -> QoSProfile:
-    """What is asked of the camera: ``best_effort`` or ``reliable``, and how many images wait."""
+    """Profile of the image subscription; ``reliability`` is ``best_effort`` or ``reliable``."""
     policy = ReliabilityPolicy.RELIABLE if reliability == "reliable" else ReliabilityPolicy.BEST_EFFORT
     return QoSProfile(depth=depth, reliability=policy)
 
 
 def poses_qos(expected_rate: float) -> QoSProfile:
-    """What ``~/poses`` offers: with a rate (Hz) a lease that the tracker renews itself, and a deadline as long.
+    """Profile of ``~/poses``; a rate above 0 Hz adds a deadline and a manually renewed liveliness lease.
 
-    A subscriber that asks for neither is served too.
+    Subscribers that request neither are compatible, too.
     """
     profile = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
     if expected_rate > 0:
@@ -47,7 +47,7 @@ def poses_qos(expected_rate: float) -> QoSProfile:
 
 
 def describe(qos: QoSProfile) -> str:
-    """The policies that can keep two ends apart, in words."""
+    """The policies that affect compatibility, as text."""
     parts = [
         "reliable" if qos.reliability == ReliabilityPolicy.RELIABLE else "best effort",
         "transient local" if qos.durability == DurabilityPolicy.TRANSIENT_LOCAL else "volatile",
@@ -62,10 +62,10 @@ def describe(qos: QoSProfile) -> str:
 
 
 def explain_camera(node: Node, topic: str, asked: QoSProfile) -> list[str]:
-    """A sentence for each publisher of images whose offer is less than what the tracker asks for."""
+    """One sentence per image publisher whose QoS is incompatible with the subscription."""
     return [
-        f"No images come from {endpoint_name(publisher)} on {topic}: it offers {describe(publisher.qos_profile)}, and this node"
-        f" asks for {describe(asked)}. Start this node with '{set_at_start('image_reliability', 'best_effort')}', or let the"
+        f"No images from {endpoint_name(publisher)} on {topic}: it offers {describe(publisher.qos_profile)}, but this node"
+        f" requests {describe(asked)}. Start this node with '{set_at_start('image_reliability', 'best_effort')}', or make the"
         " camera publish reliably."
         for publisher in node.get_publishers_info_by_topic(topic)
         if qos_check_compatible(publisher.qos_profile, asked)[0] == QoSCompatibility.ERROR
@@ -73,18 +73,18 @@ def explain_camera(node: Node, topic: str, asked: QoSProfile) -> list[str]:
 
 
 def explain_listener(node: Node, topic: str, offered: QoSProfile) -> list[str]:
-    """A sentence for each subscriber that asks for more than what the tracker offers."""
+    """One sentence per subscriber whose request is incompatible with the offered QoS."""
     return [
-        f"{endpoint_name(subscriber)} gets nothing on {topic}: it asks for {describe(subscriber.qos_profile)}, and this node"
-        f" offers {describe(offered)}. Ask for no more than that, or start this node with a higher expected_rate, which"
-        f" shortens deadline and lease: '{set_at_start('expected_rate', 'HZ')}'."
+        f"{endpoint_name(subscriber)} receives nothing on {topic}: it requests {describe(subscriber.qos_profile)}, but this"
+        f" node offers {describe(offered)}. Relax the request, or start this node with a higher expected_rate, which shortens"
+        f" deadline and lease: '{set_at_start('expected_rate', 'HZ')}'."
         for subscriber in node.get_subscriptions_info_by_topic(topic)
         if qos_check_compatible(offered, subscriber.qos_profile)[0] == QoSCompatibility.ERROR
     ]
 
 
 def endpoint_name(endpoint: Any) -> str:
-    """Full name of the node that an end of a topic belongs to."""
-    if "_UNKNOWN_" in endpoint.node_name:  # what rmw says until discovery has brought the name
+    """Full name of an endpoint's node."""
+    if "_UNKNOWN_" in endpoint.node_name:  # rmw's placeholder until discovery has delivered the name
         return "a node of unknown name"
     return f"{endpoint.node_namespace.rstrip('/')}/{endpoint.node_name}"

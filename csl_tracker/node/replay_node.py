@@ -1,25 +1,23 @@
-"""``replay_node``: the frames of a bag go to a tracker, and what it says goes into a second bag.
+"""``replay_node``: replays a bag's frames to a tracker and records the answers in a second bag.
 
     ros2 run csl_tracker replay_node --ros-args -p bag:=frames.mcap -p output:=poses.mcap
 
-Publishes the images on ``publish_topic`` (or its ``/compressed``), the camera's calibration beside them where the bag has it,
-and the bag's ground truth on ``/ground_truth/...``.
-Subscribes the tracker's ``poses``. In lock-step (``rate`` 0) the next frame is published when the answer to this one has
-come; a frame without an answer is sent again, so that a lost one cannot stall it, and passed over after some attempts, so that
-one that the tracker cannot use does not end it. With a ``rate`` the frames go out at that
-multiple of their own pace, whatever the tracker does.
+Publishes the images on ``publish_topic`` (or its ``/compressed``), the camera's calibration next to them if the bag has one,
+and the bag's ground truth on ``/ground_truth/...``. Subscribes to the tracker's ``poses``.
 
-Each publication carries its own time as stamp, so that latency is the time of the answer's reception minus the stamp, on one
-clock. The stamp that the image has in its bag goes beside it, as ``/replay/source_time``. With ``stamps`` ``original``
-everything keeps the stamps of the bag instead, and ``clock`` publishes their time as ``/clock``, for nodes with
-``use_sim_time``; such a recording tells of no latency.
+In lock-step (``rate`` 0) the next frame follows the answer to the present one. An unanswered frame is sent again in case it was
+lost, and skipped after ``attempts`` tries. With a ``rate`` the frames are published at that multiple of their own pace.
 
-``~/pause`` (std_srvs/SetBool) holds the replay before the next frame and lets it go on.
+Each message is stamped with its publication time, so latency is the answer's reception time minus the stamp, on one clock. The
+original stamp is published as ``/replay/source_time``. With ``stamps`` ``original`` all messages keep the bag's stamps, and
+``clock`` publishes them as ``/clock`` for nodes with ``use_sim_time``; such a recording cannot be used to measure latency.
+
+``~/pause`` (std_srvs/SetBool) pauses the replay before the next frame, and resumes it.
 """
 
 from __future__ import annotations
 
-if __name__ == "__main__":  # before anything that takes time, or may be missing
+if __name__ == "__main__":  # before slow or missing imports
     import sys
 
     from csl_tracker.node.start import start
@@ -65,7 +63,7 @@ NAME = "replay_node"
 
 IMAGE_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 CLOCK_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-"""As rclcpp and rclpy subscribe to ``/clock``."""
+"""QoS with which rclcpp and rclpy subscribe to ``/clock``."""
 
 ANSWER_QOS = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
 
@@ -73,7 +71,7 @@ _CLOCK_PERIOD_S = 0.01
 _PAUSE_POLL_S = 0.1
 
 _SETTLE_S = 0.5
-"""Time for discovery to run its course both ways."""
+"""Time for discovery in both directions."""
 
 
 class ReplayNode(Node):  # type: ignore[misc]
@@ -83,12 +81,12 @@ class ReplayNode(Node):  # type: ignore[misc]
         """Declare the parameters.
 
         Args:
-            arguments: Command line of the process; None takes the process's own.
+            arguments: Command line; None for this process's own.
             node_arguments: See ``rclpy.node.Node``.
 
         Raises:
-            ParameterException: A parameter was given with another type.
-            ConfigError: A parameter is unknown, or none of its choices.
+            ParameterException: Wrong type.
+            ConfigError: Unknown name, or not one of the allowed choices.
         """
         super().__init__(NAME, **node_arguments)
         declare_parameters(self, PARAMETERS, arguments)
@@ -103,14 +101,14 @@ class ReplayNode(Node):  # type: ignore[misc]
         self._clock_time: Publisher | None = None
         self._paused = False
         self._due = 0.0
-        """When the present frame is or was due, of time.monotonic()."""
+        """Monotonic time at which the present frame is due."""
         self._last_ns: int | None = None
-        """Stamp of the frame before."""
+        """Stamp of the previous frame."""
         self._recorder: BagWriter | None = None
         self.create_service(SetBool, "~/pause", self._pause)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)
-        # Stamps of the publications of the frame that is being waited for, and the topics that have yet to answer it.
+        # Stamps under which the present frame was published, and for each topic those that still lack an answer.
         self._asked: set[int] = set()
         self._missing: dict[str, set[int]] = {}
         self._unanswered: set[int] = set()
@@ -119,9 +117,8 @@ class ReplayNode(Node):  # type: ignore[misc]
         """Replay the whole bag.
 
         Raises:
-            BagError: The bag cannot be read, the other not be written, or the tracker answers no frame, or several in a
-                row not.
-            ConfigError: A parameter is missing or impossible.
+            BagError: A bag cannot be read or written, or too many frames get no answer.
+            ConfigError: A parameter is missing or invalid.
         """
         self.settings.check()
         self._check_topics()
@@ -140,7 +137,7 @@ class ReplayNode(Node):  # type: ignore[misc]
                     if not self.settings.loop:
                         break
             except DamagedBagError:
-                self._finish()  # what was answered before is worth keeping
+                self._finish()  # keep the answers so far
                 raise
             except BaseException:
                 if self._recorder is not None:
@@ -157,18 +154,18 @@ class ReplayNode(Node):  # type: ignore[misc]
             value = getattr(self.settings, name)
             try:
                 self.resolve_topic_name(value)
-            except RuntimeError as error:  # rcl's own error, whose class is private to rclpy
+            except RuntimeError as error:  # the class is private to rclpy
                 reason = str(error).rpartition(", at ")[0].rpartition(": ")[2]
-                raise ConfigError(f"{name} is {value!r}, which is no name of a topic: {reason}.") from error
+                raise ConfigError(f"{name} is {value!r}, which is no valid topic name: {reason}.") from error
 
     def _pause(self, request: Any, response: Any) -> Any:
         self._paused = bool(request.data)
         response.success = True
-        response.message = "The replay is held before the next frame." if self._paused else "The replay goes on."
+        response.message = "Paused before the next frame." if self._paused else "Resumed."
         return response
 
     def _open(self, bag: BagReader, image_topic: str) -> None:
-        """Make publishers, subscriptions and the recorder."""
+        """Create publishers, subscriptions and the recorder."""
         compressed = bag.types[image_topic] == topics.COMPRESSED_TYPE
         images = self.resolve_topic_name(self.settings.publish_topic, only_expand=True)  # a remapping is applied later
         name = images + (topics.COMPRESSED_SUFFIX if compressed else "")
@@ -189,7 +186,7 @@ class ReplayNode(Node):  # type: ignore[misc]
             self._recorder = self._open_recorder(topics.SEGMENTATION in answers)
         for topic, (kind, subscribed) in answers.items():
             self._missing[topic] = set()
-            # Raw, so that what is recorded is what was received, bit for bit.
+            # Raw, so that messages are recorded exactly as received.
             self.create_subscription(kind, subscribed, partial(self._receive, topic), ANSWER_QOS, raw=True)
 
     def _open_recorder(self, with_segmentation: bool) -> BagWriter:
@@ -214,19 +211,18 @@ class ReplayNode(Node):  # type: ignore[misc]
             if time.monotonic() > end:
                 image = self._image.topic_name.removesuffix(topics.COMPRESSED_SUFFIX)
                 raise BagError(
-                    f"No tracker was there within {self.settings.wait_s:g} s: nobody subscribes {self._image.topic_name}"
-                    f" or publishes {wanted[0]}; start tracker_node with"
-                    f" '{remap_at_start('image', image)}' in the same ROS_DOMAIN_ID."
+                    f"No tracker appeared within {self.settings.wait_s:g} s: {self._image.topic_name} has no subscriber or"
+                    f" {wanted[0]} has no publisher; start tracker_node with '{remap_at_start('image', image)}' in the same"
+                    " ROS_DOMAIN_ID."
                 )
             self._spin(0.02)
-        # That the tracker's publishers are known here does not mean that it knows of these subscriptions: it makes pictures
-        # only while someone subscribes, and an active tracker subscribes to images the moment it is ready.
+        # The tracker may not have discovered these subscriptions yet, and makes pictures only for subscribers.
         self._spin_until(time.monotonic() + _SETTLE_S)
 
     def _publish_all(self, bag: BagReader, topic: str, total: int | None, start_s: float | None, end_s: float | None) -> None:
-        """One pass through the bag, or through a part of it."""
+        """Replay the bag, or a part of it, once."""
         self._last_ns = None
-        in_a_row = passed_over = count = 0
+        in_a_row = skipped = count = 0
         with tqdm(total=total, desc="replay", unit="frame", disable=not self.settings.progress, leave=False) as bar:
             for index, frame in enumerate(bag.frames(topic, start_s, end_s)):
                 if total is not None and index >= total:
@@ -237,11 +233,11 @@ class ReplayNode(Node):  # type: ignore[misc]
                 else:
                     in_a_row = 0 if self._ask(frame) else in_a_row + 1
                     if in_a_row:
-                        passed_over += 1
-                        if in_a_row == PATIENCE or passed_over == total:
+                        skipped += 1
+                        if in_a_row == PATIENCE or skipped == total:
                             raise self._no_answers(in_a_row, index)
                         self.get_logger().warning(
-                            f"Frame {index} was sent {self.settings.attempts} times and not answered; it is passed over."
+                            f"Frame {index} was sent {self.settings.attempts} times without an answer; it is skipped."
                         )
                 count += 1
                 bar.update()
@@ -250,14 +246,14 @@ class ReplayNode(Node):  # type: ignore[misc]
                 self._unanswered.clear()
         if not count:
             raise BagError(
-                f"The bag {bag.path} has no image on {topic} in that part of its {bag.duration_s:.1f} s; choose other values of"
-                " start and end."
+                f"The bag {bag.path} ({bag.duration_s:.1f} s) has no image on {topic} in the selected part; change start or"
+                " end."
             )
-        if passed_over == count:
+        if skipped == count:
             raise self._no_answers(in_a_row, count - 1)
 
     def _wait_until_due(self, frame: BagFrame) -> None:
-        """Let time pass as it passed in the bag, at the rate; a stamp that runs back is due at once. Heeds the pause."""
+        """Wait until a frame is due at the rate, or while paused; a stamp earlier than the previous one is due at once."""
         before_ns = frame.stamp_ns if self._last_ns is None else self._last_ns
         step_s = max(frame.stamp_ns - before_ns, 0) / NS
         self._due = (
@@ -266,12 +262,12 @@ class ReplayNode(Node):  # type: ignore[misc]
             else time.monotonic()
         )
         self._last_ns = frame.stamp_ns
-        self._spin(0.0)  # so that the pause is heard also by a replay that is behind its time
+        self._spin(0.0)  # receive pause requests even when behind schedule
         while True:
             while self._paused:
-                held = time.monotonic()
+                pause_began = time.monotonic()
                 self._spin(_PAUSE_POLL_S)
-                self._due += time.monotonic() - held
+                self._due += time.monotonic() - pause_began
             remaining = self._due - time.monotonic()
             if remaining <= 0:
                 break
@@ -285,7 +281,7 @@ class ReplayNode(Node):  # type: ignore[misc]
             self._clock_time.publish(Clock(clock=_time(ns)))
 
     def _ask(self, frame: BagFrame) -> bool:
-        """Publish a frame until it is answered; whether it was, within the given number of attempts."""
+        """Publish a frame until it is answered or ``attempts`` is reached; returns whether it was answered."""
         self._asked.clear()
         for stamps in self._missing.values():
             stamps.clear()
@@ -299,12 +295,12 @@ class ReplayNode(Node):  # type: ignore[misc]
     def _no_answers(self, count: int, last: int) -> BagError:
         frames = f"frame {last}" if count == 1 else f"the frames {last - count + 1} to {last}"
         return BagError(
-            f"The tracker gave no answer to {frames} of {self.settings.bag}, each sent {self.settings.attempts} times with"
-            f" {self.settings.timeout_s:g} s of patience; look at the tracker's own output, or raise timeout_s."
+            f"The tracker did not answer {frames} of {self.settings.bag}, each sent {self.settings.attempts} times with"
+            f" {self.settings.timeout_s:g} s to answer; check the tracker's output, or raise timeout_s."
         )
 
     def _spin_until(self, end: float, done: Any = lambda: False) -> bool:
-        """Receive answers until ``done()`` or the end (of time.monotonic); whether it was done."""
+        """Receive answers until ``done()`` or the monotonic time ``end``; returns whether it was done."""
         while not done():
             remaining = end - time.monotonic()
             if remaining <= 0:
@@ -318,7 +314,7 @@ class ReplayNode(Node):  # type: ignore[misc]
         self._executor.spin_once(timeout_sec=timeout_s)
 
     def _publish(self, frame: BagFrame) -> None:
-        """Publish a frame and what is known about it, under the time of now or under its own."""
+        """Publish a frame with its metadata, stamped with the present time or its original stamp."""
         assert self._image is not None
         truth = frame.truth_poses.data if frame.truth_poses is not None else None
         array = deserialize_message(truth, InstrumentPoseArray) if truth is not None and not self.settings.original else None
@@ -354,7 +350,7 @@ class ReplayNode(Node):  # type: ignore[misc]
         if topic == topics.POSES and stamp in self._unanswered:
             self._unanswered = {other for other in self._unanswered if other > stamp}  # older ones were dropped
             self.answered += 1
-        if stamp in self._asked:  # one answer to any of the attempts will do
+        if stamp in self._asked:  # an answer to any attempt counts
             self._missing[topic].clear()
 
     def _record(self, topic: str, data: bytes, time_ns: int) -> None:
@@ -382,6 +378,6 @@ def main(args: Sequence[str] | None = None) -> int:
     """Replay one bag.
 
     Returns:
-        0, also when it was stopped before the end, or 2 for a mistake of the user (one sentence on stderr).
+        0, also after a signal; 2 after a user error (with one sentence on stderr).
     """
     return run(NAME, partial(_work, args), args)

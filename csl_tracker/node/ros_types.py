@@ -1,4 +1,4 @@
-"""The messages of this package as ROS generates them; what their fields mean stands in ``csl_tracker.messages.poses``."""
+"""The generated ROS classes of the messages; their fields are described in ``csl_tracker.messages.poses``."""
 
 from __future__ import annotations
 
@@ -18,4 +18,4 @@ ROS_TYPES = MessageTypes(
     instrument_pose=InstrumentPose,
     instrument_pose_array=InstrumentPoseArray,
 )
-"""The classes that :func:`csl_tracker.messages.poses.make_pose_array` makes messages of, for publishing."""
+"""Classes for :func:`csl_tracker.messages.poses.make_pose_array`."""

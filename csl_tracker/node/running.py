@@ -1,4 +1,4 @@
-"""Start and stop of a node's process: one sentence for the user's mistakes, a clean end after a signal."""
+"""Start and stop a node's process: one-sentence messages for user errors, and a clean exit after a signal."""
 
 from __future__ import annotations
 
@@ -17,46 +17,46 @@ from rclpy.signals import uninstall_signal_handlers
 from csl_tracker.errors import EXIT_USER_ERROR, CslTrackerError
 
 _stuck = False
-"""Whether a thread is at work that will not end."""
+"""Whether a thread is running that will not end."""
 
 
 def run(name: str, work: Callable[[], None], args: Sequence[str] | None = None) -> int:
-    """Initialise ROS, do the work, shut ROS down.
+    """Initialise ROS, do the work, and shut ROS down.
 
-    SIGINT and SIGTERM are ends like any other; ``work`` cleans up after itself in a ``finally``.
+    SIGINT and SIGTERM are normal ends; ``work`` cleans up in a ``finally``.
 
     Args:
         name: Name of the program, for its error messages.
-        work: Makes the node and spins it.
-        args: Command line; None takes the process's own.
+        work: Creates and spins the node.
+        args: Command line; None for this process's own.
 
     Returns:
-        0, also after a signal, or 2 for a mistake of the user (one sentence on stderr).
+        0, also after a signal; 2 after a user error (with one sentence on stderr).
     """
     once = _InterruptOnce()
-    # rclpy's own handlers call these, too: that of the first lines of a process would end it in the middle of its work.
+    # rclpy's handlers also call the previous ones; the handler of the start phase would exit at once.
     before = {number: signal.signal(number, once) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         status = _run(name, work, args, once)
-    except KeyboardInterrupt:  # between two steps of the clean-up
+    except KeyboardInterrupt:  # during the clean-up
         status = 0
     if not once.came:
         for number, handler in before.items():
             signal.signal(number, handler)
     else:
-        # Python itself would give them back to the system on its way out, and a last Ctrl-C would be the process's death.
+        # Python restores the default handlers at exit; a late Ctrl-C would then kill the process.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
     if _stuck:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        os._exit(status)  # Python would wait for the thread, or abort over it
+        os._exit(status)  # a normal exit would wait for the thread, or abort
     return status
 
 
 def _run(name: str, work: Callable[[], None], args: Sequence[str] | None, once: _InterruptOnce) -> int:
     try:
-        rclpy.init(args=args)  # its own handlers call the one that was there before
+        rclpy.init(args=args)  # its signal handlers call the previous ones
     except RuntimeError as error:  # the classes of malformed --ros-args are private to rclpy
         if once.came:
             return 0
@@ -68,7 +68,7 @@ def _run(name: str, work: Callable[[], None], args: Sequence[str] | None, once: 
     except (KeyboardInterrupt, ExternalShutdownException):
         return 0
     except CslTrackerError as error:
-        if once.came:  # what was under way then failed in a way of its own
+        if once.came:  # the signal caused the error
             return 0
         print(f"{name}: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
@@ -76,7 +76,7 @@ def _run(name: str, work: Callable[[], None], args: Sequence[str] | None, once: 
         print(f"{name}: {str(error).rstrip('.')}; see the parameter's description.", file=sys.stderr)
         return EXIT_USER_ERROR
     except Exception:
-        # A signal between two calls invalidates the context, and the next call fails in one of many ways.
+        # A signal between two calls invalidates the context, and the next call may fail in many ways.
         if rclpy.ok() and not once.came:
             raise
         return 0
@@ -88,12 +88,12 @@ def _run(name: str, work: Callable[[], None], args: Sequence[str] | None, once: 
 
 
 def _one_line(error: RuntimeError) -> str:
-    """What rcl says of a command line that it does not take, without the places in its source."""
+    """First line of rcl's error about a command line, without source locations."""
     return str(error).splitlines()[0].partition(", at ")[0].rstrip(".")
 
 
 def spin(node: Node) -> None:
-    """Let a node work until the end of ROS; an error in a callback is logged, and the node lives.
+    """Spin a node until ROS shuts down; log errors in callbacks and continue.
 
     Raises:
         ExternalShutdownException: ROS was shut down.
@@ -109,23 +109,23 @@ def spin(node: Node) -> None:
             except Exception as error:
                 if not node.context.ok():
                     raise
-                node.get_logger().error(f"A callback failed ({type(error).__name__}: {error}); the node goes on.")
+                node.get_logger().error(f"A callback failed ({type(error).__name__}: {error}); the node continues.")
     finally:
         executor.remove_node(node)
         executor.shutdown(timeout_sec=0)
 
 
 def leave_stuck_threads() -> None:
-    """A thread is at work that will not end: :func:`run` then ends the process without it."""
+    """Make :func:`run` exit without waiting for a thread that will not end."""
     global _stuck
     _stuck = True
 
 
 class _InterruptOnce:
-    """A handler that raises ``KeyboardInterrupt`` for the first SIGINT alone; SIGTERM is left to rclpy, which ends ``spin``.
+    """Raises ``KeyboardInterrupt`` only for the first SIGINT; rclpy handles SIGTERM by ending ``spin``.
 
-    ``ros2 launch`` and the terminal each send one. The second would break the clean-up that the first began, and a thread that
-    is left at work when the interpreter ends aborts the process.
+    ``ros2 launch`` and the terminal each send a SIGINT. The second one would interrupt the clean-up, and a thread that is still
+    running when the interpreter exits aborts the process.
     """
 
     def __init__(self) -> None:
@@ -133,9 +133,9 @@ class _InterruptOnce:
         self.armed = True
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Take a signal."""
+        """Handle a signal."""
         first, self.came = not self.came, True
-        # Where Python calls back from C an exception cannot be passed on, and would be printed.
+        # An exception in a callback from C cannot propagate, and would be printed.
         sys.unraisablehook = lambda unraisable: None
         if first and self.armed and number == signal.SIGINT:
             raise KeyboardInterrupt

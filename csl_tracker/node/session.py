@@ -1,7 +1,7 @@
-"""What the tracker node does with frames, free of ROS: load, activate, track, count, diagnose.
+"""The tracker node's work without ROS: load, activate, track, count and diagnose.
 
-A node gives a session its settings and its frames, ``Outputs`` to publish with, and ``Surroundings`` to log with and to ask
-about the graph. Callers use one thread; frames are tracked in the thread of a worker.
+A node passes settings and frames to a session, and implements ``Outputs`` (publishing) and ``Surroundings`` (logging and
+queries about the ROS graph). All methods are called from one thread; a worker thread tracks the frames.
 """
 
 from __future__ import annotations
@@ -50,23 +50,23 @@ from csl_tracker.weights import find_weights, load_weights
 Image = npt.NDArray[np.uint8]
 
 STOP_TIMEOUT_S = 5.0
-"""How long the frame at work may take to finish when the process ends; deactivating does not wait for it."""
+"""How long to wait for the frame in progress when the process ends; deactivating does not wait."""
 
 IDLE_STOP_S = 0.1
-"""How long deactivating waits for the worker: an idle worker ends at once, a busy one finishes its frame by itself."""
+"""How long deactivating waits for the worker: an idle one ends at once, a busy one finishes its frame by itself."""
 
 _HEAD_START_S = 0.001
-"""For the worker's thread, until OpenCV and the network have its image: they release the interpreter."""
+"""Time for the worker thread to start on an image, until OpenCV and the network release the GIL."""
 
 
 class TrackingSession:
     """Tracker, worker, settings, activation and counters of one node.
 
     Attributes:
-        settings: Replaced as a whole when a parameter changes; the worker reads it once a frame.
+        settings: Replaced as a whole when a parameter changes; the worker reads it once per frame.
         tracker: None while unconfigured.
-        engine: What runs the network; None while unconfigured.
-        was_active: Whether it has ever been activated.
+        engine: Inference engine; None while unconfigured.
+        was_active: Whether the session has ever been active.
     """
 
     def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
@@ -81,9 +81,9 @@ class TrackingSession:
         self._activation: Activation | None = None
         self._worker: NewestItemWorker[InputFrame] | None = None
         self._retired: list[NewestItemWorker[InputFrame]] = []
-        """Workers of ended activations that have yet to finish a frame with the present engine."""
+        """Workers of ended activations that are still tracking a frame with the present engine."""
         self._abandoned: list[NewestItemWorker[InputFrame]] = []
-        """Workers whose engine was unloaded meanwhile."""
+        """Workers whose engine has been unloaded in the meantime."""
         self._statistics = FrameStatistics(time.monotonic())
         self._camera: CameraModel | None = None
         self._camera_problem = ""
@@ -95,7 +95,7 @@ class TrackingSession:
         """Load the weights, choose an engine and warm it up.
 
         Raises:
-            CslTrackerError: The weights cannot be used, or no engine runs them.
+            CslTrackerError: The weights are unusable, or no engine can run them.
         """
         settings = self.settings
         path = str(find_weights(settings.weights))
@@ -113,18 +113,18 @@ class TrackingSession:
             tracker.warm_up(size)
         self.tracker, self.engine, self._weights = tracker, engine, weights
         gc.collect()
-        gc.freeze()  # torch's objects stay: a garbage collection that walks through them would delay a frame
+        gc.freeze()  # exclude torch's objects, so that garbage collection does not delay frames
 
     def unload(self) -> None:
-        """Free network, engine and device memory; a frame that is still at work keeps its own engine until it is done."""
+        """Free network, engine and device memory; a frame in progress keeps its engine until it is done."""
         self._abandoned, self._retired = [*self._abandoned, *self._busy_workers()], []
         self.tracker = self.engine = self._weights = None
         gc.unfreeze()
-        gc.collect()  # a compiled network holds on to itself
+        gc.collect()  # a compiled network contains reference cycles
         release_cached_memory()
 
     def activate(self, outputs: Outputs) -> None:
-        """Start a worker; its results go to ``outputs`` until :meth:`deactivate`. The session is loaded."""
+        """Start a worker that publishes to ``outputs`` until :meth:`deactivate`. Requires :meth:`load`."""
         assert self.tracker is not None
         settings = self.settings
         self._generation += 1
@@ -146,7 +146,7 @@ class TrackingSession:
         self.was_active = True
 
     def deactivate(self) -> None:
-        """End the activation. The frame at work is not waited for, and never published."""
+        """End the activation without waiting for the frame in progress, which is never published."""
         activation, self._activation = self._activation, None
         if activation is not None:
             activation.end()
@@ -155,7 +155,7 @@ class TrackingSession:
             self._retired.append(worker)
 
     def close(self) -> bool:
-        """Deactivate and wait for the frames at work, :data:`STOP_TIMEOUT_S` at most.
+        """Deactivate and wait up to :data:`STOP_TIMEOUT_S` for frames in progress.
 
         Returns:
             Whether all workers have ended.
@@ -165,16 +165,16 @@ class TrackingSession:
         return all(worker.stop(max(0.0, end - time.monotonic())) for worker in (*self._retired, *self._abandoned))
 
     def _busy_workers(self) -> list[NewestItemWorker[InputFrame]]:
-        """Workers of ended activations that have yet to finish a frame; the others, and what they hold, are released."""
+        """Workers of ended activations that are still busy; releases the others."""
         self._retired, self._abandoned = (
             [worker for worker in workers if not worker.stop(0.0)] for workers in (self._retired, self._abandoned)
         )
         return list(self._retired)
 
-    # --- what the node passes on
+    # --- input from the node
 
     def submit(self, frame: InputFrame) -> None:
-        """Hand over a frame; the newest alone is tracked. Ignored while inactive."""
+        """Queue a frame for tracking; a newer frame replaces it. Ignored while inactive."""
         now, worker, activation = time.monotonic(), self._worker, self._activation
         if worker is None or activation is None:
             return
@@ -186,54 +186,54 @@ class TrackingSession:
         if worker.submit(frame):
             self._statistics.drop(now)
         elif idle:
-            # The caller goes on with half a ms of Python, for which the worker would wait with the image in its hands.
+            # The caller would otherwise keep the GIL for about 0.5 ms and delay the worker.
             time.sleep(_HEAD_START_S)
 
     def enable(self, enabled: bool) -> None:
-        """Track frames, or skip them until enabled again."""
+        """Enable or disable tracking."""
         self._enabled = enabled
 
     def request_reset(self) -> None:
-        """Forget all identities before the next frame."""
+        """Reset all identities before the next frame."""
         if self._activation is not None:
             self._activation.reset_wanted.set()
 
     def set_camera(self, camera: CameraModel | None, problem: str = "") -> None:
-        """Take the camera's calibration, or the sentence that says why it cannot be used."""
+        """Set the camera's calibration, or None and the reason why it cannot be used."""
         self._camera, self._camera_problem = camera, problem
 
-    # --- a frame, in the worker's thread
+    # --- a frame, in the worker thread
 
     def _track(self, activation: Activation, outputs: Outputs, frame: InputFrame) -> None:
-        """Track one frame and publish what was found while its activation lasts."""
+        """Track one frame and publish the result unless the activation has ended."""
         tracker, settings = activation.tracker, self.settings
         image = frame.decode()
-        subscribed = [one for one in outputs.subscribed_pictures() if settings.overlay or one is not Picture.OVERLAY]
+        subscribed = [kind for kind in outputs.subscribed_pictures() if settings.overlay or kind is not Picture.OVERLAY]
         if not self._prepare(activation, settings, frame.stamp_ns):
             return
-        if not self._warmed_up:  # the first image's size is prepared where none was given
+        if not self._warmed_up:  # no size was configured: use that of the first image
             tracker.warm_up((image.shape[0], image.shape[1]))
             self._warmed_up = True
         stamp_s = frame.stamp_ns * 1e-9 if frame.stamp_ns else None
         result, make_label_map = tracker.localize(image, stamp_s, segmentation=bool(subscribed))
-        found = self._in_pose_frame(result, tracker, settings)
+        pose_result = self._in_pose_frame(result, tracker, settings)
         label = tracker.model.label
-        if not activation.publish(lambda: outputs.publish_poses(frame.header, found, label)):  # nothing waits for a picture
+        if not activation.publish(lambda: outputs.publish_poses(frame.header, pose_result, label)):  # before the pictures
             return
         latency_s = (self._surroundings.now_ns() - frame.stamp_ns) / NS if frame.stamp_ns else None
         activation.statistics.track(time.monotonic(), result.processing_time_s, latency_s)
         if make_label_map is not None:
             result = replace(result, label_map=make_label_map())
         for picture in subscribed:
-            if result.label_map is not None or picture is Picture.OVERLAY:  # a network that only localises has no label map
+            if result.label_map is not None or picture is Picture.OVERLAY:  # a landmark-only network has no label map
                 drawn = _draw(picture, image, result, tracker)
                 activation.publish(partial(outputs.publish_picture, picture, frame.header, drawn))
 
     def _prepare(self, activation: Activation, settings: Settings, stamp_ns: int) -> bool:
-        """Bring the tracker up to date before a frame: its limits, its identities, and time that went back.
+        """Apply changed limits, requested resets and jumps back in time before a frame.
 
         Returns:
-            Whether the frame is to be tracked: not one that comes late, behind a newer one.
+            Whether to track the frame; False if a newer one arrived first.
         """
         tracker, newest_ns = activation.tracker, activation.order.newest_ns
         arrival = activation.order.classify(stamp_ns)
@@ -241,8 +241,8 @@ class TrackingSession:
             activation.statistics.be_late(time.monotonic())
             self._surroundings.warn(
                 "late",
-                f"A frame came {(newest_ns - stamp_ns) / 1e6:.1f} ms behind a newer one and is left out, as all late frames"
-                f" are: look for what reorders {self._surroundings.describe_image_source()}.",
+                f"A frame arrived {(newest_ns - stamp_ns) / 1e6:.1f} ms after a newer one and was skipped, like all late"
+                f" frames: find out what reorders {self._surroundings.describe_image_source()}.",
             )
             return False
         threshold = tracker.model.description.confidence_threshold if settings.threshold is None else settings.threshold
@@ -250,14 +250,14 @@ class TrackingSession:
             tracker.adjust(settings.max_instruments, settings.threshold)
         if arrival is Arrival.BACK:
             seconds = (newest_ns - stamp_ns) / NS
-            self._surroundings.inform("time", f"The images' time went back by {seconds:.3f} s; identities begin anew.")
+            self._surroundings.inform("time", f"The image stamps jumped back by {seconds:.3f} s; identities were reset.")
         if activation.reset_wanted.is_set() or arrival is Arrival.BACK:
             activation.reset_wanted.clear()
             tracker.reset()
         return True
 
     def _in_pose_frame(self, result: TrackingResult, tracker: Tracker, settings: Settings) -> TrackingResult:
-        """The result in the pixels that ``pose_frame`` asks for."""
+        """Convert the result to the pixels selected by ``pose_frame``."""
         if settings.pose_frame == "raw":
             return result
         camera = self._camera
@@ -271,25 +271,25 @@ class TrackingSession:
             raise UnusableImageError("camera_info", str(error)) from error
 
     def _report_failure(self, activation: Activation, frame: InputFrame, error: Exception) -> None:
-        """Count a frame by why it could not be used, and name the reason now and then."""
+        """Count an unusable frame by reason, and log a warning."""
         if not self._surroundings.is_alive() or activation.ended:
-            return  # what it needed is gone, or going
+            return  # caused by the shutdown or deactivation
         reason = error.reason if isinstance(error, UnusableImageError) else type(error).__name__
         count = activation.statistics.fail(time.monotonic(), reason)
         self._surroundings.warn(f"frame: {reason}", f"Frame not used ({reason}, number {count} of this kind): {error}")
 
-    # --- what it says of itself
+    # --- diagnostics
 
     def sums(self) -> FrameSums:
-        """Counts and rates of the present activation, or of the last one."""
+        """Counts and rates of the present or last activation."""
         return self._statistics.sums(time.monotonic())
 
     def is_active(self) -> bool:
-        """Whether frames are tracked."""
+        """Whether the session is active."""
         return self._activation is not None
 
     def ready(self) -> str:
-        """What is running, in one clause; the session is loaded."""
+        """Model, device and engine as text, for the log. Requires :meth:`load`."""
         assert self.tracker is not None
         assert self.engine is not None
         height, width = self.tracker.model.description.preprocessing.input_size
@@ -300,11 +300,11 @@ class TrackingSession:
         )
 
     def diagnose(self, topic: str, notes: Sequence[str]) -> tuple[int, str]:
-        """The level of the worst finding of an active session, and a sentence for each.
+        """The worst level of an active session, and one sentence per finding.
 
         Args:
-            topic: Where the images come from.
-            notes: Sentences of what else is not as it should be.
+            topic: Topic of the images.
+            notes: Further warnings, as sentences.
         """
         settings, worker = self.settings, self._worker
         own = [
@@ -315,7 +315,7 @@ class TrackingSession:
         situation = Situation(
             topic=topic,
             stale_after_s=settings.stale_after,
-            busy_s=max((one.busy_s() for one in workers), default=0.0),
+            busy_s=max((worker.busy_s() for worker in workers), default=0.0),
             lease_s=lease_s(settings.expected_rate) if settings.expected_rate > 0 else None,
             enabled=self._enabled,
             notes=[note for note in (*own, *notes) if note],
@@ -323,17 +323,17 @@ class TrackingSession:
         return judge(self.sums(), situation)
 
     def values(self) -> dict[str, str]:
-        """Counters, model, device and memory as key and value, in the order to show them."""
+        """Counters, model, device and memory as keys and values, in display order."""
         return {**figures(self.sums()), **self._equipment()}
 
     def summary(self) -> str:
-        """What became of all frames, in one line."""
+        """Counts of all frames, in one line."""
         total = self.sums().total
         unusable = {
             name.removeprefix("unusable: "): count for name, count in sorted(total.items()) if name.startswith("unusable")
         }
         processed = total["tracked"] + total["late"] + sum(unusable.values())
-        dropped = total["received"] - total["skipped"] - processed  # counts the frame that waited when the worker ended, too
+        dropped = total["received"] - total["skipped"] - processed  # includes a frame still queued when the worker ended
         skipped = f", {total['skipped']} skipped" if total["skipped"] else ""
         reasons = ", ".join(f"{count} {name}" for name, count in unusable.items())
         return f"{total['received']} frames received, {processed} processed, {dropped} dropped for a newer one{skipped}" + (
@@ -366,7 +366,7 @@ def _draw(picture: Picture, image: Image, result: TrackingResult, tracker: Track
 
 
 def verdict(session: TrackingSession, state: str, fault: str, topic: str, notes: Sequence[str]) -> tuple[int, str]:
-    """Level and message of the diagnostics in any state of the node."""
+    """Level and message of the diagnostics in any lifecycle state."""
     if state == "active":
         return session.diagnose(topic, notes)
     return (ERROR, fault) if fault else (OK, f"The node is {state}.")

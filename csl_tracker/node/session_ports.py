@@ -1,4 +1,4 @@
-"""What goes in and out of a tracking session: frames, outputs, and the questions that it asks the node around it. No ROS."""
+"""Interfaces of a tracking session: input frames, outputs, and queries to its node. No ROS."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Image = npt.NDArray[np.uint8]
 
 
 class Picture(Enum):
-    """A picture that is made while someone subscribes to it; the value is the name of its topic below the node."""
+    """A picture that is made only for subscribers; the value is its topic name below the node."""
 
     SEGMENTATION = "segmentation"
     SEGMENTATION_COLOR = "segmentation/color"
@@ -25,12 +25,12 @@ class Picture(Enum):
 
 @dataclass(frozen=True)
 class InputFrame:
-    """An image that has arrived.
+    """A received image.
 
     Attributes:
-        stamp_ns: Stamp of its header, ns; 0 means none.
-        header: The header itself, handed on to what is published.
-        decode: Makes the RGB image, uint8 (H, W, 3); raises ``ImageError`` where that is impossible. Called by the worker.
+        stamp_ns: Stamp of the header, ns; 0 means none.
+        header: The message header, copied to the results.
+        decode: Returns the RGB image, uint8 (H, W, 3), or raises ``ImageError``. Called by the worker.
     """
 
     stamp_ns: int
@@ -39,13 +39,13 @@ class InputFrame:
 
 
 class Outputs(Protocol):
-    """How results leave a session."""
+    """Publishes the results of a session."""
 
     def subscribed_pictures(self) -> Sequence[Picture]:
-        """The pictures that someone subscribes to now."""
+        """Pictures that have subscribers."""
 
     def publish_poses(self, header: Any, result: TrackingResult, model: str) -> None:
-        """Publish the instruments of a frame, found by the model of that label."""
+        """Publish the instruments of a frame; ``model`` is the model's label."""
 
     def publish_picture(self, picture: Picture, header: Any, image: Image) -> None:
         """Publish a picture: uint8 (H, W) labels or (H, W, 3) RGB."""
@@ -55,22 +55,22 @@ class Outputs(Protocol):
 
 
 class Surroundings(Protocol):
-    """What a session asks of the node around it."""
+    """The node's services for a session."""
 
     def warn(self, key: str, text: str) -> None:
-        """Log a warning, unless one of this key was logged a moment ago."""
+        """Log a warning, at a limited rate per key."""
 
     def inform(self, key: str, text: str) -> None:
-        """Log something that is no fault, at the same pace."""
+        """Log an info message, at the same rate."""
 
     def now_ns(self) -> int:
         """Time on the clock of the stamps, ns."""
 
     def is_alive(self) -> bool:
-        """Whether the process goes on; errors of frames are its end's fault otherwise."""
+        """False during shutdown, when errors of frames are expected."""
 
     def describe_image_source(self) -> str:
-        """The topic of the images and who publishes it."""
+        """The image topic and its publishers, as text."""
 
     def explain_missing_camera_info(self) -> str:
-        """Why no calibration has come."""
+        """Why no calibration has arrived."""

@@ -1,8 +1,8 @@
-"""The first lines of a node's process: a signal that comes while Python still imports ends it with status 0 and no traceback.
+"""Entry points of the nodes' processes: a signal during the imports ends the process with status 0 and no traceback.
 
     python -m csl_tracker.node.start tracker_node --ros-args ...
 
-Nothing is imported here before that holds: torch alone takes seconds.
+Nothing slow is imported before the signal handlers are set: torch alone takes seconds.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ NODES = ("tracker_node", "stereo_node", "replay_node")
 
 
 def end_quietly_on_signals(status: int = 0) -> list[signal.Signals]:
-    """End the process at once when SIGINT or SIGTERM comes: there is nothing to clean up yet.
+    """Exit at once on SIGINT or SIGTERM, while there is nothing to clean up.
 
     Args:
-        status: Exit status then.
+        status: Exit status.
 
     Returns:
-        The signals that are handled so now; one that the user ignores or handles in another way is left alone.
+        The signals that are now handled; signals that the user ignores or handles otherwise stay unchanged.
     """
     taken = []
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -50,9 +50,9 @@ def start(name: str) -> int:
     """Import and run a node.
 
     Returns:
-        Its exit status, or 2 where something that it needs is not installed (one sentence on stderr).
+        Its exit status, or 2 if a package is not installed (with one sentence on stderr).
     """
-    taken = end_quietly_on_signals()  # holds until run() in csl_tracker.node.running takes both signals over
+    taken = end_quietly_on_signals()  # until csl_tracker.node.running.run() sets its own handlers
     from csl_tracker.node.missing import MissingPackageError, import_node
 
     try:
@@ -68,6 +68,6 @@ def start(name: str) -> int:
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in NODES:
-        sys.exit(f"start: give one of {', '.join(NODES)}, and then its arguments.")
+        sys.exit(f"start: give one of {', '.join(NODES)}, followed by its arguments.")
     sys.argv = sys.argv[1:]
     sys.exit(start(sys.argv[0]))

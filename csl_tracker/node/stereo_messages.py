@@ -1,4 +1,4 @@
-"""Instruments in space as messages of ``geometry_msgs`` and ``visualization_msgs``."""
+"""Convert instruments in space to ``geometry_msgs`` and ``visualization_msgs``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from csl_tracker.stereo.finder import FoundInstrument
 from csl_tracker.stereo.orientation import Pose3D, rotation_matrix
 
 MARKER_LIFETIME = Duration(sec=0, nanosec=500_000_000)
-"""After which an instrument that is no longer seen is gone from view."""
+"""Time after which the markers of a lost instrument disappear."""
 
 _LANDMARK_SIZE, _LINE_WIDTH, _ARROW_LENGTH, _TEXT_SIZE = 0.0025, 0.001, 0.02, 0.004
 _COLORS = dict(zip(ENDOVIS.landmarks, ENDOVIS.landmark_colors, strict=True))
@@ -25,19 +25,19 @@ _ARROW_COLOR = (80, 140, 255)
 
 
 def make_ros_pose(pose: Pose3D) -> Pose:
-    """A ``geometry_msgs/Pose``."""
+    """Convert to ``geometry_msgs/Pose``."""
     x, y, z = (float(value) for value in pose.position)
     qx, qy, qz, qw = (float(value) for value in pose.quaternion)
     return Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(x=qx, y=qy, z=qz, w=qw))
 
 
 def make_measured_cp(header: Header, pose: Pose3D) -> PoseStamped:
-    """A ``measured_cp`` as CRTK defines it."""
+    """A ``measured_cp`` as defined by CRTK."""
     return PoseStamped(header=header, pose=make_ros_pose(pose))
 
 
 def make_measured_cp_cov(header: Header, pose: Pose3D) -> PoseWithCovarianceStamped:
-    """The same pose with its covariance."""
+    """The pose with its covariance."""
     message = PoseWithCovarianceStamped(header=header)
     message.pose.pose = make_ros_pose(pose)
     message.pose.covariance = np.ascontiguousarray(pose.covariance, np.float64).reshape(36)
@@ -45,7 +45,7 @@ def make_measured_cp_cov(header: Header, pose: Pose3D) -> PoseWithCovarianceStam
 
 
 def make_markers(header: Header, instruments: Sequence[FoundInstrument]) -> MarkerArray:
-    """Landmarks as balls, the skeleton as lines, the pose as an arrow along the shaft, the slot's name."""
+    """Landmarks as spheres, the skeleton as lines, the pose as an arrow along the shaft, and the slot's name as text."""
     markers: list[Marker] = []
     for found in instruments:
         points = dict(zip(found.names, (_point(position) for position in found.positions), strict=True))

@@ -1,28 +1,28 @@
-"""``stereo_node``: poses of two trackers in, positions in metres out.
+"""``stereo_node``: triangulates the poses of two trackers and publishes positions in metres.
 
     ros2 run csl_tracker stereo_node --ros-args -r left/poses:=/left/tracker_node/poses -r right/poses:=...
 
-(``ros2 launch csl_tracker dvrk_stereo.launch.py`` names all of its topics.)
+(``ros2 launch csl_tracker dvrk_stereo.launch.py`` sets all topics.)
 
-A managed node, as the tracker is: configuring checks parameters and topics and makes the publishers, activating subscribes.
+A managed node like the tracker: configuring checks parameters and topics and creates the publishers, activating subscribes.
 With the parameter ``autostart`` it does both by itself.
 
-Subscribes ``left/poses`` and ``right/poses`` (InstrumentPoseArray), ``left/camera_info`` and ``right/camera_info``. Publishes,
-with the stamp of the left image,
+Subscribes to ``left/poses`` and ``right/poses`` (InstrumentPoseArray), ``left/camera_info`` and ``right/camera_info``.
+Publishes, with the stamp of the left image,
 
-- ``~/SLOT/measured_cp`` (PoseStamped) and ``~/SLOT/measured_cp_cov`` (PoseWithCovarianceStamped) for each slot, whenever that
-  instrument was found in both images; nothing where it was not;
-- ``~/markers`` (MarkerArray) while someone subscribes;
+- ``~/SLOT/measured_cp`` (PoseStamped) and ``~/SLOT/measured_cp_cov`` (PoseWithCovarianceStamped) for each slot, only if the
+  instrument was found in both images;
+- ``~/markers`` (MarkerArray) while it has subscribers;
 - ``/diagnostics``.
 
-It is the only publisher of its topics: it does not start where there is another one, and falls silent where one comes later.
+The node must be the only publisher of its topics: it does not start if there is another one, and pauses while there is one.
 
-This module translates ROS; what is done with the poses is in :mod:`csl_tracker.node.stereo_session`.
+This module handles ROS; :mod:`csl_tracker.node.stereo_session` processes the poses.
 """
 
 from __future__ import annotations
 
-if __name__ == "__main__":  # before anything that takes time, or may be missing
+if __name__ == "__main__":  # before slow or missing imports
     import sys
 
     from csl_tracker.node.start import start
@@ -69,24 +69,24 @@ POSES_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 MARKER_QOS = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
 
 COMMAND = re.compile(r"(servo|move|interpolate)_\w+")
-"""Names of CRTK's motion commands, which no perception may publish."""
+"""CRTK's motion commands, which this node must never publish."""
 
 SLOT = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
 class StereoNode(ManagedNode):
-    """ROS around a :class:`csl_tracker.node.stereo_session.StereoSession`."""
+    """The ROS interface of a :class:`csl_tracker.node.stereo_session.StereoSession`."""
 
     def __init__(self, arguments: Sequence[str] | None = None, **node_arguments: Any) -> None:
         """Declare the parameters.
 
         Args:
-            arguments: Command line of the process; None takes the process's own.
+            arguments: Command line; None for this process's own.
             node_arguments: See ``rclpy.node.Node``.
 
         Raises:
-            ParameterException: A parameter was given with another type, or out of its range.
-            ConfigError: A parameter is none of its choices, or unknown.
+            ParameterException: Wrong type, or out of range.
+            ConfigError: Unknown name, or not one of the allowed choices.
         """
         super().__init__(NAME, PARAMETERS, arguments, **node_arguments)
         self._settings: FinderSettings | None = None
@@ -101,10 +101,10 @@ class StereoNode(ManagedNode):
     # --- transitions
 
     def configure(self) -> None:
-        """Check the parameters, make sure that the topics are free, and make the publishers.
+        """Check the parameters and that the topics are free, and create the publishers.
 
         Raises:
-            ConfigError: A parameter or the hand-eye file is wrong, or a topic has another publisher.
+            ConfigError: A parameter or the hand-eye file is invalid, or a topic has another publisher.
         """
         settings = self._finder_settings()
         names = [f"~/{slot}/{kind}" for slot in settings.slots for kind in ("measured_cp", "measured_cp_cov")]
@@ -139,7 +139,7 @@ class StereoNode(ManagedNode):
                 self.create_subscription(CameraInfo, f"{side}/camera_info", partial(self._receive_info, side), CAMERA_INFO_QOS),
             ]
         if self._value("expected_rate") > 0:
-            # From the thread that does the work: where that hangs, the lease runs out.
+            # In the thread that processes poses: if it hangs, the lease expires.
             steady = Clock(clock_type=ClockType.STEADY_TIME)
             period_s = heartbeat_s(self._value("expected_rate"))
             self._heartbeat = self.create_timer(period_s, self._assert_liveliness, clock=steady)
@@ -149,7 +149,7 @@ class StereoNode(ManagedNode):
         )
 
     def deactivate(self) -> None:
-        """End the flow of poses; nothing of this activation is published afterwards."""
+        """Stop publishing poses."""
         subscriptions, self._subscriptions_of_active = self._subscriptions_of_active, []
         for subscription in subscriptions:
             self.destroy_subscription(subscription)
@@ -166,7 +166,7 @@ class StereoNode(ManagedNode):
         slots = tuple(self._value("slots"))
         for slot in slots:
             if not SLOT.fullmatch(slot):
-                raise ConfigError(f"slots has the name {slot!r}; a slot is part of a topic: letters, digits and underscores.")
+                raise ConfigError(f"slots contains {slot!r}; a slot is part of a topic name: use letters, digits, underscores.")
         path = self._value("hand_eye")
         return FinderSettings(
             slots=slots,
@@ -189,26 +189,26 @@ class StereoNode(ManagedNode):
             ),
         )
 
-    # --- whose topics these are
+    # --- exclusive topics
 
     def _refuse_commands(self, names: Sequence[str]) -> None:
         for name in names:
             topic = self.resolve_topic_name(name)
             if COMMAND.fullmatch(topic.rpartition("/")[2]):
                 raise ConfigError(
-                    f"{name} is remapped to {topic}, a motion command: what was seen never goes straight to an arm; put a"
-                    " controller with its own checks between them."
+                    f"{name} is remapped to {topic}, a motion command; perception results must not command an arm directly. Put"
+                    " a controller with its own checks between them."
                 )
 
     def _refuse_other_publishers(self, names: Sequence[str]) -> None:
-        """Wait for discovery, and look for others on our topics."""
+        """Wait for discovery, and fail if another node publishes one of the topics."""
         own = [self.resolve_topic_name(name) for name in names]
         end = time.monotonic() + self._value("discovery_time")
         while True:
-            taken = next((topic for topic in own if self.count_publishers(topic)), None)
-            if taken is not None:
+            contested = next((topic for topic in own if self.count_publishers(topic)), None)
+            if contested is not None:
                 raise ConfigError(
-                    f"The topic {taken} has another publisher already ({self._publisher_of(taken)}); give this node another"
+                    f"The topic {contested} already has a publisher ({self._publisher_of(contested)}); give this node another"
                     " name or namespace."
                 )
             if time.monotonic() >= end or not self.context.ok():
@@ -216,14 +216,14 @@ class StereoNode(ManagedNode):
             time.sleep(0.05)
 
     def _publisher_of(self, topic: str) -> str:
-        """Name of a node that publishes a topic; it becomes known a moment after the topic does."""
+        """Name of a node that publishes a topic; discovered shortly after the topic."""
         end = time.monotonic() + NAME_TIMEOUT_S
         while time.monotonic() < end:
             for other in self.get_publishers_info_by_topic(topic):
                 if "_UNKNOWN_" not in other.node_name:
                     return f"{other.node_namespace.rstrip('/')}/{other.node_name}"
             time.sleep(0.05)
-        return "a node that gives no name"
+        return "a node of unknown name"
 
     # --- messages
 
@@ -262,7 +262,7 @@ class StereoNode(ManagedNode):
     # --- diagnostics
 
     def diagnose(self) -> tuple[int, str, dict[str, str]]:
-        """Look for other publishers on our topics, then level, message and values of the diagnostics."""
+        """Check for other publishers of the topics; return level, message and values of the diagnostics."""
         self._look_for_other_publishers()
         state = self.state_name()
         if self._session is None:
@@ -278,7 +278,7 @@ class StereoNode(ManagedNode):
         own = [publisher.topic_name for publishers in self._outputs.values() for publisher in publishers]
         contested = {topic for topic in own if len(self.get_publishers_info_by_topic(topic)) > 1}
         for topic in sorted(contested - self._contested):
-            self.get_logger().error(f"Another publisher has come to {topic}; this node is silent there until it is gone.")
+            self.get_logger().error(f"Another node also publishes {topic}; this node pauses that topic until it stops.")
         self._contested = contested
 
 
@@ -293,9 +293,9 @@ def _work(arguments: Sequence[str] | None) -> None:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the node until a signal comes.
+    """Run the node until a signal arrives.
 
     Returns:
-        0, or 2 for a mistake of the user (one sentence on stderr).
+        0, or 2 after a user error (with one sentence on stderr).
     """
     return run(NAME, partial(_work, args), args)

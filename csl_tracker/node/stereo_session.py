@@ -1,4 +1,4 @@
-"""What the stereo node does with two streams of poses, free of ROS: pair them, find instruments in space, count, diagnose."""
+"""The stereo node's work without ROS: pair poses, locate instruments in space, count and diagnose."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from csl_tracker.stereo.finder import FinderSettings, FoundInstrument, StereoFin
 from csl_tracker.stereo.pairing import SIDES, StampPairer
 
 INPUT_PATIENCE_S = 3.0
-"""Discovery may take so long: before that no topic is said to be missing in the log."""
+"""Time for discovery before a missing topic is logged."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class StereoFindings:
     """Instruments of one pair of pose arrays.
 
     Attributes:
-        left: The left pose array, whose header the results take.
-        instruments: Found in space; each has a finite pose.
+        left: The left pose array; the results use its header.
+        instruments: Instruments with finite poses.
     """
 
     left: Any
@@ -38,12 +38,12 @@ class StereoSession:
     """Finder, pairer, calibrations and counters of one activation."""
 
     def __init__(self, settings: FinderSettings, tolerance_s: float, warn: Callable[[str, str], None]) -> None:
-        """Make the finder.
+        """Create the finder.
 
         Args:
-            settings: Of the finder.
+            settings: Settings of the finder.
             tolerance_s: Largest difference of the stamps of a pair, s.
-            warn: Logs a warning of a kind, now and then.
+            warn: Logs a rate-limited warning; called with a key and a text.
 
         Raises:
             ConfigError: The settings contradict each other.
@@ -64,10 +64,10 @@ class StereoSession:
         self._last: tuple[float, int, Counter[str]] = (time.monotonic(), 0, Counter())
 
     def take_camera_info(self, side: str, message: Any) -> str:
-        """Take a calibration when it is another one than before.
+        """Use a new or changed calibration.
 
         Returns:
-            A sentence about the rig when it has just become complete or has changed; else empty.
+            A description of the rig when it has become complete or has changed; otherwise empty.
         """
         before = self._infos.get(side)
         if before is not None and _calibration(before) == _calibration(message):
@@ -76,7 +76,7 @@ class StereoSession:
         try:
             camera = CameraModel.from_info(message)
         except CslTrackerError as error:
-            self._finder.forget_camera(side)  # the calibration before holds no more
+            self._finder.forget_camera(side)  # the previous calibration is no longer valid
             self._calibration_problem = f"{side} camera: {error}"
             self._warn("calibration", self._calibration_problem)
             return ""
@@ -97,11 +97,11 @@ class StereoSession:
         )
 
     def frame_id(self) -> str:
-        """Frame of the left camera, as its calibration names it; empty before one has come."""
+        """Frame of the left camera from its calibration; empty before the first one."""
         return str(self._infos["left"].header.frame_id) if "left" in self._infos else ""
 
     def take_poses(self, side: str, message: Any) -> StereoFindings | None:
-        """Take a pose array; when it completes a pair that can be used, find the instruments in space."""
+        """Add a pose array; if it completes a usable pair, locate the instruments in space."""
         self._received[side] += 1
         pair = self._pairer.add(side, stamp_ns(message.header.stamp), message)
         if pair is None:
@@ -110,7 +110,7 @@ class StereoSession:
         self._skew_ns = pair.skew_ns
         if self._finder.rig is None:
             self._rejected["no_calibration"] += 1
-            self._warn("no_calibration", f"Poses have come, but cannot be used: {self._calibration_problem}.")
+            self._warn("no_calibration", f"Poses arrive but cannot be used: {self._calibration_problem}.")
             return None
         try:
             findings = self._finder.find(read_pose_array(pair.left), read_pose_array(pair.right))
@@ -124,17 +124,17 @@ class StereoSession:
         return StereoFindings(pair.left, finite)
 
     def count_published(self, slot: str) -> None:
-        """A pose was published."""
+        """Count a published pose."""
         self._published[slot] += 1
 
     def diagnose(
         self, contested: Sequence[str], explain_silence: Callable[[str], list[str]]
     ) -> tuple[int, str, dict[str, str]]:
-        """Level, message and values of the diagnostics, over the time since the last call.
+        """Level, message and values of the diagnostics, since the previous call.
 
         Args:
-            contested: Own topics that have another publisher.
-            explain_silence: Why no poses come from a side.
+            contested: The node's topics with another publisher.
+            explain_silence: Returns why no poses arrive from a side.
         """
         now = time.monotonic()
         since, pairs, received = self._last
@@ -181,7 +181,7 @@ def _is_finite(found: FoundInstrument) -> bool:
 
 
 def _calibration(message: Any) -> tuple[Any, ...]:
-    """What of a message is the calibration."""
+    """The fields of a ``CameraInfo`` that define the calibration."""
     return (
         message.width,
         message.height,

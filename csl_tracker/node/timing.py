@@ -1,15 +1,15 @@
-"""Times of a node that follows a camera: leases and a limit of the rate. This module imports no ROS."""
+"""Leases, heartbeats and a rate limiter. This module imports no ROS."""
 
 from __future__ import annotations
 
 LEASE_PERIODS = 2.5
-"""Lease and deadline, in periods of the expected rate: 83 ms at 30 Hz, so that a dead tracker is noticed within 100 ms."""
+"""Lease and deadline in periods of the expected rate: 83 ms at 30 Hz, to detect a dead tracker within 100 ms."""
 
 HEARTBEATS_PER_LEASE = 4
-"""How often an idle worker renews its lease."""
+"""Renewals per lease by an idle worker."""
 
 _EARLY = 0.25
-"""A frame that comes this share of a period too early still passes: cameras are not that regular."""
+"""Fraction of a period by which a frame may be early; cameras jitter."""
 
 
 def lease_s(expected_rate: float) -> float:
@@ -18,22 +18,22 @@ def lease_s(expected_rate: float) -> float:
 
 
 def heartbeat_s(expected_rate: float) -> float:
-    """How often the lease for a rate in Hz is renewed while no image comes, s."""
+    """Renewal interval of the lease while no images arrive, s."""
     return lease_s(expected_rate) / HEARTBEATS_PER_LEASE
 
 
 class RateLimiter:
-    """Lets frames pass at a mean rate of no more than so many per second."""
+    """Limits the mean frame rate."""
 
     def __init__(self) -> None:
         self._due_s = float("-inf")
 
     def admit(self, now_s: float, limit: float) -> bool:
-        """Whether the frame that came now passes.
+        """Whether to accept a frame.
 
         Args:
-            now_s: Time on a clock that only goes forward, s.
-            limit: Hz; 0 lets all pass.
+            now_s: Present monotonic time, s.
+            limit: Largest rate, Hz; 0 accepts all frames.
         """
         if limit <= 0:
             self._due_s = float("-inf")

@@ -1,25 +1,25 @@
-"""``tracker_node``: images in, poses and a segmentation out.
+"""``tracker_node``: tracks instruments in images and publishes poses and a segmentation.
 
     ros2 run csl_tracker tracker_node --ros-args -r image:=/camera/image_raw -p weights:=model.safetensors
 
-A managed node: configuring loads the weights and warms up, activating subscribes and publishes, deactivating ends the worker,
-cleaning up frees network and GPU. With the parameter ``autostart`` it does the first two by itself.
+A managed node: configuring loads the weights and warms up, activating subscribes and publishes, deactivating stops the worker,
+cleaning up frees network and GPU. With the parameter ``autostart`` it configures and activates by itself.
 
-Subscribes ``image`` (newest frame only) and ``camera_info``. Publishes, with the image's own header:
+Subscribes to ``image`` (newest frame only) and ``camera_info``. Publishes, with the image's header:
 
-- ``~/poses`` (InstrumentPoseArray), once for each image that was looked at, also when it is empty;
-- ``~/pose`` (InstrumentPose), once for each instrument;
-- ``~/segmentation`` (mono8 label map at the source size), ``~/segmentation/color`` and ``~/overlay`` (rgb8, and JPEG on their
-  ``/compressed``), each made only while someone subscribes, and the camera's calibration beside them;
+- ``~/poses`` (InstrumentPoseArray), once per processed image, even if empty;
+- ``~/pose`` (InstrumentPose), once per instrument;
+- ``~/segmentation`` (mono8 label map at the source size), ``~/segmentation/color`` and ``~/overlay`` (rgb8, and JPEG on
+  ``/compressed``), each only for subscribers, with the camera's calibration next to them;
 
-and ``/diagnostics`` once a second. Services: ``~/enable`` and ``~/reset``. docs/node.md describes all of it.
+and ``/diagnostics`` once a second. Services: ``~/enable`` and ``~/reset``. See docs/node.md.
 
-This module translates ROS; what is done with a frame is in :mod:`csl_tracker.node.session`.
+This module handles ROS; :mod:`csl_tracker.node.session` processes the frames.
 """
 
 from __future__ import annotations
 
-if __name__ == "__main__":  # before anything that takes time, or may be missing
+if __name__ == "__main__":  # before slow or missing imports
     import sys
 
     from csl_tracker.node.start import start
@@ -52,22 +52,22 @@ from csl_tracker.node.tracker_outputs import TrackerOutputs
 from csl_tracker.node.tracker_parameters import PARAMETERS, Settings
 
 INPUT_PATIENCE_S = 3.0
-"""Discovery may take so long: before that no topic is said to be missing."""
+"""Time for discovery before a missing topic is reported."""
 
 
 class TrackerNode(ManagedNode):
-    """ROS around a :class:`csl_tracker.node.session.TrackingSession`; implements its ``Surroundings``."""
+    """The ROS interface of a :class:`csl_tracker.node.session.TrackingSession`; implements its ``Surroundings``."""
 
     def __init__(self, arguments: Sequence[str] | None = None, **node_arguments: Any) -> None:
-        """Declare the parameters and offer the services.
+        """Declare the parameters and create the services.
 
         Args:
-            arguments: Command line of the process; None takes the process's own.
+            arguments: Command line; None for this process's own.
             node_arguments: See ``rclpy.node.Node``.
 
         Raises:
-            ParameterException: A parameter was given with another type, or out of its range.
-            ConfigError: A parameter is none of its choices, or unknown.
+            ParameterException: Wrong type, or out of range.
+            ConfigError: Unknown name, or not one of the allowed choices.
         """
         super().__init__(topics.TRACKER_NODE, PARAMETERS, arguments, **node_arguments)
         self.session = TrackingSession(Settings.of(self.values()), self)
@@ -79,7 +79,7 @@ class TrackerNode(ManagedNode):
         self._camera_info: CameraInfo | None = None
         self._calibration_seen = ""
         self._input_problem = ""
-        """What was last logged of the topic of the images."""
+        """Last logged problem of the image topic."""
         self._active_since_s = 0.0
         self.create_service(SetBool, "~/enable", self._enable)
         self.create_service(Trigger, "~/reset", self._reset)
@@ -88,7 +88,7 @@ class TrackerNode(ManagedNode):
     # --- transitions
 
     def configure(self) -> None:
-        """Load the weights, choose the engine, warm it up, and make the publishers."""
+        """Load the weights, choose and warm up the engine, and create the publishers."""
         session = self.session
         session.load()
         self._cv_bridge = find_cv_bridge() if session.settings.image_transport == "raw" else None
@@ -105,14 +105,14 @@ class TrackerNode(ManagedNode):
         self.session.unload()
 
     def activate(self) -> None:
-        """Start the worker, subscribe, and say in one line what is running."""
+        """Start the worker, subscribe, and log the configuration."""
         assert self.outputs is not None
         settings = self.session.settings
         self._input_problem, self._active_since_s = "", time.monotonic()
         self._calibration_seen, self._camera_info = "", None
         self.session.activate(self.outputs)
         compressed = settings.image_transport == "compressed"
-        # As image_transport does it: the remapped name of the image, with the transport's suffix.
+        # As in image_transport: the remapped image topic with the transport's suffix.
         self._topic = self.resolve_topic_name("image") + (topics.COMPRESSED_SUFFIX if compressed else "")
         self._image_qos = qos.image_qos(settings.image_reliability, settings.image_depth)
         self._subscriptions_of_active = [
@@ -129,24 +129,24 @@ class TrackerNode(ManagedNode):
         self.get_logger().info(f"{self.session.ready()}, images from {self._topic}{converted}")
 
     def deactivate(self) -> None:
-        """End the flow of images; a frame at work is not waited for, and never published."""
+        """Stop tracking without waiting for the frame in progress, which is never published."""
         subscriptions, self._subscriptions_of_active = self._subscriptions_of_active, []
         for subscription in subscriptions:
             self.destroy_subscription(subscription)
         self.session.deactivate()
 
     def close(self) -> None:
-        """End the flow of images and sum up. May be called at any time, also when ROS is shut down already."""
+        """Stop tracking and print a summary. Valid at any time, even after ROS has shut down."""
         self.deactivate()
         if not self.session.close():
             leave_stuck_threads()
-        if self.session.was_active:  # on stderr: after a signal /rosout is gone already
+        if self.session.was_active:  # on stderr: /rosout is unavailable after a signal
             print(f"{topics.TRACKER_NODE}: {self.session.summary()}", file=sys.stderr)
 
     # --- parameters and services
 
     def parameters_changed(self) -> None:
-        """Give the session its new settings."""
+        """Pass the new settings to the session."""
         self.session.settings = Settings.of(self.values())
 
     def _enable(self, request: Any, response: Any) -> Any:
@@ -164,7 +164,7 @@ class TrackerNode(ManagedNode):
         response.success = state == "active"
         if response.success:
             self.session.request_reset()
-            response.message = "Identities are forgotten from the next image on."
+            response.message = "Identities are reset at the next image."
         else:
             response.message = f"The node is {state} and has no identities."
         return response
@@ -181,7 +181,7 @@ class TrackerNode(ManagedNode):
     def _receive_camera_info(self, message: Any) -> None:
         self._camera_info = message
         calibration = (message.width, message.height, *message.k, *message.d, message.distortion_model, *message.r, *message.p)
-        if repr(calibration) == self._calibration_seen:  # a text, in which NaN equals itself
+        if repr(calibration) == self._calibration_seen:  # as text, where NaN equals itself
             return
         self._calibration_seen = repr(calibration)
         try:
@@ -190,7 +190,7 @@ class TrackerNode(ManagedNode):
             self.session.set_camera(None, str(error))
 
     def _camera_info_topic(self) -> str:
-        """``camera_info`` where it was remapped, else the sibling of the images."""
+        """``camera_info`` if remapped, else the one next to the images."""
         resolved = str(self.resolve_topic_name("camera_info"))
         if resolved != f"{self.get_namespace().rstrip('/')}/camera_info":
             return resolved
@@ -199,14 +199,14 @@ class TrackerNode(ManagedNode):
     def _explain_mismatch(self, event: Any) -> None:
         self.explain_soon(self._topic, lambda: qos.explain_camera(self, self._topic, self._image_qos))
 
-    # --- what the session asks for
+    # --- the session's Surroundings
 
     def warn(self, key: str, text: str) -> None:
-        """Log a warning now and then."""
+        """Log a warning, at a limited rate."""
         self.log_now_and_then(key, text)
 
     def inform(self, key: str, text: str) -> None:
-        """Log an information now and then."""
+        """Log an info message, at a limited rate."""
         self.log_now_and_then(key, text, info=True)
 
     def now_ns(self) -> int:
@@ -214,23 +214,23 @@ class TrackerNode(ManagedNode):
         return int(self.get_clock().now().nanoseconds)
 
     def is_alive(self) -> bool:
-        """Whether ROS has not been shut down."""
+        """Whether ROS is running."""
         return bool(self.context.ok())
 
     def describe_image_source(self) -> str:
-        """The topic of the images and who publishes it."""
+        """The image topic and its publishers, as text."""
         return f"{self._topic}, or its publishers ({inputs.named_publishers(self, self._topic)})"
 
     def explain_missing_camera_info(self) -> str:
-        """Why no calibration has come."""
+        """Why no calibration has arrived."""
         topic = self._camera_info_topic()
-        there = inputs.explain_topic(self, topic, topics.CAMERA_INFO_TYPE)
-        return " ".join([f"No camera_info has come on {topic}.", *there])
+        reasons = inputs.explain_topic(self, topic, topics.CAMERA_INFO_TYPE)
+        return " ".join([f"No camera_info received on {topic}.", *reasons])
 
     # --- diagnostics
 
     def hardware_id(self) -> str:
-        """The topic of the images."""
+        """The image topic."""
         return self._topic
 
     def diagnose(self) -> tuple[int, str, dict[str, str]]:
@@ -240,7 +240,7 @@ class TrackerNode(ManagedNode):
         return (*verdict(self.session, state, self.fault, self._topic, notes), {"state": state, **self.session.values()})
 
     def _explain_silence(self) -> list[str]:
-        """Why no images come, on the topic's side; what is new is logged, too."""
+        """Why no images arrive; logged when the reason changes."""
         now, settings, silence_s = time.monotonic(), self.session.settings, self.session.sums().silence_s
         if silence_s is None:
             silence_s = now - self._active_since_s
@@ -267,9 +267,9 @@ def _work(arguments: Sequence[str] | None) -> None:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the node until a signal comes.
+    """Run the node until a signal arrives.
 
     Returns:
-        0, or 2 for a mistake of the user (one sentence on stderr).
+        0, or 2 after a user error (with one sentence on stderr).
     """
     return run(topics.TRACKER_NODE, partial(_work, args), args)

@@ -1,4 +1,4 @@
-"""The publishers of the tracker node: poses, pictures, and what is made for programs that know other messages."""
+"""The publishers of the tracker node: poses, pictures, and optional outputs in other message types."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from csl_tracker_msgs.msg import InstrumentPose, InstrumentPoseArray
 
 
 class TrackerOutputs:
-    """Made when the node is configured, destroyed when it is cleaned up. See :class:`csl_tracker.node.session.Outputs`."""
+    """Implements :class:`csl_tracker.node.session_ports.Outputs`; created on configure, destroyed on cleanup."""
 
     def __init__(
         self,
@@ -37,13 +37,13 @@ class TrackerOutputs:
         expected_rate: float,
         latest_camera_info: Callable[[], CameraInfo | None],
     ) -> None:
-        """Make the publishers.
+        """Create the publishers.
 
         Args:
             node: The tracker node.
-            instruments: What its model knows.
+            instruments: Instruments of its model.
             expected_rate: Rate of the poses, Hz; 0 offers neither lease nor deadline.
-            latest_camera_info: The camera's last calibration.
+            latest_camera_info: Returns the camera's last calibration, or None.
         """
         self._node = node
         self._publishers: list[Publisher] = []
@@ -65,11 +65,11 @@ class TrackerOutputs:
             self._node.destroy_publisher(publisher)
 
     def subscribed_pictures(self) -> Sequence[Picture]:
-        """The pictures that someone subscribes to now."""
+        """Pictures that have subscribers."""
         return [picture for picture, publisher in self._pictures.items() if publisher.get_subscription_count() > 0]
 
     def publish_poses(self, header: Any, result: TrackingResult, model: str) -> None:
-        """Publish the array, each pose while someone subscribes, and the optional outputs."""
+        """Publish the pose array, single poses for subscribers, and the optional outputs."""
         array = make_pose_array(ROS_TYPES, header, result, model)
         self._poses.publish(array)
         if self._pose.get_subscription_count() > 0:

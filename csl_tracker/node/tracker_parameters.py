@@ -1,8 +1,6 @@
-"""The parameters of ``tracker_node``: the one table that the node declares, the documentation shows and the tests compare.
+"""The parameters of ``tracker_node``, shared by the node, its documentation and its tests. This module imports no ROS.
 
-    python -m csl_tracker.node.tracker_parameters          # the table of docs/node.md
-
-This module imports no ROS.
+python -m csl_tracker.node.tracker_parameters          # the table of docs/node.md
 """
 
 from __future__ import annotations
@@ -16,75 +14,73 @@ from csl_tracker.engines.precision import PRECISIONS
 from csl_tracker.node.parameter_table import Change, Parameter, check, markdown
 
 PARAMETERS: dict[str, Parameter] = {
-    "autostart": Parameter(
-        True, "Configure and activate at the start; false waits for the lifecycle's transitions.", Change.START
-    ),
+    "autostart": Parameter(True, "Configure and activate at start; false waits for lifecycle transitions.", Change.START),
     "weights": Parameter(
         "",
-        "Path of a .safetensors file of csl_tracker, or csl_lite0 or csl_accurate, which come with the package; empty takes"
+        "Path of a .safetensors file of csl_tracker, or the name of built-in weights: csl_lite0 or csl_accurate. Empty for"
         " csl_lite0.",
         Change.START,
     ),
     "device": Parameter(
-        "auto", "Where the network runs; auto takes a GPU where there is one.", choices=("auto", "cpu", "cuda", "cuda:N")
+        "auto", "Device for the network; auto uses a GPU if there is one.", choices=("auto", "cpu", "cuda", "cuda:N")
     ),
     "engine": Parameter(
-        "auto", "What runs the network; auto takes the fastest that is installed and says the same.", choices=ENGINES
+        "auto", "Inference engine; auto uses the fastest installed one with the same results.", choices=ENGINES
     ),
     "precision": Parameter(
         "auto",
-        "What the network computes in; auto is float32 on the CPU and float16 on CUDA, where that moves no landmarks. On the"
-        " CPU bfloat16 is faster and moves landmarks.",
+        "Number format of the network; auto is float32 on the CPU and float16 on CUDA, which does not move landmarks. On the"
+        " CPU bfloat16 is faster, but moves landmarks.",
         choices=PRECISIONS,
     ),
-    "max_instruments": Parameter(2, "Largest number of instruments in view.", Change.ALWAYS, (1, 8)),
+    "max_instruments": Parameter(2, "Largest number of visible instruments.", Change.ALWAYS, (1, 8)),
     "confidence_threshold": Parameter(
         -1.0,
-        "Confidence from which a landmark counts as visible, 0 to 1; below 0 takes the model's own.",
+        "Smallest confidence of a visible landmark, 0 to 1; negative for the model's default.",
         Change.ALWAYS,
         (-1.0, 1.0),
     ),
     "always_report": Parameter(
-        False, "Report max_instruments best guesses in each frame, however unsure: for measuring, not for control."
+        False, "Report the max_instruments best guesses in every frame, however uncertain: for evaluation, not for control."
     ),
-    "overlay": Parameter(True, "Draw ~/overlay while someone subscribes; false draws it never.", Change.ALWAYS),
+    "overlay": Parameter(True, "Draw ~/overlay for subscribers; false never draws it.", Change.ALWAYS),
     "rate_limit": Parameter(
-        0.0, "Frames tracked per second at most, Hz; the others are skipped. 0 takes all.", Change.ALWAYS, (0.0, 1000.0)
+        0.0, "Largest rate of tracked frames, Hz; further frames are skipped. 0 for no limit.", Change.ALWAYS, (0.0, 1000.0)
     ),
     "expected_rate": Parameter(
         30.0,
-        "Rate at which poses are to come, Hz: it sets liveliness lease and deadline of ~/poses. 0 offers neither.",
+        "Expected rate of the poses, Hz: sets liveliness lease and deadline of ~/poses. 0 offers neither.",
         limits=(0.0, 1000.0),
     ),
     "stale_after": Parameter(
-        1.0, "Diagnostics call the input stale when no image has come for so long, s.", Change.ALWAYS, (0.01, 3600.0)
+        1.0, "Time without an image after which diagnostics report stale input, s.", Change.ALWAYS, (0.01, 3600.0)
     ),
     "image_transport": Parameter(
         "raw", "compressed subscribes to <image>/compressed (JPEG, PNG, WebP, TIFF, BMP or GIF).", choices=("raw", "compressed")
     ),
     "image_reliability": Parameter(
         "best_effort",
-        "Reliability to ask of the camera: best_effort fits every publisher, reliable only a reliable one.",
+        "Reliability of the image subscription: best_effort matches every publisher, reliable only reliable ones.",
         choices=("best_effort", "reliable"),
     ),
-    "image_depth": Parameter(1, "Images that the middleware keeps; the newest one alone is tracked.", limits=(1, 100)),
+    "image_depth": Parameter(1, "Queue depth of the image subscription; only the newest image is tracked.", limits=(1, 100)),
     "pose_frame": Parameter(
         "raw",
-        "Pixels that poses are in: those of the image as it comes, or those of the rectified image of camera_info.",
+        "Pixels of the poses: those of the received image, or of the image rectified by camera_info.",
         choices=("raw", "rectified"),
     ),
     "warm_up_width": Parameter(
         720,
-        "Width of the images to be expected, px: their size is prepared before the first one comes; 0 skips it.",
+        "Expected image width, px, for warming up before the first image; 0 skips the warm-up.",
         limits=(0, 16384),
     ),
-    "warm_up_height": Parameter(576, "Height of the images to be expected, px; 0 skips it.", limits=(0, 16384)),
+    "warm_up_height": Parameter(576, "Expected image height, px; 0 skips the warm-up.", limits=(0, 16384)),
 }
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The values of all parameters at one moment; what each means stands in :data:`PARAMETERS`."""
+    """Values of all parameters, described in :data:`PARAMETERS`."""
 
     autostart: bool
     weights: str
@@ -107,13 +103,13 @@ class Settings:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Settings:
-        """Take over checked values.
+        """Check values and make settings of them.
 
         Args:
             values: A value for every parameter.
 
         Raises:
-            ConfigError: A text is none of its choices, or a number out of range.
+            ConfigError: Not one of the allowed choices, or out of range.
         """
         for name, value in values.items():
             check(PARAMETERS, name, value)
@@ -121,7 +117,7 @@ class Settings:
 
     @property
     def threshold(self) -> float | None:
-        """The confidence threshold; None takes the model's own."""
+        """The confidence threshold; None for the model's default."""
         return None if self.confidence_threshold < 0 else self.confidence_threshold
 
 

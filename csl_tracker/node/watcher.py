@@ -1,4 +1,4 @@
-"""A node that listens to a tracker and finds out why it hears nothing."""
+"""A node that listens to a tracker and explains missing poses."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ NAME = "csl_tracker_watch"
 DIAGNOSTICS = "/diagnostics"
 IMAGE_TYPES = (topics.IMAGE_TYPE, topics.COMPRESSED_TYPE)
 
-# The least that a subscriber can ask for: any publisher of poses fits, and none is slowed down.
+# The weakest request: compatible with every publisher, and slows none down.
 _QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
 _ASK_STATE_EVERY_S = 1.0
 _LOOK_AROUND_EVERY_S = 0.5
 
 DISCOVERY_S = 5.0
-"""So long it may take on a busy machine until all of the graph is known; before that nothing is said to be missing."""
+"""Time for discovery on a busy machine before anything is reported as missing."""
 
 
 class Watcher:
-    """Watches one tracker node through a ROS context of its own; use it as a context manager.
+    """Watches one tracker node in a separate ROS context; a context manager.
 
     Attributes:
-        watch: What was collected.
+        watch: The collected data.
     """
 
     def __init__(self, node: str) -> None:
         """Subscribe.
 
         Args:
-            node: Name of the tracker node; a leading slash may be left out.
+            node: Name of the tracker node; the leading slash is optional.
 
         Raises:
-            ConfigError: That is no name of a node.
+            ConfigError: Not a valid node name.
         """
         self.watch = Watch(full_name(node))
         self.poses_topic = f"{self.watch.node}/poses"
@@ -71,14 +71,14 @@ class Watcher:
         self._problems: list[str] = []
 
     def spin(self, duration_s: float) -> None:
-        """Receive for some time, s."""
+        """Receive messages for a duration, s."""
         end = time.monotonic() + duration_s
         while (remaining := end - time.monotonic()) > 0:
             self._executor.spin_once(timeout_sec=remaining)
         self._ask_state()
 
     def view(self) -> View:
-        """What was received and, when that is not what one would wish for, why."""
+        """The collected data, with explanations if poses are missing."""
         now = time.time()
         age = self.watch.age_s(now)
         if age is not None and age <= STALE_S:
@@ -89,7 +89,7 @@ class Watcher:
         return self.watch.view(now, self._problems)
 
     def close(self) -> None:
-        """Leave ROS."""
+        """Shut down the ROS context."""
         self._executor.shutdown()
         self._node.destroy_node()
         self._context.try_shutdown()
@@ -105,14 +105,14 @@ class Watcher:
 
     def _diagnose(self, message: Any) -> None:
         for status in message.status:
-            # As diagnostic_updater writes it: the node's name, a colon, and what it is about.
+            # The format of diagnostic_updater: node name, colon, title.
             if str(status.name).partition(":")[0].strip().strip("/") == self.watch.node.strip("/"):
                 values = {str(value.key): str(value.value) for value in status.values}
                 level = status.level[0] if isinstance(status.level, bytes) else int(status.level)
                 self.watch.diagnose(Diagnosis(level, str(status.message), values, time.time()))
 
     def _ask_state(self) -> None:
-        """Ask a managed node for its state now and then, without waiting."""
+        """Request the state of a managed node periodically, without blocking."""
         now = time.monotonic()
         if self._answer is not None and self._answer.done():
             result = self._answer.result()
@@ -131,95 +131,95 @@ class Watcher:
         publishers = self._node.get_publishers_info_by_topic(self.poses_topic)
         if not publishers:
             searching = time.time() - self._began_s < DISCOVERY_S
-            return [f"Looking for {self.watch.node} ..." if searching else self._nobody()]
+            return [f"Looking for {self.watch.node} ..." if searching else self._explain_no_publisher()]
         for publisher in publishers:
             if publisher.topic_type != topics.POSES_TYPE:
                 return [
-                    f"{self.poses_topic} carries {publisher.topic_type} of {_full(publisher)}, not {topics.POSES_TYPE};"
-                    " give the tracker's own name with --node."
+                    f"{self.poses_topic} has type {publisher.topic_type} (from {_full(publisher)}), not {topics.POSES_TYPE};"
+                    " give the tracker's name with --node."
                 ]
             verdict, reason = qos_check_compatible(publisher.qos_profile, _QOS)
             if verdict == QoSCompatibility.ERROR:
-                return [f"The QoS of {self.poses_topic} does not fit: {reason}"]
+                return [f"The QoS of {self.poses_topic} is incompatible: {reason}"]
         problems = []
         if self.watch.state not in ("", "active"):
             problems.append(
-                f"The node is {self.watch.state}, not active: 'ros2 lifecycle set {self.watch.node}"
-                f" {'activate' if self.watch.state == 'inactive' else 'configure'}' brings it on."
+                f"The node is {self.watch.state}, not active: run 'ros2 lifecycle set {self.watch.node}"
+                f" {'activate' if self.watch.state == 'inactive' else 'configure'}'."
             )
         return problems + (self._find_input_problems() or [_silence(silence_s, self.watch.heard(time.time()))])
 
-    def _nobody(self) -> str:
+    def _explain_no_publisher(self) -> str:
         named = {_join(space, name) for name, space in self._node.get_node_names_and_namespaces()}
         if self.watch.node in named:
             state = f" ({self.watch.state})" if self.watch.state else ""
             return (
-                f"The node {self.watch.node} is there{state}, but has no {self.poses_topic} yet: it is being configured, or"
-                f" waits for 'ros2 lifecycle set {self.watch.node} configure'."
+                f"The node {self.watch.node} exists{state}, but does not publish {self.poses_topic} yet: it is being"
+                f" configured, or waits for 'ros2 lifecycle set {self.watch.node} configure'."
             )
         others = sorted(
             topic.rpartition("/")[0]
             for topic, types in self._node.get_topic_names_and_types()
             if topics.POSES_TYPE in types and topic.endswith("/poses") and self._node.count_publishers(topic)
         )
-        where = f"ROS_DOMAIN_ID {os.environ.get('ROS_DOMAIN_ID', '0')}"
+        domain = f"ROS_DOMAIN_ID {os.environ.get('ROS_DOMAIN_ID', '0')}"
         remedy = (
             f"publishing poses there: {', '.join(others)} (give one with --node)" if others else "start it, or check the domain"
         )
-        return f"No node {self.watch.node} was found in {where}; {remedy}."
+        return f"No node {self.watch.node} was found in {domain}; {remedy}."
 
     def _find_input_problems(self) -> list[str]:
-        """Why the tracker may have no images: nobody sends them, or what is offered is less than what it asks for."""
+        """Why the tracker may receive no images: no publisher, another type, or incompatible QoS."""
         space, _, name = self.watch.node.rpartition("/")
         try:
             subscribed = self._node.get_subscriber_names_and_types_by_node(name, space or "/")
-        except RuntimeError:  # it has just gone; rclpy's class for it is private
+        except RuntimeError:  # the node has just exited; rclpy's class for it is private
             return []
         found = []
         for topic in (topic for topic, types in subscribed if set(types) & set(IMAGE_TYPES)):
             publishers = self._node.get_publishers_info_by_topic(topic)
             if not publishers:
-                found.append(f"Nobody publishes images on {topic}, where the tracker waits for them.")
+                found.append(f"No node publishes images on {topic}, to which the tracker subscribes.")
                 continue
-            asking = [end for end in self._node.get_subscriptions_info_by_topic(topic) if _full(end) == self.watch.node]
-            kinds = {str(subscriber.topic_type) for subscriber in asking}
+            endpoints = [end for end in self._node.get_subscriptions_info_by_topic(topic) if _full(end) == self.watch.node]
+            kinds = {str(subscriber.topic_type) for subscriber in endpoints}
             for publisher in publishers:
                 if kinds and publisher.topic_type not in kinds:
                     found.append(
-                        f"{_full(publisher)} publishes {topic} as {publisher.topic_type}, and {self.watch.node} takes"
-                        f" {' and '.join(sorted(kinds))} there."
+                        f"{_full(publisher)} publishes {topic} as {publisher.topic_type}, but {self.watch.node} expects"
+                        f" {' and '.join(sorted(kinds))}."
                     )
                     continue
-                for subscriber in asking:
+                for subscriber in endpoints:
                     verdict, _ = qos_check_compatible(publisher.qos_profile, subscriber.qos_profile)
                     if verdict == QoSCompatibility.ERROR:
                         found.append(
-                            f"The QoS of {topic} does not fit: {_full(publisher)} offers {describe(publisher.qos_profile)},"
-                            f" {self.watch.node} asks for {describe(subscriber.qos_profile)}; change one of the two."
+                            f"The QoS of {topic} is incompatible: {_full(publisher)} offers {describe(publisher.qos_profile)},"
+                            f" {self.watch.node} requests {describe(subscriber.qos_profile)}; change one of them."
                         )
         return found
 
 
 def full_name(node: str) -> str:
-    """A node's name with its namespace.
+    """A node's name with a leading slash.
 
     Raises:
-        ConfigError: It is no name of a node.
+        ConfigError: Not a valid node name.
     """
     name = "/" + node.strip("/")
     try:
         validate_full_topic_name(name)
     except NameValidationException:
-        raise ConfigError(f"--node {node!r} is no name of a node; write one as /{topics.TRACKER_NODE}.") from None
+        raise ConfigError(f"--node {node!r} is not a valid node name; write it like /{topics.TRACKER_NODE}.") from None
     return name
 
 
 def _silence(seconds: float, heard: str) -> str:
     if seconds < STALE_S:
         return "No poses yet."
-    silent = f"No poses for {seconds:.0f} s, though the publisher is there"
+    silent = f"No poses for {seconds:.0f} s, although the topic has a publisher"
     if heard:
-        return f"{silent}; the node lives, and says: {heard.rstrip('.')}."
+        return f"{silent}; the node is alive and reports: {heard.rstrip('.')}."
     return f"{silent}, and no diagnostics: the tracker is stuck or stopped, or the camera has stopped."
 
 

@@ -1,4 +1,4 @@
-"""A thread that always works on the newest item and forgets the older ones. It knows nothing of ROS."""
+"""A worker thread that processes only the newest item. It is independent of ROS."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _STOP_POLL_S = 0.05
 
 
 class NewestItemWorker(Generic[T]):
-    """Process items one at a time in a thread of its own, the newest first and only.
+    """Process items one at a time in a worker thread, always the newest.
 
-    An item that arrives while another one is being processed waits in a slot for one; if a newer one arrives before it
-    was taken, it is dropped and counted. So a slow consumer never falls behind a fast camera by more than one frame.
+    A slot holds the next item; a newer item replaces it, and the replaced one is counted as dropped. A slow consumer thus lags
+    behind a fast camera by at most one frame.
     """
 
     def __init__(
@@ -34,17 +34,17 @@ class NewestItemWorker(Generic[T]):
     ) -> None:
         """Prepare the thread; :meth:`start` starts it.
 
+        Errors in any of the callbacks do not end the thread.
+
         Args:
-            process: Called with each item, in the thread.
-            on_error: Called with the item and the exception when ``process`` raised one; the thread goes on, also
-                when this call itself raises, which is logged.
+            process: Called in the thread with each item.
+            on_error: Called with the item and the exception if ``process`` raised; if it raises itself, that is logged.
             name: Name of the thread.
-            heartbeat: Called in the thread again and again between items, and never while it is at work on one: that it
-                comes shows that the thread is able to take the next item. When it raises that is logged.
-            heartbeat_s: How often, s.
-            idle: Called in the thread after an item when no other one waits. When it raises that is logged.
-            after: Stopped workers that may be at work on a last item still: the first item waits for their end, and so does the
-                heartbeat.
+            heartbeat: Called in the thread periodically between items, as a sign that it can take the next one; its errors are
+                logged.
+            heartbeat_s: Period of the heartbeat, s.
+            idle: Called in the thread after an item if no other one waits; its errors are logged.
+            after: Stopped workers that may still process a last item: items and heartbeat wait until they have ended.
         """
         self._idle = idle
         self._heartbeat = heartbeat
@@ -69,16 +69,16 @@ class NewestItemWorker(Generic[T]):
 
     @property
     def processed(self) -> int:
-        """Items that were processed, or failed in it, so far."""
+        """Items processed so far, including failed ones."""
         return self._processed
 
     @property
     def dropped(self) -> int:
-        """Items that a newer one replaced before they were taken."""
+        """Items replaced by a newer one before they were processed."""
         return self._dropped
 
     def busy_s(self) -> float:
-        """How long the thread has been at work on its present item, s; 0 while it waits."""
+        """Processing time of the present item so far, s; 0 while idle."""
         since = self._busy_since_s
         return 0.0 if since is None else time.monotonic() - since
 
@@ -87,10 +87,10 @@ class NewestItemWorker(Generic[T]):
         self._thread.start()
 
     def submit(self, item: T) -> bool:
-        """Hand over the newest item; never blocks for longer than a swap of the slot. Ignored after :meth:`stop`.
+        """Queue the newest item without blocking. Ignored after :meth:`stop`.
 
         Returns:
-            Whether it took the place of an older item, which was dropped.
+            Whether it replaced an older item, which was dropped.
         """
         with self._condition:
             if self._stopping:
@@ -103,10 +103,10 @@ class NewestItemWorker(Generic[T]):
             return replaced
 
     def stop(self, timeout_s: float | None = None) -> bool:
-        """Let the item at work finish, drop the waiting one, and join the thread. May be called twice.
+        """Finish the present item, drop the queued one, and join the thread. May be called twice.
 
         Args:
-            timeout_s: How long to wait for the item at work, s; None waits for as long as it takes.
+            timeout_s: How long to wait for the present item, s; None for no limit.
 
         Returns:
             Whether the thread has ended.
@@ -159,7 +159,7 @@ class NewestItemWorker(Generic[T]):
         now = time.monotonic()
         if self._heartbeat is None or now < self._beat_due_s:
             return
-        # Half of the period, so that a wait that ends a little early does not cost a beat.
+        # Half a period, so that a wait that ends slightly early does not skip a beat.
         self._beat_due_s = now + self._heartbeat_s / 2
         try:
             self._heartbeat()
@@ -167,7 +167,7 @@ class NewestItemWorker(Generic[T]):
             logger.exception("The heartbeat of the thread %r failed.", self._thread.name)
 
     def _report(self, item: T, error: Exception) -> None:
-        """Tell the owner of an error; an owner that fails over it must not end the thread, which nobody would notice."""
+        """Report an error to the owner; if the report itself fails, log that instead of ending the thread."""
         try:
             self._on_error(item, error)
         except Exception:

@@ -1,4 +1,4 @@
-"""From what two trackers saw to poses in the frame that was asked for: everything a stereo node does but ROS."""
+"""Compute poses in the requested frame from the results of two trackers, without ROS."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from csl_tracker.stereo.rig import StereoRig, pose_of
 
 @dataclass(frozen=True)
 class FinderSettings:
-    """What is wanted.
+    """Settings of a finder.
 
     Attributes:
-        slots: Instruments that are reported, by their names in the left image.
-        position_landmark: The landmark whose position is the pose's.
-        axis_landmarks: Two or more landmarks on the shaft's axis, in the order towards the tip.
-        already_rectified: The trackers' landmarks are in rectified px.
-        camera_frame: Poses are in the left camera's own frame, as its lens looks; else in its rectified one.
-        hand_eye: Where that frame is in an arm's; None leaves it.
-        min_confidence: Of an instrument in both images.
-        require_orientation: Report no instrument whose axis was not seen; else it gets the frame's own orientation with
-            variances that say that nothing is known.
-        max_baseline: Longest baseline that is believed, m.
-        limits: What to believe of landmarks.
+        slots: Instruments to report, by their slots in the left image.
+        position_landmark: Landmark that defines the position of the pose.
+        axis_landmarks: Two or more landmarks on the shaft's axis, in order towards the tip.
+        already_rectified: Whether the trackers' landmarks are in rectified px.
+        camera_frame: Report poses in the left camera's own frame instead of its rectified frame.
+        hand_eye: Transform from that frame to an arm's, or None.
+        min_confidence: Smallest confidence of an instrument, in both images.
+        require_orientation: Skip instruments without a visible axis; otherwise they get the identity rotation with the
+            variances of an unknown rotation.
+        max_baseline: Largest valid baseline, m.
+        limits: Limits for landmarks.
     """
 
     slots: tuple[str, ...] = ("left", "right")
@@ -48,10 +48,10 @@ class FinderSettings:
     limits: MatchLimits = field(default_factory=MatchLimits)
 
     def __post_init__(self) -> None:
-        """Reject what cannot work.
+        """Check the settings.
 
         Raises:
-            ConfigError: Slots or axis landmarks are too few or stand twice, or the limits contradict each other.
+            ConfigError: Too few or repeated slots or axis landmarks, or contradictory limits.
         """
         if not self.slots or len(set(self.slots)) != len(self.slots):
             raise ConfigError(f"slots is {list(self.slots)}; name each instrument once, such as [left, right].")
@@ -61,19 +61,19 @@ class FinderSettings:
             )
         if not 0 < self.limits.min_depth < self.limits.max_depth:
             raise ConfigError(
-                f"min_depth is {self.limits.min_depth} m and max_depth {self.limits.max_depth} m; the first has to be less."
+                f"min_depth is {self.limits.min_depth} m and max_depth {self.limits.max_depth} m; min_depth must be less."
             )
 
 
 @dataclass(frozen=True)
 class FoundInstrument:
-    """One instrument in the frame that was asked for.
+    """An instrument in the requested frame.
 
     Attributes:
-        slot: Its name in the left image.
-        confidence: The lesser of both images'.
-        pose: Where it is.
-        names: Landmarks that were triangulated.
+        slot: Slot in the left image.
+        confidence: Smaller of the confidences in both images.
+        pose: Pose.
+        names: Triangulated landmarks.
         positions: float64 (n, 3), m.
     """
 
@@ -86,12 +86,12 @@ class FoundInstrument:
 
 @dataclass(frozen=True)
 class Findings:
-    """What one pair of images gave.
+    """Result of a pair of images.
 
     Attributes:
         instruments: At most one per slot.
-        rejected: What was not believed, by reason: those of :class:`csl_tracker.stereo.matching.Matches`, and of instruments
-            ``predicted``, ``low_confidence``, ``unknown_slot``, ``repeated_slot``, ``no_position``, ``no_orientation``.
+        rejected: Counts by reason: those of :class:`csl_tracker.stereo.matching.Matches`, and for instruments ``predicted``,
+            ``low_confidence``, ``unknown_slot``, ``repeated_slot``, ``no_position``, ``no_orientation``.
     """
 
     instruments: tuple[FoundInstrument, ...]
@@ -99,11 +99,11 @@ class Findings:
 
 
 class StereoFinder:
-    """Finds instruments in space; knows the cameras once both were told.
+    """Finds instruments in space after both cameras have been set.
 
     Attributes:
-        settings: What is wanted.
-        rig: The cameras; None until both are known and fit each other.
+        settings: Settings.
+        rig: The cameras; None until both are known and form a rectified pair.
     """
 
     def __init__(self, settings: FinderSettings) -> None:
@@ -113,10 +113,10 @@ class StereoFinder:
         self._transforms: list[HandEye] = []
 
     def set_camera(self, side: str, camera: CameraModel) -> None:
-        """Take the calibration of the ``left`` or ``right`` camera.
+        """Set the calibration of the ``left`` or ``right`` camera.
 
         Raises:
-            ConfigError: The two cameras are no rectified pair; :attr:`rig` is None then.
+            ConfigError: The cameras are not a rectified pair; :attr:`rig` stays None.
         """
         self._cameras[side] = camera
         self.rig = None
@@ -131,17 +131,17 @@ class StereoFinder:
             self._transforms.append(self.settings.hand_eye)
 
     def forget_camera(self, side: str) -> None:
-        """Use no camera of that side until a new calibration comes: the last one holds no more."""
+        """Remove an invalid calibration; :attr:`rig` is None until a new one is set."""
         self._cameras.pop(side, None)
         self.rig = None
 
     def find(self, left: TrackingResult, right: TrackingResult) -> Findings:
-        """Find the instruments of two images of one moment.
+        """Find the instruments in two images of the same moment.
 
         Raises:
-            ConfigError: An image's size is not that of its camera's calibration.
+            ConfigError: An image size differs from its camera's calibration.
         """
-        assert self.rig is not None, "both cameras come first"
+        assert self.rig is not None, "both cameras must be set"
         settings = self.settings
         rejected: Counter[str] = Counter()
         measured = [self._measured(result, rejected) for result in (left, right)]
@@ -161,7 +161,7 @@ class StereoFinder:
         return Findings(tuple(found.values()), +rejected)
 
     def _measured(self, result: TrackingResult, rejected: Counter[str]) -> TrackingResult:
-        """The instruments that were measured in this very image, and surely enough."""
+        """Keep instruments that were measured in this image with sufficient confidence."""
         kept = []
         for instrument in result.instruments:
             if instrument.predicted:
@@ -173,7 +173,7 @@ class StereoFinder:
         return TrackingResult(tuple(kept), None, result.size, result.processing_time_s)
 
     def _objection(self, slot: str, repeated: bool, pose: Pose3D | None, oriented: bool) -> str:
-        """Why an instrument is not reported; empty where it is."""
+        """Why an instrument is rejected; empty if it is accepted."""
         if slot not in self.settings.slots:
             return "unknown_slot"
         if repeated:

@@ -1,7 +1,7 @@
 """Triangulation of rectified points, with covariances.
 
-The frame of all positions is the left camera's *rectified* optical frame: x to the right, y down, z forward, metres, the
-origin in the left camera's centre; so it is in ROS's ``stereo_image_proc`` too.
+All positions are in the left camera's *rectified* optical frame, as in ROS's ``stereo_image_proc``: x to the right, y down, z
+forward, metres, origin in the left camera's centre.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from csl_tracker.arrays import FloatArray
 from csl_tracker.errors import ConfigError
 
 _SAME_ROWS_PX = 0.5
-"""Rows of the two rectified images may be named differently by so much before they count as not rectified together."""
+"""Largest row or focal-length difference of two projections that still count as rectified together."""
 
 
 @dataclass(frozen=True)
 class StereoGeometry:
-    """Two rectified pinhole cameras beside each other.
+    """A rectified pair of pinhole cameras.
 
     Attributes:
         focal: Focal lengths (x, y) of the rectified images, px.
         left_center: Principal point (x, y) of the left rectified image, px.
-        right_center: Of the right one; only x may differ.
+        right_center: Principal point of the right one; only x may differ.
         baseline: Distance of the right camera from the left one along x, m.
     """
 
@@ -42,35 +42,35 @@ class StereoGeometry:
         Args:
             left: (3, 4), of the left camera.
             right: (3, 4), of the right camera.
-            max_baseline: A longer one is taken for a calibration in mm, m.
+            max_baseline: A longer baseline indicates a calibration in mm, m.
 
         Raises:
-            ConfigError: The matrices are those of no rectified pair; the sentence says why, and what to do.
+            ConfigError: The matrices do not form a rectified pair.
         """
         p, q = np.asarray(left, np.float64).reshape(3, 4), np.asarray(right, np.float64).reshape(3, 4)
         if not (np.isfinite(p).all() and np.isfinite(q).all()) or min(p[0, 0], p[1, 1], q[0, 0], q[1, 1]) <= 0:
             raise ConfigError(
-                f"The projection matrices P have focal lengths of {p[0, 0]:g} and {q[0, 0]:g} px, so that a camera is not"
+                f"The projection matrices P have focal lengths of {p[0, 0]:g} and {q[0, 0]:g} px: a camera is not"
                 " calibrated; calibrate both together (ros2 run camera_calibration cameracalibrator, stereo)."
             )
-        apart = max(abs(p[0, 0] - q[0, 0]), abs(p[1, 1] - q[1, 1]), abs(p[1, 2] - q[1, 2]))
-        if apart > _SAME_ROWS_PX or abs(p[1, 3]) > 1e-9 or abs(q[1, 3]) > 1e-9:
+        difference = max(abs(p[0, 0] - q[0, 0]), abs(p[1, 1] - q[1, 1]), abs(p[1, 2] - q[1, 2]))
+        if difference > _SAME_ROWS_PX or abs(p[1, 3]) > 1e-9 or abs(q[1, 3]) > 1e-9:
             raise ConfigError(
-                f"The projection matrices P of left and right camera differ by {apart:.3g} px in focal length or row, so that"
-                " they were not rectified together; calibrate both together as a stereo pair."
+                f"The projection matrices P of left and right camera differ by {difference:.3g} px in focal length or row:"
+                " they were not rectified together; calibrate both as a stereo pair."
             )
         baseline = float(p[0, 3] / p[0, 0] - q[0, 3] / q[0, 0])
         if baseline <= 0:
             raise ConfigError(
-                f"The baseline is {baseline:g} m (P[0,3] is {p[0, 3]:g} left and {q[0, 3]:g} right), so that left and right are"
-                " swapped or the pair was calibrated as two single cameras; swap the topics or calibrate as a stereo pair."
+                f"The baseline is {baseline:g} m (P[0,3] is {p[0, 3]:g} left and {q[0, 3]:g} right): left and right are"
+                " swapped, or each camera was calibrated alone; swap the topics or calibrate as a stereo pair."
             )
         if baseline > max_baseline:
             raise ConfigError(
-                f"The baseline is {baseline:g} m, more than {max_baseline:g} m; P[0,3] has to be in px m: was the calibration"
+                f"The baseline is {baseline:g} m, more than {max_baseline:g} m; P[0,3] must be in px m: was the calibration"
                 " made in mm?"
             )
-        # Positions are told from the left camera's centre, also where its own P[0,3] is not the zero that is usual.
+        # Positions are relative to the left camera's centre even if its P[0,3] is not zero.
         return cls(
             focal=(float((p[0, 0] + q[0, 0]) / 2), float((p[1, 1] + q[1, 1]) / 2)),
             left_center=(float(p[0, 2]), float(p[1, 2])),
@@ -79,13 +79,13 @@ class StereoGeometry:
         )
 
     def project(self, positions: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
-        """Rectified px of positions in the left camera's rectified frame.
+        """Project positions in the left camera's rectified frame.
 
         Args:
             positions: (..., 3), m, in front of the cameras.
 
         Returns:
-            Points in the left and in the right rectified image, float64 (..., 2).
+            Points in the left and right rectified image, float64 (..., 2), px.
         """
         x, y, z = np.moveaxis(np.asarray(positions, np.float64), -1, 0)
         row = self.focal[1] * y / z
@@ -94,33 +94,33 @@ class StereoGeometry:
         return left, right
 
     def disparity_px(self, depth: float) -> float:
-        """Disparity of a depth (m), px, of images with one principal point."""
+        """Disparity of a depth (m), px, for equal principal points."""
         return self.focal[0] * self.baseline / depth if depth > 0 else math.inf
 
     def depth_sigma(self, depth: float, sigma_px: float) -> float:
-        """Standard deviation of a depth, m, by the geometry alone: ``z^2 / (f b) * sqrt(2) * sigma``.
+        """Standard deviation of a depth, m: ``z^2 / (f b) * sqrt(2) * sigma``.
 
-        The classical first-order formula for independent errors of the same size in both images, that of a column.
+        The first-order formula for independent column errors of the same size in both images.
 
         Args:
             depth: m.
-            sigma_px: Of one coordinate in one rectified image, px.
+            sigma_px: Standard deviation of one coordinate in one rectified image, px.
         """
         return depth**2 / (self.focal[0] * self.baseline) * math.sqrt(2.0) * sigma_px
 
 
 @dataclass(frozen=True)
 class Triangulation:
-    """What two views say about n points.
+    """Triangulation of n points.
 
     Attributes:
-        positions: float64 (n, 3), m, in the left camera's rectified frame; meaningless where the disparity is not positive,
-            but finite, unless the points were NaN.
+        positions: float64 (n, 3), m, in the left camera's rectified frame; meaningless (but finite) for disparities that are
+            not positive; NaN for NaN points.
         covariances: float64 (n, 3, 3), m^2.
         disparities: float64 (n,), px, positive in front of the cameras.
-        epipolar_px: float64 (n,): row in the left image less row in the right one, px.
-        epipolar_chi2: float64 (n,): its square over its variance; chi-squared with one degree of freedom where the
-            covariances tell the truth.
+        epipolar_px: float64 (n,): row in the left image minus row in the right one, px.
+        epipolar_chi2: float64 (n,): its square over its variance; chi-squared with one degree of freedom if the covariances
+            are correct.
     """
 
     positions: FloatArray
@@ -137,22 +137,22 @@ def triangulate(
     left_covariances: npt.ArrayLike,
     right_covariances: npt.ArrayLike,
 ) -> Triangulation:
-    """Most likely positions of points that were measured in both rectified images.
+    """Maximum-likelihood positions of points measured in both rectified images.
 
-    Of the four measured coordinates (x, y left, x, y right) three are free: in rectified images both rows are the same. The
-    measurement is therefore conditioned on that equality, which for Gaussian errors is the maximum of the likelihood in
-    closed form (m - C a (a^T C a)^-1 a^T m, a = (0, 1, 0, -1)), and its covariance goes to the position by the Jacobian of
-    ``z = f b / d``, ``x = (x_l - c) z / f``. Errors of the two images are taken for independent.
+    The four measured coordinates (x, y left, x, y right) have three degrees of freedom because both rows are equal in rectified
+    images. Conditioning the measurement on equal rows is the closed-form maximum of the likelihood for Gaussian errors (m - C a
+    (a^T C a)^-1 a^T m, a = (0, 1, 0, -1)). The Jacobian of ``z = f b / d``, ``x = (x_l - c) z / f`` propagates its covariance.
+    The errors of both images are assumed to be independent.
 
     Args:
-        geometry: Of the cameras.
+        geometry: The cameras.
         left: (n, 2), rectified px.
         right: (n, 2), rectified px.
-        left_covariances: (n, 2, 2), px^2; the sum of the two variances of rows must be positive.
+        left_covariances: (n, 2, 2), px^2; the sum of both row variances must be positive.
         right_covariances: (n, 2, 2), px^2.
 
     Returns:
-        Positions, and what the checks look at; NaN where a point is.
+        Positions and quality measures; NaN for NaN points.
     """
     a, b = np.asarray(left, np.float64).reshape(-1, 2), np.asarray(right, np.float64).reshape(-1, 2)
     count = len(a)
@@ -166,7 +166,7 @@ def triangulate(
     best = measured - towards * (row_gap / variance)[:, None]
     covariance = covariance - towards[:, :, None] * towards[:, None, :] / variance[:, None, None]
     x, y, disparity = best[:, 0], best[:, 1], best[:, 0] - best[:, 2]
-    # A disparity of zero is a point at infinity, which the check of disparities refuses.
+    # Zero disparity is a point at infinity, which the caller's disparity limits reject.
     safe = np.where(np.abs(disparity) < 1e-9, 1e-9, disparity)
     fx, fy = geometry.focal
     z = fx * geometry.baseline / safe

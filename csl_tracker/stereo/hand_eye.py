@@ -1,4 +1,4 @@
-"""The camera in the frame of an arm: a fixed transform from a file."""
+"""The fixed transform from the camera to an arm's frame, read from a file."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from csl_tracker.yaml_files import read_yaml, spelled
 
 _KEYS = ("parent_frame", "matrix", "translation", "quaternion")
 _TOLERANCE = 1e-3
-"""How far a rotation may be from one: files are written with few digits. It is then made exact."""
+"""Allowed deviation from a rotation in files with few digits; the rotation is then made exact."""
 
 
 @dataclass(frozen=True)
 class HandEye:
-    """Where the left camera is in a parent frame: ``x_parent = R x_camera + t``.
+    """Pose of the left camera in a parent frame: ``x_parent = R x_camera + t``.
 
     Attributes:
         parent_frame: Name of the frame, such as an arm's base.
@@ -36,7 +36,7 @@ class HandEye:
     quaternion: FloatArray
 
     def apply(self, pose: Pose3D) -> Pose3D:
-        """A pose of the camera's frame in the parent frame; the transform counts as exact."""
+        """Transform a pose to the parent frame; the transform is assumed to be exact."""
         rotation = rotation_matrix(self.quaternion)
         both = np.kron(np.eye(2), rotation)
         return Pose3D(
@@ -46,7 +46,7 @@ class HandEye:
         )
 
     def apply_points(self, positions: npt.ArrayLike) -> FloatArray:
-        """Positions (..., 3) of the camera's frame in the parent frame."""
+        """Transform positions (..., 3) to the parent frame."""
         moved: FloatArray = np.asarray(positions, np.float64) @ rotation_matrix(self.quaternion).T + self.translation
         return moved
 
@@ -55,7 +55,7 @@ def load_hand_eye(path: Path | str) -> HandEye:
     """Read a YAML file with ``parent_frame`` and either ``matrix`` (4x4) or ``translation`` (m) and ``quaternion`` (x y z w).
 
     Raises:
-        ConfigError: The file is missing, is no YAML, or holds no rigid transform; the sentence names file and value.
+        ConfigError: The file is missing, not YAML, or does not define a rigid transform.
     """
     path = user_path(path)
     data = read_yaml(path, "The hand-eye file")
@@ -95,12 +95,12 @@ def _numbers(path: Path, data: Mapping[str, Any], key: str, shape: tuple[int, ..
 
 
 def _quaternion_of(path: Path, matrix: FloatArray) -> FloatArray:
-    """Quaternion of a matrix that is nearly a rotation: that of the nearest one."""
+    """Quaternion of the rotation nearest to a matrix."""
     u, _, v = np.linalg.svd(matrix)
     rotation = u @ v
     if np.linalg.det(matrix) <= 0 or np.abs(rotation - matrix).max() > _TOLERANCE:
         raise ConfigError(
             f"The matrix of {path} holds no rotation (determinant {np.linalg.det(matrix):.4g}, off by"
-            f" {np.abs(rotation - matrix).max():.2g}); its columns have to be orthogonal, right-handed and of length 1."
+            f" {np.abs(rotation - matrix).max():.2g}); its columns must be orthogonal, right-handed and of length 1."
         )
     return quaternion_of(rotation)

@@ -1,4 +1,4 @@
-"""Which instrument of the left image is which of the right one, and which of their landmarks may be believed."""
+"""Associate the instruments of the left and right image, and reject outlier landmarks."""
 
 from __future__ import annotations
 
@@ -15,23 +15,22 @@ from csl_tracker.results import InstrumentEstimate
 from csl_tracker.stereo.geometry import StereoGeometry, Triangulation, triangulate
 
 REASONS = ("not_visible", "no_covariance", "disparity", "epipolar", "apart")
-"""Why a landmark of a pair of instruments was not triangulated."""
+"""Why a landmark of matched instruments was not triangulated."""
 
 
 @dataclass(frozen=True)
 class MatchLimits:
-    """What a pair must obey.
+    """Limits for matches.
 
     Attributes:
-        min_depth: Nearest depth that is believed, m.
-        max_depth: Farthest, m; a disparity that is not positive is farther than everything.
-        epipolar_gate: Largest difference of the rows of a landmark, in standard deviations of it.
-        max_extent: Largest distance of a landmark from the median landmark of its instrument, m.
-        min_landmarks: Landmarks that must fit before two instruments are one.
-        pixel_noise: Standard deviation that is added (in squares) to every coordinate, px: what calibration and the cameras'
-            timing add to what the tracker states.
-        ambiguity: Two ways to pair the instruments whose evidence differs by less are not told apart; in units of
-            chi-squared, twice the logarithm of the likelihoods' ratio.
+        min_depth: Smallest valid depth, m.
+        max_depth: Largest valid depth, m; a disparity that is not positive exceeds it.
+        epipolar_gate: Largest row difference of a landmark, in standard deviations.
+        max_extent: Largest distance of a landmark from its instrument's median landmark, m.
+        min_landmarks: Number of landmarks that must agree to match two instruments.
+        pixel_noise: Standard deviation added in quadrature to every coordinate, px: errors of calibration and timing.
+        ambiguity: Two pairings are ambiguous if their evidence differs by less, in units of chi-squared (twice the
+            log-likelihood ratio).
     """
 
     min_depth: float = 0.02
@@ -45,10 +44,10 @@ class MatchLimits:
 
 @dataclass(frozen=True)
 class View:
-    """One instrument in one rectified image.
+    """An instrument in a rectified image.
 
     Attributes:
-        slot: Name of the instrument in its image.
+        slot: Slot in its image.
         confidence: 0..1.
         names: Landmarks.
         points: float64 (n, 2), rectified px.
@@ -65,7 +64,7 @@ class View:
 
     @classmethod
     def of(cls, instrument: InstrumentEstimate) -> View:
-        """An instrument as the tracker tells of it, in that image's px."""
+        """Convert a tracker's estimate, in px of its image."""
         marks = instrument.landmarks
         return cls(
             slot=instrument.slot,
@@ -79,12 +78,12 @@ class View:
 
 @dataclass(frozen=True)
 class StereoInstrument:
-    """One instrument in space.
+    """An instrument in space.
 
     Attributes:
-        slot: Its name in the left image.
-        confidence: The lesser of both images'.
-        names: Landmarks that were triangulated.
+        slot: Slot in the left image.
+        confidence: Smaller of the confidences in both images.
+        names: Triangulated landmarks.
         positions: float64 (n, 3), m, in the left camera's rectified frame.
         covariances: float64 (n, 3, 3), m^2.
     """
@@ -96,19 +95,19 @@ class StereoInstrument:
     covariances: FloatArray
 
     def select(self, names: Sequence[str]) -> tuple[FloatArray, FloatArray]:
-        """Positions (k, 3) and covariances (k, 3, 3) of those of the names that are there, in the order of the names."""
+        """Positions (k, 3) and covariances (k, 3, 3) of those named landmarks that exist, in the order of the names."""
         indices = [self.names.index(name) for name in names if name in self.names]
         return self.positions[indices], self.covariances[indices]
 
 
 @dataclass(frozen=True)
 class Matches:
-    """The outcome for one pair of images.
+    """Matches of a pair of images.
 
     Attributes:
-        instruments: What was matched.
-        rejected: Counts by reason: those of :data:`REASONS` count landmarks of matched instruments, ``unmatched`` and
-            ``ambiguous`` count instruments of the left image.
+        instruments: Matched instruments.
+        rejected: Counts by reason: :data:`REASONS` count landmarks of matched instruments; ``unmatched`` and ``ambiguous``
+            count instruments of the left image.
     """
 
     instruments: tuple[StereoInstrument, ...]
@@ -117,7 +116,7 @@ class Matches:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A left and a right instrument, taken for one."""
+    """A left and a right instrument that may be the same."""
 
     names: tuple[str, ...]
     triangulation: Triangulation
@@ -127,21 +126,21 @@ class _Candidate:
 
 
 def match(geometry: StereoGeometry, left: Sequence[View], right: Sequence[View], limits: MatchLimits) -> Matches:
-    """Pair the instruments of two rectified images, and triangulate their landmarks.
+    """Pair the instruments of two rectified images and triangulate their landmarks.
 
-    The evidence for two instruments being one is the sum, over the landmarks that both show at a believable depth, of how much
-    better than the gate their rows agree. The pairing with the largest sum wins. Slots and track numbers of the two images
-    are not compared: each tracker gives its own. A pair without which the second best pairing would be nearly as good is
-    given up: silence is better than the wrong instrument.
+    The evidence for a pair is the sum, over landmarks that are visible in both images at a valid depth, of the margin by which
+    their row difference stays below the gate. The pairing with the largest sum wins. Slots and track numbers are not compared,
+    since each tracker assigns its own. A pair is discarded if the best pairing without it is nearly as good: no result is
+    better than a wrong one.
 
     Args:
-        geometry: Of the cameras.
+        geometry: The cameras.
         left: Instruments of the left image.
-        right: Of the right image.
-        limits: What to believe.
+        right: Instruments of the right image.
+        limits: Limits.
 
     Returns:
-        The instruments in space, in the order of the left ones, and what was rejected.
+        The instruments in space, in the order of the left image, and the rejections.
     """
     candidates = [[_compare(geometry, a, b, limits) for b in right] for a in left]
     evidence = np.array([[c.evidence if c else 0.0 for c in row] for row in candidates]).reshape(len(left), len(right))
@@ -173,7 +172,7 @@ def match(geometry: StereoGeometry, left: Sequence[View], right: Sequence[View],
 
 
 def _compare(geometry: StereoGeometry, left: View, right: View, limits: MatchLimits) -> _Candidate | None:
-    """Two instruments as if they were one; None where they cannot be."""
+    """Triangulate two instruments as if they were the same; None if they cannot be."""
     rejected: Counter[str] = Counter()
     columns: list[tuple[int, int]] = []
     for i, name in enumerate(left.names):
@@ -197,18 +196,18 @@ def _compare(geometry: StereoGeometry, left: View, right: View, limits: MatchLim
         right.covariances[in_right] + noise,
     )
     nearest, farthest = geometry.disparity_px(limits.min_depth), geometry.disparity_px(limits.max_depth)
-    believable = (found.disparities >= farthest) & (found.disparities <= nearest)
-    believable &= np.isfinite(found.positions).all(axis=1) & np.isfinite(found.covariances).all(axis=(1, 2))
+    valid = (found.disparities >= farthest) & (found.disparities <= nearest)
+    valid &= np.isfinite(found.positions).all(axis=1) & np.isfinite(found.covariances).all(axis=(1, 2))
     on_one_row = found.epipolar_chi2 <= limits.epipolar_gate**2
-    good = believable & on_one_row
+    good = valid & on_one_row
     together = good.copy()
     if good.any():
         middle = np.median(found.positions[good], axis=0)
         together &= np.linalg.norm(found.positions - middle, axis=1) <= limits.max_extent
-    rejected["disparity"] += int((~believable).sum())
-    rejected["epipolar"] += int((believable & ~on_one_row).sum())
+    rejected["disparity"] += int((~valid).sum())
+    rejected["epipolar"] += int((valid & ~on_one_row).sum())
     rejected["apart"] += int((good & ~together).sum())
-    # Most of what both images show has to fit: chance lets one or two landmarks of different instruments agree.
+    # Most of the common landmarks must agree: one or two landmarks of different instruments may agree by chance.
     if together.sum() < max(limits.min_landmarks, (len(columns) + 1) // 2):
         return None
     evidence = float((limits.epipolar_gate**2 - found.epipolar_chi2[together]).sum())
@@ -216,7 +215,7 @@ def _compare(geometry: StereoGeometry, left: View, right: View, limits: MatchLim
 
 
 def _is_covariance(matrix: FloatArray) -> bool:
-    """Finite, symmetric up to rounding, and not negative; zero means exact."""
+    """Whether a matrix is finite, symmetric up to rounding, and positive semidefinite; zero means exact."""
     if not np.isfinite(matrix).all() or abs(matrix[0, 1] - matrix[1, 0]) > 1e-6 * (1.0 + abs(matrix[0, 1])):
         return False
     trace, determinant = float(np.trace(matrix)), float(np.linalg.det(matrix))
@@ -224,7 +223,7 @@ def _is_covariance(matrix: FloatArray) -> bool:
 
 
 def _pair_up(evidence: FloatArray) -> tuple[float, list[int | None]]:
-    """The pairing with the largest sum.
+    """Find the pairing with the largest sum.
 
     Args:
         evidence: (rows, columns); only positive entries are paired.
@@ -233,7 +232,7 @@ def _pair_up(evidence: FloatArray) -> tuple[float, list[int | None]]:
         The sum, and for each row its column, or None.
     """
     rows = len(evidence)
-    # The first columns stand for no partner: in a draw a row stays alone.
+    # The first columns mean "no partner": in a tie a row stays unpaired.
     cost = np.concatenate([np.zeros((rows, rows)), np.where(evidence > 0, -evidence, np.inf)], axis=1)
     columns = [column - rows if column >= rows else None for column in assign(cost)]
     return float(sum(evidence[row, column] for row, column in enumerate(columns) if column is not None)), columns

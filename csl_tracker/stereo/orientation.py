@@ -1,9 +1,9 @@
-"""From landmarks in space to the pose of an instrument: its shaft's axis, and a rule for the roll that nobody can see.
+"""Pose of an instrument from landmarks in space: the shaft's axis, and a convention for the unobservable roll.
 
-Orientation of an instrument: its z axis is the shaft's direction towards the tip. The roll about the shaft cannot be seen in a
-few points on its axis; it is set by a rule, the smallest rotation that takes the optical axis to the shaft's direction, and its
-variance is that of an angle of which nothing is known. The rule has one singular direction, a shaft that points straight back
-into the camera, which an instrument cannot have.
+The z axis of an instrument is the shaft's direction towards the tip. Points on the axis do not determine the roll about it. By
+convention the orientation is the smallest rotation from the optical axis to the shaft's direction, and the roll gets the
+variance of an unknown angle. The convention is singular only for a shaft that points straight back into the camera, which is
+impossible for an instrument.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ import numpy.typing as npt
 from csl_tracker.arrays import FloatArray
 
 UNKNOWN_ANGLE_VARIANCE = math.pi**2 / 3
-"""Variance of an angle that is uniform over a full turn, rad^2."""
+"""Variance of an angle with uniform distribution over a full turn, rad^2."""
 
 _ITERATIONS = 8
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A directed straight line through landmarks.
+    """A directed line through landmarks.
 
     Attributes:
         direction: float64 (3,), unit, from the first landmark to the last.
         covariance: float64 (3, 3), of the direction; singular along it.
-        length: Between the first and the last landmark, m.
+        length: Distance between the first and last landmark, m.
     """
 
     direction: FloatArray
@@ -39,7 +39,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Pose3D:
-    """Position and orientation in some frame.
+    """Position and orientation in a frame.
 
     Attributes:
         position: float64 (3,), m.
@@ -54,17 +54,17 @@ class Pose3D:
 
 
 def fit_axis(positions: npt.ArrayLike, covariances: npt.ArrayLike) -> Axis | None:
-    """The most likely straight line through two or more points of known covariance.
+    """The maximum-likelihood line through two or more points with covariances.
 
-    With two points it is the line through them. With more, both ends and the places of the points between them are fitted by
-    least squares, each residual weighted by the inverse of its point's covariance: depth is far less certain than the rest.
+    Two points define the line. With more points, both ends and the positions of the intermediate points are fitted by least
+    squares. Residuals are weighted by the inverse covariance, since depth is much less certain than the other coordinates.
 
     Args:
-        positions: (n, 3), m, in the order in which they lie along the axis.
+        positions: (n, 3), m, in order along the axis.
         covariances: (n, 3, 3), m^2, positive definite.
 
     Returns:
-        The axis, or None where first and last point are one.
+        The axis, or None if the first and last point coincide.
     """
     points, spreads = np.asarray(positions, np.float64), np.asarray(covariances, np.float64)
     weights = np.linalg.inv(spreads)
@@ -82,7 +82,7 @@ def fit_axis(positions: npt.ArrayLike, covariances: npt.ArrayLike) -> Axis | Non
             else:
                 stiffness = weight @ along
                 share = float((point - ends[0]) @ stiffness / (along @ stiffness))
-                # Where the point lies along the line is free, and says nothing.
+                # The position along the line is free and adds no information.
                 effective = weight - np.outer(stiffness, stiffness) / float(along @ stiffness)
             place = np.kron([[1.0 - share, share]], np.eye(3))
             information += place.T @ effective @ place
@@ -100,23 +100,23 @@ def fit_axis(positions: npt.ArrayLike, covariances: npt.ArrayLike) -> Axis | Non
 
 
 def make_pose(position: npt.ArrayLike, position_covariance: npt.ArrayLike, axis: Axis | None) -> Pose3D:
-    """A pose with the roll set by the rule above.
+    """A pose with the roll of the module's convention.
 
     Args:
         position: (3,), m.
         position_covariance: (3, 3), m^2.
-        axis: Of the shaft; None leaves the frame's own orientation, with variances that say that nothing is known.
+        axis: The shaft's axis; None gives the identity rotation with the variances of an unknown rotation.
 
     Returns:
-        The pose. Rotation variances are never larger than :data:`UNKNOWN_ANGLE_VARIANCE`, and the roll's is just that. The
-        correlation of position and rotation is left out.
+        The pose. Rotation variances are at most :data:`UNKNOWN_ANGLE_VARIANCE`, which is also the roll's. The correlation of
+        position and rotation is neglected.
     """
     covariance = np.zeros((6, 6))
     covariance[:3, :3] = position_covariance
     if axis is None:
         covariance[3:, 3:] = UNKNOWN_ANGLE_VARIANCE * np.eye(3)
         return Pose3D(np.asarray(position, np.float64).copy(), np.array([0.0, 0.0, 0.0, 1.0]), covariance)
-    # A small rotation theta moves the direction a by theta x a; its part across the axis is a x (theta x a).
+    # A small rotation theta moves the direction a by theta x a; its component across the axis is a x (theta x a).
     cross = cross_matrix(axis.direction)
     values, vectors = np.linalg.eigh(cross @ axis.covariance @ cross.T)
     values = np.clip(values, 0.0, UNKNOWN_ANGLE_VARIANCE)
@@ -127,15 +127,15 @@ def make_pose(position: npt.ArrayLike, position_covariance: npt.ArrayLike, axis:
 
 
 def shortest_rotation(direction: npt.ArrayLike) -> FloatArray:
-    """The smallest rotation that takes the z axis to a direction, as a quaternion x y z w.
+    """The smallest rotation from the z axis to a direction, as a quaternion x y z w.
 
     Args:
-        direction: (3,), unit. Straight back along z, where many rotations are smallest, it is the one about x.
+        direction: (3,), unit. For -z, where the rotation is ambiguous, it is the one about x.
     """
     x, y, z = (float(value) for value in np.asarray(direction, np.float64))
     if z < -1.0 + 1e-12:
         return np.array([1.0, 0.0, 0.0, 0.0])
-    # Half-way between no rotation (0, 0, 0, 1) and twice the angle (z cross direction, z dot direction).
+    # Half-way between the identity (0, 0, 0, 1) and twice the rotation (z cross direction, z dot direction).
     quaternion = np.array([-y, x, 0.0, 1.0 + z])
     return np.asarray(quaternion / np.linalg.norm(quaternion), np.float64)
 
@@ -155,7 +155,7 @@ def rotation_matrix(quaternion: npt.ArrayLike) -> FloatArray:
 
 
 def multiply(first: npt.ArrayLike, second: npt.ArrayLike) -> FloatArray:
-    """Product of two quaternions x y z w: the rotation ``second``, then ``first``; w >= 0."""
+    """Product of two quaternions x y z w: rotate by ``second``, then by ``first``; w >= 0."""
     a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
     product = np.append(a[3] * b[:3] + b[3] * a[:3] + np.cross(a[:3], b[:3]), a[3] * b[3] - a[:3] @ b[:3])
     product /= np.linalg.norm(product)
@@ -164,7 +164,7 @@ def multiply(first: npt.ArrayLike, second: npt.ArrayLike) -> FloatArray:
 
 def quaternion_of(rotation: npt.ArrayLike) -> FloatArray:
     """Quaternion x y z w, w >= 0, of a (3, 3) rotation."""
-    # The eigenvector of the largest eigenvalue needs no case distinctions (Bar-Itzhack 2000).
+    # The eigenvector of the largest eigenvalue avoids case distinctions (Bar-Itzhack 2000).
     (a, b, c), (d, e, f), (g, h, i) = np.asarray(rotation, np.float64)
     symmetric = np.array(
         [

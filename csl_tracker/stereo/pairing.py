@@ -1,4 +1,4 @@
-"""Two streams with stamps, and what of them belongs to one moment."""
+"""Pair items of two stamped streams that belong to the same moment."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ T = TypeVar("T")
 
 SIDES = ("left", "right")
 _DEPTH = 20
-"""Items of a side that wait for their partner."""
+"""Largest number of queued items per side."""
 
 
 @dataclass(frozen=True)
 class Pair(Generic[T]):
-    """Two items of one moment.
+    """Two items of the same moment.
 
     Attributes:
         left: From the left stream.
         right: From the right stream.
-        skew_ns: Stamp of the right item less that of the left one.
+        skew_ns: Right stamp minus left stamp.
     """
 
     left: T
@@ -29,24 +29,24 @@ class Pair(Generic[T]):
 
 
 class StampPairer(Generic[T]):
-    """Finds for each item of one stream the one of the other whose stamp is the nearest within a tolerance.
+    """Pairs each item with the item of the other stream with the nearest stamp within a tolerance.
 
-    A pair is given as soon as both have come, so that the tolerance has to be less than half the time between images for the
-    nearest to be the right one. Older items than a pair's never pair again. A stamp that jumps back by more than
-    ``restart_ns`` is a bag that began anew, and both streams begin anew.
+    A pair is returned as soon as both items have arrived, so the tolerance must be less than half the image period. Items older
+    than a pair are never paired. If a stamp jumps back by more than ``restart_ns``, a bag was restarted, and both streams are
+    cleared.
 
     Attributes:
-        dropped: What was not used, by reason: ``unpaired`` (its partner did not come), ``duplicate``, ``late`` (older than a
-            pair that was given), ``restarted``.
+        dropped: Unused items by reason: ``unpaired`` (no partner arrived), ``duplicate``, ``late`` (older than a returned
+            pair), ``restarted``.
 
     Args:
-        tolerance_ns: Largest difference of stamps; 0 takes equal stamps alone.
+        tolerance_ns: Largest difference of stamps; 0 requires equal stamps.
         restart_ns: See above.
     """
 
     def __init__(self, tolerance_ns: int = 0, restart_ns: int = 1_000_000_000) -> None:
         if tolerance_ns < 0:
-            raise ValueError(f"the tolerance is {tolerance_ns} ns, and has to be 0 or more")
+            raise ValueError(f"the tolerance is {tolerance_ns} ns, but must be 0 or more")
         self.tolerance_ns = tolerance_ns
         self.restart_ns = restart_ns
         self.dropped: Counter[str] = Counter()
@@ -55,7 +55,7 @@ class StampPairer(Generic[T]):
         self._paired: dict[str, int | None] = dict.fromkeys(SIDES)
 
     def add(self, side: str, stamp_ns: int, item: T) -> Pair[T] | None:
-        """Take an item of a side; the pair that it completes, if any."""
+        """Add an item of a side; return the pair that it completes, if any."""
         newest, paired = self._newest[side], self._paired[side]
         if newest is not None and stamp_ns < newest - self.restart_ns:
             self.restart()
@@ -88,7 +88,7 @@ class StampPairer(Generic[T]):
         return Pair(found, item, stamp_ns - partner)
 
     def restart(self) -> None:
-        """Forget everything but the counts."""
+        """Clear both streams, but keep the counts."""
         self.dropped["restarted"] += 1
         for side in SIDES:
             self.dropped["unpaired"] += len(self._waiting[side])

@@ -1,4 +1,4 @@
-"""A calibrated pair of cameras, from the landmarks of two images to instruments in space."""
+"""A calibrated camera pair that locates the instruments of two images in space."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from csl_tracker.stereo.matching import Matches, MatchLimits, StereoInstrument, 
 from csl_tracker.stereo.orientation import Pose3D, fit_axis, make_pose
 
 MAX_INSTRUMENTS = 8
-"""Of one image; what a message holds beyond is not looked at."""
+"""Largest number of instruments per image; further ones are ignored."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class StereoRig:
     Attributes:
         left: Left camera.
         right: Right camera.
-        geometry: Of their rectified images.
+        geometry: Geometry of the rectified images.
     """
 
     left: CameraModel
@@ -32,33 +32,33 @@ class StereoRig:
 
     @classmethod
     def from_cameras(cls, left: CameraModel, right: CameraModel, max_baseline: float = 0.1) -> StereoRig:
-        """A rig of two models.
+        """Combine two camera models.
 
         Raises:
-            ConfigError: The cameras are no rectified pair; see :meth:`StereoGeometry.from_projections`.
+            ConfigError: The cameras are not a rectified pair; see :meth:`StereoGeometry.from_projections`.
         """
         return cls(left, right, StereoGeometry.from_projections(left.p, right.p, max_baseline))
 
     def locate(
         self, left: TrackingResult, right: TrackingResult, limits: MatchLimits, already_rectified: bool = False
     ) -> Matches:
-        """Find the instruments of two images in space.
+        """Locate the instruments of two images in space.
 
         Args:
-            left: What the left tracker saw.
-            right: What the right tracker saw in the same moment.
-            limits: What to believe.
-            already_rectified: The landmarks are in rectified px; else they are in px of the cameras' own images.
+            left: Result of the left tracker.
+            right: Result of the right tracker for the same moment.
+            limits: Limits of the matching.
+            already_rectified: Whether landmarks are in rectified px instead of px of the camera images.
 
         Raises:
-            ConfigError: An image's size is not that of its camera's calibration.
+            ConfigError: An image size differs from its camera's calibration.
         """
         views = []
         for side, camera, result in (("left", self.left, left), ("right", self.right, right)):
             if result.size != (camera.height, camera.width):
                 raise ConfigError(
                     f"The {side} images have {result.size[1]}x{result.size[0]} px and their camera_info"
-                    f" {camera.width}x{camera.height}; calibrate at the size that is tracked, or resize both."
+                    f" {camera.width}x{camera.height}; calibrate at the tracked size, or resize both."
                 )
             found = [View.of(instrument) for instrument in result.instruments[:MAX_INSTRUMENTS]]
             views.append(found if already_rectified else [_rectified(camera, view) for view in found])
@@ -66,15 +66,15 @@ class StereoRig:
 
 
 def pose_of(instrument: StereoInstrument, position_landmark: str, axis_landmarks: Sequence[str]) -> tuple[Pose3D | None, bool]:
-    """The pose of an instrument, in the left camera's rectified frame.
+    """The pose of an instrument in the left camera's rectified frame.
 
     Args:
-        instrument: In space.
-        position_landmark: The landmark whose position is the pose's.
-        axis_landmarks: Two or more landmarks on the shaft's axis, in the order towards the tip.
+        instrument: Instrument in space.
+        position_landmark: Landmark that defines the position of the pose.
+        axis_landmarks: Two or more landmarks on the shaft's axis, in order towards the tip.
 
     Returns:
-        The pose, None where its landmark was not triangulated; and whether two landmarks gave it an orientation.
+        The pose, or None if its landmark was not triangulated; and whether its orientation was measured.
     """
     if position_landmark not in instrument.names:
         return None, False

@@ -220,7 +220,7 @@ def test_a_place_that_cannot_be_written(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("msgtype", "twice", "words"), [("foo_msgs/msg/Bar", False, "not known"), ("std_msgs/msg/String", True, "once")]
+    ("msgtype", "twice", "words"), [("foo_msgs/msg/Bar", False, "is unknown"), ("std_msgs/msg/String", True, "once")]
 )
 def test_a_topic_must_be_new_and_of_a_known_type(tmp_path, msgtype, twice, words):
     with BagWriter(tmp_path / "a.mcap") as bag:

@@ -99,7 +99,7 @@ def test_an_mcap_file_is_read_however_it_was_written(tmp_path, options):
 def test_a_missing_definition_is_named_when_it_is_needed(tmp_path, topic):
     with BagReader(write_mcap(tmp_path / "a.mcap")) as bag:
         message = next(bag.messages([topic]))
-        with pytest.raises(BagError, match=rf"messages on {topic} of the bag .*a\.mcap cannot be read.*definition.*leave that"):
+        with pytest.raises(BagError, match=rf"messages on {topic} of the bag .*a\.mcap cannot be read.*definition.*omit that"):
             bag.deserialize(message)
 
 
@@ -294,7 +294,7 @@ def test_a_database_of_the_first_version(tmp_path):
 
 
 def test_a_topic_of_another_type_is_no_image(tmp_path):
-    with BagReader(write_mcap(tmp_path / "a.mcap")) as bag, pytest.raises(BagError, match="is of type dvrk_msgs/msg/Arm"):
+    with BagReader(write_mcap(tmp_path / "a.mcap")) as bag, pytest.raises(BagError, match="has type dvrk_msgs/msg/Arm"):
         bag.image_topic("/arm")
 
 
@@ -353,9 +353,9 @@ def write_other(path: Path, msgtype: str, encoding: str, serialization: str, pro
             "ros1msg",
             "ros1",
             "ros1",
-            r"compressed are those of ROS 1 \(sensor_msgs/CompressedImage, ros1msg\); convert .* 'rosbags-convert",
+            r"compressed are ROS 1 messages \(sensor_msgs/CompressedImage, ros1msg\); convert .* 'rosbags-convert",
         ),
-        ("sensor_msgs/msg/CompressedImage", "ros1msg", "ros1", "", "are those of ROS 1"),
+        ("sensor_msgs/msg/CompressedImage", "ros1msg", "ros1", "", "are ROS 1 messages"),
         ("foxglove.CompressedImage", "protobuf", "protobuf", "", r"are protobuf \(foxglove.CompressedImage\), not CDR"),
         ("foxglove.CompressedImage", "jsonschema", "json", "", r"are json \(foxglove.CompressedImage\), not CDR"),
         ("sensor_msgs/msg/CompressedImage", "flatbuffer", "flatbuffer", "", "are flatbuffer"),

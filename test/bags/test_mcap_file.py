@@ -18,7 +18,7 @@ from csl_tracker.bags.mcap_records import check_record, read_record  # noqa: E40
 from csl_tracker.bags.storage import StorageFault  # noqa: E402
 
 TOPIC = bags.topic(1, "/a", "a/msg/B")
-NO_INDEX = ("it has no index, so that it is read from its beginning each time ('mcap recover' makes one)",)
+NO_INDEX = ("it has no index and is always read from its beginning ('mcap recover' creates one)",)
 HEAD_OF_CHUNK = struct.pack("<QQQI", bags.NS, bags.NS, 30, 0)
 
 
@@ -68,20 +68,20 @@ MESSAGE = bags.message(1, b"data")
         ([bags.record(4, struct.pack("<HH", 1, 0) + bags.text("/a") + struct.pack("<I", 9))], "too short for its fields"),
         ([bags.record(3, struct.pack("<H", 1) + bags.text(b"\xff\xff"))], "utf-8"),
         ([struct.pack("<BQ", 12, 1000)], "the file ends inside a record"),
-        ([struct.pack("<BQ", 6, (145 << 20) + 1)], "and 150994944 are the limit"),
+        ([struct.pack("<BQ", 6, (145 << 20) + 1)], "more than the limit of 150994944"),
         ([struct.pack("<BQ", 5, (145 << 20) + 1)], "the file ends inside a record"),
         ([bags.record(6, b"\0" * 20)], "the file ends inside a chunk"),
         ([bags.record(6, HEAD_OF_CHUNK + struct.pack("<I", 1000) + bytes(100))], "the file ends inside a chunk"),
         ([wrong(MESSAGE, stored=1000)], "is too short for its content"),
-        ([wrong(MESSAGE, size=len(MESSAGE) + 1)], "bytes rather than"),
-        ([wrong(MESSAGE, size=(128 << 20) + 1)], "has 134217729 bytes, and 134217728 are the limit"),
+        ([wrong(MESSAGE, size=len(MESSAGE) + 1)], "bytes instead of"),
+        ([wrong(MESSAGE, size=(128 << 20) + 1)], "has 134217729 bytes, more than the limit of 134217728"),
         ([bags.chunk("zstd", 10, bags.zeros(1 << 20))], "unpacks to more than 10 bytes"),
-        ([bags.chunk("snappy", 10, bytes(10))], "compressed with 'snappy', which is not known here"),
-        ([wrong(MESSAGE, crc=zlib.crc32(MESSAGE) ^ 1)], "does not have the checksum"),
+        ([bags.chunk("snappy", 10, bytes(10))], "the unknown compression 'snappy'"),
+        ([wrong(MESSAGE, crc=zlib.crc32(MESSAGE) ^ 1)], "has a wrong checksum"),
         ([wrong(MESSAGE + MESSAGE[:-1])], "ends inside a record"),
         ([wrong(MESSAGE + b"\5")], "ends inside a record"),
         ([bags.schema(number, "a/msg/B") for number in range(1, 2051)], "more than 2048 channels"),
-        ([bags.schema(2, "a" * 1025)], "a name in it has 1025 bytes, and 1024 are the limit"),
+        ([bags.schema(2, "a" * 1025)], "a name in it has 1025 bytes, more than the limit of 1024"),
         ([bags.schema(2, "a", encoding="a" * 1025)], "a name in it has 1025 bytes"),
         ([bags.channel(2, 1, "\u00e9" * 513)], "a name in it has 1026 bytes"),
         ([bags.record(4, struct.pack("<HH", 2, 1) + bags.text("/b") + bags.text("c" * 1025) + bags.text(b""))], "1025 bytes"),
@@ -115,7 +115,7 @@ def test_a_message_beyond_the_limit_is_not_read(tmp_path):
         file.write(struct.pack("<BQ", 5, 151_000_000))
         file.truncate(160_000_000)
     at = len(bags.HEAD) + len(TOPIC) + len(MESSAGE)
-    fault = f"the record at byte {at} has 151000000 bytes, and 150994944 are the limit (byte {at} of 160000000)"
+    fault = f"the record at byte {at} has 151000000 bytes, more than the limit of 150994944 (byte {at} of 160000000)"
     assert messages(path) == ([(0, b"data")], fault)
 
 
@@ -207,7 +207,7 @@ def test_a_file_whose_last_bytes_are_broken_has_no_index(tmp_path):
 def test_an_index_that_names_no_chunk_at_a_place(tmp_path):
     path = with_chunks(tmp_path / "a.mcap", [MESSAGE, plain()])
     assert is_indexed(path)
-    assert "stands no chunk" in messages(path)[1]
+    assert "there is no chunk" in messages(path)[1]
 
 
 @pytest.mark.parametrize(
@@ -272,11 +272,11 @@ def test_a_record_that_is_not_all_there_is_not_read(content):
 @pytest.mark.parametrize(
     ("kind", "size", "words"),
     [
-        (0, 0, "stands no record"),
-        (6, 151_000_000, "150994944 are the limit"),
-        (5, 151_000_000, "150994944 are the limit"),
-        (12, (16 << 20) + 1, "16777216 are the limit"),
-        (3, (16 << 20) + 1, "16777216 are the limit"),
+        (0, 0, "there is no record"),
+        (6, 151_000_000, "limit of 150994944"),
+        (5, 151_000_000, "limit of 150994944"),
+        (12, (16 << 20) + 1, "limit of 16777216"),
+        (3, (16 << 20) + 1, "limit of 16777216"),
     ],
 )
 def test_the_head_of_a_record_is_checked(kind, size, words):

@@ -31,7 +31,7 @@ def test_the_messages_of_a_killed_recording_are_taken_from_its_log(tmp_path):
         assert [time_ns for time_ns, _, _ in file.messages(["/camera"], None, None)] == [bags.NS, bags.NS + 1]
 
 
-@pytest.mark.parametrize(("limit", "words"), [(len(IMAGE), None), (len(IMAGE) - 1, "or no bytes, or more than")])
+@pytest.mark.parametrize(("limit", "words"), [(len(IMAGE), None), (len(IMAGE) - 1, "or no data of up to")])
 def test_a_message_beyond_the_limit_is_not_read(tmp_path, monkeypatch, limit, words):
     monkeypatch.setattr(sqlite_file, "MAX_CHUNK_BYTES", limit)
     with SqliteFile(bags.database(tmp_path / "a.db3")) as file:
@@ -92,7 +92,7 @@ def test_a_time_that_is_no_whole_number_among_others(tmp_path):
     """The smallest and the largest time are numbers, the one between them is not."""
     rows = [f"INSERT INTO messages VALUES({number}, 1, {time}, x'00')" for number, time in ((2, 0), (3, 0.5))]
     path = bags.database(tmp_path / "a.db3", *rows)
-    with SqliteFile(path) as file, pytest.raises(StorageFault, match="no whole numbers as topic and time"):
+    with SqliteFile(path) as file, pytest.raises(StorageFault, match="a non-integer topic or time"):
         list(file.messages(["/camera"], None, None))
 
 
@@ -103,7 +103,10 @@ def test_a_time_that_is_no_whole_number_among_others(tmp_path):
         (lambda path: path.write_bytes(b"SQLite format 3\0" + bytes(84)) and path, "not those of a bag, or broken"),
         (lambda path: bags.database(path, "DROP TABLE messages"), "not those of a bag, or broken"),
         (lambda path: bags.database(path, "DROP TABLE topics"), "not those of a bag, or broken"),
-        (lambda path: bags.database(path, "ALTER TABLE topics RENAME TO other", "CREATE VIEW Topics AS SELECT 1"), "no plain"),
+        (
+            lambda path: bags.database(path, "ALTER TABLE topics RENAME TO other", "CREATE VIEW Topics AS SELECT 1"),
+            "not a plain",
+        ),
     ],
 )
 def test_a_database_that_is_no_bag(tmp_path, make, words):
@@ -133,7 +136,7 @@ def test_the_steps_of_a_query_are_counted(tmp_path, monkeypatch):
 
 
 def test_a_column_that_computes_is_refused(tmp_path):
-    with pytest.raises(StorageFault, match="its table of messages has a column that is computed"):
+    with pytest.raises(StorageFault, match="its table of messages has a computed column"):
         SqliteFile(bags.database(tmp_path / "a.db3", "ALTER TABLE messages ADD COLUMN more BLOB AS (zeroblob(10))"))
 
 
@@ -142,7 +145,7 @@ def test_a_topic_whose_number_is_a_text(tmp_path):
     path = bags.database(
         tmp_path / "a.db3", "DROP TABLE topics", table, f"INSERT INTO topics VALUES('1) OR (1', '/a', '{bags.IMAGE}', 'cdr')"
     )
-    with pytest.raises(StorageFault, match="names are no texts"):
+    with pytest.raises(StorageFault, match="names that are not strings"):
         SqliteFile(path)
 
 

@@ -63,7 +63,7 @@ def write_calibration(path: Path, **changes: object) -> Path:
     [
         (["NOWHERE", "--out", "OUT"], "nowhere does not exist"),
         (["EMPTY", "--out", "OUT"], "no dataset of a known layout"),
-        (["DATASET", "--out", "OUT"], r"holds 2 sequences (Dataset1, Dataset2); name one"),
+        (["DATASET", "--out", "OUT"], r"contains 2 sequences (Dataset1, Dataset2); name one"),
         (["DATASET", "--sequence", "Dataset7", "--out", "OUT"], "Dataset7"),
         (["VIDEO", "--out", "OUT", "--jpeg", "0"], "--jpeg is 0"),
         (["VIDEO", "--out", "OUT", "--frames", "0"], "--frames is 0"),
@@ -235,7 +235,11 @@ def write_stamps(path: Path, stamps: list[int], sizes: list[int] | None = None) 
 @pytest.mark.parametrize(
     ("stamps", "sizes", "words"),
     [
-        ([5 * 10**9, 6 * 10**9, 4 * 10**9, 5 * 10**9, 3 * 10**9], None, "/cam run back 2 times, first by 2.000 s at message 2"),
+        (
+            [5 * 10**9, 6 * 10**9, 4 * 10**9, 5 * 10**9, 3 * 10**9],
+            None,
+            "/cam run backwards 2 times, first by 2.000 s at message 2",
+        ),
         ([10**9, 0, 0], None, "2 of 3 messages on /cam have no stamp"),
         ([1, 2, 3], [4, 4, 5], "change their size: 4x4 from message 0, 5x4 from message 2"),
     ],
@@ -259,5 +263,5 @@ def test_info_of_a_bag_that_was_cut_off_and_of_one_without_images(tmp_path, caps
         bag.add_topic(topics.TRUTH_POSES, "std_msgs/msg/Header")
         bag.write(topics.TRUTH_POSES, make_header(bag_types(), 5, ""), 5)
     problems = info(tmp_path / "b.mcap", capsys)["problems"]
-    assert ["has no images" in problems[0], "is not taken as ground truth" in problems[1]] == [True, True]
+    assert ["has no images" in problems[0], "is not used as ground truth" in problems[1]] == [True, True]
     assert main(["bag", "info", str(tmp_path / "c.mcap")]) == 2

@@ -59,7 +59,7 @@ def test_inspect(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     sheet, counts = tmp_path / "sheet.png", tmp_path / "counts.json"
     assert main(["dataset", "inspect", str(source), "--out", str(sheet), "--json", str(counts)]) == 0
     text = capsys.readouterr().out
-    assert "endovis2015 (known by" in text
+    assert "endovis2015 (detected by" in text
     assert "2 sequence(s), 8 frames" in text
     assert "Dataset2  4       96x64  25   right        4               4" in text
     assert "tracked_point  0         0" in text
@@ -92,7 +92,7 @@ def test_convert_and_inspect_again(source: Path, tmp_path: Path, capsys: pytest.
     assert "1 sequence(s), 4 frames from endovis2015" in capsys.readouterr().out
     assert main(["dataset", "inspect", str(tmp_path / "coco")]) == 0
     text = capsys.readouterr().out
-    assert "coco (known by coco/coco.json)" in text
+    assert "coco (detected by coco/coco.json)" in text
     assert "Dataset1  4       96x64  25   left, right  4               4" in text
 
 

@@ -171,10 +171,10 @@ def test_nothing_in_common_is_a_sentence(
     assert run(dataset, alien, "--partial") == 2
     captured = capsys.readouterr()
     assert (
-        "the landmarks left_tip, right_tip, joint, hub, eye and the classes background, needle, thread, and the dataset"
+        "the landmarks left_tip, right_tip, joint, hub, eye and the classes background, needle, thread; the dataset"
         in captured.err
     )
-    assert "nothing is in common" in captured.err
+    assert "They have nothing in common" in captured.err
     assert captured.out == ""
     assert run(dataset, alien, "--partial", "--landmarks", "center=rub") == 2
     assert "The landmarks of the command hold 'center=rub'; write THEIRS=OURS with theirs of" in capsys.readouterr().err
@@ -193,7 +193,7 @@ def test_renamed_landmarks_and_classes_are_measured(
     assert (figures["landmarks"]["ring"]["visible"], figures["landmarks"]["ring"]["absent"]) == (2, 1)
     assert figures["dice"] is not None
     out = capsys.readouterr().out
-    assert "Dataset1: nobody labelled joint, hub, eye, tail; not measured." in out
+    assert "Dataset1: joint, hub, eye, tail not labelled; not measured." in out
     assert "  joint" not in out
 
 

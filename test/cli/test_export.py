@@ -49,11 +49,11 @@ def frames(tmp_path: Path) -> Path:
         (["--size", "0x100"], "The size '0x100' is no HxW"),
         (["--count", "0"], "--count is 0"),
         (["--no-cache"], "name a folder with --out"),
-        (["--engine", "onnx", "--precision", "bfloat16"], "does not compute in bfloat16; use --engine openvino"),
-        (["--engine", "openvino", "--precision", "float16"], "does not compute in float16; leave --precision out"),
-        (["--engine", "openvino", "--device", "cuda"], "leave out --device cuda"),
+        (["--engine", "onnx", "--precision", "bfloat16"], "does not support bfloat16; use --engine openvino"),
+        (["--engine", "openvino", "--precision", "float16"], "does not support float16; omit --precision"),
+        (["--engine", "openvino", "--device", "cuda"], "omit --device cuda"),
         (["--engine", "inductor", "--device", "toaster"], "The device 'toaster' is unknown"),
-        (["--engine", "inductor", "--out", "there"], "leave out --out and --no-cache"),
+        (["--engine", "inductor", "--out", "there"], "omit --out and --no-cache"),
         (["--out", "FILE"], "is a file; give a folder with --out"),
         (["--frames", "missing"], "missing"),
     ],
@@ -113,7 +113,7 @@ def test_an_exported_network_is_checked_and_then_used(
     assert str(tmp_path) not in json.dumps(report)
     assert len(list(cache.iterdir())) == 1
     assert main(command) == 2
-    assert "is there already; add --overwrite" in capsys.readouterr().err
+    assert "exists; add --overwrite" in capsys.readouterr().err
     # The network that was exported runs: it is not built again, for it could not be.
     tracker = Tracker.from_weights(random_weights, "cpu", engine)
     tracker.engine.build = None  # type: ignore[attr-defined]
@@ -135,7 +135,7 @@ def test_a_damaged_cache_costs_time_and_one_sentence(
     assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
     caplog.clear()
     assert main(["info", str(random_weights)]) == 0
-    assert "auto takes openvino on cpu; the fastest of openvino, onnx, torch; exported for 128x160" in capsys.readouterr().out
+    assert "auto selects openvino on cpu; the fastest of openvino, onnx, torch; exported for 128x160" in capsys.readouterr().out
 
 
 def test_a_cache_that_cannot_be_written_to_keeps_nobody_from_a_copy(
@@ -146,7 +146,7 @@ def test_a_cache_that_cannot_be_written_to_keeps_nobody_from_a_copy(
     assert main(command) == 2
     assert "set XDG_CACHE_HOME" in capsys.readouterr().err
     assert main([*command, "--out", str(tmp_path / "out")]) == 0
-    assert "The cache was left as it is" in capsys.readouterr().out
+    assert "The cache was not changed" in capsys.readouterr().out
     assert (tmp_path / "out" / "random-128x160.xml").is_file()
 
 
@@ -167,7 +167,7 @@ def test_a_network_that_says_something_else_is_not_written(
     monkeypatch.setattr(OpenVinoEngine, "infer", wrong)
     path = make_weights()
     assert main(["export", str(path), "--size", "128x160", "--frames", str(frames), "--count", "1"]) == 2
-    assert "says something else in openvino than in float32 torch" in capsys.readouterr().err
+    assert "differ between openvino and float32 torch" in capsys.readouterr().err
     assert list(cache.iterdir()) == []
 
 
@@ -200,7 +200,7 @@ def test_a_compiled_network_is_checked_before_it_is_kept(
     engine = TorchDeviceEngine(model, "cpu", "float32")
     found = inductor.find_inductor(engine.network, model, (128, 160), "cpu", ArtefactCache())
     if status:
-        assert "says something else when it is compiled in float32" in said.err
+        assert "change when it is compiled in float32" in said.err
         assert found is None
         return
     assert "for cpu, float32, input 128x160: landmarks shift by 0.0000 px" in said.out

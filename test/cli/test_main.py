@@ -16,8 +16,8 @@ COMMAND = [sys.executable, "-m", "csl_tracker.cli.main"]
 @pytest.mark.parametrize(
     ("arguments", "file", "words"),
     [
-        (["train", str(CONFIG), "output=FILE"], "FILE", "(File exists); a file lies where a folder belongs"),
-        (["train", str(CONFIG), "output=FILE/run"], "FILE/run", "(Not a directory); a file lies where a folder belongs"),
+        (["train", str(CONFIG), "output=FILE"], "FILE", "(File exists); a file has the place of a folder"),
+        (["train", str(CONFIG), "output=FILE/run"], "FILE/run", "(Not a directory); a file has the place of a folder"),
         (["train", "LONG"], "LONG", "(File name too long); check the path"),
         (["train", "LOCKED"], "LOCKED", "(Permission denied); check the path and its permissions"),
         (["track", "LONG"], "LONG", "(File name too long); check the path"),

@@ -50,12 +50,15 @@ def bag(tmp_path) -> Path:
     ("arguments", "words"),
     [
         (["--out", "BAG"], "frames.mcap exists; give --overwrite"),
-        (["--out", "BAG", "--overwrite"], "is the one that is replayed"),
+        (["--out", "BAG", "--overwrite"], "is also the input"),
         (["--out", "OUT", "--topic", "/left"], "no images on /left"),
-        (["--out", "OUT", "--topic", topics.TRUTH_POSES], "is of type csl_tracker_msgs/msg/InstrumentPoseArray, no images"),
+        (
+            ["--out", "OUT", "--topic", topics.TRUTH_POSES],
+            "has type csl_tracker_msgs/msg/InstrumentPoseArray, which is no image type",
+        ),
         (["--out", "OUT", "--start", "-1"], "--start is -1"),
         (["--out", "OUT", "--start", "2", "--end", "1"], "--end is 1"),
-        (["--out", "OUT", "--start", "20"], "has no image on /camera/image_raw in that part of its 0.3 s"),
+        (["--out", "OUT", "--start", "20"], "(0.3 s) has no image on /camera/image_raw in the selected part"),
         (["--out", "OUT", "--frames", "0"], "--frames is 0"),
         (["--out", "OUT", "--weights", "OUT"], "out.mcap"),
     ],
@@ -124,8 +127,8 @@ def test_images_that_come_a_little_late_are_left_out_and_identities_stay(tiny_we
     given = ["--weights", str(tiny_weights), *ENGINE]
     assert main(["replay", str(tmp_path / "a.mcap"), "--out", str(tmp_path / "out.mcap"), *given]) == 0
     assert "tracked 3 of 5 images" in capsys.readouterr().out
-    assert "2 of the images could not be used: its stamp is a little behind that of an image before it" in caplog.text
-    assert "ran back" not in caplog.text
+    assert "2 of the images could not be used: its stamp is slightly earlier than that of a previous image" in caplog.text
+    assert "jumped back" not in caplog.text
 
 
 def test_images_that_cannot_be_used_are_passed_over_and_named(tiny_weights, tmp_path, caplog, capsys):
@@ -140,8 +143,8 @@ def test_images_that_cannot_be_used_are_passed_over_and_named(tiny_weights, tmp_
     given = ["--weights", str(tiny_weights), *ENGINE]
     assert main(["replay", str(tmp_path / "a.mcap"), "--out", str(tmp_path / "out.mcap"), *given]) == 0
     assert "tracked 2 of 5 images" in capsys.readouterr().out
-    assert re.search(r"images in .*a\.mcap ran back 1 times, first at image 3", caplog.text)
-    assert "2 of the images could not be used: The image has the encoding '32FC3'" in caplog.text
+    assert re.search(r"images in .*a\.mcap jumped back 1 times, first at image 3", caplog.text)
+    assert "2 of the images could not be used: The image has the unknown encoding '32FC3'" in caplog.text
     assert "1 of the images could not be used: A message on /cam of the bag" in caplog.text
     unusable = ["--start", "0.03", "--frames", "2"]
     assert main(["replay", str(tmp_path / "a.mcap"), "--out", str(tmp_path / "b.mcap"), *unusable, *given]) == 2

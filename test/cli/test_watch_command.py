@@ -31,7 +31,10 @@ def test_without_ros_the_remedy_is_named(
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["--lines", "0"], "--lines is 0; give 1 or more."), (["--timeout", "-1"], "--timeout is -1; give some seconds.")],
+    [
+        (["--lines", "0"], "--lines is 0; give 1 or more."),
+        (["--timeout", "-1"], "--timeout is -1; give a positive number of seconds."),
+    ],
 )
 def test_a_mistake_is_named_before_ros_is_started(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str

@@ -274,7 +274,12 @@ def test_the_format_says_which_colours_are_which(written, image_format):
             "size",
             "65535x65535 px",
         ),
-        (cv2.imencode(".tiff", COLOURS[..., 0].astype(np.float32))[1].tobytes(), "tiff", "decode", "cannot be used|no image"),
+        (
+            cv2.imencode(".tiff", COLOURS[..., 0].astype(np.float32))[1].tobytes(),
+            "tiff",
+            "decode",
+            "cannot be used|not an image",
+        ),
     ],
     ids=["depth", "h264", "escapes", "mosaic", "size", "float"],
 )

@@ -41,7 +41,7 @@ def test_what_a_file_gives_to_all_nodes_may_be_meant_for_others(ros_environment,
     file.write_text("/**:\n  ros__parameters:\n    arm: PSM1\n    weights: /nowhere\n    use_sim_time: false\n")
     assert tracker_node.main(["tracker_node", "--ros-args", "--params-file", str(file)]) == 2
     error = capfd.readouterr().err
-    assert "ignored, this node does not know them: 'arm'." in error
+    assert "which this node does not have: 'arm'." in error
     assert "/nowhere" in error
 
 
@@ -60,7 +60,10 @@ def test_a_file_that_is_for_nodes_of_another_name_is_named(ros_environment, tmp_
     file.write_text("/scope/other_node:\n  ros__parameters:\n    device: cpu\n")
     arguments = ["tracker_node", "--ros-args", "--params-file", str(file), "-p", "weights:=/nowhere"]
     assert tracker_node.main(arguments) == 2
-    assert f"{file} has nothing for a node named tracker_node (it has /scope/other_node)" in capfd.readouterr().err
+    assert (
+        f"{file} is ignored: it has no section for a node named tracker_node (its sections: /scope/other_node)"
+        in capfd.readouterr().err
+    )
 
 
 def test_a_file_that_is_not_there_is_one_sentence(ros_environment, capfd):

@@ -29,10 +29,10 @@ NOTE = "The device cuda:0 was lost."
 CASES = {
     "good": (statistics(), {}, OK, "Tracking at 30"),
     "disabled": (statistics(fate=lambda i: "skipped"), {"enabled": False}, OK, "Disabled by ~/enable"),
-    "none yet": (FrameStatistics(0.0), {}, WARN, "No image has come yet on /image"),
+    "none yet": (FrameStatistics(0.0), {}, WARN, "No image received yet on /image"),
     "stopped": (statistics(end=95.0), {}, ERROR, "The camera has stopped: no image on /image for 5.0 s"),
     "patient": (statistics(end=95.0), {"stale_after_s": 6.0}, OK, "Tracking"),
-    "stuck": (statistics(), {"busy_s": 2.5}, ERROR, "stuck: a frame has been at work for 2.5 s"),
+    "stuck": (statistics(), {"busy_s": 2.5}, ERROR, "stuck: the current frame has taken 2.5 s so far"),
     "some unusable": (statistics(fate=lambda i: "step" if i == 299 else "tracked"), {}, WARN, "1 step"),
     "all unusable": (statistics(fate=lambda i: "size" if i % 2 else "step"), {}, ERROR, "Unusable images in the last 5 s"),
     "few dropped": (statistics(fate=lambda i: "tracked" if i % 20 else "dropped"), {}, OK, "Tracking"),
@@ -106,4 +106,4 @@ def test_a_weights_file_that_changed_is_noticed(tmp_path, change):
         path.unlink()
     said = loaded.change()
     assert (said == "") is (change == "none")
-    assert change == "none" or ("is gone" if change == "gone" else "was replaced") in said
+    assert change == "none" or ("was removed" if change == "gone" else "was replaced") in said

@@ -283,7 +283,7 @@ def test_late_frames_are_left_out_and_told(rig):
         rig.show(late)
         rig.peer.wait_for(lambda before=tracked: rig.total()["late"] > before, LONG_S, "not counted")
     assert all(stamp % 10**7 == 0 for stamp in (one.header.stamp.nanosec for one in rig.poses))
-    rig.hear("came behind a newer one")
+    rig.hear("arrived after a newer one")
 
 
 def malformed_image(rng):

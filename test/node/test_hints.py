@@ -98,7 +98,7 @@ def test_a_file_has_to_be_there(tmp_path, monkeypatch):
     (tmp_path / "mine.yaml").touch()
     assert existing_file("params_file", "~/mine.yaml") == str(tmp_path / "mine.yaml")
     for text in ("~/other.yaml", str(tmp_path)):
-        with pytest.raises(RuntimeError, match="no node is started without it"):
+        with pytest.raises(RuntimeError, match="name an existing file"):
             existing_file("params_file", text)
 
 

@@ -44,7 +44,7 @@ def node(peer):
             "/t/c",
             False,
             (
-                "Nobody publishes images on /t/c",
+                "No image publisher on /t/c",
                 "/t/c/compressed has compressed images",
                 "'-p image_transport:=compressed -r image:=/t/c'",
             ),
@@ -53,13 +53,13 @@ def node(peer):
             {"/t/d/compressed": CompressedImage},
             "/t/d/compressed",
             True,
-            ("Nobody publishes /t/d/compressed/compressed", "adds /compressed by itself", "'-r image:=/t/d'"),
+            ("No publisher on /t/d/compressed/compressed", "already ends with /compressed", "'-r image:=/t/d'"),
         ),
         (
             {"/t/e": Image},
             "/t/e",
             True,
-            ("Nobody publishes images on /t/e/compressed", "'-p image_transport:=raw -r image:=/t/e'"),
+            ("No image publisher on /t/e/compressed", "'-p image_transport:=raw -r image:=/t/e'"),
         ),
         (
             {"/t/f/compressed": Image},
@@ -74,8 +74,8 @@ def node(peer):
             False,
             ("sensor_msgs/msg/CameraInfo by /asking", "images are on /t/x", "'-r image:=/t/x'"),
         ),
-        ({"/t/x": Image}, "/t/nothing", False, ("Nobody publishes images on /t/nothing", "images are on /t/x")),
-        ({}, "/t/nothing", False, ("there are no images of a camera in ROS_DOMAIN_ID",)),
+        ({"/t/x": Image}, "/t/nothing", False, ("No image publisher on /t/nothing", "images are on /t/x")),
+        ({}, "/t/nothing", False, ("has no image topic of a camera; start the camera",)),
         (
             {
                 "/t/tracker/poses": InstrumentPoseArray,
@@ -84,7 +84,7 @@ def node(peer):
             },
             "/t/nothing",
             False,
-            ("there are no images of a camera in ROS_DOMAIN_ID",),
+            ("has no image topic of a camera; start the camera",),
         ),
         (
             {"/t/tracker/poses": InstrumentPoseArray, "/t/tracker/overlay": Image, "/t/trackers": Image},
@@ -112,8 +112,8 @@ def test_other_topics(peer, node):
     wanted = "sensor_msgs/msg/CameraInfo"
     assert explain_topic(node, "/u/info", wanted) == []
     (sentence,) = explain_topic(node, "/u/poses", wanted)
-    assert f"/u/poses is published as {RAW} by /asking, and this node takes {wanted} there." == sentence
-    assert "Nobody publishes /u/none; sensor_msgs/msg/CameraInfo is on /u/info." in explain_topic(node, "/u/none", wanted)
+    assert f"/u/poses is published as {RAW} by /asking, but this node expects {wanted}." == sentence
+    assert "No publisher on /u/none; sensor_msgs/msg/CameraInfo is on /u/info." in explain_topic(node, "/u/none", wanted)
 
 
 @pytest.mark.parametrize("launched", [False, True])

@@ -291,11 +291,11 @@ def test_services_switch_it_off_and_on_and_forget_identities(rig):
 def test_time_that_goes_back_begins_anew(rig):
     rig.track(5 * 10**9)
     assert {pose.track_id for pose in rig.track(10**9).poses} == {1, 2}
-    assert "time went back by 4.000 s" in rig.process.output()
+    assert "stamps jumped back by 4.000 s" in rig.process.output()
 
 
 def test_diagnostics_tell_of_the_input_the_model_and_the_file(rig):
-    rig.says(WARN, f"No image has come yet on {TOPIC}")
+    rig.says(WARN, f"No image received yet on {TOPIC}")
     values = rig.says(OK, "Tracking at", meanwhile=lambda: (rig.peer.spin_for(0.2), rig.show(time.time_ns())), tracked=1)
     for key in ("input rate", "output rate", "received", "tracked", "dropped", "processing", "memory", "temperature"):
         assert values[key]
@@ -368,7 +368,7 @@ CAMERA = {"k": [100.0, 0.0, 60.0, 0.0, 100.0, 48.0, 0.0, 0.0, 1.0], "r": [1.0, 0
 @pytest.mark.parametrize("rig", [{"pose_frame": "rectified"}], indirect=True)
 def test_poses_in_rectified_pixels(rig):
     rig.says(ERROR, "camera_info", meanwhile=lambda: (rig.peer.spin_for(0.1), rig.show(10**9)))
-    assert "No camera_info has come on /scope/camera_info" in rig.process.output()
+    assert "No camera_info received on /scope/camera_info" in rig.process.output()
     # Twice the focal length and another centre, no distortion: x' = 2 (x - 60) + 70, y' = 2 (y - 48) + 40.
     p = [200.0, 0, 70.0, 0, 0, 200.0, 40.0, 0, 0, 0, 1.0, 0]
     calibration = CameraInfo(width=120, height=96, distortion_model="plumb_bob", d=[0.0] * 5, p=p, **CAMERA)

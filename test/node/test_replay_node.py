@@ -58,19 +58,19 @@ def bag(tmp_path):
         (["bag:=BAG", "rate:=fast"], "rate"),
         (["bag:=BAG", "output:=FOLDER"], "remove it first"),
         (["bag:=BAG", "start:=-1.0"], "start is -1"),
-        (["bag:=BAG", "start:=2.0", "end:=1.0"], "the end after the start"),
+        (["bag:=BAG", "start:=2.0", "end:=1.0"], "with end after start"),
         (["bag:=BAG", "stamps:=mine"], "stamps is 'mine'; choose one of now, original"),
         (["bag:=BAG", "clock:=true"], "stamps:=original"),
         (["bag:=BAG", "loop:=true"], "loop has no end"),
         (
             ["bag:=BAG", "publish_topic:=/left image"],
-            "publish_topic is '/left image', which is no name of a topic: topic name must",
+            "publish_topic is '/left image', which is no valid topic name: topic name must",
         ),
         (["bag:=BAG", "publish_topic:=''"], "publish_topic is ''"),
         (["bag:=BAG", "publish_topic:=/left/image/compressed"], "give the topic without /compressed"),
-        (["bag:=BAG", "poses_topic:=/1"], "poses_topic is '/1', which is no name of a topic"),
-        (["bag:=BAG", "wait_s:=0.3"], "No tracker was there within 0.3 s"),
-        (["bag:=BAG", "wait_s:=0.3", "publish_topic:=/left/image"], "nobody subscribes /left/image or publishes"),
+        (["bag:=BAG", "poses_topic:=/1"], "poses_topic is '/1', which is no valid topic name"),
+        (["bag:=BAG", "wait_s:=0.3"], "No tracker appeared within 0.3 s"),
+        (["bag:=BAG", "wait_s:=0.3", "publish_topic:=/left/image"], "/left/image has no subscriber or"),
         (["bag:=BAG", "wait_s:=0.3", "publish_topic:=left/image"], "'-r image:=/left/image'"),
     ],
 )
@@ -169,7 +169,7 @@ def test_lock_step_gives_up_when_no_frame_or_several_in_a_row_are_not_answered(
         assert status == 0, output
         return
     assert status == 2
-    assert f"gave no answer to {words} of" in output
+    assert f"did not answer {words} of" in output
     assert "each sent 2 times with 0.6 s of patience" in output
     assert not (bag.parent / "poses.mcap").exists()
 

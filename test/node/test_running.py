@@ -271,7 +271,7 @@ sys.exit(run("name", work, ["program"]))
 def test_an_error_in_a_callback_is_logged_and_the_node_lives(ros_environment):
     done = subprocess.run([sys.executable, "-c", CALLBACKS], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.returncode) == ("went on\n", 0)
-    assert done.stderr.count("A callback failed (ValueError: out of a callback); the node goes on.") == 2
+    assert done.stderr.count("A callback failed (ValueError: out of a callback); the node continues.") == 2
     assert "Traceback" not in done.stderr
 
 

@@ -175,7 +175,7 @@ def test_it_follows_a_replayed_bag_in_small_steps_and_holds_when_it_ends(peer, f
     def held():
         arm.tell()
         peer.spin_for(0.02)
-        return arm.state == "no pose has come for too long"
+        return arm.state == "no recent pose of the instrument"
 
     peer.wait_for(held, 30.0, "it goes on without poses")
     peer.spin_for(0.2)
@@ -215,13 +215,13 @@ class Perception:
     [
         ({"confidence": 0.2}, "the tracker's confidence is 0.20"),
         ({"slot": "right"}, "the tracker's confidence is 0.00"),
-        ({"sigma": 0.02}, "the position is known to 20.0 mm only"),
+        ({"sigma": 0.02}, "the position has a standard deviation of 20.0 mm"),
         ({"sigma": np.nan}, "the pose is not finite"),
         ({"position": [np.nan, 0, 0.1]}, "the pose is not finite"),
         ({"age_s": 30.0}, "the pose is 30.0"),
         ({"age_s": -30.0}, "the pose is -"),
         ({"frame_id": "PSM2_base"}, "the arm is in 'stereo_left_frame' and the instrument in 'PSM2_base'"),
-        (None, "no pose has come for too long"),
+        (None, "no recent pose of the instrument"),
     ],
 )
 def test_a_gate_that_closes_ends_the_proposals(peer, follower, said, state):

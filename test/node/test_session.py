@@ -160,7 +160,7 @@ def test_late_frames_are_left_out_and_time_that_goes_back_begins_anew(make_sessi
     total = session.sums().total
     assert (total["tracked"], total["late"]) == (2, 1)
     assert [key for key, _ in around.logged] == ["late", "time"]
-    assert "5.0 ms behind a newer one" in around.logged[0][1]
+    assert "5.0 ms after a newer one" in around.logged[0][1]
 
 
 def test_a_frame_at_work_when_it_is_deactivated_is_never_published(make_session):
@@ -233,7 +233,7 @@ def test_what_it_says_of_itself(make_session):
     session = make_session(around)
     assert verdict(session, "inactive", "", "/camera", ()) == (OK, "The node is inactive.")
     assert verdict(session, "unconfigured", "No such file.", "/camera", ()) == (ERROR, "No such file.")
-    assert "No image has come yet on /camera." in verdict(session, "active", "", "/camera", ())[1]
+    assert "No image received yet on /camera." in verdict(session, "active", "", "/camera", ())[1]
     show(session, frame(1))
     _, message = verdict(session, "active", "", "/camera", ["A note."])
     assert "A note." in message

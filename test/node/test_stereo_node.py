@@ -174,7 +174,7 @@ def test_it_does_not_start_on_a_topic_of_another(peer, ros_environment, tmp_path
     remap = {"~/left/measured_cp": "/PSM1/measured_cp"}
     with start(ros_environment, tmp_path / "log", name="guest", discovery_time=20.0, remappings=remap) as process:
         assert process.wait(60.0) == 2
-    assert "The topic /PSM1/measured_cp has another publisher already (/peer)" in process.complaint()
+    assert "The topic /PSM1/measured_cp already has a publisher (/peer)" in process.complaint()
 
 
 @pytest.fixture(scope="module")

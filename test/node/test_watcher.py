@@ -35,7 +35,7 @@ RELIABLE = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 
 @pytest.mark.parametrize("name", ["", "/", "two words", "/9lives", "a//b", "tracker_node/~"])
 def test_what_is_no_name_of_a_node_is_refused(name):
-    with pytest.raises(ConfigError, match=re.escape(f"--node {name!r} is no name of a node")):
+    with pytest.raises(ConfigError, match=re.escape(f"--node {name!r} is not a valid node name")):
         full_name(name)
 
 
@@ -49,8 +49,8 @@ def test_the_slash_may_be_left_out(name):
     [
         (["--lines", "0"], "--lines is 0"),
         (["--once", "--timeout", "0"], "--timeout is 0"),
-        (["--node", "two words"], "'two words' is no name of a node"),
-        (["--once", "--timeout", "0.3"], "No poses came within 0.3 s. Looking for /tracker_node"),
+        (["--node", "two words"], "'two words' is not a valid node name"),
+        (["--once", "--timeout", "0.3"], "No poses arrived within 0.3 s. Looking for /tracker_node"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_status_2(ros_environment, capsys, arguments, words):
@@ -114,7 +114,7 @@ def test_a_managed_node_that_is_not_active_is_named(peer, patient):
             node.create_publisher(InstrumentPoseArray, "~/poses", 1)
             wait_for_problem(peer, watcher, "'ros2 lifecycle set /tracker_node configure' brings it on")
             node.trigger_configure()
-            wait_for_problem(peer, watcher, "The node is inactive, not active: 'ros2 lifecycle set /tracker_node activate'")
+            wait_for_problem(peer, watcher, "The node is inactive, not active: run 'ros2 lifecycle set /tracker_node activate'")
             assert watcher.view().state == "inactive"
     finally:
         peer.executor.remove_node(node)
@@ -125,7 +125,7 @@ def test_why_the_tracker_has_no_images_is_found_out(peer, patient):
     with Other(peer, "tracker_node") as tracker, Other(peer, "camera") as camera, Watcher("tracker_node") as watcher:
         tracker.create_publisher(InstrumentPoseArray, "~/poses", 1)
         tracker.create_subscription(Image, "/endoscope/image_raw", lambda message: None, RELIABLE)
-        wait_for_problem(peer, watcher, "Nobody publishes images on /endoscope/image_raw")
+        wait_for_problem(peer, watcher, "No node publishes images on /endoscope/image_raw")
         publisher = camera.create_publisher(Image, "/endoscope/image_raw", BEST_EFFORT)
         wait_for_problem(
             peer,
@@ -137,7 +137,7 @@ def test_why_the_tracker_has_no_images_is_found_out(peer, patient):
         wait_for_problem(peer, watcher, "the tracker is stuck or stopped, or the camera has stopped")
         says = tracker.create_publisher(DiagnosticArray, "/diagnostics", 1)
         tracker.create_timer(0.2, lambda: says.publish(diagnostics("/tracker_node: tracking")))
-        wait_for_problem(peer, watcher, "though the publisher is there; the node lives, and says: slow.")
+        wait_for_problem(peer, watcher, "although the topic has a publisher; the node is alive and reports: slow.")
 
 
 def pose_array(stamp_ns: int) -> InstrumentPoseArray:

@@ -21,7 +21,7 @@ def test_a_file_that_is_compared_is_not_overwritten(tmp_path, capsys):
     a, b = write(tmp_path / "a.json", bag_report(0, 6)), write(tmp_path / "b.json", bag_report(1, 5))
     before = b.read_bytes()
     assert main(["compare", str(a), str(b), "--out", str(b), "--overwrite"]) == 2
-    assert "is one of those compared" in capsys.readouterr().err
+    assert "is one of the compared files" in capsys.readouterr().err
     assert b.read_bytes() == before
 
 

@@ -23,7 +23,7 @@ LEFT, RIGHT = projection(), projection(tx=-F * B)
         (np.zeros((3, 4)), RIGHT, "not calibrated"),
         (LEFT, np.full((3, 4), np.nan), "not calibrated"),
         (RIGHT, LEFT, "left and right are swapped"),
-        (LEFT, LEFT, "calibrated as two single cameras"),
+        (LEFT, LEFT, "each camera was calibrated alone"),
         (LEFT, projection(tx=-F * 5.0), "5 m, more than 0.1 m; P.*in mm"),
         (LEFT, projection(fx=F + 3, tx=-F * B), "differ by 3 px"),
         (LEFT, projection(cy=CY + 2, tx=-F * B), "differ by 2 px"),

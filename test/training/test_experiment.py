@@ -174,7 +174,7 @@ def test_a_full_disk_stops_the_experiment_in_one_sentence_and_it_can_go_on(
     (line,) = [line for line in said.err.splitlines() if line.startswith("csl-tracker: ")]
     assert "make room on the disk" in line
     assert str(out / "runs/A/unet/seed0") in line
-    assert "the same command goes on" in said.out
+    assert "repeat the command to continue" in said.out
     assert not [path for path in out.rglob("*") if path.suffix in (".ckpt", ".partial", ".safetensors")]
     assert main(command) == 0
     assert set(results(out)) == {"A/unet/seed0", "B/unet/seed0"}

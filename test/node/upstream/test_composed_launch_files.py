@@ -235,7 +235,7 @@ def test_two_cameras_are_tracked_side_by_side(ros2: Any, peer: Any, tiny_weights
         # One tracker dies: the other goes on, and the launch says which is gone.
         pid = int(re.search(r"\[tracker_node-1\]: process started with pid \[(\d+)\]", log.read_text())[1])  # type: ignore[index]
         os.kill(pid, signal.SIGKILL)
-        peer.wait_for(lambda: "/left/tracker_node is gone (exit status -9)" in log.read_text(), 60.0, "not told")
+        peer.wait_for(lambda: "/left/tracker_node has exited (status -9)" in log.read_text(), 60.0, "not told")
         poses["right"].clear()
         peer.wait_for(lambda: (publish("right"), poses["right"])[1], 60.0, "the other one is gone, too")
     for side, received in poses.items():

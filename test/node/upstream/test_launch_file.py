@@ -130,7 +130,7 @@ def test_unknown_arguments_are_named(ros2: Any, tmp_path: Path, wait_for_text: C
         " IncludeLaunchDescription(source, launch_arguments=given)])\n"
     )
     with ros2.running("launch", str(outer)) as log:
-        text = wait_for_text(log, "tracker_node is gone (exit status 2)")
+        text = wait_for_text(log, "tracker_node has exited (status 2)")
     assert "ignored: 'devise' (did you mean device?), 'robot';" in text
     assert "[WARNING] [tracker.launch.py]" in text
 
@@ -194,7 +194,7 @@ def test_a_file_of_parameters_of_the_user_is_taken(ros2: Any, peer: Any, tiny_we
 def test_weights_that_are_not_there_end_the_launch_with_a_sentence(ros2: Any, wait_for_text: Callable[..., str]) -> None:
     with ros2.running("launch", "csl_tracker", "tracker.launch.py", "weights:=/nowhere/model.safetensors") as log:
         text = wait_for_text(log, "process has died")
-        text = wait_for_text(log, "tracker_node has failed with exit status 2")
+        text = wait_for_text(log, "tracker_node failed with exit status 2")
         assert ros2.wait() == 1
     assert "/nowhere/model.safetensors" in text
     assert "exit code 2" in text

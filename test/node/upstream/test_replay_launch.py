@@ -90,4 +90,4 @@ def test_a_bag_that_is_not_there_ends_the_launch_with_a_sentence(ros2: Any) -> N
     with ros2.running("launch", "csl_tracker", "replay.launch.py", "bag:=/nowhere.mcap") as log:
         assert ros2.wait() == 1
     assert "/nowhere.mcap does not exist" in log.read_text()
-    assert "replay_node has failed with exit status 2" in log.read_text()
+    assert "replay_node failed with exit status 2" in log.read_text()
