@@ -49,8 +49,13 @@ bench: setup  ## latency, drops and rates of the node, and of others' networks o
 dist: setup  ## build wheel and sdist into dist/
 	@rm -rf dist && $(VENV)/python -m build --no-isolation --outdir dist . > /dev/null && ls -l dist
 
+docs: setup  ## build these pages and the API reference into site/; warnings are errors
+	@$(VENV)/python -c "import mkdocs, material, mkdocstrings" 2>/dev/null || \
+	  $(VENV)/python -m pip install -q -r requirements/docs.txt -c requirements/constraints.txt
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/python -m mkdocs build --strict && echo "site/index.html"
+
 clean:  ## remove what was built and written, not the environment
-	@rm -rf build dist install log output .pytest_cache .mypy_cache .ruff_cache csl_tracker.egg-info
+	@rm -rf build dist install log output site .pytest_cache .mypy_cache .ruff_cache csl_tracker.egg-info
 	@find csl_tracker test tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 clean-all: clean  ## remove the environment too

@@ -120,20 +120,17 @@ def within(row: dict[str, Any], limit_s: float = LIMIT_S) -> bool:
 
 
 def table(report: dict[str, Any]) -> str:
-    """The rows in Markdown."""
+    """One row for each kind of file, in Markdown; the JSON has one for each file."""
     rows = []
-    for row in report["rows"]:
-        outcome = row["outcome"] if row["right"] else f"**{row['outcome']}**"
-        size, memory, seconds = _size(row["bytes"]), f"{row['peak_mb']:.0f} MB", f"{row['seconds']:.1f} s"
-        rows.append((row["kind"], row["case"], size, outcome, memory, seconds))
-    return markdown(("read", "what is wrong", "size", "outcome", "peak memory", "time"), rows, right=(2, 4, 5))
-
-
-def _size(size: int) -> str:
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= factor:
-            return f"{size / factor:.3g} {unit}"
-    return f"{size} B"
+    for kind in dict.fromkeys(row["kind"] for row in report["rows"]):
+        found = [row for row in report["rows"] if row["kind"] == kind]
+        wrong = [row["case"] for row in found if not row["right"]]
+        usable = [row["case"] for row in found if row["right"] and row["outcome"] == "read"]
+        refused = f"{len(found) - len(wrong) - len(usable)} of {len(found)}"
+        usable_text = "; ".join([*usable, *(f"**{case}: neither**" for case in wrong)])
+        memory, seconds = (max(row[key] for row in found) for key in ("peak_mb", "seconds"))
+        rows.append((kind, refused, usable_text, f"{memory:.0f} MB", f"{seconds:.1f} s"))
+    return markdown(("files", "refused in one sentence", "read", "largest memory", "longest time"), rows, right=(3, 4))
 
 
 def main() -> int:

@@ -1,7 +1,7 @@
 """Prints the tables of results from the committed JSON files in ``docs/results``; a test holds the pages to them.
 
-``python benchmark/results_table.py --write`` puts them between the markers in README.md, in the model card and in
-docs/results/README.md.
+``python benchmark/results_table.py --write`` puts them between the markers in README.md, docs/measured.md, the model card,
+docs/training.md and docs/results/README.md.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from benchmark.gpu_steps import tables as gpu_tables  # noqa: E402
 
 RESULTS = ROOT / "docs" / "results"
 BEGIN, END = "<!-- results: benchmark/results_table.py -->", "<!-- end of results -->"
+SUMMARY_BEGIN, SUMMARY_END = "<!-- summary: benchmark/results_table.py -->", "<!-- end of summary -->"
 STRATEGIES_BEGIN, STRATEGIES_END = "<!-- strategies: benchmark/results_table.py -->", "<!-- end of strategies -->"
+SIZES_BEGIN, SIZES_END = "<!-- sizes: benchmark/results_table.py -->", "<!-- end of sizes -->"
 PRESETS_BEGIN, PRESETS_END = "<!-- presets: benchmark/results_table.py -->", "<!-- end of presets -->"
 
 
@@ -63,7 +65,7 @@ _COLUMNS = (
 
 
 def shipped_table() -> str:
-    """The shipped weights on held-out synthetic and on real sequences, Markdown; for the README and the model card."""
+    """The shipped weights on held-out synthetic and on real sequences, Markdown; for the model card."""
     about = (
         f"The shipped weights {' and '.join(f'`{name}`' for name in shipped_weights())}, trained on synthetic frames alone; the"
         " real sequences are of EndoVis 2015 (720x576):"
@@ -191,7 +193,7 @@ def _means(run: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def history() -> str:
-    """The first weights beside the shipped ones on the real sequences, Markdown."""
+    """The first weights and the shipped ones on the real sequences, Markdown."""
     head = ("weights", "sequence", "DICE", "precision", "recall", "`center`, mean px", "left / right clasper, mean px")
     rows = []
     for file, label in (("csl_lite0_first_endovis2015.json", "first"), ("csl_lite0_endovis2015.json", "shipped")):
@@ -200,7 +202,7 @@ def history() -> str:
             means = {k: _number(marks[k]["landmark_error_px"]["mean"]) for k in ("center", "left_clasper", "right_clasper")}
             shares = (_number(figures[key], 3) for key in ("dice", "precision", "recall"))
             rows.append((label, name, *shares, means["center"], f"{means['left_clasper']} / {means['right_clasper']}"))
-    return f"{markdown(head, rows)}\n\n{left_right()}"
+    return markdown(head, rows)
 
 
 _RECIPE_ROWS = {
@@ -284,8 +286,34 @@ def _recipe_row(fold: str, figures: dict[str, Any], flips: str) -> list[str]:
     ]
 
 
+def summary() -> str:
+    """The table of the README, Markdown."""
+    real = {name: _load(f"{name}_endovis2015.json")["sequences"] for name in shipped_weights()}
+    folds = {run["fold"]: run["sequences"][run["fold"]] for run in _final_runs()}
+    alone = [group for group in _load("bench.json")["nodes"] if group["name"] == "csl_tracker" and not group["segmentation"]]
+    (bench,) = (at for group in alone if group["image_size"] == [576, 720] for at in group["rates"] if at["rate_hz"] == 30)
+    rows = [
+        (f"`{name}`, trained on synthetic frames only", *_in_short(found, ("Dataset1", "Dataset2", "Dataset3")))
+        for name, found in real.items()
+    ]
+    rows.append(("`config/recipe`, trained on the other two surgeries", *_in_short(folds, ("Dataset2", "Dataset3"))))
+    gpu = gpu_tables.NOT_MEASURED if gpu_tables.load(RESULTS / "gpu.json") is None else "[docs/engines.md](docs/engines.md)"
+    latency = bench["latency_ms"]
+    return (
+        f"{markdown(('weights', 'EndoVis 2015', '`center` error, mean px', 'DICE'), rows)}\n\n"
+        "Image published to poses received over DDS, 720x576 at 30 Hz on 2 CPU cores:"
+        f" {_number(latency['p50'])} ms (p50), {_number(latency['p99'])} ms (p99), {bench['dropped']} of {bench['frames']}"
+        f" images dropped. GPU: {gpu}."
+    )
+
+
+def _in_short(sequences: dict[str, Any], names: tuple[str, ...]) -> tuple[str, str, str]:
+    errors = [_number(sequences[name]["landmarks"]["center"]["landmark_error_px"]["mean"]) for name in names]
+    return ", ".join(names), " / ".join(errors), " / ".join(_number(sequences[name]["dice"], 3) for name in names)
+
+
 def tables() -> str:
-    """The tables of the README, Markdown."""
+    """The tables of docs/measured.md, Markdown."""
     real, speed = _load("endovis2015_dataset3_node.json"), _load("synthetic_speed.json")
     folds = {run["fold"]: run["sequences"][run["fold"]] for run in _final_runs()}
     recipe_rows = [_accuracy_row(f"real, another surgery: {name}", folds[name]) for name in ("Dataset2", "Dataset3")]
@@ -293,10 +321,8 @@ def tables() -> str:
     against = [second["landmark_error_px"]["mean"] for second in seconds]
     apart = [second["annotators_distance_px"]["mean"] for second in seconds]
     lines = [
-        shipped_table(),
-        "",
-        "Trained further on real frames, and measured on a surgery that it never saw: the recipe of `config/recipe`, which was",
-        "chosen on Dataset1 ([how, and what brought what](docs/results/README.md#a-surgery-that-was-never-seen)):",
+        "Fine-tuned on real frames and tested on a surgery that the model never saw: the recipe of `config/recipe`, chosen on",
+        "Dataset1 ([method and ablation](results/README.md#a-surgery-that-was-never-seen)):",
         "",
         markdown(_COLUMNS, recipe_rows),
         "",
@@ -304,13 +330,13 @@ def tables() -> str:
         "",
         markdown(_COLUMNS, [_accuracy_row("real, another surgery: Dataset3", real)]),
         "",
-        "The paper, with three training sequences of 45 s where these are two of 15 s, has a mean of 10.9 px and a DICE",
+        "The paper trained on three sequences of 45 s (here two of 15 s) and reports a mean of 10.9 px and a DICE",
         "of 0.916 on Dataset3. Against the second annotation of the same point (TrackedPoint) the recipe's means are"
         f" {_number(against[0])} px on Dataset2 and",
         f"{_number(against[1])} px on Dataset3; the two annotations themselves are {_number(apart[0])} px and"
         f" {_number(apart[1])} px apart.",
         "",
-        *_latency(),
+        "Latency, drops, memory and start of the node over DDS: [benchmark.md](benchmark.md#figures).",
         "",
         *gpu_tables.readme(gpu_tables.load(RESULTS / "gpu.json")),
         "",
@@ -320,44 +346,57 @@ def tables() -> str:
     return "\n".join(lines)
 
 
-def _latency() -> list[str]:
-    """The tracker node's latency and drops, from ``make bench``."""
-    bench = _load("bench.json")
-    machine = bench["machine"]
-    lines = [
-        "From publication of an image to reception of its poses, between processes over DDS, on"
-        f" {machine['cores']} CPU cores ({machine['cpu']})",
-        "that camera, tracker and subscriber share ([how, and what others take](docs/benchmark.md)):",
-        "",
-    ]
+def sizes() -> str:
+    """What an image of an unexpected size costs each engine of the CPU, Markdown."""
+    found = _load("sizes.json")
     rows = []
-    for group in bench["nodes"]:
-        if group["name"] != "csl_tracker":
-            continue
-        for at in group["rates"]:
-            (height, width), times = group["image_size"], at["latency_ms"]
-            subscribed, dropped = "subscribed" if group["segmentation"] else "no", f"{at['dropped']} of {at['frames']}"
-            times_ms = (_number(times["p50"]), _number(times["p99"]))
-            rows.append((f"{width}x{height}", subscribed, f"{at['rate_hz']:g} Hz", *times_ms, dropped))
-    return [*lines, markdown(("image", "`~/segmentation`", "rate", "p50, ms", "p99, ms", "dropped"), rows)]
+    for one in found["engines"]:
+        memory = [sample["memory_mb"] for sample in one["samples"]]
+        threads = sorted({sample["threads"] for sample in one["samples"]})
+        rows.append(
+            (
+                f"`{one['engine']}`",
+                _number(2 * one["usual_ms"]),
+                _number(max(one["first_two_frames_ms"])),
+                f"{one['random_sizes']:,}",
+                " / ".join(_number(value, 0) for value in (memory[0], memory[len(memory) // 2], memory[-1])),
+                " to ".join(map(str, threads)),
+            )
+        )
+    head = (
+        "engine",
+        "two usual frames, ms",
+        "first two of a new size, largest, ms",
+        "frames of random sizes",
+        "memory at first / half way / at last, MB",
+        "threads",
+    )
+    machine, (height, width) = found["machine"], found["warmed_up"]
+    return (
+        f"{markdown(head, rows)}\n\n"
+        f"Warmed up for {width}x{height}, then {len(found['sizes'])} new sizes, then random sizes for 150 s, with the label"
+        f" map; {machine['cores']} cores of {machine['cpu']}; [`results/sizes.json`](results/sizes.json)."
+    )
 
 
 def main() -> None:
     """Print the tables, or put them into the pages."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="put the tables into README.md and the model card")
+    parser.add_argument("--write", action="store_true", help="put the tables into the pages")
     args = parser.parse_args()
     if not args.write:
         print(tables())
         return
     pages = (
-        (ROOT / "README.md", tables()),
+        (ROOT / "docs" / "measured.md", tables()),
         (MODELS_DIR / "MODEL_CARD.md", model_card()),
         (RESULTS / "README.md", f"{history()}\n\n## A surgery that was never seen\n\n{recipe()}"),
     )
     for page, content in pages:
         _put(page, content, BEGIN, END)
+    _put(ROOT / "README.md", summary(), SUMMARY_BEGIN, SUMMARY_END)
     _put(RESULTS / "README.md", strategies(), STRATEGIES_BEGIN, STRATEGIES_END)
+    _put(ROOT / "docs" / "node.md", sizes(), SIZES_BEGIN, SIZES_END)
     _put(ROOT / "docs" / "training.md", presets(), PRESETS_BEGIN, PRESETS_END)
 
 

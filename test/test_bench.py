@@ -177,7 +177,7 @@ def test_candidates_become_models_of_an_experiment_and_a_table(tmp_path: Path) -
     assert data["rows"][1]["accuracy"] is None
     text = pareto.table(data)
     assert "| **0.800** | **8.0 / 4.0** | 0.900 |" in text
-    assert "| too slow | too slow | too slow |" in text
+    assert "Too slow (GFLOP; p50/p95 ms): " in text
     pareto.picture(data, tmp_path / "picture")
     assert (tmp_path / "picture.png").stat().st_size > 1000
 

@@ -7,17 +7,20 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "csl_tracker" / "models" / "MODEL_CARD.md"]
+OTHER_PAGES = ("docs/results/README.md", "csl_tracker/models/MODEL_CARD.md")
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *(ROOT / page for page in OTHER_PAGES)]
 
 
-def test_the_readmes_figures_are_those_of_the_committed_files() -> None:
+def test_the_figures_of_the_pages_are_those_of_the_committed_files() -> None:
     """Nobody writes a result by hand: the tables are made from docs/results."""
     module = runpy.run_path(str(ROOT / "benchmark" / "results_table.py"))
-    assert module["tables"]() in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert module["summary"]() in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert module["tables"]() in (ROOT / "docs" / "measured.md").read_text(encoding="utf-8")
     card = ROOT / "csl_tracker" / "models" / "MODEL_CARD.md"
     assert module["model_card"]() in card.read_text(encoding="utf-8")
     assert module["recipe"]() in (ROOT / "docs" / "results" / "README.md").read_text(encoding="utf-8")
     assert module["strategies"]() in (ROOT / "docs" / "results" / "README.md").read_text(encoding="utf-8")
+    assert module["sizes"]() in (ROOT / "docs" / "node.md").read_text(encoding="utf-8")
     assert module["presets"]() in (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     assert module["history"]() in (ROOT / "docs" / "results" / "README.md").read_text(encoding="utf-8")
 
@@ -78,6 +81,20 @@ def test_soak_and_lease_are_those_of_their_files() -> None:
     assert lease["silent_camera_10_s"]["liveliness_lost"] == 0
 
 
+def test_the_random_walk_is_that_of_its_file() -> None:
+    walk = _results("random_walk")
+    first, last = walk["samples"][0], walk["samples"][-1]
+    memory = [sample["memory_mb"] for sample in walk["samples"]]
+    done = walk["calls"]["transition, done"]
+    assert walk["last_frame_tracked"]
+    assert (
+        f"all {sum(walk['calls'].values()):,} calls answered ({done} transitions done) during {walk['images_shown']:,} images;"
+        f" the last frame is tracked; exit status {walk['exit_status']}, {walk['tracebacks']} tracebacks; memory"
+        f" {first['memory_mb']:.0f} MB at first, {max(memory):.0f} MB at most, {last['memory_mb']:.0f} MB at last; threads"
+        f" {first['threads']} and {last['threads']}"
+    ) in (ROOT / "docs" / "node.md").read_text(encoding="utf-8")
+
+
 def _results(name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((ROOT / "docs" / "results" / f"{name}.json").read_text(encoding="utf-8"))
     return found
@@ -113,14 +130,14 @@ def test_every_fault_has_evidence_that_exists(page: str, head: str) -> None:
                 assert re.search(rf"^\s*(async )?def {item['test']}\(", tests, re.MULTILINE), (item["test"], row)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8"))
     missing = [link for link in links if not link.startswith("http") and not (page.parent / link).exists()]
     assert not missing
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_exist(page: Path) -> None:
     from csl_tracker.cli.main import COMMANDS
 

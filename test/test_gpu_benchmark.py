@@ -311,7 +311,7 @@ def test_the_tables_hold_what_was_measured(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("exists", [False, True])
 def test_the_pages_draw_the_gpus_rows_where_there_are_any(exists: bool, tmp_path: Path) -> None:
-    """The generators of the README and of docs/engines.md, with and without a ``gpu.json`` beside the other results."""
+    """The generators of docs/measured.md and of docs/engines.md, with and without a ``gpu.json`` beside the other results."""
     gpu = measured() if exists else None
     roofline, engines, results = (
         runpy.run_path(str(ROOT / "benchmark" / f"{name}.py")) for name in ("roofline", "engines", "results_table")
@@ -341,4 +341,4 @@ def test_the_pages_draw_the_gpus_rows_where_there_are_any(exists: bool, tmp_path
 def test_the_pages_are_those_of_the_committed_file() -> None:
     page = (ROOT / "docs" / "engines.md").read_text(encoding="utf-8")
     assert tables.gpu_section(tables.load()) in page
-    assert "\n".join(tables.readme(tables.load())) in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "\n".join(tables.readme(tables.load())) in (ROOT / "docs" / "measured.md").read_text(encoding="utf-8")

@@ -60,7 +60,7 @@ def test_what_is_used_is_declared_and_the_other_way_round() -> None:
 
 def test_optional_packages_are_used_and_documented() -> None:
     assert used() >= OPTIONAL
-    manifest, page = MANIFESTS["csl_tracker"].read_text(), (ROOT / "README.md").read_text()
+    manifest, page = MANIFESTS["csl_tracker"].read_text(), (ROOT / "docs" / "install.md").read_text()
     for name in OPTIONAL:
         assert f"{name}: " in manifest, f"package.xml does not say what {name} is for"
-        assert f"| `{name}` |" in page, f"README.md does not say what {name} is for"
+        assert f"| `{name}` |" in page, f"docs/install.md does not say what {name} is for"

@@ -102,8 +102,8 @@ def test_sections_made_in_python_are_checked_too() -> None:
 WITHOUT = """
 import sys
 sys.modules["pydantic"] = None
-import csl_tracker.bags.replay, csl_tracker.evaluation.runs, csl_tracker.evaluation.sequence, csl_tracker.reporting.accuracy_tables
-import csl_tracker.reporting.report, csl_tracker.tracker
+import csl_tracker.bags.replay, csl_tracker.evaluation.runs, csl_tracker.evaluation.sequence
+import csl_tracker.reporting.accuracy_tables, csl_tracker.reporting.report, csl_tracker.tracker
 from csl_tracker.cli.main import COMMANDS, build_parser, main
 for command in COMMANDS:
     build_parser(command)

@@ -269,20 +269,23 @@ def table(data: Mapping[str, Any]) -> str:
         "within 20 px",
     )
     rows = []
+    untrained: dict[str, list[str]] = {"Accuracy not measured": [], "Too slow": []}
     for row in data["rows"]:
         found, times = row["accuracy"], row["frame_ms"]
         cells = [row["encoder"], row["decoder"], "x".join(map(str, row["input_size"])), f"{row['gflop']:.1f}"]
         cells.append(f"{times['p50']:.1f} / {times['p95']:.1f}")
         if found is None:
-            cells += 3 * ["too slow" if times["p50"] > data["most_ms"] else "not measured"]
-        else:
-            error = f"{found['error_px']['mean']:.1f} / {found['error_px']['median']:.1f}"
-            dice = f"{found['dice']:.3f}"
-            cells.append(f"**{dice}**" if row["on_the_dice_front"] else dice)
-            cells.append(f"**{error}**" if row["on_the_error_front"] else error)
-            cells.append(f"{found['within_20px']:.3f}")
+            kind = "Too slow" if times["p50"] > data["most_ms"] else "Accuracy not measured"
+            untrained[kind].append(" ".join([*cells[:3], f"({cells[3]}; {times['p50']:.1f}/{times['p95']:.1f})"]))
+            continue
+        error = f"{found['error_px']['mean']:.1f} / {found['error_px']['median']:.1f}"
+        dice = f"{found['dice']:.3f}"
+        cells.append(f"**{dice}**" if row["on_the_dice_front"] else dice)
+        cells.append(f"**{error}**" if row["on_the_error_front"] else error)
+        cells.append(f"{found['within_20px']:.3f}")
         rows.append(cells)
-    return f"{about}\n\n{markdown(head, rows)}"
+    rest = [f"{kind} (GFLOP; p50/p95 ms): {', '.join(names)}." for kind, names in untrained.items() if names]
+    return "\n\n".join([about, markdown(head, rows), *rest])
 
 
 def picture(data: Mapping[str, Any], stem: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +79,7 @@ def correctness(data: Data | None) -> str:
     rows = [_correctness_row(row) for row in _rows(step) if row["trained"] or "refused" not in row]
     if not rows:
         names = [name for name in _NETWORKS if name.startswith("csl_")]
-        ways = [f"torch, {precision}, graph" for precision in _PRECISIONS]
-        rows = [[name, way, *[NOT_MEASURED] * 5] for name in names for way in ways]
+        return _unmeasured(f"Shifts and losses of landmarks on the GPU in {', '.join(_PRECISIONS)}", step, names)
     return markdown(columns, rows) + _remark(step)
 
 
@@ -123,7 +122,8 @@ def latency(data: Data | None) -> str:
         cells = [_two(row.get(f"{name}_ms"), 2) for name in pieces]
         rows.append([row["network"], _size(row["source_size"]), row["variant"], _yes(row["segmentation"]), *cells, _n(row)])
     if not rows:
-        rows = [[name, _size(size), _GRAPH, "no", *[NOT_MEASURED] * 5, "0"] for name in _NETWORKS for size in _SOURCES]
+        sizes = " and ".join(map(_size, _SOURCES))
+        return _unmeasured(f"Latency of a frame and of its pieces at {sizes} ({_GRAPH})", step)
     return markdown(columns, rows) + _remark(step)
 
 
@@ -146,8 +146,8 @@ def roofline(data: Data | None) -> str:
         ]
         for row in _rows(step)
     ]
-    rows = rows or [[name, "", "", *[NOT_MEASURED] * 3] for name in _NETWORKS]
-    return f"{said}.\n\n{markdown(columns, rows)}{_remark(step)}"
+    rest = f"{markdown(columns, rows)}{_remark(step)}" if rows else _unmeasured("Distance to the roofline", step)
+    return f"{said}.\n\n{rest}"
 
 
 def throughput(data: Data | None) -> str:
@@ -157,11 +157,10 @@ def throughput(data: Data | None) -> str:
     for row in _rows(step):
         text = f"{row['images_per_s']:.0f}" if "images_per_s" in row else "too large"
         found.setdefault(row["network"], {})[row["batch"]] = text
-    batches = sorted({batch for by_batch in found.values() for batch in by_batch}) or [1, 64]
-    rows = [
-        [name, *(by_batch.get(batch, NOT_MEASURED) for batch in batches)]
-        for name, by_batch in (found or {key: {} for key in _NETWORKS}).items()
-    ]
+    if not found:
+        return _unmeasured("Images/s of the network alone, in batches", step)
+    batches = sorted({batch for by_batch in found.values() for batch in by_batch})
+    rows = [[name, *(by_batch.get(batch, NOT_MEASURED) for batch in batches)] for name, by_batch in found.items()]
     return markdown(("network alone, images/s with batches of", *map(str, batches)), rows) + _remark(step)
 
 
@@ -176,7 +175,9 @@ def fusion(data: Data | None) -> str:
             continue
         forms = [_number(row["forms_ms"].get(name), 2) for name in ("plain", "cudnn", "inductor")]
         rows.append([row["network"], *forms, _number(row["compile_s"], 0)])
-    return markdown(columns, rows or [[name, *[NOT_MEASURED] * 4] for name in _NETWORKS]) + _remark(step)
+    if not rows:
+        return _unmeasured("Plain network, cuDNN's fused convolutions and inductor", step)
+    return markdown(columns, rows) + _remark(step)
 
 
 def training(data: Data | None) -> str:
@@ -189,7 +190,7 @@ def training(data: Data | None) -> str:
         cells = [_number(row["images_per_s"].get(side), 0) for side in sides]
         rows.append([row["network"], row["precision"], str(row.get("batch_size", "")), *cells])
     if not rows:
-        rows = [[n, p, "", *[NOT_MEASURED] * 3] for n in ("csl_lite0", _NETWORKS[0]) for p in ("16-mixed", "32-true")]
+        return _unmeasured("Training images/s (16-mixed, 32-true) against a plain loop", step, ("csl_lite0", _NETWORKS[0]))
     return markdown(columns, rows) + _remark(step)
 
 
@@ -221,7 +222,8 @@ def node(data: Data | None) -> str:
         subscribed = "subscribed" if row["segmentation"] else "no"
         dropped = f"{row['dropped']} of {row['frames']}"
         rows.append(["csl_lite0", _size(row["image_size"]), subscribed, f"{row['rate_hz']:g} Hz", *cells, dropped])
-    rows = rows or [["csl_lite0", _size(_SOURCES[1]), "no", "60 Hz", *[NOT_MEASURED] * 3]]
+    if not rows:
+        return _unmeasured(f"The node over DDS at {_size(_SOURCES[1])} and 60 Hz", step, ("csl_lite0",))
     return markdown(columns, rows) + _remark(step)
 
 
@@ -240,12 +242,13 @@ def device_loss(data: Data | None) -> str:
 
 
 def readme(data: Data | None) -> list[str]:
-    """The lines of the README."""
-    lines = ["On a GPU, from the image on the host to the landmarks there (`benchmark/gpu.py`):", ""]
-    if data is not None:
-        lines = [where(data), *lines]
+    """The lines of docs/measured.md."""
+    head = "GPU, from the image on the host to the landmarks there (`benchmark/gpu.py`)"
     rows = [row for row in _rows(_step(data, "latency")) if row["variant"] == _GRAPH and row.get("segmentation") is False]
-    cells: Iterable[Sequence[str]] = [
+    if not rows:
+        sizes = " and ".join(_size(size, wide=True) for size in _SOURCES)
+        return [f"{head}, {sizes}: {NOT_MEASURED}."]
+    cells = [
         [
             row["network"],
             _size(row["source_size"], wide=True),
@@ -253,8 +256,8 @@ def readme(data: Data | None) -> list[str]:
             _n(row),
         ]
         for row in rows
-    ] or [[name, _size(size, wide=True), NOT_MEASURED, NOT_MEASURED, "0"] for name in _NETWORKS for size in _SOURCES]
-    return [*lines, *markdown(("network", "image", "p50, ms", "p99, ms", "frames"), cells).split("\n")]
+    ]
+    return [where(data), f"{head}:", "", *markdown(("network", "image", "p50, ms", "p99, ms", "frames"), cells).split("\n")]
 
 
 def measured_network(data: Data | None) -> Callable[[Sequence[int]], str]:
@@ -277,6 +280,11 @@ def _remark(step: Data) -> str:
     """Why a step is not whole, below its table."""
     reason = step.get("reason", "")
     return f"\n\n{step['state'].capitalize()}: {reason}" if reason else ""
+
+
+def _unmeasured(what: str, step: Data, networks: Sequence[str] = _NETWORKS) -> str:
+    """In place of a table without rows."""
+    return f"{what} ({'; '.join(networks)}): {NOT_MEASURED}.{_remark(step)}"
 
 
 def _refusal(row: Data) -> str:

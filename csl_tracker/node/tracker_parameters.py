@@ -29,7 +29,7 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     "precision": Parameter(
         "auto",
-        "Number format of the network; auto is float32 on the CPU and float16 on CUDA, which does not move landmarks. On the"
+        "Number format of the network; auto is float32 on the CPU and float16 on CUDA if that moves no landmarks. On the"
         " CPU bfloat16 is faster, but moves landmarks.",
         choices=PRECISIONS,
     ),
