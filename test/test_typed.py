@@ -114,4 +114,4 @@ sys.exit(main(["train", "config.yaml"]))
 def test_only_training_needs_pydantic() -> None:
     ended = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=False)
     assert ended.returncode == 2, ended.stderr
-    assert "'train' needs the Python package 'pydantic', which is not installed here; install the extra" in ended.stderr
+    assert "'train' needs the Python package 'pydantic', which is not installed here; run 'pip install " in ended.stderr

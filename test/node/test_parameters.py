@@ -49,7 +49,7 @@ def test_a_wrong_value_is_named(name, value):
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:1", "cuda:15", "cuda:99"])
 def test_a_device_that_may_be_there_is_looked_for_when_the_node_is_configured(device):
-    check("device", device)
+    check(PARAMETERS, "device", device)
 
 
 def test_the_defaults_are_settings():
