@@ -1,7 +1,7 @@
 """Concurrent segmentation and localisation of surgical instruments (CSL).
 
-The way of the data, and of the reader: ``datasets`` or a camera -> ``networks`` -> ``heatmaps`` (decoding) ->
-``tracker`` -> messages (``node``) -> ``evaluation``. Nothing outside ``node`` imports ROS.
+Data flow: ``datasets`` or a camera -> ``networks`` -> ``heatmaps`` (decoding) -> ``tracker`` -> messages (``node``) ->
+``evaluation``. Only ``node`` imports ROS.
 """
 
 from csl_tracker.import_path import leave_out_working_directory, runs_a_program

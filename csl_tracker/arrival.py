@@ -1,4 +1,4 @@
-"""The order of frames by their stamps: late ones, and time that went back."""
+"""Frame order by timestamp: detects late frames and time jumps backwards."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from enum import Enum
 from csl_tracker.identity import LATE_S
 
 PATIENCE = 5
-"""So many frames behind the newest stamp, and none before it in between, are a clock that was set back by a little."""
+"""This many consecutive late frames mean that the clock was set back slightly."""
 
 
 class Arrival(Enum):
-    """How a frame's stamp stands to those before it."""
+    """Classification of a frame's timestamp."""
 
     NEXT = "next"
     LATE = "late"
@@ -19,10 +19,10 @@ class Arrival(Enum):
 
 
 class ArrivalOrder:
-    """Tells late frames from time that went back, by their stamps.
+    """Distinguishes late frames from time jumps backwards.
 
     Attributes:
-        newest_ns: The newest stamp since time last went back, ns; 0 before the first one.
+        newest_ns: Newest timestamp since the last jump backwards, ns; 0 before the first frame.
     """
 
     def __init__(self) -> None:
@@ -30,13 +30,13 @@ class ArrivalOrder:
         self._late_in_a_row = 0
 
     def classify(self, stamp_ns: int) -> Arrival:
-        """Look at the next frame's stamp.
+        """Classify the next frame.
 
         Args:
-            stamp_ns: Its stamp, ns; 0 is none, and never late.
+            stamp_ns: Timestamp, ns; 0 means no timestamp and is never late.
 
         Returns:
-            NEXT for a frame to be tracked, LATE for one to be left out, BACK for one to be tracked with new identities.
+            NEXT: track the frame. LATE: drop it. BACK: track it with new identities.
         """
         behind_ns = self.newest_ns - stamp_ns
         if stamp_ns == 0 or behind_ns <= 0:

@@ -1,7 +1,7 @@
-"""One-to-one assignment at the smallest total cost.
+"""One-to-one assignment at minimum total cost.
 
-SciPy is a run-time requirement for this: evaluation, the datasets and the stereo node all assign instruments. It costs 143 MB
-on disk, and 42 MB and half a second in the stereo node. The tracker node does not import this module.
+This makes SciPy a run-time dependency of evaluation, the datasets and the stereo node: 143 MB on disk, and 42 MB and half a
+second of start-up in the stereo node. The tracker node does not import this module.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
 
 def assign(cost: npt.ArrayLike) -> list[int]:
-    """Give every row a column of its own so that the sum of their costs is smallest.
+    """Assign a distinct column to each row at minimum total cost.
 
-    Of several assignments with the same sum the first in lexicographic order wins: row 0 takes the lowest column that it can,
-    then row 1, and so on. The Hungarian method alone leaves that open.
+    Ties are resolved in lexicographic order (row 0 takes the lowest possible column, then row 1, and so on), which the
+    Hungarian method alone does not define.
 
     Args:
-        cost: (rows, columns), no more rows than columns. Infinity and NaN forbid a pair. To let a row go without a column,
-            add a column that costs what this costs.
+        cost: (rows, columns), rows <= columns. Infinity and NaN forbid a pair. To allow a row to stay unassigned, add a
+            column with the cost of not assigning it.
 
     Returns:
-        The column of every row. Where forbidden pairs leave no assignment, row ``k`` gets column ``k``.
+        The column of each row; row ``k`` gets column ``k`` if no assignment is feasible.
 
     Raises:
         ValueError: There are more rows than columns.
@@ -34,7 +34,7 @@ def assign(cost: npt.ArrayLike) -> list[int]:
     costs = np.where(np.isnan(costs), np.inf, costs)
     first = costs.argmin(axis=1).tolist() if columns else []
     if len(set(first)) == rows and np.isfinite(costs[range(rows), first]).all():
-        return list(first)  # no two rows want one column
+        return list(first)  # the row minima do not conflict
     chosen = _any_cheapest(costs)
     if chosen is None:
         return list(range(rows))
@@ -53,7 +53,7 @@ def assign(cost: npt.ArrayLike) -> list[int]:
 
 
 def _any_cheapest(costs: npt.NDArray[np.float64]) -> list[int] | None:
-    """One of the cheapest assignments; None where there is none."""
+    """One of the cheapest assignments; None if infeasible."""
     try:
         return list(linear_sum_assignment(costs)[1].tolist())
     except ValueError:  # infeasible

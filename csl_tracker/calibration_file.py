@@ -1,4 +1,4 @@
-"""Calibration files of cameras: YAML as ``camera_calibration`` writes it."""
+"""Camera calibration files: YAML as written by ``camera_calibration``."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from csl_tracker.yaml_files import read_yaml
 
 
 def read_calibration(path: Path) -> CameraModel:
-    """Read a file as ``camera_calibration`` writes and ``camera_info_manager`` reads it.
+    """Read a calibration file of ``camera_calibration`` / ``camera_info_manager``.
 
-    A missing rectification is the identity, a missing projection that of the raw image, as for a single camera.
+    Defaults are those of a monocular camera: identity rectification, and the projection of the raw image.
 
     Raises:
-        ConfigError: The file is missing, is no YAML, lacks a value, or describes no camera.
+        ConfigError: The file is missing, not YAML, incomplete, or not a valid calibration.
     """
     content = read_yaml(path, "The calibration")
     try:
@@ -45,24 +45,24 @@ def read_calibration(path: Path) -> CameraModel:
         ) from error
     except (TypeError, ValueError, AttributeError) as error:
         raise ConfigError(
-            f"The calibration {path} is no YAML file of camera_calibration ({' '.join(str(error).split())}); give one."
+            f"The calibration {path} is not a YAML file of camera_calibration ({' '.join(str(error).split())}); give one."
         ) from error
 
 
 def check_size(camera: CameraModel, size: Size, name: str = "camera_info") -> None:
-    """Make sure that a calibration fits the images.
+    """Check that a calibration was made at the size of the images.
 
     Args:
         camera: The calibration.
         size: (height, width) of the images, px.
-        name: Where the calibration comes from, for the error.
+        name: Source of the calibration, for the error message.
 
     Raises:
-        ConfigError: It was made at another size.
+        ConfigError: The sizes differ.
     """
     if (camera.height, camera.width) != size:
         raise ConfigError(
-            f"The calibration {name} is that of images of {camera.width}x{camera.height} px, and the frames have"
+            f"The calibration {name} is for images of {camera.width}x{camera.height} px, but the frames have"
             f" {size[1]}x{size[0]} px; calibrate at the size of the frames, or leave the calibration out."
         )
 

@@ -1,7 +1,6 @@
-"""Cameras as ``sensor_msgs/CameraInfo`` describes them: from the pixels of the lens to those of a rectified pinhole, and back.
+"""Camera model of ``sensor_msgs/CameraInfo``: rectification of points and covariances, and its inverse.
 
-Pixels follow ``csl_tracker.pixels``: integer coordinates are pixel centres, as in OpenCV and in the calibration itself, so that
-nothing is shifted by half a pixel on the way.
+Integer coordinates are pixel centres (see ``csl_tracker.pixels``), as in OpenCV and in the calibration.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _ALIASES = {"": _PLUMB_BOB, "fisheye": _EQUIDISTANT}
 
 _CRITERIA = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-12)
 _RESIDUAL_PX = 1e-3
-"""A point that does not come back to itself so closely lies where the model of the lens has no inverse."""
+"""Maximum round-trip error; beyond it the lens model is not invertible at that point."""
 
 _STEP_PX = 0.05
 
@@ -32,10 +31,10 @@ class CameraModel:
     """One calibrated camera, the fields of ``sensor_msgs/CameraInfo``.
 
     Attributes:
-        width: Of the image, px.
-        height: Of the image, px.
+        width: Image width, px.
+        height: Image height, px.
         k: float64 (3, 3), intrinsics of the raw image.
-        d: float64 (n,), coefficients of the distortion.
+        d: float64 (n,), distortion coefficients.
         model: ``plumb_bob``, ``rational_polynomial`` or ``equidistant`` (also called ``fisheye``); empty without distortion.
         r: float64 (3, 3), rotation from the camera's frame to the rectified one.
         p: float64 (3, 4), projection from the rectified frame to the rectified image.
@@ -50,10 +49,10 @@ class CameraModel:
     p: FloatArray
 
     def __post_init__(self) -> None:
-        """Reject what is no calibration.
+        """Validate the calibration.
 
         Raises:
-            ConfigError: The model of the lens is unknown, or the numbers are too few, not finite, or those of no camera.
+            ConfigError: The lens model is unknown, or values are missing, not finite or impossible.
         """
         model = _ALIASES.get(self.model, self.model)
         if model not in _COEFFICIENTS:
@@ -76,18 +75,18 @@ class CameraModel:
         object.__setattr__(self, "model", model)
         if min(self.width, self.height) <= 0 or min(self.k[0, 0], self.k[1, 1], self.p[0, 0], self.p[1, 1]) <= 0:
             raise ConfigError(
-                f"camera_info tells of {self.width}x{self.height} px with focal lengths of {self.k[0, 0]:g} px (K) and"
-                f" {self.p[0, 0]:g} px (P), so that the camera is not calibrated; calibrate it."
+                f"camera_info states {self.width}x{self.height} px with focal lengths of {self.k[0, 0]:g} px (K) and"
+                f" {self.p[0, 0]:g} px (P), so the camera is not calibrated; calibrate it."
             )
         if np.abs(self.r @ self.r.T - np.eye(3)).max() > 1e-3:
-            raise ConfigError(f"The matrix R of camera_info is no rotation: {self.r.tolist()}; calibrate the camera again.")
+            raise ConfigError(f"The matrix R of camera_info is not a rotation: {self.r.tolist()}; calibrate the camera again.")
 
     @classmethod
     def from_info(cls, info: Any) -> CameraModel:
-        """The camera that a ``sensor_msgs/CameraInfo``, of ROS or of a bag, tells of.
+        """Convert a ``sensor_msgs/CameraInfo`` message from ROS or a bag.
 
         Raises:
-            ConfigError: It is no calibration.
+            ConfigError: The message is not a valid calibration.
         """
         return cls(
             width=int(info.width),
@@ -100,13 +99,13 @@ class CameraModel:
         )
 
     def rectify_points(self, points: npt.ArrayLike) -> FloatArray:
-        """Pixels of the raw image to pixels of the rectified one, where P projects.
+        """Map raw pixels to pixels of the rectified image (projection P).
 
         Args:
             points: (..., 2), px.
 
         Returns:
-            float64 (..., 2); NaN for NaN, and where the model of the lens has no inverse.
+            float64 (..., 2); NaN for NaN, and where the lens model is not invertible.
         """
         given = np.asarray(points, np.float64)
         flat = given.reshape(-1, 2)
@@ -115,13 +114,13 @@ class CameraModel:
         if finite.any():
             found = self._rectify(flat[finite])
             with np.errstate(invalid="ignore", over="ignore"):
-                gone = ~(np.abs(self._unrectify(found) - flat[finite]).max(axis=1) < _RESIDUAL_PX)
-            found[gone] = np.nan
+                invalid = ~(np.abs(self._unrectify(found) - flat[finite]).max(axis=1) < _RESIDUAL_PX)
+            found[invalid] = np.nan
             rectified[finite] = found
         return rectified.reshape(given.shape)
 
     def unrectify_points(self, points: npt.ArrayLike) -> FloatArray:
-        """Pixels of the rectified image to pixels of the raw one: the inverse of :meth:`rectify_points`.
+        """Map pixels of the rectified image to raw pixels: the inverse of :meth:`rectify_points`.
 
         Args:
             points: (..., 2), px.
@@ -138,26 +137,25 @@ class CameraModel:
         return raw.reshape(given.shape)
 
     def rectify_covariances(self, points: npt.ArrayLike, covariances: npt.ArrayLike) -> FloatArray:
-        """Covariances of raw pixels to those of rectified ones, to first order: ``J C J^T``.
+        """Propagate covariances through the rectification to first order: ``J C J^T``.
 
         Args:
-            points: (..., 2), raw px, where the covariances hold.
+            points: (..., 2), raw px, the points of the covariances.
             covariances: (..., 2, 2), px^2.
 
         Returns:
-            float64 (..., 2, 2); NaN where a point is.
+            float64 (..., 2, 2); NaN where the point is NaN.
         """
         rectified = self.rectify_points(points)
-        # The way to the raw image is a closed formula; its Jacobian by central differences is exact to 1e-7, and inverted.
+        # Only the inverse mapping has a closed form: invert its Jacobian (central differences, accurate to 1e-7).
         steps = _STEP_PX * np.eye(2)
         columns = [
             (self.unrectify_points(rectified + e) - self.unrectify_points(rectified - e)) / (2 * _STEP_PX) for e in steps
         ]
         (a, b), (c, d) = np.moveaxis(np.stack(columns, axis=-1), (-2, -1), (0, 1))
-        with np.errstate(divide="ignore", invalid="ignore"):  # a fold of the lens, or NaN
+        with np.errstate(divide="ignore", invalid="ignore"):  # singular Jacobian, or NaN
             jacobian = np.stack((np.stack((d, -b), -1), np.stack((-c, a), -1)), -2) / (a * d - b * c)[..., None, None]
-        carried = jacobian @ np.asarray(covariances, np.float64) @ np.swapaxes(jacobian, -1, -2)
-        return np.asarray(carried, np.float64)
+        return np.asarray(jacobian @ np.asarray(covariances, np.float64) @ np.swapaxes(jacobian, -1, -2), np.float64)
 
     def _rectify(self, points: FloatArray) -> FloatArray:
         column = points[:, None, :]
@@ -168,11 +166,9 @@ class CameraModel:
         return np.asarray(found, np.float64).reshape(-1, 2)
 
     def _unrectify(self, points: FloatArray) -> FloatArray:
-        inside = (points - self.p[:2, 2]) / (self.p[0, 0], self.p[1, 1])
-        rays = np.column_stack((inside, np.ones(len(inside)))) @ self.r  # R^T x, row by row
-        none = np.zeros(3)
-        if self.model == _EQUIDISTANT:
-            found, _ = cv2.fisheye.projectPoints(rays[:, None, :], none, none, self.k, self.d)
-        else:
-            found, _ = cv2.projectPoints(rays[:, None, :], none, none, self.k, self.d)
+        normalized = (points - self.p[:2, 2]) / (self.p[0, 0], self.p[1, 1])
+        rays = np.column_stack((normalized, np.ones(len(normalized)))) @ self.r  # R^T x, row by row
+        zero = np.zeros(3)
+        project = cv2.fisheye.projectPoints if self.model == _EQUIDISTANT else cv2.projectPoints
+        found, _ = project(rays[:, None, :], zero, zero, self.k, self.d)
         return np.asarray(found, np.float64).reshape(-1, 2)

@@ -3,4 +3,4 @@
 from __future__ import annotations
 
 NS = 1_000_000_000
-"""Nanoseconds of a second."""
+"""Nanoseconds per second."""

@@ -1,7 +1,6 @@
-"""Pictures for eyes: label maps in colour, and results drawn over the image.
+"""Visualisation: coloured label maps, and results drawn over the image.
 
-Everything is anti-aliased and placed to a sixteenth of a pixel. Line widths and text grow with the image, so that a drawing
-reads the same on 320x256 as on 1920x1080.
+Drawing is anti-aliased with a resolution of 1/16 px. Line widths and text scale with the image size.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from csl_tracker.arrays import FloatArray, Image
+from csl_tracker.arrays import FloatArray, Image, Mask
 from csl_tracker.instruments import IGNORE_LABEL, Color, InstrumentSet
 from csl_tracker.results import InstrumentEstimate, LandmarkEstimate, TrackingResult
 
@@ -26,19 +25,19 @@ _DARK: Color = (0, 0, 0)
 _LIGHT: Color = (255, 255, 255)
 _SHIFT = 4  # fractional bits of OpenCV's drawing coordinates
 _FARTHEST_PX = 100_000.0
-_REFERENCE_SIDE = 640.0  # sqrt(width * height), px, of the image for which lengths below are meant
+_REFERENCE_SIDE = 640.0  # sqrt(width * height), px, of the image for which the lengths below are defined
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def colorize(label_map: Image, instruments: InstrumentSet) -> Image:
-    """Give every class its colour.
+    """Convert a label map to colours.
 
     Args:
         label_map: uint8 (H, W).
         instruments: Names and colours of the classes.
 
     Returns:
-        uint8 (H, W, 3), RGB; the background is black unless the set says otherwise, ignored pixels are gray.
+        uint8 (H, W, 3), RGB; the background is black by default, ignored pixels are gray.
     """
     table = np.zeros((256, 3), np.uint8)
     for label in range(1, instruments.num_classes):
@@ -54,12 +53,11 @@ def draw_overlay(
 ) -> Image:
     """Draw a result over its image.
 
-    Classes are laid over it half transparent, visible landmarks are discs with the two-sigma ellipse of their covariance,
-    joined by the skeleton and named by slot and track number; the truth is drawn as crosses. Landmarks below the working
-    threshold are left out.
+    Classes are semi-transparent. Visible landmarks are discs with a two-sigma covariance ellipse, joined by the skeleton and
+    labelled with slot and track number. Ground truth is drawn as crosses. Landmarks below the working threshold are omitted.
 
     Args:
-        image: uint8 (H, W, 3), RGB; it stays as it is.
+        image: uint8 (H, W, 3), RGB; not modified.
         result: The result for this image.
         instruments: Names, skeleton and colours of the model.
         ground_truth: (instruments, landmarks, 2), px, in the model's order, NaN where not visible.
@@ -84,19 +82,19 @@ def draw_overlay(
             for point, color in zip(points, colors, strict=True):
                 if np.isfinite(point).all():
                     pen.cross(point, color)
-    for instrument in result.instruments:  # names last, so that nothing covers them
+    for instrument in result.instruments:  # labels last, on top
         _draw_name(pen, instrument)
     return canvas
 
 
 def draw_outlines(image: Image, label_map: Image, instruments: InstrumentSet, weight: float = 1.0) -> Image:
-    """Draw the outline of every class, so that what lies below stays in sight.
+    """Draw the outline of every class.
 
     Args:
-        image: uint8 (H, W, 3), RGB; it stays as it is.
+        image: uint8 (H, W, 3), RGB; not modified.
         label_map: uint8 (H, W).
         instruments: Names and colours of the classes.
-        weight: Makes the lines this much wider, for a picture that is shown small.
+        weight: Line width factor, for images that are shown small.
 
     Returns:
         uint8 (H, W, 3), RGB.
@@ -114,17 +112,17 @@ def draw_landmarks(
     image: Image,
     points: npt.ArrayLike,
     instruments: InstrumentSet,
-    sure: npt.NDArray[np.bool_] | None = None,
+    visible: Mask | None = None,
     weight: float = 1.0,
 ) -> Image:
     """Draw landmarks as discs, joined by the skeleton.
 
     Args:
-        image: uint8 (H, W, 3), RGB; it stays as it is.
-        points: (instruments, landmarks, 2), px; NaN where there is nothing to draw.
+        image: uint8 (H, W, 3), RGB; not modified.
+        points: (instruments, landmarks, 2), px; NaN is not drawn.
         instruments: Names, skeleton and colours of the landmarks.
-        sure: bool (instruments, landmarks); the others are drawn as rings and joined to nothing. None means all.
-        weight: Makes discs and lines this much larger, for a picture that is shown small.
+        visible: bool (instruments, landmarks), None for all. Other landmarks are drawn as rings without skeleton lines.
+        weight: Factor of disc size and line width, for images that are shown small.
 
     Returns:
         uint8 (H, W, 3), RGB.
@@ -133,7 +131,7 @@ def draw_landmarks(
     pen = _Pen.on(canvas, weight)
     places = np.asarray(points, np.float64)
     drawn = np.asarray(np.isfinite(places).all(axis=-1))
-    filled = drawn if sure is None else np.asarray(drawn & sure)
+    filled = drawn if visible is None else np.asarray(drawn & visible)
     colors = landmark_colors(instruments)
     for index in range(len(places)):
         for pair in instruments.skeleton:
@@ -148,14 +146,14 @@ def draw_landmarks(
 
 @dataclass(frozen=True)
 class _Pen:
-    """Draws on a canvas at a scale; every line has a dark rim, so that it shows on tissue and on metal."""
+    """Draws on a canvas at a scale; lines have a dark rim for contrast on tissue and metal."""
 
     canvas: Image
     scale: float
 
     @classmethod
     def on(cls, canvas: Image, weight: float = 1.0) -> _Pen:
-        """A pen whose strokes suit the size of the canvas."""
+        """Create a pen scaled to the canvas size."""
         return cls(canvas, weight * max(0.5, math.sqrt(canvas.shape[0] * canvas.shape[1]) / _REFERENCE_SIDE))
 
     def _width(self, px: float) -> int:
@@ -190,13 +188,13 @@ class _Pen:
         variances, axes = np.linalg.eigh(covariance)
         radii = ELLIPSE_SIGMAS * np.sqrt(np.maximum(variances, 0.0))
         if radii.max() > max(self.canvas.shape):
-            return  # it would be drawn as a frame around everything
+            return  # larger than the image
         angle = math.degrees(math.atan2(axes[1, 1], axes[0, 1]))
         size = (int(radii[1] * (1 << _SHIFT)), int(radii[0] * (1 << _SHIFT)))
         cv2.ellipse(self.canvas, _fixed(center), size, angle, 0, 360, color, self._width(1), cv2.LINE_AA, _SHIFT)
 
     def text(self, anchor: FloatArray, text: str) -> None:
-        """Write beside an anchor, inside the canvas, on a dark ground."""
+        """Write text next to an anchor, inside the canvas, on a dark background."""
         scale, width = max(0.35, 0.5 * self.scale), self._width(1)
         (text_width, text_height), below = cv2.getTextSize(text, _FONT, scale, width)
         pad = max(2, round(3 * self.scale))
@@ -210,7 +208,7 @@ class _Pen:
 
 
 def _fixed(point: FloatArray) -> tuple[int, int]:
-    """Fixed-point coordinates; integers are pixel centres, as everywhere. OpenCV wants 32 bits: what is farther away is cut."""
+    """Fixed-point coordinates, clipped to the 32 bits of OpenCV; integers are pixel centres."""
     x, y = np.clip(point, -_FARTHEST_PX, _FARTHEST_PX)
     return round(float(x) * (1 << _SHIFT)), round(float(y) * (1 << _SHIFT))
 
@@ -226,7 +224,7 @@ def _blend(canvas: Image, label_map: Image, instruments: InstrumentSet) -> None:
 
 
 def landmark_colors(instruments: InstrumentSet) -> tuple[Color, ...]:
-    """One RGB colour per landmark: the set's own, or some of this module's."""
+    """One RGB colour per landmark: from the set, or the defaults of this module."""
     if instruments.landmark_colors:
         return instruments.landmark_colors
     return tuple(_FALLBACK_COLORS[index % len(_FALLBACK_COLORS)] for index in range(instruments.num_landmarks))

@@ -1,8 +1,8 @@
-"""Errors that a user can cause and can mend.
+"""Errors that a user can cause and fix.
 
-Every message is one full sentence that names the file, the offending value and the remedy. The command line prints it
-without a traceback and exits with 2; anything that is not a ``CslTrackerError`` is a defect of this package. Names and values
-in a message come from files: as a text it holds nothing that steers a terminal.
+Each message is one sentence that names the file, the offending value and the remedy. The command line prints it without a
+traceback and exits with 2; any other exception is a bug in this package. ``str`` escapes control characters, since names and
+values in a message come from files.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from __future__ import annotations
 from csl_tracker.text import printable
 
 EXIT_USER_ERROR = 2
-"""Exit status after a mistake of the user."""
+"""Exit status after a user error."""
 EXIT_INTERRUPTED = 130
 """Exit status after Ctrl-C."""
 
 
 class CslTrackerError(Exception):
-    """Base of all errors that a user can cause and can mend."""
+    """Base of all errors that a user can cause and fix."""
 
     def __str__(self) -> str:
         return printable(super().__str__(), lines=False)
 
 
 class ConfigError(CslTrackerError):
-    """A configuration file or an override names something unknown or impossible."""
+    """A configuration file or an override has an unknown or impossible value."""
 
 
 class DatasetError(CslTrackerError):
@@ -35,17 +35,17 @@ class WeightsError(CslTrackerError):
 
 
 class ImageError(CslTrackerError):
-    """An image that cannot be used: empty, of an unknown encoding, or of impossible dimensions."""
+    """An image is empty, has an unknown encoding, or has impossible dimensions."""
 
 
 class BagError(CslTrackerError):
-    """A bag is missing, broken, or lacks the topic that was asked for."""
+    """A bag is missing, broken, or lacks the requested topic."""
 
 
 class EngineError(CslTrackerError):
-    """An inference engine or a device that was asked for is not there."""
+    """The requested inference engine or device is not available."""
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, on one line and without a full stop."""
+    """First line of an error message, without the full stop."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,4 +1,4 @@
-"""Peaks of all landmarks, grouped into instruments."""
+"""Groups the peaks of all landmarks into instruments."""
 
 from __future__ import annotations
 
@@ -19,45 +19,45 @@ Group = list["Peak | None"]
 """One instrument: a peak, or None, for every landmark."""
 
 _DOUBT_COST = 2.0
-"""Of a peak without any confidence, where 1 is an edge as long as the image's diagonal."""
+"""Cost of a peak with zero confidence; an edge as long as the image diagonal costs 1."""
 _OFF_TOOL_COST = 0.3
 _HOP_COST = 0.05
 _MAX_COST = 0.5
 ALONG_LINE = np.linspace(0.0, 1.0, 9)
-"""Where the line between two peaks is sampled, in shares of its length."""
+"""Sample positions on the line between two peaks, as fractions of its length."""
 _BEND_COST = 0.1
 _REGRESSED_SIGMA_PX = 8.0
-"""Standard deviation stated for a regressed landmark, px of the heatmap: regression itself says nothing of its precision."""
+"""Assumed standard deviation of a regressed landmark, heatmap px: regression estimates no uncertainty."""
 _MOST_EXCHANGED = 8
-"""Landmarks, beyond which two instruments have too many ways to share them."""
+"""Maximum landmarks for the exhaustive exchange between two instruments."""
 _MOST_PAIRS = 256
 MIN_LANDMARKS = 2
-"""Seen landmarks that make an instrument, where the model has so many."""
+"""Minimum visible landmarks of an instrument (fewer if the model has fewer)."""
 
 
 Costs = list[list[float]]
-"""Of joining any two peaks. Plain lists: there are few peaks, and an array costs more to ask than to hold."""
+"""Cost of joining any two peaks. Nested lists: for few peaks, list indexing is faster than array indexing."""
 
 
 class ForegroundMap(Protocol):
-    """Probability of any class but the background, float32 (h, w): an array, or what is asked for its values like one."""
+    """Foreground probability, float32 (h, w): an array or an object indexed like one."""
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(h, w)."""
 
     def __getitem__(self, at: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]], /) -> npt.NDArray[np.float32]:
-        """The values at rows and columns, of their shape."""
+        """Values at (rows, columns)."""
 
 
 @dataclass(frozen=True)
 class LineSupport:
-    """How much of the straight line between any two peaks lies on an instrument, sampled where the network ran.
+    """Mean foreground probability along the line between any two peaks, computed on the network's device.
 
     Attributes:
         shape: (h, w) of the heatmaps.
-        values: float64 (landmarks, count, landmarks, count), the mean probability of instrument along the line between two
-            peaks, each given as landmark and rank; NaN where no skeleton joins them.
+        values: float64 (landmarks, count, landmarks, count), indexed by landmark and rank of both peaks; NaN if the
+            skeleton does not connect them.
     """
 
     shape: tuple[int, int]
@@ -66,13 +66,7 @@ class LineSupport:
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Pairs of peaks that the skeleton joins, each once.
-
-    Attributes:
-        one: Index of a peak.
-        other: Index of a later one.
-        hops: Skeleton edges between their landmarks.
-    """
+    """Index pairs (one < other) of peaks connected by the skeleton, with the number of edges between their landmarks."""
 
     one: npt.NDArray[np.intp]
     other: npt.NDArray[np.intp]
@@ -80,18 +74,18 @@ class _Pairs:
 
 
 class _Pool:
-    """Peaks that no instrument has yet.
+    """Peaks that are not assigned to an instrument yet.
 
     Args:
-        peaks: For each landmark its peaks, highest first.
-        most: Number of peaks of a landmark that are looked at.
+        peaks: Peaks of each landmark, highest first.
+        most: Maximum number of peaks per landmark.
 
     Attributes:
-        peaks: All, of all landmarks.
-        landmark: Of each.
-        rank: Of each, among the peaks of its landmark; the highest has rank 0.
-        confidence: Of each.
-        free: Landmark to the indices of its peaks that are not taken; landmarks without any are not in it.
+        peaks: Peaks of all landmarks.
+        landmark: Landmark of each peak.
+        rank: Rank of each peak within its landmark; 0 is the highest.
+        confidence: Confidence of each peak.
+        free: Landmark -> indices of its unassigned peaks; landmarks without any are absent.
     """
 
     def __init__(self, peaks: Sequence[Sequence[Peak]], most: int) -> None:
@@ -105,20 +99,20 @@ class _Pool:
             self.free.setdefault(i, []).append(k)
 
     def of(self, free: dict[int, list[int]]) -> _Pool:
-        """The same peaks, of which only these are free."""
+        """The pool with other free peaks."""
         pool = copy.copy(self)
         pool.free = free
         return pool
 
     def without(self, taken: Iterable[int]) -> _Pool:
-        """The pool when these are taken."""
-        gone = set(taken)
-        left = {i: [k for k in ks if k not in gone] for i, ks in self.free.items()}
+        """The pool without the taken peaks."""
+        assigned = set(taken)
+        left = {i: [k for k in ks if k not in assigned] for i, ks in self.free.items()}
         return self.of({i: ks for i, ks in left.items() if ks})
 
 
 def skeleton_hops(instruments: InstrumentSet) -> npt.NDArray[np.float64]:
-    """Number of skeleton edges between any two landmarks; 1 between all where there is no skeleton."""
+    """Number of skeleton edges between any two landmarks; 1 for all pairs without a skeleton."""
     count = instruments.num_landmarks
     if not instruments.skeleton:
         return np.ones((count, count))
@@ -135,18 +129,18 @@ def skeleton_hops(instruments: InstrumentSet) -> npt.NDArray[np.float64]:
 class Grouper:
     """Joins peaks along the skeleton.
 
-    An instrument is a choice of one peak for each landmark. Its cost is what its peaks lack in confidence, and for each edge of
-    the skeleton the distance (relative to the image's diagonal) and how far the straight line between the two peaks leaves what
-    the network segmented as instrument: a pictorial structure (Felzenszwalb and Huttenlocher 2005), whose cheapest choice is
-    found exactly by dynamic programming. A landmark that is missing is bridged, at a cost per hop. One instrument after the
-    other takes its peaks. At last instruments exchange landmarks where both become shorter, straighter, or better covered by
-    the segmentation: where tips cross, the nearest tip is often the other's.
+    An instrument is a choice of one peak per landmark. Its cost is the missing confidence of its peaks plus, for each skeleton
+    edge, the distance (relative to the image diagonal) and the share of the line between the peaks outside the segmented
+    instrument. This is a pictorial structure (Felzenszwalb and Huttenlocher 2005); dynamic programming finds the exact
+    optimum. Missing landmarks are bridged at a cost per hop. Instruments are extracted one after the other. Finally, pairs of
+    instruments exchange landmarks if that lowers their joint cost: where tips cross, the nearest tip often belongs to the
+    other instrument.
 
     Args:
         instruments: Landmarks and skeleton.
-        max_instruments: Largest number of instruments; with 1, the highest peak of each landmark is taken, as in the paper.
-        threshold: Confidence from which a landmark counts as seen.
-        min_landmarks: Seen landmarks that an instrument needs.
+        max_instruments: Maximum number of instruments; with 1, the highest peak of each landmark is used, as in the paper.
+        threshold: Minimum confidence of a visible landmark.
+        min_landmarks: Minimum visible landmarks of an instrument.
     """
 
     def __init__(
@@ -168,12 +162,12 @@ class Grouper:
         """Group the peaks of one image.
 
         Args:
-            peaks: For each landmark its peaks, highest first.
-            foreground: (h, w), probability of instrument, on the heatmaps' pixels; or what was sampled of it already.
-            always_report: Return ``max_instruments`` groups where there are peaks enough, however unsure.
+            peaks: Peaks of each landmark, highest first.
+            foreground: (h, w), foreground probability on the heatmap grid, or its samples along lines.
+            always_report: Return ``max_instruments`` groups if there are enough peaks, regardless of confidence.
 
         Returns:
-            Groups, most confident first. A landmark that is not seen is filled with the best unsure peak that fits, if any.
+            Groups, most confident first. Landmarks that are not visible get the best matching peak below the threshold, if any.
         """
         if self.max_instruments == 1:
             best: Group = [found[0] if found else None for found in peaks]
@@ -188,24 +182,24 @@ class Grouper:
                 break
             chosen = self._cheapest(pool, costs)
             if not always_report:
-                chosen = self._what_fits(chosen, pool, costs)
+                chosen = self._drop_distant(chosen, pool, costs)
             if not chosen:
                 break
             groups.append(chosen)
             pool = pool.without(chosen.values())
         seen = [sum(pool.confidence[k] >= self.threshold for k in group.values()) for group in groups]
         real = [group for group, count in zip(groups, seen, strict=True) if count >= self.min_landmarks]
-        for one, other in itertools.combinations(real, 2):  # guesses have nothing to give
+        for one, other in itertools.combinations(real, 2):
             self._exchange(one, other, pool, costs)
-        whole: list[Group] = [[pool.peaks[group[i]] if i in group else None for i in range(self.count)] for group in groups]
-        return sorted(whole, key=_weight, reverse=True)
+        complete: list[Group] = [[pool.peaks[group[i]] if i in group else None for i in range(self.count)] for group in groups]
+        return sorted(complete, key=_weight, reverse=True)
 
     def group_regressed(self, points: npt.NDArray[np.float32], always_report: bool = False) -> list[Group]:
-        """Instruments that a network regressed one by one.
+        """Group the output of a regression network.
 
         Args:
-            points: float32 (slots, landmarks, 3), x and y in heatmap px and the probability of being in view.
-            always_report: Return ``max_instruments`` instruments where there are slots enough, however unsure.
+            points: float32 (slots, landmarks, 3): x and y in heatmap px, and the visibility probability.
+            always_report: Return ``max_instruments`` groups if there are enough slots, regardless of confidence.
 
         Returns:
             Groups, most confident first.
@@ -220,7 +214,7 @@ class Grouper:
         return order[: self.max_instruments]
 
     def _exchange(self, one: dict[int, int], other: dict[int, int], pool: _Pool, costs: Costs) -> None:
-        """Swap landmarks between two instruments, in place, for the cheapest of all ways to share what both have."""
+        """Swap common landmarks between two instruments, in place, for the minimum joint cost."""
         both = [i for i in range(self.count) if i in one and i in other]
         if len(both) < 2 or len(both) > _MOST_EXCHANGED:
             return
@@ -233,14 +227,14 @@ class Grouper:
             ends = [sides[side].get(i) for i, side in zip(chain, on, strict=True)]
             return _BEND_COST * _bend(*(pool.peaks[k] for k in ends if k is not None)) if None not in ends else 0.0
 
-        # What both instruments cost along an edge or a chain depends on which of its landmarks are on the first one's side.
+        # The joint cost of an edge or a chain depends only on which of its landmarks are swapped relative to each other.
         edges = [(i, j, [line(i, 0, j, apart) + line(i, 1, j, 1 - apart) for apart in (0, 1)]) for i, j in self.edges]
         chains = [
             (chain, [[bend(chain, 0, b, c) + bend(chain, 1, 1 - b, 1 - c) for c in (0, 1)] for b in (0, 1)])
             for chain in self.chains
         ]
 
-        # Mostly every edge and every chain is cheapest as it is, and so is their sum.
+        # Common case: no edge and no chain gains from a swap.
         if all(stay <= cross for _, _, (stay, cross) in edges) and all(
             price[0][0] <= min(price[0][1], *price[1]) for _, price in chains
         ):
@@ -253,20 +247,20 @@ class Grouper:
             total = sum(price[side[i] ^ side[j]] for i, j, price in edges)
             return total + sum(price[side[i] ^ side[j]][side[i] ^ side[k]] for (i, j, k), price in chains)
 
-        best = min(itertools.product((0, 1), repeat=len(both) - 1), key=cost)  # the first is none: it stays in a draw
+        best = min(itertools.product((0, 1), repeat=len(both) - 1), key=cost)  # no swap comes first and wins ties
         for i, value in zip(both[1:], best, strict=True):
             if value:
                 one[i], other[i] = other[i], one[i]
 
     def _seen_free(self, pool: _Pool) -> int:
-        """Number of landmarks of which a peak is free and seen."""
+        """Number of landmarks with an unassigned visible peak."""
         return sum(any(pool.confidence[k] >= self.threshold for k in ks) for ks in pool.free.values())
 
     def _seen(self, group: Group) -> int:
         return sum(peak is not None and peak.confidence >= self.threshold for peak in group)
 
     def _cheapest(self, pool: _Pool, costs: Costs) -> dict[int, int]:
-        """Landmark to the index of its peak, for the cheapest instrument that the free peaks make."""
+        """Landmark -> peak index of the cheapest instrument among the free peaks."""
         free = pool.free
         order = self._tree(tuple(free))
         total = {i: [_DOUBT_COST * (1.0 - pool.confidence[k]) for k in ks] for i, ks in free.items()}
@@ -287,7 +281,7 @@ class Grouper:
         return {i: free[i][k] for i, k in at_peak.items()}
 
     def _tree(self, present: tuple[int, ...]) -> list[tuple[int, int | None]]:
-        """Each landmark, after its parent: the fewest hops that join those that are there; None for what nothing joins."""
+        """(landmark, parent) in topological order: a minimum spanning tree by hops; parent None for unconnected landmarks."""
         if present not in self._trees:
             order: list[tuple[int, int | None]] = []
             rest = list(present)
@@ -299,10 +293,10 @@ class Grouper:
             self._trees[present] = order
         return self._trees[present]
 
-    def _what_fits(self, chosen: dict[int, int], pool: _Pool, costs: Costs) -> dict[int, int]:
-        """An instrument without the seen landmarks that are too far from its others; empty where too few are left.
+    def _drop_distant(self, chosen: dict[int, int], pool: _Pool, costs: Costs) -> dict[int, int]:
+        """Remove visible landmarks that are too far from the others; empty if too few remain.
 
-        Another instrument may have these. An unsure guess takes their place, for it does not count as seen.
+        They may belong to another instrument. Peaks below the threshold take their place.
         """
         parts: list[set[int]] = []
         for k in chosen.values():
@@ -312,7 +306,7 @@ class Grouper:
         kept = max(parts, key=lambda part: sum(pool.confidence[k] for k in sorted(part)), default=set())
         if len(kept) < self.min_landmarks:
             return {}
-        if len(kept) == len(chosen):  # nothing is left to choose
+        if len(kept) == len(chosen):  # nothing was removed
             return chosen
         kept_peaks = {i: k for i, k in chosen.items() if k in kept}
         missing = {i: ks for i, ks in pool.free.items() if i not in kept_peaks}
@@ -321,7 +315,7 @@ class Grouper:
         return self._cheapest(pool.of(free), costs)
 
     def _costs(self, pool: _Pool, foreground: ForegroundMap | LineSupport) -> Costs:
-        """Infinite where no skeleton joins two peaks' landmarks."""
+        """Cost of each pair of peaks; infinite if the skeleton does not connect their landmarks."""
         pairs = self._pairs_of(tuple(pool.landmark))
         height, width = foreground.shape[:2]
         position = np.array([(peak.x, peak.y) for peak in pool.peaks], np.float64).reshape(-1, 2)
@@ -343,7 +337,7 @@ class Grouper:
         return costs
 
     def _pairs_of(self, landmark: tuple[int, ...]) -> _Pairs:
-        """The pairs among peaks of these landmarks; images show few combinations of them."""
+        """Connected pairs among peaks of these landmarks, cached: few combinations occur in practice."""
         if landmark not in self._pairs:
             if len(self._pairs) >= _MOST_PAIRS:
                 self._pairs.clear()
@@ -359,7 +353,7 @@ def _weight(group: Group) -> float:
 
 
 def _bend(a: Peak, b: Peak, c: Peak) -> float:
-    """How far the way from a over b to c is from straight: 0 straight on, 2 straight back; 0 where two of them are one."""
+    """1 minus the cosine of the turn at b on the path a-b-c: 0 straight, 2 reversed; 0 if two points coincide."""
     ux, uy, vx, vy = b.x - a.x, b.y - a.y, c.x - b.x, c.y - b.y
     length = math.hypot(ux, uy) * math.hypot(vx, vy)
     return 1.0 - (ux * vx + uy * vy) / length if length > 1.0 else 0.0

@@ -1,6 +1,6 @@
-"""Heatmaps: landmarks to Gaussians, and back with sub-pixel positions, covariances and confidences.
+"""Heatmaps: encode landmarks as Gaussians; decode sub-pixel positions, covariances and confidences.
 
-Coordinates here are px of the heatmap; ``csl_tracker.pixels`` carries them to the source image.
+Coordinates are heatmap px; ``csl_tracker.pixels`` maps them to the source image.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from csl_tracker.arrays import FloatArray
 
 _FIT_RADIUS_SIGMAS = 0.75
 LEAST_RELATIVE = 0.05
-"""Pixels below this share of their maximum take no part in its fit."""
+"""Pixels below this fraction of the peak height are excluded from the fit."""
 _MAX_SIGMA_PX = 200.0
-"""Largest sigma of a heatmap, px: peaks are sought in squares of four sigmas."""
+"""Largest heatmap sigma, px: the peak search window is four sigmas wide."""
 _MIN_SIGMA_PX = 0.25
-"""Smallest standard deviation that is stated for a peak, px of the heatmap: what rounding of the network's output leaves."""
+"""Smallest reported standard deviation of a peak, heatmap px: the rounding error of the network output."""
 LEAST_POSITIVE = float(np.finfo(np.float32).tiny)
-"""Smallest positive normal float32; safe under flush-to-zero, which training switches on."""
+"""Smallest positive normal float32; safe under flush-to-zero, which training enables."""
 LEAST_SPREAD = 1e-12
-"""Smallest eigenvalue of a usable fit's normal equations, relative to the largest."""
+"""Minimum eigenvalue ratio (smallest to largest) of usable normal equations."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class HeatmapSpec:
     peak: float = 1.0
 
     def __post_init__(self) -> None:
-        """Reject impossible shapes.
+        """Validate the values.
 
         Raises:
-            ValueError: Sigma or peak is not a positive number of a usable size.
+            ValueError: Sigma or peak is not positive or out of range.
         """
         if not (math.isfinite(self.sigma) and self.sigma > 0 and math.isfinite(self.peak) and self.peak > 0):
             raise ValueError(f"a heatmap needs a positive sigma and peak, not sigma={self.sigma}, peak={self.peak}")
@@ -65,17 +65,17 @@ class HeatmapSpec:
 
     @property
     def reach(self) -> int:
-        """Two peaks are more than this many px apart, in x or in y."""
+        """Minimum peak distance (exclusive) in x or y, px."""
         return max(1, round(2 * self.sigma))
 
     @property
     def fit_radius(self) -> int:
-        """The fit of a peak sees a square window of ``2 * fit_radius + 1`` px."""
+        """The fit window of a peak is a square of ``2 * fit_radius + 1`` px."""
         return max(2, round(_FIT_RADIUS_SIGMAS * self.sigma))
 
     @property
     def least_curvature(self) -> float:
-        """Smallest eigenvalue of a fitted precision matrix, px^-2, with which a fit still describes a peak."""
+        """Minimum eigenvalue of a valid fitted precision matrix, px^-2."""
         return 1e-3 / self.sigma**2
 
     def to_dict(self) -> dict[str, float]:
@@ -89,7 +89,7 @@ class HeatmapSpec:
 
 
 def encode(points: Tensor, size: tuple[int, int], spec: HeatmapSpec) -> Tensor:
-    """Draw one heatmap per landmark; several instruments share it by their maximum.
+    """Draw one heatmap per landmark: the maximum over the instruments.
 
     Args:
         points: (..., instruments, landmarks, 2), (x, y) in heatmap px; NaN draws nothing.
@@ -97,7 +97,7 @@ def encode(points: Tensor, size: tuple[int, int], spec: HeatmapSpec) -> Tensor:
         spec: Shape of the Gaussians.
 
     Returns:
-        (..., landmarks, height, width), the dtype and device of ``points``: ``peak * exp(-|y - p|^2 / (2 sigma^2))``.
+        (..., landmarks, height, width), dtype and device of ``points``: ``peak * exp(-|y - p|^2 / (2 sigma^2))``.
     """
     rows = torch.arange(size[0], dtype=points.dtype, device=points.device)
     columns = torch.arange(size[1], dtype=points.dtype, device=points.device)
@@ -115,10 +115,10 @@ class Peak:
     """One local maximum of a heatmap.
 
     Attributes:
-        x: Column, px of the heatmap, sub-pixel.
-        y: Row.
-        covariance: float64 (2, 2), px^2 of the heatmap: what the peak is wider than the Gaussian it was trained on.
-        confidence: 0..1, the height over the spec's.
+        x: Column, heatmap px, sub-pixel.
+        y: Row, heatmap px, sub-pixel.
+        covariance: float64 (2, 2), heatmap px^2: the fitted covariance minus that of the training target.
+        confidence: 0..1, the height relative to the spec's.
     """
 
     x: float
@@ -130,17 +130,17 @@ class Peak:
 def find_peaks(heatmap: npt.NDArray[np.float32], spec: HeatmapSpec, count: int) -> list[Peak]:
     """The highest local maxima, highest first, at least two sigmas apart.
 
-    The position is that of a Gaussian fitted to the logarithm of the map around the maximum (weighted least squares, the
-    weights being the squared heights; for a pure Gaussian this is exact, as in DARK, Zhang et al. 2020). A network that is
-    unsure spreads the expected Gaussian; the fitted covariance less the spec's is therefore the landmark's own.
+    Positions come from a Gaussian fitted to the logarithm of the map around the maximum (least squares weighted by the
+    squared heights; exact for a pure Gaussian, as in DARK, Zhang et al. 2020). An uncertain network widens the Gaussian, so
+    the fitted covariance minus that of the spec is the landmark's covariance.
 
     Args:
         heatmap: float32 (height, width).
-        spec: What the network was trained to draw.
-        count: Largest number of peaks.
+        spec: Gaussian of the training targets.
+        count: Maximum number of peaks.
 
     Returns:
-        Up to ``count`` peaks; where the map is nowhere positive its highest point alone, and none where it is flat.
+        Up to ``count`` peaks; only the highest point if the map is nowhere positive; none if it is flat.
     """
     return decode(heatmap[None], spec, count)[0]
 
@@ -150,11 +150,11 @@ def decode(heatmaps: npt.NDArray[np.float32], spec: HeatmapSpec, count: int) -> 
     if count < 1 or heatmaps.size == 0:
         return [[] for _ in heatmaps]
     clean = heatmaps
-    if not np.isfinite(heatmaps.max()):  # a NaN is handed on, too; what is infinitely low is no peak anyway
+    if not np.isfinite(heatmaps.max()):  # max() propagates NaN; -inf cannot be a peak
         clean = np.nan_to_num(heatmaps, nan=0.0, posinf=0.0, neginf=0.0)
     places = [_summits(heatmap, spec, count) for heatmap in clean]
     maxima = [(index, row, column) for index, found in enumerate(places) for row, column in found]
-    # All peaks of an image are fitted at once: small matrices cost their number of calls and not their size.
+    # Fit all peaks at once: for small matrices the number of calls dominates the run time.
     fitted = iter(_fit(clean, maxima, spec) if maxima else [])
     return [[next(fitted) for _ in found] or _highest_point(clean[i], spec) for i, found in enumerate(places)]
 
@@ -169,7 +169,7 @@ def _summits(heatmap: npt.NDArray[np.float32], spec: HeatmapSpec, count: int) ->
     taken: list[tuple[int, int]] = []
     for place in places[np.argsort(-heights, kind="stable")].tolist():
         row, column = divmod(place, heatmap.shape[1])
-        # A plateau has many highest pixels; they are one peak.
+        # The pixels of a plateau count as one peak.
         if any(max(abs(row - r), abs(column - c)) <= reach for r, c in taken):
             continue
         taken.append((row, column))
@@ -184,7 +184,7 @@ def _square(size: int) -> npt.NDArray[np.uint8]:
 
 
 def _highest_point(heatmap: npt.NDArray[np.float32], spec: HeatmapSpec) -> list[Peak]:
-    """The paper takes the highest point whatever its height; nothing can be said about its shape. None of a flat map."""
+    """The highest point regardless of its height, as in the paper; empty for a flat map."""
     if heatmap.max() == heatmap.min():
         return []
     row, column = divmod(int(heatmap.argmax()), heatmap.shape[1])
@@ -192,16 +192,16 @@ def _highest_point(heatmap: npt.NDArray[np.float32], spec: HeatmapSpec) -> list[
 
 
 def guessed_peak(row: int, column: int, spec: HeatmapSpec) -> Peak:
-    """The highest point of a map that is nowhere positive: a best guess without any confidence."""
+    """The highest point of a map that is nowhere positive, with confidence 0."""
     return Peak(float(column), float(row), spec.sigma**2 * np.eye(2), 0.0)
 
 
 @lru_cache(maxsize=8)
 def fit_design(radius: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], FloatArray, FloatArray]:
-    """A window and a quadratic over it.
+    """Fit window and design matrix of a quadratic.
 
     Returns:
-        Rows and columns relative to the centre, the design matrix (pixels, 6), and the products of its columns (pixels, 36).
+        Row and column offsets, the design matrix (pixels, 6), and the products of its columns (pixels, 36).
     """
     dy, dx = (axis.ravel() for axis in np.mgrid[-radius : radius + 1, -radius : radius + 1])
     x, y = dx.astype(np.float64), dy.astype(np.float64)
@@ -210,12 +210,12 @@ def fit_design(radius: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64
 
 
 def _fit(heatmaps: npt.NDArray[np.float32], maxima: Sequence[tuple[int, int, int]], spec: HeatmapSpec) -> list[Peak]:
-    """Fit a Gaussian around every maximum, given as (landmark, row, column); see :func:`find_peaks`."""
+    """Fit a Gaussian around each maximum (landmark, row, column); see :func:`find_peaks`."""
     radius = spec.fit_radius
     height, width = heatmaps.shape[1:]
     dy, dx, design, products = fit_design(radius)
     centre = np.array([(landmark * height + row) * width + column for landmark, row, column in maxima])
-    # Outside of its map any value will do.
+    # Values outside of the map are masked below.
     window = np.take(heatmaps.ravel(), centre[:, None] + (dy * width + dx), mode="clip").astype(np.float64)
     heights = window[:, len(dy) // 2]
     relative = window / heights[:, None]
@@ -226,14 +226,14 @@ def _fit(heatmaps: npt.NDArray[np.float32], maxima: Sequence[tuple[int, int, int
         usable &= (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
     squared = np.where(usable, relative, 0.0) ** 2
     log = np.log(np.maximum(relative, 1e-6))
-    # The normal equations of six well-scaled columns: their condition number is in the thousands.
+    # Normal equations are safe here: six well-scaled columns, condition number in the thousands.
     left = (squared @ products).reshape(-1, 6, 6)
     right = (squared * log) @ design
     enough = np.ones(len(maxima), bool)
     if not usable.all():
         used = np.count_nonzero(squared, axis=1)
         enough = used >= 6
-        # Px on one conic determine no quadratic; more than two lines of them cannot be on one.
+        # Pixels on one conic do not determine a quadratic; more than two window rows of pixels cannot lie on one.
         doubtful = np.flatnonzero(used <= 2 * (2 * radius + 1))
         if len(doubtful):
             spread = np.linalg.eigvalsh(left[doubtful])
@@ -249,15 +249,15 @@ def _fit(heatmaps: npt.NDArray[np.float32], maxima: Sequence[tuple[int, int, int
 
 
 def fitted_peak(row: int, column: int, height: float, quadratic: Sequence[float] | None, spec: HeatmapSpec) -> Peak:
-    """What a fit says, in plain numbers: there are few peaks.
+    """Convert a fit to a peak. Plain floats: faster than arrays for few peaks.
 
     Args:
-        row: Of the maximum, px of the heatmap.
-        column: Likewise.
-        height: There.
-        quadratic: (a, gx, gy, xx, xy, yy): the logarithm of what is relative to the height is ``a + g.d - d.P.d / 2`` at d from
-            the maximum, P being [[xx, xy], [xy, yy]]; None where there were too few px.
-        spec: The trained Gaussian. A peak whose fit is no peak nearby is taken to have its shape.
+        row: Row of the maximum, heatmap px.
+        column: Column of the maximum, heatmap px.
+        height: Height of the maximum.
+        quadratic: (a, gx, gy, xx, xy, yy): the log of the relative height at offset d from the maximum is
+            ``a + g.d - d.P.d / 2`` with P = [[xx, xy], [xy, yy]]; None if there were too few pixels.
+        spec: The trained Gaussian; also the shape of a peak whose fit is not a peak nearby.
     """
     trained = spec.sigma**2
     if quadratic is not None:
@@ -273,10 +273,10 @@ def fitted_peak(row: int, column: int, height: float, quadratic: Sequence[float]
 
 
 def _own_covariance(xx: float, xy: float, yy: float) -> FloatArray:
-    """What a peak is wider than the trained Gaussian, [[xx, xy], [xy, yy]], in each direction at least the least stated."""
+    """The covariance [[xx, xy], [xy, yy]] with eigenvalues of at least ``_MIN_SIGMA_PX`` squared."""
     mean, half = 0.5 * (xx + yy), 0.5 * (xx - yy)
     radius = math.hypot(half, xy)
-    # The eigenvalues are mean +- radius; (half, xy) / radius are cosine and sine of twice the angle of the larger one's vector.
+    # Eigenvalues: mean +- radius. (half, xy) / radius = cosine and sine of twice the angle of the major axis.
     large, small = max(mean + radius, _MIN_SIGMA_PX**2), max(mean - radius, _MIN_SIGMA_PX**2)
     mean, grown = 0.5 * (large + small), 0.5 * (large - small) / (radius or 1.0)
     return np.array(((mean + grown * half, grown * xy), (grown * xy, mean - grown * half)))

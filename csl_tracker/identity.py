@@ -1,4 +1,4 @@
-"""Identity over time: which instrument of this frame is which of the last."""
+"""Identity over time: matches the instruments of a frame to those of earlier frames."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from csl_tracker.arrays import FloatArray
 from csl_tracker.pixels import Size
 
 LATE_S = 0.035
-"""A stamp that is older than the newest one by no more than this belongs to a late frame, s; by more, time went back.
+"""Maximum age of a late frame relative to the newest timestamp, s; older timestamps mean that time jumped backwards.
 
-A little more than a frame at 30 Hz: two publishers on one topic and a middleware that swaps two images stay below.
+Slightly more than a frame at 30 Hz, which covers two publishers on one topic and middleware that swaps two images.
 """
 
-_TURN = 0.2
+_DIRECTION_GAIN = 0.2
 _OPPOSITE = -0.3
-"""Cosine of the angle between shafts from which on two instruments are hardly the same."""
+"""Below this cosine between shaft directions, two instruments are unlikely to be the same."""
 
 _PATIENCE = 5
-"""Frames for which an instrument may point the other way: at a crossing peaks are grouped wrongly now and then."""
+"""Frames for which an instrument may point the opposite way: at crossings, peaks are sometimes grouped wrongly."""
 
 
 @dataclass
@@ -36,7 +36,7 @@ class _Track:
     turned: int = 0
 
     def see(self, points: FloatArray, direction: FloatArray, stamp_s: float) -> None:
-        """Take over what was seen; the direction follows slowly, and not at all where it points the other way."""
+        """Update the track with a measurement; the direction is low-pass filtered and ignores opposite directions."""
         seen = np.asarray(np.isfinite(points).all(axis=1))
         self.points = np.where(seen[:, None], points, self.points)
         self.seen_s = max(self.seen_s, stamp_s)
@@ -46,28 +46,28 @@ class _Track:
         self.turned = 0
         if np.isfinite(direction).all():
             known = bool(np.isfinite(self.direction).all())
-            self.direction = self.direction + _TURN * (direction - self.direction) if known else direction
+            self.direction = self.direction + _DIRECTION_GAIN * (direction - self.direction) if known else direction
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Who an instrument is: its track's number, from 1, and its slot."""
+    """Track number (from 1) and slot of an instrument."""
 
     track_id: int
     slot: str
 
 
 class TrackAssigner:
-    """Gives instruments identities that last.
+    """Assigns persistent identities to instruments.
 
-    Instruments are matched to the tracks of the last frames, the nearest pair first, where the distance is the mean over
-    the landmarks that both have, made larger by a turn of the shaft: at a crossing the tips say little and the shafts all.
-    A new instrument gets a new number, which no other gets until :meth:`reset`, and a slot.
+    Greedy matching of instruments to tracks, nearest pair first. The distance is the mean over the common landmarks plus a
+    penalty for a change of the shaft direction, which disambiguates crossings better than the tips. A new instrument gets a
+    slot and a new number that is not reused until :meth:`reset`.
 
     Args:
-        slots: Names of the slots by where an instrument comes from: leftmost first.
-        gate: Largest mean distance between frames, as a share of the image's diagonal.
-        max_age_s: A track that was not seen for longer is forgotten.
+        slots: Slot names ordered by the side an instrument comes from, leftmost first.
+        gate: Maximum mean distance between frames, as a fraction of the image diagonal.
+        max_age_s: Tracks not seen for longer are deleted.
     """
 
     def __init__(self, slots: Sequence[str] = ("left", "right"), gate: float = 0.25, max_age_s: float = 1.0) -> None:
@@ -77,7 +77,7 @@ class TrackAssigner:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all tracks; numbers begin at 1 again."""
+        """Delete all tracks and restart the numbers at 1."""
         self.tracks: list[_Track] = []
         self.next_id = 1
         self.last_s = -np.inf
@@ -85,16 +85,16 @@ class TrackAssigner:
     def update(
         self, instruments: Sequence[FloatArray], directions: Sequence[FloatArray], size: Size, stamp_s: float
     ) -> list[Identity]:
-        """Give the instruments of one frame their identities.
+        """Assign identities to the instruments of one frame.
 
         Args:
-            instruments: For each its landmarks, float64 (landmarks, 2) in px, NaN where not seen.
-            directions: For each the direction towards its tip, float64 (2,), NaN when unknown.
+            instruments: Landmarks of each, float64 (landmarks, 2) in px, NaN if not visible.
+            directions: Direction towards the tip of each, float64 (2,), NaN if unknown.
             size: (height, width) of the image, px.
-            stamp_s: Time of the frame, s; when it jumps back by more than ``LATE_S`` all tracks end.
+            stamp_s: Time of the frame, s; a jump back by more than ``LATE_S`` ends all tracks.
 
         Returns:
-            One identity per instrument, in their order.
+            One identity per instrument, in the same order.
         """
         if stamp_s < self.last_s - LATE_S:
             self.tracks = []
@@ -103,11 +103,11 @@ class TrackAssigner:
         self.tracks = [t for t in self.tracks if stamp_s - t.seen_s <= self.max_age_s]
         matches = self._match(instruments, directions, self.gate * math.hypot(*size))
         taken = {track.slot for track in matches.values()}
-        origins = [_comes_from(points, d, size[1]) for points, d in zip(instruments, directions, strict=True)]
+        origins = [_origin(points, d, size[1]) for points, d in zip(instruments, directions, strict=True)]
         fresh = sorted((k for k in range(len(instruments)) if k not in matches), key=lambda k: origins[k])
         for rank, k in enumerate(fresh):
             slot = self._slot(origins[k], len(instruments), rank, taken)
-            # A track that is out of sight gives its slot back to who takes it.
+            # An unmatched track loses its slot to the new instrument.
             self.tracks = [t for t in self.tracks if t.slot != slot or any(t is m for m in matches.values())]
             matches[k] = _Track(self.next_id, slot, instruments[k], directions[k], stamp_s)
             self.tracks.append(matches[k])
@@ -118,7 +118,7 @@ class TrackAssigner:
         return [Identity(matches[k].track_id, matches[k].slot) for k in range(len(instruments))]
 
     def _match(self, instruments: Sequence[FloatArray], directions: Sequence[FloatArray], gate: float) -> dict[int, _Track]:
-        """Pair instruments and tracks, the nearest first, none farther apart than the gate or turned about for long."""
+        """Pair instruments and tracks, nearest first; rejects pairs beyond the gate or reversed for too long."""
         pairs = []
         for row, (points, direction) in enumerate(zip(instruments, directions, strict=True)):
             for column, track in enumerate(self.tracks):
@@ -137,7 +137,7 @@ class TrackAssigner:
         free = [slot for slot in self.slots if slot not in taken]
         if not free:
             return next(name for k in itertools.count(1) if (name := f"extra{k}") not in taken)
-        # Alone or beside a known one it goes by its own side; several new ones go by their order from left to right.
+        # A single new instrument takes the slot of its side; several take slots from left to right.
         wanted = min(rank if count > 1 and not taken else round(origin * (len(self.slots) - 1)), len(self.slots) - 1)
         return min(free, key=lambda slot: abs(self.slots.index(slot) - wanted))
 
@@ -149,14 +149,14 @@ def _distance(a: FloatArray, b: FloatArray) -> float:
 
 
 def _cosine(a: FloatArray, b: FloatArray) -> float:
-    """Of the angle between two directions; 1 where one of them is unknown."""
+    """Cosine of the angle between two directions; 1 if one is unknown."""
     (ax, ay), (bx, by) = a.tolist(), b.tolist()
     length = math.hypot(ax, ay) * math.hypot(bx, by)
     return (ax * bx + ay * by) / length if math.isfinite(length) and length > 0 else 1.0
 
 
-def _comes_from(points: FloatArray, direction: FloatArray, width: int) -> float:
-    """Where the instrument comes from: 0 for the left border of the image, 1 for the right one."""
+def _origin(points: FloatArray, direction: FloatArray, width: int) -> float:
+    """Side the instrument comes from: 0 for the left image border, 1 for the right."""
     seen = np.isfinite(points).all(axis=1)
     x = float(points[seen, 0].mean()) if seen.any() else 0.0
     dx = float(direction[0])

@@ -1,6 +1,6 @@
-"""What the header of an image file says before anything is decoded: a few bytes can claim billions of pixels.
+"""Checks the header of an image file before decoding: a few bytes can claim billions of pixels.
 
-The one home of the largest size that is read, for images in datasets and messages and for the frames of videos.
+Defines the size limits for images in datasets and messages and for video frames.
 """
 
 from __future__ import annotations
@@ -13,31 +13,31 @@ from typing import BinaryIO, Literal, NamedTuple
 from csl_tracker.pixels import Size
 
 MAX_PIXELS = 40_000_000
-"""Pixels of an image or a frame at most: 8K (8192x4320) fits, and decoding one takes less than 1 GB."""
+"""Maximum pixels of an image or a frame: 8K (8192x4320) fits, and decoding takes less than 1 GB."""
 MAX_SIDE = 32_767
-"""Pixels of its longer side at most, which is OpenCV's own limit where it warps."""
+"""Maximum side length, px: the limit of OpenCV's warping functions."""
 
 KINDS = "PNG, JPEG, WebP, TIFF, BMP, GIF, PPM or PGM"
-"""The kinds of image file whose header is understood here; no other kind is decoded."""
+"""Supported image formats; others are not decoded."""
 
 _MAX_SCANS = 100
-"""Scans of a progressive JPEG at most: encoders make about 10, and each costs the decoder a pass over the whole image."""
+"""Maximum scans of a progressive JPEG: encoders write about 10, and each costs a pass over the whole image."""
 _MAX_PIXEL_BITS = 64
 """Four samples of 16 bits."""
 
 _JPEG_ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
 _JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_SAMPLES, _TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT = 256, 257, 258, 277, 322, 323
-_TIFF_NUMBERS = {1: 1, 3: 2, 4: 4, 16: 8}  # type of a field -> bytes
+_TIFF_NUMBERS = {1: 1, 3: 2, 4: 4, 16: 8}  # field type -> bytes
 _PNM = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)\s")
 
 
 class ImageProblem(NamedTuple):
-    """Why an image file is not decoded.
+    """Reason to reject an image file.
 
     Attributes:
-        kind: ``size`` for one that is too large, ``decode`` for one that is no image.
-        text: The end of a sentence.
+        kind: ``size``: too large; ``decode``: not an image.
+        text: A clause for an error message.
     """
 
     kind: Literal["size", "decode"]
@@ -45,15 +45,11 @@ class ImageProblem(NamedTuple):
 
 
 class _TooDeepError(Exception):
-    """A pixel takes more bits than are read; the text is the end of a sentence."""
+    """A pixel has more bits than supported; the message is a clause."""
 
 
 def size_problem(size: Size) -> str | None:
-    """Why images of a size are not read, as the end of a sentence; None where they are.
-
-    Args:
-        size: (height, width), px.
-    """
+    """Clause that says why a (height, width) is out of range; None if it is accepted."""
     if min(size) > 0 and max(size) <= MAX_SIDE and size[0] * size[1] <= MAX_PIXELS:
         return None
     return (
@@ -63,11 +59,7 @@ def size_problem(size: Size) -> str | None:
 
 
 def image_problem(stream: BinaryIO) -> ImageProblem | None:
-    """Why an image file is not decoded; None where nothing in its header forbids it.
-
-    Args:
-        stream: The file from its beginning, seekable; it is left anywhere.
-    """
+    """Reason to reject an image file by its header; None if there is none. Moves the position of the seekable stream."""
     try:
         size = image_size(stream)
     except (struct.error, ValueError, OverflowError, OSError):
@@ -85,13 +77,10 @@ def image_problem(stream: BinaryIO) -> ImageProblem | None:
 
 
 def image_size(stream: BinaryIO) -> Size | None:
-    """(height, width) by the header; None where it is that of no known kind of image, or breaks off.
-
-    Args:
-        stream: The file from its beginning, seekable.
+    """(height, width) from the header of a seekable stream; None for an unknown format or a truncated header.
 
     Raises:
-        struct.error, ValueError, OverflowError, OSError: The header breaks off or points nowhere.
+        struct.error, ValueError, OverflowError, OSError: The header is truncated or has invalid offsets.
     """
     stream.seek(0)
     head = stream.read(32)
@@ -114,11 +103,11 @@ def _gif(stream: BinaryIO, head: bytes) -> Size | None:
 
 
 def _bmp(stream: BinaryIO, head: bytes) -> Size | None:
-    if struct.unpack("<I", head[14:18])[0] == 12:  # of OS/2
+    if struct.unpack("<I", head[14:18])[0] == 12:  # OS/2
         width, height = struct.unpack("<HH", head[18:22])
     else:
         width, height = struct.unpack("<ii", head[18:26])
-    return abs(height), width  # a negative height counts from the top
+    return abs(height), width  # negative: top-down rows
 
 
 def _webp(stream: BinaryIO, head: bytes) -> Size | None:
@@ -147,7 +136,7 @@ def _jpeg(stream: BinaryIO, head: bytes) -> Size | None:
     while True:
         while (byte := stream.read(1)) not in (b"\xff", b""):
             pass
-        while byte == b"\xff":  # any number of them may fill
+        while byte == b"\xff":  # fill bytes
             byte = stream.read(1)
         if not byte:
             return None
@@ -157,13 +146,13 @@ def _jpeg(stream: BinaryIO, head: bytes) -> Size | None:
         if byte[0] in _JPEG_FRAMES:
             _, height, width = struct.unpack(">BHH", stream.read(5))
             return height, width
-        if byte[0] in (0xD9, 0xDA) or length < 2:  # the end, or data without a frame
+        if byte[0] in (0xD9, 0xDA) or length < 2:  # end of image, or scan data without a frame header
             return None
         stream.seek(length - 2, 1)
 
 
 def _tiff(stream: BinaryIO, head: bytes) -> Size | None:
-    """The first image of a file, BigTIFF included: its size, or that of its tiles where these are too large."""
+    """Size of the first image (BigTIFF included), or of its tiles if these are too large."""
     order = "<" if head[:2] == b"II" else ">"
     big = struct.unpack(order + "H", head[2:4])[0] == 43
     stream.seek(struct.unpack(order + ("Q" if big else "I"), head[8:16] if big else head[4:8])[0])
@@ -175,7 +164,7 @@ def _tiff(stream: BinaryIO, head: bytes) -> Size | None:
         size = _TIFF_NUMBERS.get(kind)
         if size is None or not length:
             continue
-        if size * length > len(value):  # the numbers of bits of several samples stand elsewhere
+        if size * length > len(value):  # stored at an offset, such as the bits of several samples
             at = stream.tell()
             stream.seek(struct.unpack(order + ("Q" if big else "I"), value)[0])
             value = stream.read(size)
@@ -195,7 +184,7 @@ def _tiff(stream: BinaryIO, head: bytes) -> Size | None:
 
 
 def _scans(stream: BinaryIO) -> int:
-    """Scans of a JPEG, counted until they are too many; 0 for any other file."""
+    """Number of scans of a JPEG, counted up to the limit; 0 for other formats."""
     stream.seek(0)
     if stream.read(2) != b"\xff\xd8":
         return 0

@@ -1,8 +1,8 @@
-"""Nothing is imported from the working directory: whoever can put a file there would run code as this program.
+"""Removes the working directory from ``sys.path``: a file placed there could otherwise run code in this program.
 
-Python itself puts that directory first on its path for ``python -m`` and ``python -c``, and takes an empty entry of
-``PYTHONPATH`` for it, which a shell leaves behind after ``export PYTHONPATH=$PYTHONPATH:/more``. From Python 3.11 on ``-P``
-keeps the first from happening; what is here does it for 3.10 and for the second, too.
+Python adds it for ``python -m`` and ``python -c``, and for an empty entry of ``PYTHONPATH``, as left by
+``export PYTHONPATH=$PYTHONPATH:/more``. From Python 3.11 on, ``-P`` prevents the first case; this module also covers Python
+3.10 and the second case.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 """The folder that holds this package."""
 
 _PROGRAMS = ("csl-tracker", "tracker_node", "replay_node", "stereo_node")
-"""What is installed to be run, each a few lines that import this package first."""
+"""Installed entry points; each is a short script that imports this package first."""
 
 _RUN_CODE = "import sys; del sys.path[0]; exec(sys.argv.pop(1))"
 _RUN_MODULE = (
@@ -25,23 +25,22 @@ _RUN_MODULE = (
 
 
 def runs_a_program() -> bool:
-    """Whether this process runs a program of this package, by what Python itself notes: a library leaves the path as it is."""
+    """Whether this process runs an entry point of this package; as a library it must not change ``sys.path``."""
     first = next(iter(getattr(sys, "argv", ())), "")
-    # "-m" stands there only while "python -m csl_tracker.MODULE" looks for its module.
+    # argv[0] is "-m" only while "python -m csl_tracker.MODULE" locates its module.
     return first == "-m" or os.path.basename(first) in _PROGRAMS
 
 
 def leave_out_working_directory() -> None:
-    """Take the working directory off the path of imports, unless it is where this package lies or stands there by its name.
+    """Remove the working directory from ``sys.path`` unless it contains this package or ``PYTHONPATH`` names it.
 
-    For programs, once, before they import anything. Processes that Python starts by itself, such as those of
-    ``multiprocessing``, follow.
+    Call it once in a program, before other imports. Child processes, such as those of ``multiprocessing``, inherit it.
     """
     try:
         here = os.path.realpath(os.getcwd())
-    except FileNotFoundError:  # it was deleted, and holds nothing
+    except FileNotFoundError:  # deleted
         return
-    if os.path.realpath(_ROOT) == here:  # a checkout of this package, whose files are the program
+    if os.path.realpath(_ROOT) == here:  # a checkout of this package
         return
     named = {os.path.realpath(entry) for entry in _named_entries(os.environ)}
     sys.path[:] = [entry for entry in sys.path if entry and (os.path.realpath(entry) != here or here in named)]
@@ -49,13 +48,13 @@ def leave_out_working_directory() -> None:
 
 
 def safe_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The variables by which a Python that is started next leaves the working directory out, and finds this package.
+    """Environment variables with which a child Python omits the working directory and finds this package.
 
     Args:
-        environ: The environment as it is; None takes this process's.
+        environ: Base environment; None for that of this process.
 
     Returns:
-        ``PYTHONSAFEPATH`` (Python 3.11 and later), and ``PYTHONPATH`` without empty entries where that changes it.
+        ``PYTHONSAFEPATH`` (Python 3.11 and later), and ``PYTHONPATH`` without empty entries if that changes it.
     """
     base = os.environ if environ is None else environ
     entries = _named_entries(base)
@@ -66,12 +65,12 @@ def safe_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]
 
 
 def python_command(kind: str, what: str, *arguments: str) -> list[str]:
-    """The command line of a new Python that does not look into the working directory.
+    """Command line of a Python process that does not import from the working directory.
 
     Args:
         kind: ``-m`` for a module, ``-c`` for code.
         what: The module or the code.
-        arguments: What it finds in ``sys.argv``, from 1 on.
+        arguments: ``sys.argv[1:]`` of the process.
     """
     if sys.version_info >= (3, 11):
         return [sys.executable, "-P", kind, what, *arguments]
@@ -83,5 +82,5 @@ def _named_entries(environ: Mapping[str, str]) -> list[str]:
 
 
 def _site_folders() -> list[str]:
-    """Where installed packages lie, by the names that Python gives these folders."""
+    """Folders of installed packages on ``sys.path``."""
     return [entry for entry in sys.path if os.path.basename(entry) in ("site-packages", "dist-packages")]

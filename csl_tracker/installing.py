@@ -1,6 +1,6 @@
-"""How a missing package is installed, in the way in which this one was.
+"""Install commands for missing packages, matching how this package was installed.
 
-This package is not on PyPI, so that ``pip install csl_tracker[train]`` works nowhere.
+This package is not on PyPI, so ``pip install csl_tracker[train]`` does not work.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from urllib.parse import unquote, urlsplit
 _NAME = "csl_tracker"
 _ROOT = Path(__file__).resolve().parents[1]
 _MODULES = {"cv2": "opencv-python-headless", "sklearn": "scikit-learn", "yaml": "PyYAML"}
-"""Modules whose name is not that of the package that brings them."""
+"""Modules whose name differs from that of their distribution."""
 
 
 def install_command(module: str) -> str:
-    """The command that installs what a missing module belongs to.
+    """The pip command that installs the package of a missing module.
 
     Args:
-        module: Its name, as in ``import module``.
+        module: Import name of the module.
 
     Returns:
-        ``pip install`` with this package and the extra, where pip installed it from a folder that is still there; with the
-        files in ``requirements``, where it runs from its source, as in a workspace that was built with ``--symlink-install``;
-        else with the packages themselves.
+        ``pip install`` with this package and the extra, if pip installed it from a folder that still exists; with the files
+        in ``requirements``, if it runs from source (such as a workspace built with ``--symlink-install``); otherwise with the
+        packages themselves.
     """
     top = module.partition(".")[0]
     package = _MODULES.get(top, top.replace("_", "-"))
@@ -45,7 +45,7 @@ def install_command(module: str) -> str:
 
 
 def _requirements() -> dict[str, list[str]]:
-    """Names of the packages that each extra needs; those that are always needed stand under an empty name."""
+    """Packages of each extra; the unconditional ones have the key ''."""
     try:
         lines = importlib.metadata.requires(_NAME) or []
     except importlib.metadata.PackageNotFoundError:
@@ -61,7 +61,7 @@ def _requirements() -> dict[str, list[str]]:
 
 
 def _pip_source() -> str | None:
-    """The folder that pip installed this package from, with its option and an open quote; None where there is none."""
+    """The folder that pip installed this package from, with its option and an open quote; None if not from a folder."""
     try:
         text = importlib.metadata.distribution(_NAME).read_text("direct_url.json")
         origin = json.loads(text or "{}")

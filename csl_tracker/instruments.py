@@ -1,7 +1,7 @@
 """What is tracked: landmark names, classes, skeleton and drawing colours.
 
-One description serves the datasets, the network's heads, the messages and the drawings; it travels inside the weights
-file, so that a model knows by itself what its channels mean.
+The datasets, network heads, messages and drawings share one description. It is stored in the weights file, so that a model
+defines the meaning of its channels.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Color = tuple[int, int, int]
 """An RGB colour, each channel 0..255."""
 
 MAX_NAMES = 255
-"""Of landmarks, and of classes: a label map has a byte for each pixel, and 255 stands for no class."""
+"""Maximum number of landmarks and of classes: label maps are uint8, and 255 means no class."""
 
 MAX_NAME_LENGTH = 100
 
 IGNORE_LABEL = 255
-"""Pixels of a label map that belong to no known class: they are neither trained on nor scored."""
+"""Label of pixels without a known class; ignored in training and evaluation."""
 
 
 def _check_names(what: str, names: tuple[str, ...]) -> None:
@@ -46,15 +46,14 @@ def _check_colors(colors: tuple[Color, ...], names: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True)
 class InstrumentSet:
-    """The landmarks and classes that a model knows.
+    """The landmarks and classes of a model.
 
     Attributes:
         landmarks: Landmark names, in the order of the heatmap channels.
         classes: Class names in the order of the label values; the first is the background.
-        skeleton: Pairs of landmark names that are joined by a line in drawings and kept together when peaks are grouped
-            into instruments.
+        skeleton: Pairs of landmark names; the edges for drawing and for grouping peaks into instruments.
         flip_pairs: Pairs of landmark names that swap when the image is mirrored.
-        shaft_axis: Two landmark names; the direction from the first to the second is the shaft's direction to the tip.
+        shaft_axis: Two landmark names; the shaft points from the first to the second, towards the tip.
         landmark_colors: One RGB colour per landmark.
         class_colors: One RGB colour per class, the background's included.
     """
@@ -68,10 +67,10 @@ class InstrumentSet:
     class_colors: tuple[Color, ...] = ()
 
     def __post_init__(self) -> None:
-        """Reject names that are repeated or unknown.
+        """Validate names, pairs and colours.
 
         Raises:
-            ValueError: A name stands twice, a pair names an unknown landmark, or colours and names differ in number.
+            ValueError: A name is repeated, a pair has an unknown landmark, or the numbers of colours and names differ.
         """
         _check_names("landmark", self.landmarks)
         _check_names("class", self.classes)
@@ -80,7 +79,7 @@ class InstrumentSet:
         pairs = [*self.skeleton, *self.flip_pairs, *((self.shaft_axis,) if self.shaft_axis else ())]
         for pair in pairs:
             if len(pair) != 2 or pair[0] == pair[1]:
-                raise ValueError(f"{pair} is no pair of two landmark names")
+                raise ValueError(f"{pair} is not a pair of two landmark names")
             for name in pair:
                 if name not in self.landmarks:
                     raise ValueError(f"the pair {pair} names the unknown landmark {name!r}, known are {self.landmarks}")
@@ -98,7 +97,7 @@ class InstrumentSet:
         return len(self.classes)
 
     def flip_permutation(self) -> list[int]:
-        """Landmark order after the image was mirrored: entry ``i`` is the landmark that takes the place of ``i``."""
+        """Landmark order in the mirrored image: entry ``i`` is the landmark that replaces ``i``."""
         order = list(range(self.num_landmarks))
         for a, b in self.flip_pairs:
             i, j = self.landmarks.index(a), self.landmarks.index(b)
@@ -106,9 +105,9 @@ class InstrumentSet:
         return order
 
     def chains(self) -> list[tuple[int, int, int]]:
-        """Landmark indices of three in a row along the skeleton, from its first landmark outwards.
+        """Index triples of consecutive landmarks along the skeleton, from its first landmark outwards.
 
-        A skeleton may close a ring: every landmark is walked to once, and the edge that closes the ring begins no chain.
+        Each landmark is visited once, so the closing edge of a cycle is not part of a chain.
         """
         near: dict[int, list[int]] = {}
         for a, b in self.skeleton:
@@ -116,16 +115,16 @@ class InstrumentSet:
             near.setdefault(i, []).append(j)
             near.setdefault(j, []).append(i)
         found: list[tuple[int, int, int]] = []
-        ways = [(next(iter(near)), -1)] if near else []
-        walked = {at for at, _ in ways}
-        while ways:
-            at, before = ways.pop()
-            for after in near[at]:
-                if after not in walked:
-                    walked.add(after)
-                    ways.append((after, at))
+        stack = [(next(iter(near)), -1)] if near else []
+        visited = {current for current, _ in stack}
+        while stack:
+            current, before = stack.pop()
+            for after in near[current]:
+                if after not in visited:
+                    visited.add(after)
+                    stack.append((after, current))
                     if before >= 0:
-                        found.append((before, at, after))
+                        found.append((before, current, after))
         return found
 
     def to_dict(self) -> dict[str, Any]:
@@ -134,10 +133,10 @@ class InstrumentSet:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> InstrumentSet:
-        """Rebuild a set from :meth:`to_dict`'s output, lists or tuples alike.
+        """Rebuild a set from :meth:`to_dict`'s output; accepts lists and tuples.
 
         Raises:
-            ValueError: A name is repeated, unknown, or no short printable text.
+            ValueError: A name is repeated, unknown, too long or not printable.
             KeyError: ``landmarks`` or ``classes`` is missing.
         """
 
@@ -175,8 +174,8 @@ ENDOVIS = InstrumentSet(
     landmark_colors=((255, 0, 255), (255, 160, 0), (255, 255, 0), (0, 255, 0), (0, 200, 255)),
     class_colors=((0, 0, 0), (70, 130, 255), (255, 210, 60)),
 )
-"""EndoVis 2015 robotic and the synthetic sequences: `center` is the ring on the shaft, the point of the pose files;
-`shaft` lies between ring and wrist, `head` at the wrist, the claspers at their tips."""
+"""EndoVis 2015 robotic and the synthetic sequences: `center` is the ring on the shaft (the point in the pose files),
+`shaft` lies between ring and wrist, `head` is the wrist, the claspers are the clasper tips."""
 
 RETINAL = InstrumentSet(
     landmarks=("left_tip", "right_tip", "center"),
@@ -186,21 +185,21 @@ RETINAL = InstrumentSet(
     landmark_colors=((0, 255, 0), (0, 200, 255), (255, 0, 255)),
     class_colors=((0, 0, 0), (255, 210, 60)),
 )
-"""Retinal microsurgery, section 4 of the paper: the two tips of a forceps, and the joint where they meet."""
+"""Retinal microsurgery, section 4 of the paper: the two forceps tips and the joint between them."""
 
 INSTRUMENT_SETS: Mapping[str, InstrumentSet] = {"endovis": ENDOVIS, "retinal": RETINAL}
-"""Sets that a training configuration can name."""
+"""Built-in sets, by their name in a training configuration."""
 
 
 def find_instruments(name: str) -> InstrumentSet:
-    """A set by its name, or from a YAML file with the attributes of :class:`InstrumentSet`.
+    """Get a built-in set, or read one from a YAML file with the attributes of :class:`InstrumentSet`.
 
     Args:
-        name: One of ``INSTRUMENT_SETS``, or the path of a ``.yaml`` file, in which ``${NAME}`` stands for an environment
-            variable and ``~`` for the home folder.
+        name: One of ``INSTRUMENT_SETS``, or the path of a ``.yaml`` file; ``${NAME}`` (environment variable) and ``~`` are
+            expanded.
 
     Raises:
-        ConfigError: There is no such set, or the file does not describe one.
+        ConfigError: The set is unknown, or the file is invalid.
     """
     if name in INSTRUMENT_SETS:
         return INSTRUMENT_SETS[name]
@@ -224,10 +223,10 @@ def find_instruments(name: str) -> InstrumentSet:
 
 
 def _names_as_typed(data: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The file with its names as texts, though YAML may have taken one for a number.
+    """Convert the names of a file back to text, since YAML may parse a name as a number.
 
     Raises:
-        ConfigError: One is a truth value, empty, or a list.
+        ConfigError: A name is a boolean, empty, or a list.
     """
 
     def texts(value: Any, what: str) -> Any:

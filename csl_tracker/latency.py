@@ -1,4 +1,4 @@
-"""Durations in short, and which latencies can be believed."""
+"""Summary statistics and plausibility check of latencies."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 
 PLAUSIBLE_LATENCY_S = 60.0
-"""An image that seems older than this, or not yet taken, was stamped by another clock (a bag's, a simulation's)."""
+"""Latencies beyond this, or negative, mean that another clock set the timestamp (bag playback, simulation)."""
 
 
 def plausible(latency_s: float) -> bool:
-    """Whether the two clocks behind a latency can be the same one."""
+    """Whether both timestamps of a latency can come from the same clock."""
     return 0 <= latency_s < PLAUSIBLE_LATENCY_S
 
 
 @dataclass(frozen=True)
 class Durations:
-    """Percentiles and maximum of some durations, ms."""
+    """Percentiles and maximum of durations, ms."""
 
     p50: float
     p95: float
@@ -26,7 +26,7 @@ class Durations:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Durations | None:
-        """Summarise durations in s; None without any."""
+        """Summarise durations in s; None if empty."""
         if not seconds:
             return None
         p50, p95 = np.percentile(np.asarray(seconds), [50, 95])

@@ -1,4 +1,4 @@
-"""The losses of Laina et al. 2017, equations (1) and (2), and that of direct regression, with what is not labelled left out."""
+"""The losses of Laina et al. 2017, equations (1) and (2), and of direct regression; unlabelled data is masked."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from csl_tracker.networks import NetworkOutput
 
 
 def segmentation_loss(scores: Tensor, labels: Tensor) -> Tensor:
-    """Pixel-wise softmax-log loss, the mean over the labelled pixels of the batch; the first term of equation (1).
+    """Pixel-wise cross-entropy, mean over the labelled pixels of the batch; the first term of equation (1).
 
     Args:
         scores: (N, classes, H, W), before the softmax.
         labels: integer (N, H, W); 255 is ignored.
 
     Returns:
-        A scalar; 0 where no pixel is labelled.
+        A scalar; 0 if no pixel is labelled.
     """
     labels = labels.long()
     total = functional.cross_entropy(scores, labels, ignore_index=IGNORE_LABEL, reduction="sum")
@@ -34,11 +34,11 @@ def heatmap_loss(heatmaps: Tensor, targets: Tensor, labelled: Tensor, weight: fl
     Args:
         heatmaps: (N, landmarks, H, W).
         targets: (N, landmarks, H, W).
-        labelled: bool (N, landmarks); an unlabelled landmark adds nothing, and ``n`` counts the labelled ones of each image.
+        labelled: bool (N, landmarks); unlabelled landmarks are ignored, ``n`` counts the labelled ones of each image.
         weight: ``lambda_H``.
 
     Returns:
-        A scalar; images without any labelled landmark count as 0.
+        A scalar; images without labelled landmarks contribute 0.
     """
     squared = ((heatmaps - targets) ** 2).sum(dim=(-2, -1))
     mask = labelled.to(squared.dtype)
@@ -49,22 +49,18 @@ def heatmap_loss(heatmaps: Tensor, targets: Tensor, labelled: Tensor, weight: fl
 def regression_loss(
     points: Tensor, truth: Tensor, labelled: Tensor, weight: float = 1.0, presence_weight: float = 0.1
 ) -> Tensor:
-    """The L2 loss of direct regression: ``lambda_L`` times the mean squared distance of the landmarks in view, over the batch.
+    """L2 loss of direct regression: ``lambda_L`` times the mean squared distance of the visible landmarks.
 
-    The paper regresses one instrument that is always in view. For several, the slots of the network take the instruments of an
-    image by the assignment of the smallest squared distance, and every landmark has the logit of being in view, which is
-    trained with the binary cross-entropy.
+    The paper regresses one instrument that is always in view. For several instruments, slots and instruments are matched by
+    minimum squared distance, and each landmark has a visibility logit trained with binary cross-entropy.
 
     Args:
         points: (N, slots, landmarks, 3), see :class:`csl_tracker.networks.NetworkOutput`.
-        truth: (N, instruments, landmarks, 2) in the unit of ``points``, NaN where not in view. Of more instruments than slots
-            those that fit best are taken.
-        labelled: bool (N, landmarks); an unlabelled landmark adds nothing.
+        truth: (N, instruments, landmarks, 2) in the unit of ``points``, NaN if not in view. With more instruments than
+            slots, the best matches count.
+        labelled: bool (N, landmarks); unlabelled landmarks are ignored.
         weight: ``lambda_L``.
         presence_weight: Weight of the cross-entropy.
-
-    Returns:
-        A scalar.
     """
     count, slots = points.shape[:2]
     missing = max(0, slots - truth.shape[1])
@@ -72,7 +68,7 @@ def regression_loss(
     visible = torch.isfinite(truth).all(dim=-1) & labelled[:, None]
     squared = ((points[:, :, None, :, :2] - torch.nan_to_num(truth)[:, None]) ** 2).sum(dim=-1)
     cost = (squared * visible[:, None]).sum(dim=-1)
-    # An instrument in view is never left out for an absent one.
+    # Always prefer an instrument in view over an absent one.
     price = cost.detach().double() + 1e6 * (~visible.any(dim=-1))[:, None]
     best = torch.tensor([assign(one) for one in price.cpu().numpy()], device=points.device)
     chosen = cost.gather(2, best[..., None])[..., 0].sum(dim=1)
@@ -85,7 +81,7 @@ def regression_loss(
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the parts.
+    """Weights of the loss terms.
 
     Attributes:
         heatmaps: ``lambda_H``.
@@ -98,12 +94,12 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class Losses:
-    """The parts of a loss; None for what the network does not say.
+    """The loss terms; None for outputs that the network does not have.
 
     Attributes:
         segmentation: :func:`segmentation_loss`.
         localisation: :func:`heatmap_loss` or :func:`regression_loss`.
-        side: Of the second task in training, :mod:`csl_tracker.training.left_right_task`.
+        side: Loss of the auxiliary task, :mod:`csl_tracker.training.left_right_task`.
     """
 
     segmentation: Tensor | None
@@ -112,7 +108,7 @@ class Losses:
 
     @property
     def total(self) -> Tensor:
-        """Equation (1): the sum."""
+        """The sum of the terms, equation (1)."""
         total = self.localisation
         for part in (self.segmentation, self.side):
             if part is not None:
@@ -123,15 +119,15 @@ class Losses:
 def network_loss(
     output: NetworkOutput, targets: Tensor | None, points: Tensor, labels: Tensor, labelled: Tensor, weights: LossWeights
 ) -> Losses:
-    """The loss of a network's outputs, whatever its strategy.
+    """The loss terms of a network of any strategy.
 
     Args:
-        output: What the network said.
-        targets: (N, landmarks, h, w), the Gaussians; None for a network without heatmaps.
-        points: (N, instruments, landmarks, 2), the truth in the unit of ``output.points``.
+        output: Network output.
+        targets: (N, landmarks, h, w), target heatmaps; None for a network without heatmaps.
+        points: (N, instruments, landmarks, 2), ground truth in the unit of ``output.points``.
         labels: integer (N, h, w); 255 is ignored.
         labelled: bool (N, landmarks).
-        weights: Of the parts.
+        weights: Weights of the terms.
     """
     segmentation = None if output.scores is None else segmentation_loss(output.scores, labels)
     if output.heatmaps is not None:

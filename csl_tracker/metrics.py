@@ -1,9 +1,9 @@
-"""Figures of localisation and segmentation, as pure functions of arrays.
+"""Localisation and segmentation metrics, as pure functions of arrays.
 
-Landmark errors follow Laina et al. (MICCAI 2017), section 3, and Sznitman et al. (MICCAI 2012): the Euclidean distance in px of
-the source image, the threshold score (share of landmarks below t px), and the KBB score (keypoint bounding box: share of
-landmarks below alpha times the longer side of the box around the true landmarks of the instrument). Segmentation figures are
-binary, tool against background, per image; a figure of a sequence is the mean over its images. Every share is a fraction of 1.
+Landmark errors follow Laina et al. (MICCAI 2017), section 3, and Sznitman et al. (MICCAI 2012): the Euclidean distance in
+source-image px, the threshold score (fraction of landmarks below t px), and the KBB score (keypoint bounding box: fraction of
+landmarks below alpha times the longer side of the box around the instrument's true landmarks). Segmentation metrics are binary
+(tool, background) per image; the value of a sequence is the mean over its images. Scores are in 0..1.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from csl_tracker.arrays import FloatArray, LabelMap
 from csl_tracker.instruments import IGNORE_LABEL
 
 THRESHOLD_PX = 20.0
-"""Error from which a landmark is missed, px: the Threshold Score of the paper's Table 1."""
+"""Threshold of the Threshold Score in the paper's Table 1, px; larger errors are misses."""
 KBB_ALPHA = 0.15
-"""The same as a share of the box around the true landmarks."""
+"""Threshold of the KBB score, as a fraction of the longer side of the landmarks' bounding box."""
 
 
 def landmark_errors(predicted: npt.ArrayLike, truth: npt.ArrayLike) -> FloatArray:
@@ -31,39 +31,39 @@ def landmark_errors(predicted: npt.ArrayLike, truth: npt.ArrayLike) -> FloatArra
         truth: (..., 2), (x, y) px.
 
     Returns:
-        float64 (...), px; NaN where either point is NaN.
+        float64 (...), px; NaN if either point is NaN.
     """
     return np.asarray(np.linalg.norm(np.asarray(predicted, np.float64) - np.asarray(truth, np.float64), axis=-1), np.float64)
 
 
 def threshold_score(errors: npt.ArrayLike, threshold_px: float) -> float | None:
-    """Share of errors below a threshold; an error of NaN (there was no guess) is not below it.
+    """Fraction of errors strictly below a threshold; NaN (no prediction) is not below.
 
     Args:
-        errors: Any shape, px, one for every visible truth.
-        threshold_px: The threshold t; the error has to be below it, not equal.
+        errors: Any shape, px, one per visible ground-truth landmark.
+        threshold_px: The threshold t.
 
     Returns:
-        0..1; None without any error.
+        0..1; None if there are no errors.
     """
     values = np.asarray(errors, np.float64)
     return float(np.mean(values < threshold_px)) if values.size else None
 
 
 def threshold_curve(errors: npt.ArrayLike, thresholds_px: Iterable[float]) -> list[float | None]:
-    """The threshold score at each of the thresholds."""
+    """The threshold score at each threshold."""
     values = np.asarray(errors, np.float64)
     return [threshold_score(values, threshold) for threshold in thresholds_px]
 
 
 def bounding_box_side(points: npt.ArrayLike) -> float | None:
-    """Longer side of the axis-parallel box around the landmarks of one instrument.
+    """Longer side of the axis-aligned box around the landmarks of one instrument.
 
     Args:
-        points: (landmarks, 2), px; NaN where not visible.
+        points: (landmarks, 2), px; NaN if not visible.
 
     Returns:
-        px; None where fewer than two landmarks are visible, which span no box.
+        px; None if fewer than two landmarks are visible.
     """
     values = np.asarray(points, np.float64)
     values = values[np.isfinite(values).all(axis=-1)]
@@ -71,15 +71,15 @@ def bounding_box_side(points: npt.ArrayLike) -> float | None:
 
 
 def kbb_score(errors: npt.ArrayLike, sides: npt.ArrayLike, alpha: float) -> float | None:
-    """Share of errors below ``alpha`` times the longer side of the true landmarks' bounding box.
+    """Fraction of errors below ``alpha`` times the longer side of the true landmarks' bounding box.
 
     Args:
-        errors: (n,), px; NaN (there was no guess) is not below.
-        sides: (n,), px, :func:`bounding_box_side` of the instrument of each error; NaN where it has no box.
+        errors: (n,), px; NaN (no prediction) is not below.
+        sides: (n,), px, :func:`bounding_box_side` of the instrument of each error; NaN without a box.
         alpha: The factor, such as 0.15.
 
     Returns:
-        0..1, over the errors whose instrument has a box; None where there is none.
+        0..1, over the errors whose instrument has a box; None without any.
     """
     error, side = np.asarray(errors, np.float64), np.asarray(sides, np.float64)
     boxed = np.isfinite(side)
@@ -87,30 +87,30 @@ def kbb_score(errors: npt.ArrayLike, sides: npt.ArrayLike, alpha: float) -> floa
 
 
 def kbb_curve(errors: npt.ArrayLike, sides: npt.ArrayLike, alphas: Iterable[float]) -> list[float | None]:
-    """The KBB score at each of the factors."""
+    """The KBB score at each factor."""
     error, side = np.asarray(errors, np.float64), np.asarray(sides, np.float64)
     return [kbb_score(error, side, alpha) for alpha in alphas]
 
 
 def survival(errors: npt.ArrayLike, at_px: Iterable[float]) -> list[float | None]:
-    """Share of errors that are not below each of some distances: the tail that a robot feels.
+    """Fraction of errors at or above each distance: the tail of the error distribution.
 
     Args:
-        errors: Any shape, px; NaN (there was no guess) is beyond every distance.
+        errors: Any shape, px; NaN (no prediction) is beyond every distance.
         at_px: The distances, px.
 
     Returns:
-        0..1 each, one minus :func:`threshold_score`; None without any error.
+        1 - :func:`threshold_score` for each distance; None if there are no errors.
     """
     return [None if score is None else 1.0 - score for score in threshold_curve(errors, at_px)]
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """Agreement of two binary masks of one image.
+    """Overlap of two binary masks of one image.
 
-    Where a mask is empty these conventions hold: both empty means full agreement, all three are 1; an empty prediction has
-    precision 1 (nothing of what it says is wrong) and recall 0; an empty truth has recall 1 and precision 0; DICE is 0 in both.
+    Conventions for empty masks: both empty: all 1. Empty prediction: precision 1, recall 0, DICE 0. Empty truth: precision 0,
+    recall 1, DICE 0.
 
     Attributes:
         dice: ``2 |A & B| / (|A| + |B|)`` (Dice 1945), equal to the F1 score.
@@ -131,7 +131,7 @@ def overlap(
     Args:
         predicted: bool, any shape.
         truth: bool, the same shape.
-        valid: bool, the same shape; pixels outside are not counted.
+        valid: bool, the same shape; other pixels are ignored.
     """
     if valid is not None:
         predicted, truth = predicted & valid, truth & valid
@@ -144,23 +144,12 @@ def overlap(
 
 
 def tool_overlap(predicted: LabelMap, truth: LabelMap) -> Overlap:
-    """Tool (any class but the background) against background, pixels with ``IGNORE_LABEL`` in the truth left out.
-
-    Args:
-        predicted: uint8 (H, W) label map.
-        truth: uint8 (H, W) label map.
-    """
+    """Tool (any class but the background) against background; ``IGNORE_LABEL`` pixels of the truth are ignored."""
     return overlap((predicted > 0) & (predicted != IGNORE_LABEL), truth > 0, truth != IGNORE_LABEL)
 
 
 def class_overlap(predicted: LabelMap, truth: LabelMap, label: int) -> Overlap:
-    """One class against all others, pixels with ``IGNORE_LABEL`` in the truth left out.
-
-    Args:
-        predicted: uint8 (H, W) label map.
-        truth: uint8 (H, W) label map.
-        label: The class.
-    """
+    """One class against all others; ``IGNORE_LABEL`` pixels of the truth are ignored."""
     return overlap(predicted == label, truth == label, truth != IGNORE_LABEL)
 
 
@@ -168,10 +157,10 @@ def summary(values: npt.ArrayLike) -> dict[str, float | None]:
     """Mean, median, 90th and 95th percentile (linear interpolation) and maximum.
 
     Args:
-        values: Any shape; NaN is left out.
+        values: Any shape; NaN is ignored.
 
     Returns:
-        ``mean``, ``median``, ``p90``, ``p95``, ``max``; None without any value.
+        ``mean``, ``median``, ``p90``, ``p95``, ``max``; each None if there are no values.
     """
     numbers = np.asarray(values, np.float64).ravel()
     numbers = numbers[np.isfinite(numbers)]

@@ -1,4 +1,4 @@
-"""Names of models, and the names of files that are made of them."""
+"""Model names, and file names derived from them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _LONGEST = 200
 
 
 def check_model_name(name: object) -> None:
-    """Make sure that a model's name can be printed and cannot lead anywhere as a path.
+    """Check that a model name is printable and safe as a relative path.
 
-    An experiment calls its models ``PROTOCOL/FOLD/MODEL/seedN``, so that slashes alone are no fault.
+    Slashes are allowed: an experiment names its models ``PROTOCOL/FOLD/MODEL/seedN``.
 
     Raises:
-        ConfigError: It is no text, empty, too long, not printable, or has a part that is empty or begins with a dot.
+        ConfigError: It is not text, too long, not printable, or has a part that is empty or begins with a dot or hyphen.
     """
     if (
         not isinstance(name, str)
@@ -32,5 +32,5 @@ def check_model_name(name: object) -> None:
 
 
 def file_stem(name: str) -> str:
-    """What files that are made of a model are called by: its name, with a low line for whatever is more than a word."""
+    """File name stem for a model: its name with underscores for special characters."""
     return re.sub(r"[^\w.+-]+", "_", name).lstrip(".-") or "model"

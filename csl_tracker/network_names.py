@@ -1,4 +1,4 @@
-"""Names and limits of networks: what a configuration is checked against before torch is imported."""
+"""Names and limits of networks, for checking a configuration without importing torch."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ STRATEGIES: Mapping[str, str] = {
     "unet": "a U-Net of its own architecture, trained with the losses of csl",
     "forest": "a classical baseline: colour and gradient features and a random forest",
 }
-"""How localisation and segmentation share a network (Laina et al. 2017, section 2), and the two that are compared with it."""
+"""The strategies of Laina et al. 2017, section 2, and two baselines."""
 
 REGRESSING = ("l", "sl")
-"""Strategies that regress coordinates: these hold for one input size only."""
+"""Strategies that regress coordinates; these have a fixed input size."""
 
 WITHOUT_ENCODER = ("unet", "forest")
-"""Strategies of their own architecture: encoder and decoder are ``none``."""
+"""Strategies without a configurable encoder; encoder and decoder are ``none``."""
 
 DECODERS = ("up_projection", "separable")
 
@@ -26,4 +26,4 @@ MAX_SLOTS = 64
 MAX_WIDTH = 1024
 MAX_TREES = 10_000
 MAX_NODES = 10_000_000
-"""Largest counts of a network, far beyond what is ever trained."""
+"""Upper limits of a network's size, far above practical values."""

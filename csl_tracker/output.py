@@ -1,4 +1,4 @@
-"""Output that appears when it is complete, or not at all."""
+"""Atomic output: files appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -20,18 +20,15 @@ T = TypeVar("T", bound="AtomicOutput")
 
 
 class AtomicOutput(ABC):
-    """Something that is written under a temporary name.
-
-    As a context manager it keeps what was written when the block ends well, and leaves nothing when the block raises.
-    """
+    """Output written under a temporary name. As a context manager it closes on success and aborts on an exception."""
 
     @abstractmethod
     def close(self) -> None:
-        """Finish the output and give it its name."""
+        """Finish the output and rename it to its final name."""
 
     @abstractmethod
     def abort(self) -> None:
-        """Leave nothing behind."""
+        """Delete the temporary output."""
 
     def __enter__(self: T) -> T:
         return self
@@ -44,19 +41,19 @@ class AtomicOutput(ABC):
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Write a report atomically, floats rounded to six decimals, a list of numbers on one line.
+    """Write JSON atomically, with floats rounded to six decimals and lists of numbers on one line.
 
     Raises:
         DatasetError: The file cannot be written.
-        ValueError: A float is NaN or infinite, for which JSON has no words.
+        ValueError: A float is NaN or infinite, which JSON cannot represent.
     """
     text = json.dumps(_rounded(data), indent=2, allow_nan=False)
-    # Strings hold no raw newline, so that a bracket before one is always a list's.
+    # JSON strings contain no raw newline, so a bracket before a newline always starts a list.
     write_text(path, _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically, and the folders above it.
+    """Write a text file atomically; creates missing folders.
 
     Raises:
         DatasetError: The file cannot be written.
@@ -65,7 +62,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically, and the folders above it.
+    """Write a file atomically; creates missing folders.
 
     Raises:
         DatasetError: The file cannot be written.
@@ -93,7 +90,7 @@ def _rounded(value: Any) -> Any:
 
 
 def print_or_write_between(page: Path | None, begin: str, end: str, text: str) -> None:
-    """:func:`write_between`, or print the text where there is no page."""
+    """:func:`write_between`, or print the text if ``page`` is None."""
     if page is None:
         print(text)
     else:
@@ -101,11 +98,11 @@ def print_or_write_between(page: Path | None, begin: str, end: str, text: str) -
 
 
 def write_between(page: Path, begin: str, end: str, text: str) -> None:
-    """Put a text between two marks of a page that is there, in place of what was between them.
+    """Replace the text between two marks of an existing page.
 
     Raises:
         ConfigError: The page lacks a mark.
-        OSError: It cannot be read or written.
+        OSError: The page cannot be read or written.
     """
     before, begun, rest = page.read_text(encoding="utf-8").partition(begin)
     _, ended, after = rest.partition(end)

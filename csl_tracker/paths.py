@@ -1,4 +1,4 @@
-"""Paths as people write them."""
+"""Paths given by a user."""
 
 from __future__ import annotations
 
@@ -7,8 +7,5 @@ from pathlib import Path
 
 
 def user_path(text: str | os.PathLike[str]) -> Path:
-    """A path in which ``~`` at its start is the home folder, as a shell has it; the shell itself leaves ``--out=~/x`` alone.
-
-    A ``~NAME`` of nobody stays as it is.
-    """
+    """Expand a leading ``~``, which shells do not expand in ``--out=~/x``. An unknown ``~NAME`` stays unchanged."""
     return Path(os.path.expanduser(text))

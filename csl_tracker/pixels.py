@@ -1,9 +1,8 @@
-"""Pixel conventions: the one home of half pixels.
+"""Pixel conventions; all half-pixel offsets are defined here.
 
 Integer coordinates are pixel centres, as in OpenCV and in the messages: the top-left pixel's centre is (0, 0) and the
-image covers [-0.5, width - 0.5]. A resize maps edges to edges, so that ``x_to = (x_from + 0.5) * s - 0.5``; this is what
-``cv2.resize``, ``torch.nn.functional.interpolate(align_corners=False)`` and this module all do. Sizes are (height,
-width), points are (x, y).
+image covers [-0.5, width - 0.5]. A resize maps edges to edges: ``x_to = (x_from + 0.5) * s - 0.5``, as in ``cv2.resize``
+and ``torch.nn.functional.interpolate(align_corners=False)``. Sizes are (height, width), points are (x, y).
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ Size = tuple[int, int]
 
 
 def parse_size(text: str) -> Size | None:
-    """The (height, width) that a text such as ``480x640`` says; None where it is no size of at most 99999 px a side."""
+    """Parse (height, width) from text such as ``480x640``; None if invalid or a side exceeds 99999 px."""
     sides = text.lower().split("x")
     if len(sides) != 2 or not all(side.isdecimal() and len(side) < 6 and int(side) > 0 for side in sides):
         return None
@@ -29,13 +28,13 @@ def parse_size(text: str) -> Size | None:
 
 
 def from_corner(points: npt.ArrayLike) -> FloatArray:
-    """Points as a program counts them that has its origin at the top-left *corner* of the top-left pixel.
+    """Convert points to coordinates with the origin at the top-left *corner* of the top-left pixel.
 
-    Foxglove's annotations and the boxes of ``vision_msgs`` do: there the image covers [0, width] and the first pixel's centre
-    is (0.5, 0.5).
+    Foxglove annotations and ``vision_msgs`` boxes use this convention: the image covers [0, width] and the first pixel's
+    centre is (0.5, 0.5).
 
     Args:
-        points: (..., 2), px, integer coordinates being pixel centres; NaN stays NaN.
+        points: (..., 2), px, integer coordinates are pixel centres; NaN stays NaN.
 
     Returns:
         float64 (..., 2), px from the corner.
@@ -44,17 +43,13 @@ def from_corner(points: npt.ArrayLike) -> FloatArray:
 
 
 def to_center(points: npt.ArrayLike) -> FloatArray:
-    """The inverse of :func:`from_corner`: points in px from the top-left corner, with integer coordinates as pixel centres.
-
-    Args:
-        points: (..., 2), px from the corner; NaN stays NaN.
-    """
+    """The inverse of :func:`from_corner`, for points of shape (..., 2); NaN stays NaN."""
     return np.asarray(points, np.float64) - 0.5
 
 
 @dataclass(frozen=True)
 class Resize:
-    """The map of pixel coordinates that a resize of an image makes; x and y have scales of their own.
+    """The coordinate mapping of an image resize; x and y have separate scales.
 
     Attributes:
         source: Size before, (height, width).
@@ -79,14 +74,14 @@ class Resize:
         return np.asarray(covariances, np.float64) * (scale[:, None] * scale[None, :])
 
     def matrix(self) -> FloatArray:
-        """The same map as a 2x3 matrix for ``cv2.warpAffine``'s forward direction."""
+        """The mapping as a 2x3 forward matrix for ``cv2.warpAffine``."""
         scale = self.scale
         shift = 0.5 * scale - 0.5
         return np.array([[scale[0], 0.0, shift[0]], [0.0, scale[1], shift[1]]])
 
 
 def halvings(source: Size, target: Size) -> list[Size]:
-    """Sizes that :func:`resize_image` goes through before the last step: half of each side, as often as both can be halved."""
+    """Intermediate sizes of :func:`resize_image`: both sides are halved as often as possible."""
     steps: list[Size] = []
     height, width = source
     while height % 2 == 0 and width % 2 == 0 and height >= 2 * target[0] and width >= 2 * target[1]:
@@ -96,33 +91,33 @@ def halvings(source: Size, target: Size) -> list[Size]:
 
 
 def halve(image: npt.NDArray[np.uint8], target: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.uint8]:
-    """Mean of each 2x2 px, into memory of half the size where it is given; both sides are even."""
+    """Mean of each 2x2 px block, optionally written to ``target``; both sides must be even."""
     size = (image.shape[1] // 2, image.shape[0] // 2)
     return np.asarray(cv2.resize(image, size, target, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def last_interpolation(source: Size, target: Size) -> int:
-    """OpenCV's number of the interpolation that takes :func:`resize_image` from the last of its halvings to the target."""
+    """OpenCV interpolation flag of the last step of :func:`resize_image`, after the halvings."""
     shrinks = target[0] <= source[0] and target[1] <= source[1]
-    # Between one and two px of the source for one of the target: a bilinear sample leaves none of them out.
-    much = source[0] > 2 * target[0] or source[1] > 2 * target[1]
-    return cv2.INTER_AREA if shrinks and much else cv2.INTER_LINEAR
+    # Up to a factor of two, bilinear sampling uses every source pixel.
+    aliases = source[0] > 2 * target[0] or source[1] > 2 * target[1]
+    return cv2.INTER_AREA if shrinks and aliases else cv2.INTER_LINEAR
 
 
 def resize_image(
     image: npt.NDArray[np.uint8], size: Size, target: npt.NDArray[np.uint8] | None = None
 ) -> npt.NDArray[np.uint8]:
-    """Resize as mipmaps do: means of 2x2 px while the image stays large enough, and the rest bilinearly.
+    """Resize like a mipmap: halve (2x2 means) while the image stays large enough, then resize bilinearly.
 
-    Where an odd side stands in the way of halving, area means take its place: slower, and nothing is aliased either.
+    If an odd side prevents halving, area interpolation is used instead: slower, but also without aliasing.
 
     Args:
         image: uint8 (H, W) or (H, W, 3).
-        size: (height, width) to reach, px.
-        target: Contiguous uint8 memory of that size to write to; new memory when None.
+        size: (height, width) of the result, px.
+        target: Contiguous uint8 buffer of that size for the result; a new array if None.
 
     Returns:
-        uint8, contiguous; without a target the image itself where it has that size and is.
+        uint8, contiguous; may be the image itself if it already has that size and there is no target.
     """
     for _ in halvings((image.shape[0], image.shape[1]), size):
         image = halve(image)
@@ -136,11 +131,11 @@ def resize_image(
 
 
 def resize_matrices(source: Size, target: Size) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """The last step of :func:`resize_image` as two matrices, for devices: ``rows @ plane @ columns.T``, rounded.
+    """The last step of :func:`resize_image` as two matrices, for GPUs: ``rows @ channel @ columns.T``, rounded.
 
     Args:
         source: (height, width) after the halvings.
-        target: (height, width) to reach.
+        target: (height, width) of the result.
 
     Returns:
         float32 (h, H) and float32 (w, W).

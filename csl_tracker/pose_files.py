@@ -1,4 +1,4 @@
-"""Poses of a video as CSV, for spreadsheets, and as JSON, with everything that the tracker said."""
+"""Poses of a video as CSV (for spreadsheets) and as JSON (the full tracker output)."""
 
 from __future__ import annotations
 
@@ -22,26 +22,24 @@ _LANDMARK_FIELDS = ("x", "y", "confidence", "visible")
 
 
 class PoseFiles(AtomicOutput):
-    """Writes a CSV and a JSON side by side, frame by frame, under temporary names until they are closed.
+    """Writes a CSV and a JSON file frame by frame, atomically.
 
-    The CSV has a row for every instrument in a frame, and four columns for every landmark; ``x`` and ``y`` are empty where the
-    landmark is not visible. The JSON has an entry for every frame, one a line, with guesses below the working threshold too
-    (``visible`` is false); unknown numbers are null. Units: px of the source image, seconds, rad.
-
-    As a context manager it keeps the files when the block ends well and leaves nothing when the block raises.
+    The CSV has one row per instrument and frame, and four columns per landmark; ``x`` and ``y`` are empty if the landmark is
+    not visible. The JSON has one entry per frame and line, including landmarks below the working threshold (``visible`` is
+    false); unknown numbers are null. Units: source-image px, seconds, rad.
     """
 
     def __init__(self, csv_path: Path, json_path: Path, instruments: InstrumentSet, header: Mapping[str, Any]) -> None:
         """Open the files.
 
         Args:
-            csv_path: Where the CSV goes.
-            json_path: Where the JSON goes.
+            csv_path: The CSV file.
+            json_path: The JSON file.
             instruments: The landmarks, in the order of the results.
-            header: Plain values for the head of the JSON.
+            header: Plain values for the start of the JSON.
 
         Raises:
-            DatasetError: A folder cannot be written to.
+            DatasetError: A folder is not writable.
         """
         self._targets = (csv_path, json_path)
         self._temporaries = tuple(path.with_name(f".{path.name}.part{os.getpid()}") for path in self._targets)
@@ -64,12 +62,12 @@ class PoseFiles(AtomicOutput):
         """Add the poses of a frame.
 
         Args:
-            frame: Its number, from 0.
-            stamp_s: Its time, s.
-            result: What was found.
+            frame: Frame number, from 0.
+            stamp_s: Frame time, s.
+            result: Tracking result of the frame.
 
         Raises:
-            DatasetError: The disk is full; nothing is left behind.
+            DatasetError: Writing failed; the temporary files are deleted.
         """
         entry = {
             "frame": frame,
@@ -84,10 +82,10 @@ class PoseFiles(AtomicOutput):
         self._count += 1
 
     def close(self) -> None:
-        """Finish both files and give them their names.
+        """Finish both files and rename them to their final names.
 
         Raises:
-            DatasetError: The disk is full; nothing is left behind.
+            DatasetError: Writing failed; the temporary files are deleted.
         """
         with self._leaving_nothing():
             self._json.write("\n ]\n}\n")
@@ -97,9 +95,9 @@ class PoseFiles(AtomicOutput):
                 os.replace(temporary, target)
 
     def abort(self) -> None:
-        """Leave nothing behind. May be called twice."""
+        """Delete the temporary files. May be called twice."""
         for stream in self._streams:
-            with contextlib.suppress(OSError):  # closing writes what is still in memory
+            with contextlib.suppress(OSError):  # closing flushes the buffer
                 stream.close()
         for temporary in self._temporaries:
             with contextlib.suppress(OSError):
@@ -107,7 +105,7 @@ class PoseFiles(AtomicOutput):
 
     @contextlib.contextmanager
     def _leaving_nothing(self) -> Iterator[None]:
-        """Remove the files when the block fails; a failure to write is a DatasetError."""
+        """Delete the files if the block fails; converts OSError to DatasetError."""
         try:
             yield
         except BaseException as error:

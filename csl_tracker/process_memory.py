@@ -1,4 +1,4 @@
-"""Memory of a process, as Linux tells it."""
+"""Memory use of a process (Linux)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 
 def resident_mb(pid: int | str = "self") -> float:
-    """Memory of a process that is in RAM, MB.
+    """Resident memory of a process, MB.
 
     Raises:
-        OSError: There is no such process, or the system does not tell.
+        OSError: The process does not exist, or the system is not Linux.
     """
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6

@@ -1,4 +1,4 @@
-"""Where a figure comes from: command, machine, versions, and hashes of what was read."""
+"""Provenance of results: command, machine, package versions, and hashes of input files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of this package, of Python, and of the packages that are installed and matter for a figure."""
+    """Versions of this package, Python, and the installed packages that affect results."""
     found = {"csl_tracker": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -55,10 +55,10 @@ def versions() -> dict[str, str]:
 
 
 def sha256_of(paths: Iterable[Path]) -> str:
-    """Hash of the content of files.
+    """SHA-256 of the content of files.
 
     Args:
-        paths: The files; their order counts, their names do not.
+        paths: The files; the hash depends on their order but not on their names.
 
     Returns:
         Hexadecimal SHA-256: of the only file's content, or of the joined SHA-256 digests of several files.
@@ -71,21 +71,17 @@ def sha256_of(paths: Iterable[Path]) -> str:
 
 
 def portable_command(arguments: Sequence[str] | None = None) -> str:
-    """The command line with absolute paths cut to their last part, so that a file of figures can be published.
+    """The command line with absolute paths cut to their last part, safe to publish.
 
     Args:
-        arguments: The arguments without the program; those of this process when None.
+        arguments: The arguments without the program; None for those of this process.
     """
     words = [_shorten(word) for word in (sys.argv[1:] if arguments is None else arguments)]
     return shlex.join(["csl-tracker", *words])
 
 
 def portable(value: Any) -> Any:
-    """Plain data with absolute paths cut to their last part, so that it can be published.
-
-    Args:
-        value: Mappings, lists, tuples, and strings or numbers in them; tuples become lists.
-    """
+    """Plain data (nested mappings and lists) with absolute paths cut to their last part; tuples become lists."""
     if isinstance(value, str):
         return _shorten(value)
     if isinstance(value, Mapping):
@@ -129,7 +125,7 @@ def _usable_cores() -> int:
 
 
 def _gpu_names() -> str | None:
-    torch = sys.modules.get("torch")  # a figure that was made without torch did not use a GPU
+    torch = sys.modules.get("torch")  # without torch, no GPU was used
     if torch is None or not torch.cuda.is_available():
         return None
     return ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))

@@ -1,4 +1,4 @@
-"""What was seen in a camera's raw image, in pixels of its rectified image."""
+"""Transforms tracking results from the raw to the rectified image."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from csl_tracker.tracker import bounding_box, shaft_angle, shaft_direction
 
 
 def rectify_result(result: TrackingResult, camera: CameraModel, axis: tuple[str, str] | None) -> TrackingResult:
-    """Carry landmarks, covariances, boxes and angles over to the rectified image; the label map stays the raw image's.
+    """Transform landmarks, covariances, boxes and angles to the rectified image; the label map stays raw.
 
-    A landmark in a corner that the model of the lens cannot undo is not visible any more.
+    Landmarks where the lens model is not invertible (image corners) become invisible.
 
     Args:
-        result: What was found in the raw image.
-        camera: The camera that took it.
-        axis: The model's axis of the shaft, see :func:`csl_tracker.tracker.shaft_direction`.
+        result: Tracking result in the raw image.
+        camera: Calibration of the camera.
+        axis: The model's shaft axis, see :func:`csl_tracker.tracker.shaft_direction`.
 
     Raises:
-        ImageError: The image's size is not the calibrated one.
+        ImageError: The image size differs from the calibrated size.
     """
     if result.size != (camera.height, camera.width):
         raise ImageError(
-            f"The image is {result.size[1]}x{result.size[0]} px, but camera_info tells of {camera.width}x{camera.height} px;"
+            f"The image is {result.size[1]}x{result.size[0]} px, but camera_info states {camera.width}x{camera.height} px;"
             " calibrate the camera at the size it publishes, or set pose_frame to raw."
         )
     instruments = tuple(_rectify(instrument, camera, axis, result) for instrument in result.instruments)

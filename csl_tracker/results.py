@@ -1,4 +1,4 @@
-"""What the tracker says about a frame. The messages and the files of poses are made from these."""
+"""Tracking results of a frame, the source of messages and pose files."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from csl_tracker.pixels import Size
 
 @dataclass(frozen=True)
 class LandmarkEstimate:
-    """One landmark of one instrument, in px of the source image.
+    """One landmark of one instrument, in source-image px.
 
     Attributes:
         name: Landmark name.
-        x: Column, px; integer coordinates are pixel centres; NaN without any guess.
-        y: Row, px.
-        covariance: float64 (2, 2), px^2, of (x, y); NaN without any guess.
+        x: Column, px; integer coordinates are pixel centres; NaN if nothing was detected.
+        y: Row, px, likewise.
+        covariance: float64 (2, 2), px^2, of (x, y); NaN if nothing was detected.
         confidence: 0..1.
-        visible: Confident enough at the working threshold. The guess is given all the same.
+        visible: The confidence reaches the working threshold; below it, x and y hold the best guess.
     """
 
     name: str
@@ -36,15 +36,15 @@ class InstrumentEstimate:
     """One instrument in one frame.
 
     Attributes:
-        track_id: Identity over time, from 1; kept while the instrument is followed.
+        track_id: Identity over time, from 1; constant while the instrument is tracked.
         slot: ``left``, ``right`` or a configured name.
         landmarks: All landmarks of the model, in its order.
-        confidence: 0..1, mean over the visible landmarks (0 when none is).
-        shaft_angle: rad, from the image's x axis to the shaft's direction towards the tip, positive clockwise as seen (y
-            points down); NaN when unknown.
-        roi: (x, y, width, height) in px, the box around the visible landmarks clipped to the image; zeros without any.
-        age_s: Seconds since the last measured pose of this track; 0 when measured in this frame.
-        predicted: The pose was not measured in this frame but carried forward.
+        confidence: 0..1, mean over the visible landmarks (0 without any).
+        shaft_angle: rad, from the image x axis to the shaft direction towards the tip, positive clockwise in the image (y
+            points down); NaN if unknown.
+        roi: (x, y, width, height) in px, bounding box of the visible landmarks clipped to the image; zeros without any.
+        age_s: Seconds since the last measured pose of this track; 0 if measured in this frame.
+        predicted: The pose was predicted, not measured in this frame.
     """
 
     track_id: int
@@ -59,11 +59,11 @@ class InstrumentEstimate:
 
 @dataclass(frozen=True)
 class TrackingResult:
-    """Everything that was found in one frame.
+    """Tracking result of one frame.
 
     Attributes:
-        instruments: The instruments found; empty means: looked, and saw none.
-        label_map: uint8 (H, W) at the source size; None when it was not asked for.
+        instruments: Detected instruments; empty if the frame was processed and none was detected.
+        label_map: uint8 (H, W) at the source size; None if not requested.
         size: (height, width) of the source image, px.
         processing_time_s: From the image in memory to this result, s.
     """

@@ -1,4 +1,4 @@
-"""Text from files and networks on its way to people: terminals and spreadsheets do what some characters say."""
+"""Escapes untrusted text for terminals, spreadsheets and Markdown."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ import unicodedata
 from typing import Any
 
 _STEERING = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs", "Co"})
-"""Unicode categories of control and format characters: escape codes, overrides of the direction, line separators."""
+"""Unicode categories of control and format characters: escape codes, direction overrides, line separators."""
 _JOINERS = frozenset("\u200c\u200d\u00ad")
-"""Format characters that belong to the spelling of names."""
+"""Format characters that are part of correct spelling."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def printable(text: object, *, lines: bool = True) -> str:
-    r"""A text that shows every character and steers no terminal.
+    r"""Escape text for a terminal.
 
-    Control characters, line separators, overrides of the writing direction and bytes of a file name that are no text stand as
-    ``\xNN`` or ``\uNNNN``.
+    Control characters, line separators, direction overrides and undecodable bytes become ``\xNN`` or ``\uNNNN``.
 
     Args:
-        text: A name, or a whole message.
-        lines: Line feed and tabulator stay as they are.
+        text: A name or a message.
+        lines: Keep line feeds and tabs.
     """
     plain = str(text)
     if plain.isascii() and plain.isprintable():
@@ -30,23 +29,15 @@ def printable(text: object, *, lines: bool = True) -> str:
 
 
 def excerpt(text: object, longest: int = 200) -> str:
-    """The beginning of a text on one line, printable: what a sentence shows of a name that may have any length.
-
-    Args:
-        text: A name or value of a file.
-        longest: What is longer is cut, with three dots at its end.
-    """
-    whole = str(text)
-    return printable(whole[:longest], lines=False) + ("..." if len(whole) > longest else "")
+    """Text for an error message: one line, printable, cut after ``longest`` characters with three dots appended."""
+    full = str(text)
+    return printable(full[:longest], lines=False) + ("..." if len(full) > longest else "")
 
 
 def csv_cell(value: Any) -> Any:
-    """A cell of a CSV that no spreadsheet takes for a formula.
+    """Escape a CSV cell so that spreadsheets do not evaluate it as a formula.
 
-    A text that begins like one gets a ``'`` before it, the spreadsheets' own sign for text. Numbers are left as they are.
-
-    Args:
-        value: What to write.
+    Text that begins like a formula gets the prefix ``'``, the spreadsheet marker for text. Numbers stay unchanged.
     """
     if not isinstance(value, str):
         return value
@@ -56,13 +47,13 @@ def csv_cell(value: Any) -> Any:
 
 
 def markdown_cell(text: object) -> str:
-    """A text as a cell of a Markdown table: on one line, without HTML, links or the end of the cell."""
+    """Escape text for a Markdown table cell: one line, no HTML, links or cell separators."""
     shown = printable(text, lines=False).replace("|", "\\|").replace("](", "\\](")
     return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", shown)
 
 
 class PrintableStream:
-    """A text stream that writes only what is printable; everything else is the other stream's."""
+    """Text stream wrapper that escapes what it writes with :func:`printable`."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream

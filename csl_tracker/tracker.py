@@ -1,4 +1,6 @@
-"""The tracker: an image in, instruments and a label map out. Usable without ROS in three lines.
+"""The tracker: image in, instruments and label map out.
+
+Usage without ROS:
 
 >>> tracker = Tracker.from_weights(default_weights())
 >>> result = tracker.track(image)                 # uint8 (H, W, 3), RGB
@@ -32,10 +34,10 @@ class Tracker:
 
     Attributes:
         model: Network and description.
-        engine: What runs it.
-        max_instruments: Largest number of instruments in view.
-        confidence_threshold: Confidence from which a landmark counts as seen.
-        always_report: Report ``max_instruments`` best guesses, however unsure.
+        engine: Inference engine.
+        max_instruments: Maximum number of instruments in view.
+        confidence_threshold: Minimum confidence of a visible landmark.
+        always_report: Report ``max_instruments`` best guesses regardless of confidence.
     """
 
     def __init__(
@@ -71,16 +73,16 @@ class Tracker:
             path: A ``.safetensors`` file of this package.
             device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
             engine: ``auto``, ``torch``, ``onnx``, ``openvino`` or ``tensorrt``.
-            max_instruments: Largest number of instruments in view, 1 to 8.
-            confidence_threshold: 0..1; the model's own when None.
-            always_report: Report ``max_instruments`` best guesses, however unsure: for measuring, not for control.
-            mirror: Average the network's outputs with those of the mirrored image, at twice the time.
+            max_instruments: Maximum number of instruments in view, 1 to 8.
+            confidence_threshold: 0..1; None for the model's default.
+            always_report: Report ``max_instruments`` best guesses regardless of confidence; for evaluation, not for control.
+            mirror: Average the network's outputs with those of the mirrored image; doubles the run time.
             precision: ``auto``, ``float32``, ``tf32``, ``float16`` or ``bfloat16``; see
                 :func:`csl_tracker.engines.create_engine`.
 
         Raises:
             WeightsError: The file cannot be used.
-            EngineError: Device or engine are not there.
+            EngineError: The device or engine is not available.
             ConfigError: A number is out of range.
         """
         model = load_weights(path)
@@ -89,31 +91,31 @@ class Tracker:
 
     @property
     def engine_name(self) -> str:
-        """Name of the engine that was chosen."""
+        """Name of the selected engine."""
         return self.engine.name
 
     @property
     def device(self) -> str:
-        """Device that was chosen."""
+        """Selected device."""
         return self.engine.device
 
     def warm_up(self, size: Size) -> None:
-        """Do what is only done for the first image of (height, width), such as compiling."""
+        """Run one-time work for images of (height, width), such as compilation."""
         self.engine.warm_up(size, self.max_instruments)
 
     def settle(self) -> None:
-        """Do what was put off so that no frame waits for it; to be called while no frame waits."""
+        """Run deferred work; call it while no frame is waiting."""
         self.engine.settle()
 
     def adjust(self, max_instruments: int, confidence_threshold: float | None) -> None:
-        """Take over other limits from the next frame on; identities stay.
+        """Change the limits from the next frame on; identities are kept.
 
         Args:
-            max_instruments: Largest number of instruments in view, 1 to 8.
-            confidence_threshold: 0..1; the model's own when None.
+            max_instruments: Maximum number of instruments in view, 1 to 8.
+            confidence_threshold: 0..1; None for the model's default.
 
         Raises:
-            ConfigError: A number is out of range; everything stays as it was.
+            ConfigError: A number is out of range; nothing is changed.
         """
         threshold = self.model.description.confidence_threshold if confidence_threshold is None else confidence_threshold
         if not 1 <= max_instruments <= 8:
@@ -125,18 +127,18 @@ class Tracker:
         self.grouper = Grouper(self.model.instruments, max_instruments, threshold)
 
     def reset(self) -> None:
-        """Forget the identities."""
+        """Reset the identities."""
         self.assigner.reset()
         self.frames = 0
 
     def track(self, image: npt.NDArray[np.uint8], stamp_s: float | None = None, segmentation: bool = True) -> TrackingResult:
-        """Find the instruments of one frame.
+        """Track the instruments in one frame.
 
         Args:
             image: uint8 (H, W, 3), RGB.
-            stamp_s: Time of the frame, s; when it jumps back by more than 35 ms, identities are reset. Frames are 40 ms apart
-                when None.
-            segmentation: Make the label map at the source size.
+            stamp_s: Time of the frame, s; a jump back by more than 35 ms resets the identities. None assumes a frame
+                interval of 40 ms.
+            segmentation: Compute the label map at the source size.
 
         Raises:
             ImageError: The image has another shape or dtype, or is empty.
@@ -151,11 +153,11 @@ class Tracker:
     def localize(
         self, image: npt.NDArray[np.uint8], stamp_s: float | None = None, segmentation: bool = True
     ) -> tuple[TrackingResult, LabelMapMaker | None]:
-        """:meth:`track` for who cannot wait: the instruments, before the label map is made.
+        """:meth:`track` with lower latency: returns the instruments before the label map is computed.
 
         Returns:
-            The result without a label map, and what makes one, to be called before the next frame, if at all; None when it is
-            not wanted, or the network does not segment.
+            The result without a label map, and a function that computes it (call it before the next frame, if at all); None
+            if not requested or the network does not segment.
 
         Raises:
             ImageError: The image has another shape or dtype, or is empty.
@@ -181,7 +183,7 @@ class Tracker:
         return TrackingResult(instruments, None, size, time.perf_counter() - start), make_label_map
 
     def _groups(self, output: EngineOutput) -> list[Group]:
-        """Raises EngineError where the network computed no numbers: that is not the same as seeing nothing."""
+        """Group the network output; raises EngineError if it is not finite, which must not look like an empty frame."""
         outputs = output.heatmaps if output.points is None else output.points
         if outputs is not None and outputs.size and not math.isfinite(outputs.max()):
             raise EngineError(
@@ -206,9 +208,9 @@ class Tracker:
     def _instrument_landmarks(
         self, group: Group, points: Iterator[tuple[float, float]], covariances: Iterator[npt.NDArray[np.float64]]
     ) -> tuple[LandmarkEstimate, ...]:
-        """The landmarks of one instrument, whose peaks' places are the next of those given."""
+        """The landmarks of one instrument; consumes the next source coordinates of its peaks."""
         seen = sum(peak is not None and peak.confidence >= self.confidence_threshold for peak in group)
-        # A best guess that the working tracker would not report as an instrument counts as unseen when it is measured, too.
+        # With always_report, a guess below the reporting limit must not count as visible.
         is_instrument = seen >= self.grouper.min_landmarks
         estimates = []
         for name, peak in zip(self.model.instruments.landmarks, group, strict=True):
@@ -222,15 +224,15 @@ class Tracker:
 
 
 def shaft_direction(landmarks: Sequence[LandmarkEstimate], axis: tuple[str, str] | None) -> npt.NDArray[np.float64]:
-    """Direction along an instrument's shaft to its tip, from the landmarks that are visible.
+    """Direction of the shaft towards the tip, from the visible landmarks.
 
     Args:
         landmarks: All landmarks, in the model's order.
-        axis: Names of the landmarks that the axis runs through; where one of them is not visible the first and the last
-            visible landmark take their places. None for a model without an axis.
+        axis: Names of the two landmarks on the axis; if one is not visible, the first and the last visible landmark are
+            used. None for a model without an axis.
 
     Returns:
-        float64 (2,), a unit vector; NaN when unknown.
+        float64 (2,), a unit vector; NaN if unknown.
     """
     seen = {item.name: item for item in landmarks if item.visible}
     if axis is None or len(seen) < 2:
@@ -244,7 +246,7 @@ def shaft_direction(landmarks: Sequence[LandmarkEstimate], axis: tuple[str, str]
 
 
 def bounding_box(landmarks: Sequence[LandmarkEstimate], size: Size) -> tuple[int, int, int, int]:
-    """(x, y, width, height) of the box around the visible landmarks, px, clipped to an image of a size; zeros without any."""
+    """(x, y, width, height) of the box around the visible landmarks, px, clipped to the image; zeros without any."""
     seen = [(item.x, item.y) for item in landmarks if item.visible and math.isfinite(item.x) and math.isfinite(item.y)]
     if not seen:
         return (0, 0, 0, 0)
@@ -257,7 +259,7 @@ def bounding_box(landmarks: Sequence[LandmarkEstimate], size: Size) -> tuple[int
 
 
 def shaft_angle(direction: npt.NDArray[np.float64]) -> float:
-    """Angle of a direction from the image's x axis, rad, positive clockwise as seen; NaN for an unknown one."""
+    """Angle from the image x axis, rad, positive clockwise in the image; NaN for an unknown direction."""
     return float(math.atan2(direction[1], direction[0])) if np.isfinite(direction).all() else math.nan
 
 

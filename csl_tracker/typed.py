@@ -1,8 +1,7 @@
-"""Typed settings: the types that values of a YAML file have, and what pydantic finds wrong in one sentence.
+"""Typed settings: value types for YAML files, and pydantic errors as one sentence.
 
-A section of a file is a pydantic dataclass derived from :class:`Section`. Its fields state type, range and meaning, from which
-the JSON schema for editors is made as well. pydantic comes with the ``train`` extra: what the node needs keeps to plain
-dataclasses.
+A section of a file is a pydantic dataclass derived from :class:`Section`. Its fields define type, range and description, from
+which the JSON schema for editors is generated. pydantic is part of the ``train`` extra; the node uses plain dataclasses.
 """
 
 from __future__ import annotations
@@ -30,17 +29,17 @@ from csl_tracker.text import excerpt
 from csl_tracker.yaml_files import as_bool, spelled
 
 SETTINGS = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-"""How every :class:`Section` is configured; the docstring below a field is its description."""
+"""Configuration of every :class:`Section`; the docstring below a field is its description."""
 
 _LONGEST = 80
-"""Characters of a value in a sentence."""
+"""Maximum characters of a value in an error message."""
 
 
 def mistake(clause: str) -> PydanticCustomError:
-    """What a validator raises.
+    """Create the exception for a validator to raise.
 
     Args:
-        clause: What stands behind the name of the setting, such as ``is 3; give an even number``, without a full stop.
+        clause: The text after the setting's name, such as ``is 3; give an even number``, without a full stop.
     """
     return PydanticCustomError("mistake", "{clause}", {"clause": clause})
 
@@ -67,7 +66,7 @@ def _flag(value: Any) -> bool:
 
 
 def _number(value: Any) -> float:
-    """A finite number; also from a text, since YAML knows other ways to write one than Python."""
+    """Parse a finite number; accepts text, since YAML has other number formats than Python."""
     try:
         if isinstance(value, bool) or not isinstance(value, int | float | str) or not math.isfinite(number := float(value)):
             raise ValueError
@@ -77,7 +76,7 @@ def _number(value: Any) -> float:
 
 
 def _whole(value: Any) -> int:
-    """A whole number, however it is written: ``1000``, ``1000.0``, ``1e3``, ``'1000'``."""
+    """Parse a whole number: ``1000``, ``1000.0``, ``1e3`` or ``'1000'``."""
     try:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise ValueError
@@ -99,7 +98,7 @@ TEXT = BeforeValidator(_text)
 WHOLE = BeforeValidator(_whole)
 NUMBER = BeforeValidator(_number)
 PAIR = BeforeValidator(_pair)
-_TEXT_OR_NUMBER = Field(json_schema_extra={"type": ["string", "number"]})  # 0012 is read as it was typed
+_TEXT_OR_NUMBER = Field(json_schema_extra={"type": ["string", "number"]})  # 0012 keeps its spelling
 
 Text = Annotated[str, TEXT, _TEXT_OR_NUMBER]
 Name = Annotated[str, Field(min_length=1), BeforeValidator(_name), _TEXT_OR_NUMBER]
@@ -113,14 +112,14 @@ NotNegative = Annotated[float, Field(ge=0), NUMBER]
 
 @dataclass(frozen=True, config=SETTINGS)
 class Section:
-    """Base of the sections of a file: keys that are not known are refused, and the nearest known one is named."""
+    """Base of the sections of a file; rejects unknown keys and suggests the nearest known one."""
 
     @model_validator(mode="wrap")
     @classmethod
     def _check_keys(cls, data: Any, validate: ModelWrapValidatorHandler[Any]) -> Any:
         if isinstance(data, cls):
             return validate(data)
-        if isinstance(data, ArgsKwargs):  # made in Python
+        if isinstance(data, ArgsKwargs):  # constructed in Python
             try:
                 return validate(data)
             except ValidationError as error:
@@ -140,15 +139,15 @@ T = TypeVar("T")
 
 
 def checked(kind: type[T], data: Any, where: str) -> T:
-    """Check plain data.
+    """Validate plain data.
 
     Args:
-        kind: A :class:`Section`, or another type that pydantic knows.
-        data: Plain data, as YAML gives it.
-        where: What to call it in messages.
+        kind: A :class:`Section`, or another type supported by pydantic.
+        data: Plain data from YAML.
+        where: Name of the data in messages.
 
     Raises:
-        ConfigError: A key is unknown, or a value is missing, of another type or out of range.
+        ConfigError: A key is unknown, or a value is missing, of the wrong type or out of range.
     """
     try:
         return TypeAdapter(kind).validate_python(data)
@@ -157,12 +156,7 @@ def checked(kind: type[T], data: Any, where: str) -> T:
 
 
 def sentence(error: ValidationError, where: str) -> str:
-    """The first thing that pydantic found, in one sentence.
-
-    Args:
-        error: What pydantic raised.
-        where: What to call the data.
-    """
+    """The first error of a pydantic validation, as one sentence; ``where`` names the data."""
     found = error.errors(include_url=False)[0]
     path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in found["loc"]).lstrip(".")
     clause = _clause(found["type"], found["input"], found.get("ctx", {}), found["msg"])
@@ -181,7 +175,7 @@ _REMEDIES = {
     "tuple_type": "give a list",
     "dict_type": "give a mapping of names to values",
 }
-"""Kind of a finding of pydantic -> what to do about it; see https://docs.pydantic.dev/latest/errors/validation_errors/."""
+"""pydantic error type -> remedy; see https://docs.pydantic.dev/latest/errors/validation_errors/."""
 
 
 def _clause(kind: str, value: Any, context: Mapping[str, Any], message: str) -> str:

@@ -1,7 +1,7 @@
-"""Frames from a video file or a folder of images, and back into a video: streaming, RGB, with PyAV.
+"""Streaming video input and output (RGB) with PyAV; the input may also be a folder of images.
 
-PyAV rather than OpenCV, because its errors have a cause, the packets can be counted without decoding, and it writes H.264, the
-one codec that every player and browser opens.
+PyAV rather than OpenCV: its errors state a cause, packets can be counted without decoding, and it writes H.264, which all
+players and browsers support.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from csl_tracker.video_file import Contents, VideoFile, av
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".webp"})
 _ENCODERS = ("libx264", "libopenh264", "libvpx-vp9", "mpeg4")
-"""The first that is there is taken; browsers play all but the last."""
+"""Encoders in order of preference; browsers play all but the last."""
 ENCODER_SETTING = "CSL_TRACKER_VIDEO_ENCODER"
-"""Environment variable that keeps encoders under the GPL (x264, x265) out of use: ``vp9`` or ``mpeg4``."""
+"""Environment variable that excludes GPL encoders (x264, x265): ``vp9`` or ``mpeg4``."""
 _WITHOUT_GPL = {"vp9": ("libvpx-vp9", "mpeg4"), "mpeg4": ("mpeg4",)}
 _TIMED = Fraction(1, 90_000)
-"""Unit of the times of frames that have their own; the rates of cameras are whole numbers of it."""
+"""Time base for frames with explicit timestamps; common frame intervals are integer multiples of it."""
 _BT601_LIMITED = {"colorspace": 6, "color_range": 1}  # FFmpeg's numbers; what swscale does to an untagged frame
 
 
 def _chosen_encoders() -> tuple[str, ...]:
-    """Encoders that may be used, best first.
+    """Allowed encoders, best first.
 
     Raises:
-        ConfigError: The setting is none.
+        ConfigError: The environment variable is invalid.
     """
     setting = os.environ.get(ENCODER_SETTING, "").lower()
     if setting in ("", "auto"):
@@ -52,7 +52,7 @@ def _chosen_encoders() -> tuple[str, ...]:
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")  # macOS leaves ._frame1.png behind
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")  # macOS creates ._frame1.png
 
 
 def read_image(path: Path, *, gray: bool = False) -> Image:
@@ -60,13 +60,13 @@ def read_image(path: Path, *, gray: bool = False) -> Image:
 
     Args:
         path: The file.
-        gray: Give uint8 (H, W) rather than RGB.
+        gray: Return uint8 (H, W) grayscale.
 
     Returns:
         uint8 (H, W, 3), RGB.
 
     Raises:
-        DatasetError: It is missing, broken or no image.
+        DatasetError: The file is missing, broken or not an image.
     """
     try:
         with path.open("rb") as stream:
@@ -85,16 +85,16 @@ def read_image(path: Path, *, gray: bool = False) -> Image:
 
 
 class VideoReader:
-    """The frames of a video file, or of a folder of images in natural order; iterating again starts anew.
+    """The frames of a video file, or of a folder of images in natural order; can be iterated repeatedly.
 
-    Only one frame is in memory at a time. The header and the first frame are read at once; the number of frames is checked
-    against the header by walking through the packets (not decoding them), so that a truncated copy is noticed before the work
-    starts. Frames are turned as the container says; those before the first key frame are left out, with a warning.
+    Holds one frame in memory at a time. The constructor reads the header and the first frame. The frame count is checked
+    against the header by demuxing without decoding, which detects a truncated copy before processing starts. Frames are
+    rotated as the container specifies; frames before the first key frame are skipped with a warning.
 
     Attributes:
         path: The file or the folder.
-        fps: Frames a second in the mean; for a folder, and for a file that does not say, ``DEFAULT_FPS``.
-        size: (height, width) of every frame as it is shown, px.
+        fps: Mean frame rate, 1/s; ``DEFAULT_FPS`` for a folder or a file without a rate.
+        size: (height, width) of each frame as displayed, px.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, gray: bool = False, strict: bool = True) -> None:
@@ -103,10 +103,10 @@ class VideoReader:
         Args:
             path: A video file, a folder of images of equal size, or one image.
             gray: Yield uint8 (H, W) luma (full range, 0..255) rather than RGB.
-            strict: A video that decodes to fewer frames than it has is an error; otherwise the iteration just ends there.
+            strict: Raise an error if fewer frames can be decoded than the video has; otherwise end the iteration there.
 
         Raises:
-            DatasetError: The path is missing, is no video, or holds no image.
+            DatasetError: The path is missing, not a video, or has no image.
         """
         self.path = Path(path)
         self._gray = gray
@@ -132,14 +132,14 @@ class VideoReader:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Every file that is read, in the order of the frames."""
+        """All input files, in frame order."""
         return tuple(self._images) if self._images else (self.path,)
 
     def __len__(self) -> int:
         """Number of frames.
 
         Raises:
-            DatasetError: The file has fewer frames than its header promises: it was cut off while being written or copied.
+            DatasetError: The file is truncated: it has fewer frames than its header states.
         """
         if self._length is None:
             self._length = self._packets(self._file).shown
@@ -149,22 +149,22 @@ class VideoReader:
         """Yield uint8 (H, W, 3) RGB frames, or (H, W) with ``gray``.
 
         Raises:
-            DatasetError: A frame cannot be decoded, is missing, or has a size of its own.
+            DatasetError: A frame cannot be decoded, is missing, or has another size.
         """
         return (image for _, image in self.timed())
 
     def timed(self) -> Iterator[tuple[int, Image]]:
-        """Yield each frame after its time since the first one, ns: the file's own, which need not be evenly spaced.
+        """Yield (time since the first frame in ns, frame); the times are those of the file and may be unevenly spaced.
 
         Raises:
-            DatasetError: As iterating.
+            DatasetError: See :meth:`__iter__`.
         """
         if self._file is None:
             return ((round(index * 1e9 / self.fps), image) for index, image in enumerate(self._iterate_images()))
         return self._file.frames(self._packets(self._file), self._strict, self._gray)
 
     def _packets(self, file: VideoFile | None) -> Contents:
-        assert file is not None  # a folder knows its length
+        assert file is not None  # the length of a folder is known
         if self._contents is None:
             self._contents = file.contents()
         return self._contents
@@ -181,33 +181,32 @@ class VideoReader:
 
 
 class VideoWriter(AtomicOutput):
-    """Writes frames as an H.264 video (yuv420p) under a temporary name, which becomes ``path`` when it is closed.
+    """Writes frames as an H.264 video (yuv420p), atomically.
 
-    As a context manager it keeps the video when the block ends well and leaves nothing when the block raises. An odd width or
-    height grows by one repeated column or row, since yuv420p has even sizes only.
+    An odd width or height is padded by repeating the last column or row, since yuv420p requires even sizes.
     """
 
     def __init__(self, path: str | os.PathLike[str], fps: float, *, crf: int = 18, preset: str = "veryfast") -> None:
-        """Prepare the file; its size is the first frame's.
+        """Open the file; the first frame determines the video size.
 
         Args:
-            path: Where the video goes; the suffix (``.mp4``, ``.avi``, ``.mkv``) chooses the container.
-            fps: Frames a second.
-            crf: x264's constant rate factor: 0 lossless, 18 no visible loss, 23 the encoder's own default.
+            path: The video file; the suffix (``.mp4``, ``.avi``, ``.mkv``) selects the container.
+            fps: Frame rate, 1/s.
+            crf: x264's constant rate factor: 0 lossless, 18 no visible loss, 23 encoder default.
             preset: x264's preset, speed against size.
 
         Raises:
-            DatasetError: The folder cannot be written to, or the suffix names no container.
-            ConfigError: :data:`ENCODER_SETTING` names no encoder.
+            DatasetError: The folder is not writable, or the suffix is unknown.
+            ConfigError: :data:`ENCODER_SETTING` is invalid.
         """
         self.path = Path(path)
-        _chosen_encoders()  # a wrong setting is named before anything is written
+        _chosen_encoders()  # report a wrong setting before writing anything
         self._temporary = self.path.with_name(f".{self.path.stem}.part{os.getpid()}{self.path.suffix}")
         self._rate = Fraction(fps).limit_denominator(65535)
         options = {"movflags": "+faststart"} if self.path.suffix.lower() in {".mp4", ".mov", ".m4v"} else {}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._container: Any = av.open(f"file:{self._temporary}", "w", options=options)  # the name may have a colon
+            self._container: Any = av.open(f"file:{self._temporary}", "w", options=options)  # the path may contain a colon
         except (av.FFmpegError, OSError, ValueError) as error:
             with contextlib.suppress(OSError):
                 self._temporary.unlink()
@@ -230,11 +229,11 @@ class VideoWriter(AtomicOutput):
 
         Args:
             image: uint8 (H, W, 3) RGB, or (H, W) gray, of the first frame's size.
-            time_ns: Its time since the first one, ns; None for its place at the rate of the video. The first frame decides
-                for all, and in an AVI, which knows no times, all have their places.
+            time_ns: Time since the first frame, ns; None for constant frame rate. The first frame determines the mode for
+                all; AVI does not support timestamps and always has a constant rate.
 
         Raises:
-            ValueError: The frame's shape or type is not the first one's.
+            ValueError: Shape or type differ from those of the first frame.
             DatasetError: The disk is full.
         """
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
@@ -259,10 +258,10 @@ class VideoWriter(AtomicOutput):
         self._count += 1
 
     def close(self) -> None:
-        """Finish the file and give it its name; without any frame there is no file.
+        """Finish the file and rename it to its final name; without frames, no file is created.
 
         Raises:
-            DatasetError: The disk is full; nothing is left behind.
+            DatasetError: The disk is full; the temporary file is deleted.
         """
         if self._stream is None:
             self.abort()
@@ -273,17 +272,17 @@ class VideoWriter(AtomicOutput):
             os.replace(self._temporary, self.path)
 
     def abort(self) -> None:
-        """Leave nothing behind. May be called twice."""
+        """Delete the temporary file. May be called twice."""
         try:
             self._container.close()
         except (av.FFmpegError, OSError):
-            pass  # an unfinished container may refuse its trailer; the file goes anyway
+            pass  # writing the trailer may fail; the file is deleted anyway
         finally:
             self._temporary.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _leaving_nothing(self) -> Iterator[None]:
-        """Remove the file when the block fails; a failure to write is a DatasetError."""
+        """Delete the file if the block fails; converts write errors to DatasetError."""
         try:
             yield
         except BaseException as error:
@@ -301,7 +300,7 @@ class VideoWriter(AtomicOutput):
         name = next(name for name in here if not (avi and name == "libvpx-vp9"))
         options = {"crf": str(self._crf), "preset": self._preset} if name == "libx264" else {}
         if avi:
-            options["bf"] = "0"  # AVI has no place for the display order of B-frames
+            options["bf"] = "0"  # AVI cannot store the display order of B-frames
         stream: Any = self._container.add_stream(name, rate=self._rate, options=options)
         stream.height, stream.width = size[0] + size[0] % 2, size[1] + size[1] % 2
         stream.pix_fmt = "yuv420p"
@@ -315,10 +314,10 @@ class VideoWriter(AtomicOutput):
 
 
 class Film:
-    """Frames on their way into a video whose size is the first one's.
+    """Writes frames to a video and stretches them to the size of the first frame.
 
     Attributes:
-        changed: A sentence about the first frame of another size; None while all are equal.
+        changed: A sentence about the first frame of another size; None if all sizes are equal.
     """
 
     def __init__(self, writer: VideoWriter) -> None:
@@ -330,8 +329,8 @@ class Film:
         """Write a frame.
 
         Args:
-            image: uint8 (H, W, 3), RGB; it is stretched where its size is another.
-            time_ns: Its time since the first one, ns; None for its place at the rate of the video, as for every other frame.
+            image: uint8 (H, W, 3), RGB.
+            time_ns: See :meth:`VideoWriter.write`.
         """
         height, width = self._size = self._size or (image.shape[0], image.shape[1])
         if image.shape[:2] != self._size:

@@ -1,7 +1,7 @@
-"""One video file as its container tells of it: which frames can be shown, when, and which way up.
+"""Reads one video file: displayable frames, their timestamps and orientation.
 
-Recorders join a running stream between two key frames, leave pictures out where nothing changed, write the times of the frames
-rather than a rate, and note how the camera was held rather than turning the picture.
+Handles what recorders produce: streams that start between two key frames, skipped duplicate frames, variable frame rates, and
+rotation stored as metadata.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class _PyAV:
-    """PyAV, imported where the first video is opened: training on images, and engines, run where it is not installed."""
+    """PyAV, imported lazily: training on images and the engines work without it."""
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -47,30 +47,29 @@ _FORMATS = (
     "3gp,apng,asf,av1,avi,cavsvideo,dhav,dirac,dv,flv,gif,gxf,h261,h263,h264,hevc,ismv,ivf,m4v,matroska,mjpeg,mov,mp4,mpeg,"
     "mpegts,mpegvideo,mpjpeg,mxf,nut,obu,ogg,rm,swf,vc1,vvc,webm,wtv,yuv4mpegpipe"
 )
-"""Containers that hold their frames themselves: no playlist, which would open other files, and no device."""
+"""Allowed FFmpeg formats: no playlists, which would open other files, and no devices."""
 _BY_COUNT = ("h264", "hevc", "mjpeg", "vvc", "obu", "m4v", "mpegvideo", "cavsvideo", "dirac", "h261", "h263", "vc1")
-"""Streams without a container and so without times: what FFmpeg makes up for them is wrong where frames were reordered."""
+"""Raw streams without timestamps; those that FFmpeg generates are wrong for reordered frames."""
 _AVI = "avi"
-"""Its times are those of decoding, and wrong for display where frames were reordered; a frame that repeats the last one has a
-time and no content."""
+"""AVI has decoding timestamps only, which are wrong for reordered frames; a repeated frame has a timestamp but no data."""
 _JUMP_S = 0.5
-"""A time that runs back farther begins another recording, put behind the first one in the same file."""
+"""A larger jump back in time marks the start of a concatenated recording."""
 _MIN_FPS, _MAX_FPS = 0.001, 1000.0
-"""Rates that are believed; what FFmpeg cannot find out it makes up of the unit of time."""
+"""Plausible rates; FFmpeg derives an unknown rate from the time base."""
 _ATTACHED = 0x400
-"""FFmpeg's mark of a stream that is a cover picture."""
+"""FFmpeg's disposition flag of a cover picture."""
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What the packets of a file tell before they are decoded.
+    """Frame counts of a file, from its packets without decoding.
 
     Attributes:
-        shown: Number of frames that can be shown.
-        skipped: Packets at the beginning that come before the first key frame.
-        hidden: Frames at the beginning that cannot be shown: those, and what refers to them.
-        exact: Whether the numbers are certain.
-        slots: Number of each frame's place in time, in order, for containers that count; else None.
+        shown: Number of displayable frames.
+        skipped: Packets before the first key frame.
+        hidden: Frames at the start that cannot be displayed: the skipped ones and those that depend on them.
+        exact: Whether the numbers are exact.
+        slots: Time slot of each frame, ascending, for containers with decoding timestamps (AVI); else None.
     """
 
     shown: int
@@ -82,26 +81,26 @@ class Contents:
 
 @dataclass(frozen=True)
 class _First:
-    """The first frame that can be shown: its time in the stream's unit, and how it is turned."""
+    """The first displayable frame: its timestamp in stream units, and its display matrix."""
 
     pts: int | None
     matrix: tuple[int, int, int, int]
 
 
 class VideoFile:
-    """A video file, opened anew for each reading.
+    """A video file; reopened for each read.
 
     Attributes:
         path: The file.
-        fps: Frames a second in the mean; ``DEFAULT_FPS`` for a file that does not say.
-        size: (height, width) of every frame as it is shown, px.
+        fps: Mean frame rate, 1/s; ``DEFAULT_FPS`` if unknown.
+        size: (height, width) of each frame as displayed, px.
     """
 
     def __init__(self, path: Path) -> None:
         """Read the header and the first frame.
 
         Raises:
-            DatasetError: The file is missing, is no video, or its frames are too large.
+            DatasetError: The file is missing, not a video, or its frames are too large.
         """
         self.path = path
         self._warned = False
@@ -111,7 +110,7 @@ class VideoFile:
             self._stored: Size = (stream.height, stream.width)
             self._format = str(container.format.name)
         if min(self._stored) < 1:
-            # FFmpeg forgets a size beyond "max_pixels".
+            # FFmpeg reports no size beyond "max_pixels".
             raise DatasetError(
                 f"The video {path} has no picture size in its header, or one of more than {MAX_PIXELS // 1_000_000} million px;"
                 " copy it anew, or re-encode it to a smaller size."
@@ -126,15 +125,15 @@ class VideoFile:
         self.size: Size = self._stored[::-1] if self._turn.transposed else self._stored
         if not self._turn.exact:
             logger.warning(
-                "The video %s is marked as turned by an angle that is no multiple of 90 degrees; it is read as it is stored.",
+                "The video %s has a rotation that is not a multiple of 90 degrees; it is read without rotation.",
                 path,
             )
 
     def contents(self) -> Contents:
-        """Walk through the packets, without decoding them.
+        """Count frames from the packets, without decoding.
 
         Raises:
-            DatasetError: The file has fewer frames than its header promises: it was cut off while being written or copied.
+            DatasetError: The file is truncated: it has fewer frames than its header states.
         """
         slots, leading = array("q"), array("q")
         total = shown = keys = skipped = 0
@@ -155,7 +154,7 @@ class VideoFile:
                     if keys == 1 and not packet.is_discard and packet.pts is not None:
                         leading.append(packet.pts)
             except av.FFmpegError:
-                pass  # the shortage is reported below, with the frame
+                pass  # missing frames are reported below
         counted = self._format == _AVI
         last = max(slots, default=-1) + 1 if counted else total
         if last < promised and not (counted and _is_whole_avi(self.path)):
@@ -165,7 +164,7 @@ class VideoFile:
             )
         if not shown:
             raise DatasetError(f"The video {self.path} holds no frame; copy it again.")
-        if not keys:  # a container that marks none
+        if not keys:  # a container without key frame flags
             skipped = 0
         hidden = skipped
         if keys and self._first.pts is not None and not counted:
@@ -174,15 +173,15 @@ class VideoFile:
         return Contents(shown - hidden, skipped, hidden, exact, array("q", sorted(slots)[skipped:]) if counted else None)
 
     def frames(self, contents: Contents, strict: bool, gray: bool) -> Iterator[tuple[int, Image]]:
-        """Yield each frame after its time since the first one, ns.
+        """Yield (time since the first frame in ns, frame).
 
         Args:
-            contents: What :meth:`contents` found.
-            strict: A video that decodes to fewer frames than it has is an error; otherwise the iteration just ends there.
+            contents: Result of :meth:`contents`.
+            strict: Raise an error if fewer frames can be decoded than the video has; otherwise end the iteration there.
             gray: Yield uint8 (H, W) luma (full range, 0..255) rather than RGB.
 
         Raises:
-            DatasetError: A frame cannot be decoded, is missing, or has a size of its own.
+            DatasetError: A frame cannot be decoded, is missing, or has another size.
         """
         if contents.hidden and not self._warned:
             self._warned = True
@@ -218,7 +217,7 @@ class VideoFile:
         if not self.path.exists():
             raise DatasetError(f"The video {self.path} does not exist; check the path.")
         try:
-            # Without "file:" a name like 10:22.mp4 or http:x is taken as the address of a server.
+            # Without "file:", FFmpeg treats names such as 10:22.mp4 or http:x as URLs.
             container = av.open(
                 f"file:{self.path}",
                 options={"protocol_whitelist": "file", "format_whitelist": _FORMATS, "max_pixels": str(MAX_PIXELS)},
@@ -226,7 +225,7 @@ class VideoFile:
         except (av.FFmpegError, OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise DatasetError(
-                f"The file {self.path} cannot be opened as a video ({reason}); it is no video, or its writing was cut off."
+                f"The file {self.path} cannot be opened as a video ({reason}); it is not a video or is incomplete."
             ) from error
         if not container.streams.video:
             container.close()
@@ -234,7 +233,7 @@ class VideoFile:
         return container
 
     def _measured_rate(self) -> float:
-        """Frames a second by the times of the packets, where the header makes none up that a camera could have."""
+        """Frame rate from the packet timestamps, used if that of the header is implausible."""
         times = array("d")
         try:
             with self._open() as container:
@@ -247,23 +246,23 @@ class VideoFile:
         return min(max(1 / step, _MIN_FPS), _MAX_FPS) if step > 0 else DEFAULT_FPS
 
     def _find_first(self) -> _First:
-        """Decode until the first frame; what cannot be decoded is reported where the frames are read."""
-        straight = _First(None, (1, 0, 0, 1))
-        if self._format == _AVI:  # it has neither times of display nor a direction
-            return straight
+        """Decode the first frame; :meth:`frames` reports decoding errors."""
+        upright = _First(None, (1, 0, 0, 1))
+        if self._format == _AVI:  # no presentation timestamps, no display matrix
+            return upright
         try:
             with self._open() as container:
                 stream = _stream(container)
                 for frame in _decode(container, stream, None):
                     found = frame.side_data.get(av.sidedata.sidedata.Type.DISPLAYMATRIX)
-                    matrix = straight.matrix
+                    matrix = upright.matrix
                     if found is not None:
                         a, b, _, c, d = struct.unpack_from("<5i" if np.little_endian else ">5i", bytes(found))
                         matrix = (a, b, c, d)
                     return _First(frame.pts, matrix)
         except av.FFmpegError:
             pass
-        return straight
+        return upright
 
 
 def _rate(stream: Any) -> float:
@@ -272,7 +271,7 @@ def _rate(stream: Any) -> float:
 
 
 def _stream(container: Any) -> Any:
-    """The first stream that is no cover picture, with a limit for what its frames may grow to."""
+    """The first video stream that is not a cover picture, with a limit on its frame size."""
     streams = [stream for stream in container.streams.video if not _disposition(stream) & _ATTACHED]
     stream = (streams or container.streams.video)[0]
     stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
@@ -285,7 +284,7 @@ def _disposition(stream: Any) -> int:
 
 
 def _decode(container: Any, stream: Any, skipped: int | None) -> Iterator[Any]:
-    """Decode from behind so many packets on; None begins with the first key frame."""
+    """Decode after skipping this many packets; None starts at the first key frame."""
     number = 0
     begun = skipped is not None
     for packet in container.demux(stream):
@@ -296,7 +295,7 @@ def _decode(container: Any, stream: Any, skipped: int | None) -> Iterator[Any]:
 
 
 class _Clock:
-    """The times of the frames since the first one."""
+    """Computes frame times relative to the first frame."""
 
     def __init__(self, fps: float, time_base: Fraction | None, slots: array[int] | None, by_count: bool) -> None:
         self._fps, self._base, self._slots = fps, time_base, slots
@@ -305,7 +304,7 @@ class _Clock:
         self._last_ns = -1
 
     def time_ns(self, index: int, pts: int | None) -> int:
-        """The time of the next frame, ns; later than the one before it."""
+        """Time of the next frame, ns; strictly increasing."""
         if self._slots is not None:
             index = self._slots[index] - self._slots[0] if index < len(self._slots) else index
         if self._slots is not None or self._by_count or pts is None or self._base is None:
@@ -322,15 +321,15 @@ class _Clock:
 
 
 class _Turn:
-    """What a display matrix does to a picture: ``x' = a x + c y`` and ``y' = b x + d y``, with y downwards.
+    """Applies a display matrix: ``x' = a x + c y`` and ``y' = b x + d y``, with y downwards.
 
     Attributes:
-        transposed: Whether width and height change places.
-        exact: Whether the matrix is that of a right angle, mirrored or not; otherwise nothing is done.
+        transposed: Whether width and height are swapped.
+        exact: Whether the rotation is a multiple of 90 degrees, mirrored or not; otherwise the image stays unchanged.
     """
 
     def __init__(self, matrix: tuple[int, int, int, int]) -> None:
-        least = 0.01 * max(map(abs, matrix))  # what rounding leaves of a cosine of 90 degrees
+        least = 0.01 * max(map(abs, matrix))  # rounding error of cos(90 degrees)
         a, b, c, d = (0 if abs(value) < least else value for value in matrix)
         self.transposed = bool(b and c and not a and not d)
         self.exact = self.transposed or bool(a and d and not b and not c)
@@ -338,7 +337,7 @@ class _Turn:
         self._flip_y = (b if self.transposed else d) < 0 and self.exact
 
     def apply(self, image: Image) -> Image:
-        """The picture as it is shown, contiguous."""
+        """The image as displayed, contiguous."""
         if self.transposed:
             image = image.swapaxes(0, 1)
         if self._flip_y:
@@ -349,7 +348,7 @@ class _Turn:
 
 
 def _is_whole_avi(path: Path) -> bool:
-    """Whether the file is as long as its own lists say; frames at its end may then be without content."""
+    """Whether the file is as long as its RIFF chunks state; then frames at the end may have no data."""
     at, size = 0, path.stat().st_size
     with path.open("rb") as file:
         while at + 8 <= size:

@@ -1,4 +1,4 @@
-"""One self-describing ``.safetensors`` file per model: the tensors, and a JSON header that rebuilds everything else."""
+"""Weights files: one self-describing ``.safetensors`` file per model, with tensors and a JSON header."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ _HEADER_KEY = "csl_tracker"
 _RESIZES = ("keep_aspect", "stretch")
 
 MODELS_DIR = Path(__file__).parent / "models"
-"""Where the weights that come with the package lie."""
+"""Folder of the bundled weights."""
 
 DEFAULT_MODEL = "csl_lite0"
 
 MAX_INPUT_PX = 1 << 22
-"""Height times width of a network's input: 2048x2048 px, or full HD with room to spare."""
+"""Maximum height times width of a network input: 2048x2048 px; full HD fits."""
 
 _MAX_SIDE = 8192
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """From an image to the network's input: resize, then ``(rgb - mean) / std`` on the scale 0..255.
+    """Image preprocessing: resize, then ``(rgb - mean) / std`` on the scale 0..255.
 
     Attributes:
         mean: Per channel, RGB.
         std: Per channel, RGB.
-        input_size: (height, width) that the network was trained for.
-        resize: ``keep_aspect`` keeps the image's aspect ratio and the number of px of ``input_size``, rounded to multiples of
-            32; ``stretch`` always resizes to ``input_size`` as the paper does.
+        input_size: (height, width) used in training.
+        resize: ``keep_aspect`` keeps the aspect ratio and the pixel count of ``input_size``, with sides rounded to multiples
+            of 32; ``stretch`` always resizes to ``input_size``, as in the paper.
     """
 
     mean: tuple[float, float, float]
@@ -66,10 +66,10 @@ class Preprocessing:
     resize: str = "keep_aspect"
 
     def __post_init__(self) -> None:
-        """Reject impossible values.
+        """Validate the values.
 
         Raises:
-            ConfigError: The resize is unknown, the size is too small or too large, or a statistic is no usable number.
+            ConfigError: The resize is unknown, the size is out of range, or a mean or std is invalid.
         """
         if self.resize not in _RESIZES:
             raise ConfigError(f"The resize {self.resize!r} is unknown; choose one of {', '.join(_RESIZES)}.")
@@ -85,11 +85,11 @@ class Preprocessing:
                 raise ConfigError(f"The preprocessing's {what} is {values}; give three numbers from {low:g} to 1e+05, for RGB.")
 
     def working_size(self, source: Size) -> Size:
-        """(height, width) to which a source image of (height, width) is resized; always even."""
+        """(height, width) after resizing a source image of (height, width); always even."""
         height, width = self.input_size
         if self.resize == "keep_aspect":
             scale = math.sqrt(height * width / (source[0] * source[1]))
-            # Very long images would otherwise round to nothing, or to far more px than the network was given in training.
+            # Clamp for extreme aspect ratios: a side would round to 0 or far exceed the training size.
             height = min(max(32, 32 * round(source[0] * scale / 32)), 4 * height)
             width = min(max(32, 32 * round(source[1] * scale / 32)), 4 * width)
         return height + height % 2, width + width % 2
@@ -97,16 +97,16 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """Everything about a model but its tensors.
+    """Everything about a model except its tensors.
 
     Attributes:
         name: Short name, such as ``csl_lite0``.
-        network: What to build.
-        instruments: What its channels mean.
-        heatmap: Shape of the Gaussians that it draws.
-        preprocessing: What it wants as input.
-        confidence_threshold: Working threshold: confidence from which a landmark counts as seen.
-        provenance: Data, command, seed, initialisation, time, metrics: whatever the training wrote down.
+        network: Architecture.
+        instruments: Meaning of the output channels.
+        heatmap: Shape of the target Gaussians.
+        preprocessing: Image preprocessing.
+        confidence_threshold: Working threshold: minimum confidence of a visible landmark.
+        provenance: Training record: data, command, seed, initialisation, time, metrics.
     """
 
     name: str
@@ -118,10 +118,11 @@ class ModelDescription:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Reject a network whose heads do not fit the instruments, a threshold that is none, and a name that is no file's.
+        """Validate the description.
 
         Raises:
-            ConfigError: Numbers of landmarks or classes differ, the threshold is not from 0 to 1, or the name could be a path.
+            ConfigError: The numbers of landmarks or classes differ, the threshold is not in 0..1, the name is invalid, or the
+                preprocessing does not produce the network's fixed input size.
         """
         check_model_name(self.name)
         if not 0.0 <= self.confidence_threshold <= 1.0:
@@ -160,7 +161,7 @@ class ModelDescription:
         """Rebuild from :meth:`to_dict`'s output.
 
         Raises:
-            ConfigError, ValueError, KeyError, TypeError: The header is inconsistent or lacks something.
+            ConfigError, ValueError, KeyError, TypeError: The header is inconsistent or incomplete.
         """
         pre = data["preprocessing"]
         return cls(
@@ -190,8 +191,8 @@ class Model:
 
     Attributes:
         network: In evaluation mode, float32, on the CPU.
-        description: What it is.
-        sha256: Of the file that it was loaded from.
+        description: Everything else.
+        sha256: Hash of the weights file.
     """
 
     network: Network
@@ -210,20 +211,20 @@ class Model:
 
     @property
     def label(self) -> str:
-        """Name and short hash, as the messages carry them: ``csl_lite0@1a2b3c4d``."""
+        """Name and short hash as in the messages: ``csl_lite0@1a2b3c4d``."""
         return f"{self.name}@{self.short_hash}"
 
     @property
     def instruments(self) -> InstrumentSet:
-        """What the channels mean."""
+        """Meaning of the output channels."""
         return self.description.instruments
 
 
 def default_weights() -> Path:
-    """Path of the weights that come with the package.
+    """Path of the bundled default weights.
 
     Raises:
-        WeightsError: The package was installed without them.
+        WeightsError: The package was installed without weights.
     """
     path = MODELS_DIR / f"{DEFAULT_MODEL}.safetensors"
     if not path.is_file():
@@ -232,20 +233,17 @@ def default_weights() -> Path:
 
 
 def shipped_weights() -> tuple[str, ...]:
-    """Names of the weights that come with the package, the default first."""
+    """Names of the bundled weights, the default first."""
     return tuple(
         sorted((path.stem for path in MODELS_DIR.glob("*.safetensors")), key=lambda name: (name != DEFAULT_MODEL, name))
     )
 
 
 def find_weights(name: str | Path | None) -> Path:
-    """The file that a user means.
-
-    Args:
-        name: Name of weights that come with the package, a path, or nothing for the package's default.
+    """Resolve a name of bundled weights or a path; None or '' selects the default.
 
     Raises:
-        WeightsError: The package was installed without its weights.
+        WeightsError: The package was installed without weights.
     """
     if name is None or not str(name):
         return default_weights()
@@ -253,13 +251,13 @@ def find_weights(name: str | Path | None) -> Path:
 
 
 def save_weights(path: Path, network: Network, description: ModelDescription, half: bool = False) -> None:
-    """Write one file, atomically.
+    """Write a weights file atomically.
 
     Args:
-        path: Where; its folder is made.
-        network: The tensors; batch-norm counters are left out.
-        description: Goes into the header.
-        half: Store the tensors in half precision, at half the size.
+        path: The file; its folder is created.
+        network: Source of the tensors; batch-norm counters are not stored.
+        description: Header of the file.
+        half: Store the tensors in half precision.
     """
     tensors = {}
     for key, tensor in network.state_dict().items():
@@ -269,7 +267,7 @@ def save_weights(path: Path, network: Network, description: ModelDescription, ha
     partial = path.with_name(f".{path.name}.partial")
     try:
         save_file(tensors, partial, metadata={_HEADER_KEY: json.dumps(description.to_dict(), sort_keys=True)})
-        # safetensors makes its files readable by their owner alone, which is not what anybody expects of a shared model.
+        # safetensors creates files with mode 0600; apply the usual umask instead, so that models can be shared.
         mask = os.umask(0)
         os.umask(mask)
         partial.chmod(0o666 & ~mask)
@@ -279,16 +277,16 @@ def save_weights(path: Path, network: Network, description: ModelDescription, ha
 
 
 def read_description(path: Path) -> ModelDescription:
-    """Read the header alone.
+    """Read only the header.
 
     Raises:
-        WeightsError: The file is missing, truncated or foreign; the sentence says what was found.
+        WeightsError: The file is missing, truncated or not a weights file of this package.
     """
     return _describe(Path(path))[0]
 
 
 def _describe(path: Path) -> tuple[ModelDescription, TensorFile]:
-    """The model that a file's header describes, and the tensors that it lists."""
+    """Read the model description and the tensor list from the header."""
     if not path.exists():
         raise WeightsError(
             f"There is no weights file {path}; check the path, or name one that comes with the package:"
@@ -317,11 +315,11 @@ def _describe(path: Path) -> tuple[ModelDescription, TensorFile]:
 
 
 def load_weights(path: Path | str) -> Model:
-    """Load a model. Nothing is built before its header was found to fit the tensors that the file holds.
+    """Load a model. The header is checked against the tensors before anything is allocated.
 
     Raises:
-        WeightsError: The file is missing, truncated, foreign, its tensors do not fit its own header, or its network computes
-            no numbers.
+        WeightsError: The file is missing, truncated or foreign, tensors and header do not match, or the network output is
+            not finite.
     """
     path = Path(path)
     description, content = _describe(path)

@@ -1,7 +1,7 @@
-"""What a weights file must be before anything is built of it: a size, a header and tensors that fit each other.
+"""Validates a weights file before building a network: file size, header and tensors must match.
 
-Whoever made a file also wrote its header, so that every number in it is a claim: nothing is allocated, and no loop runs, by a
-number that was not compared with a limit or with the bytes that are there.
+Weights files are untrusted input: each number in the header is compared with a limit or with the actual data before it controls
+an allocation or a loop.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from csl_tracker.pixels import Size
 from csl_tracker.text import excerpt
 
 MAX_FILE_BYTES = 1 << 30
-"""Of a weights file. The largest network here, ResNet-50 with the paper's decoder in float32, has a quarter of it."""
+"""Maximum file size. The largest network, ResNet-50 with the paper's decoder in float32, needs a quarter of it."""
 
 MAX_HEADER_BYTES = 4 << 20
-"""Of a file's header. Those of trained networks have about 40 KB."""
+"""Maximum header size. Trained networks have about 40 KB."""
 
 MAX_DEPTH = 32
-"""Of lists and maps inside each other in a header."""
+"""Maximum nesting depth of a header."""
 
 _FLOATS = ("F16", "BF16", "F32", "F64")
 _INTEGERS = ("I8", "I16", "I32", "I64", "U8")
 _PROBE_SIZE = (64, 64)
 _COUNTER = "num_batches_tracked"
-"""End of the names of batch-norm counters, which only training uses and files leave out."""
+"""Name suffix of batch-norm counters, which only training uses and files do not contain."""
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """What a file says of a tensor: its dtype as safetensors names it, and its shape."""
+    """Header entry of a tensor: its safetensors dtype and its shape."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -46,25 +46,20 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class TensorFile:
-    """What a safetensors file says of itself.
-
-    Attributes:
-        metadata: Texts of its header.
-        tensors: What it holds, by name.
-    """
+    """Header of a safetensors file: its text metadata, and its tensors by name."""
 
     metadata: Mapping[str, str]
     tensors: Mapping[str, TensorInfo]
 
 
 def read_tensor_file(path: Path) -> TensorFile:
-    """Read the header of a safetensors file, and nothing else.
+    """Read only the header of a safetensors file.
 
     Raises:
-        WeightsError: The file is larger than any network, its header is, or it is no undamaged safetensors file.
+        WeightsError: The file or its header is too large, or the file is not a valid safetensors file.
     """
     if not path.is_file():
-        raise WeightsError(f"{path} is no regular file; name the .safetensors file.")
+        raise WeightsError(f"{path} is not a regular file; name the .safetensors file.")
     try:
         size = path.stat().st_size
         with path.open("rb") as stream:
@@ -85,15 +80,15 @@ def read_tensor_file(path: Path) -> TensorFile:
             return TensorFile(dict(file.metadata() or {}), tensors)
     except (SafetensorError, OSError, RecursionError) as error:
         raise WeightsError(
-            f"{path} is no readable safetensors file ({_found(path)}); give an undamaged .safetensors file."
+            f"{path} is not a readable safetensors file ({_found(path)}); give an undamaged .safetensors file."
         ) from error
 
 
 def parse_header(text: str) -> Any:
-    """The values of a JSON header.
+    """Parse a JSON header.
 
     Raises:
-        ValueError: It is no JSON, or deeper than any description.
+        ValueError: It is not JSON or nested too deeply.
     """
     try:
         content = json.loads(text)
@@ -115,10 +110,10 @@ def _children(value: Any) -> Iterator[Any]:
 
 
 def outline(config: NetworkConfig) -> Network:
-    """The network of a configuration without memory for its tensors: on torch's ``meta`` device.
+    """Build a network on torch's ``meta`` device, without allocating its tensors.
 
     Raises:
-        ConfigError: No such network can be built.
+        ConfigError: The network cannot be built.
     """
     try:
         with torch.device("meta"):
@@ -129,15 +124,15 @@ def outline(config: NetworkConfig) -> Network:
 
 
 def check_tensors(path: Path, found: Mapping[str, TensorInfo], network: Network) -> None:
-    """Compare the tensors of a file with those of the network that its header describes; none is read.
+    """Compare the tensor list of a file with the described network, without reading tensor data.
 
     Args:
-        path: The file, for the sentence.
-        found: What it holds.
+        path: The file, for error messages.
+        found: Tensor list of the file.
         network: See :func:`outline`.
 
     Raises:
-        WeightsError: One is missing, has another shape, is of another kind of number, or does not belong there.
+        WeightsError: A tensor is missing, unexpected, or has the wrong shape or dtype.
     """
     expected = stored_tensors(network)
     for key, tensor in expected.items():
@@ -156,22 +151,22 @@ def check_tensors(path: Path, found: Mapping[str, TensorInfo], network: Network)
 
 
 def stored_tensors(network: Network) -> dict[str, torch.Tensor]:
-    """The tensors of a network that a weights file holds, by name."""
+    """The tensors of a network that a weights file contains, by name."""
     return {key: tensor for key, tensor in network.state_dict().items() if not key.endswith(_COUNTER)}
 
 
 def fill(path: Path, network: Network) -> Network:
-    """Give the outline of a network its memory and its numbers, one tensor after the other.
+    """Allocate the tensors of an outlined network and load their values one by one.
 
     Args:
-        path: A file that :func:`check_tensors` found to fit.
-        network: See :func:`outline`; it is changed.
+        path: A file accepted by :func:`check_tensors`.
+        network: See :func:`outline`; modified in place.
 
     Returns:
         The same network, in evaluation mode, on the CPU.
 
     Raises:
-        WeightsError: A number is not finite, or a variance is negative.
+        WeightsError: A value is not finite, or a variance is negative.
     """
     network.to_empty(device="cpu")
     state = network.state_dict()
@@ -191,20 +186,20 @@ def fill(path: Path, network: Network) -> Network:
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is damaged ({excerpt(error)}); copy or train it again.") from error
     try:
-        network.load_state_dict(state)  # what a network derives from its tensors is derived anew
+        network.load_state_dict(state)  # recomputes values derived from tensors
     except WeightsError as error:
         raise WeightsError(f"{path} cannot be used. {error}") from error
     return network.eval()
 
 
 def check_outputs(path: Path, network: Network) -> None:
-    """Run a network once, on a small image: one that computes no numbers would see nothing, and nobody would know why.
+    """Run a network once on a small image and reject non-finite outputs, which would otherwise look like empty frames.
 
     Raises:
-        WeightsError: What comes out is not finite.
+        WeightsError: The output is not finite.
     """
     height, width = network.config.input_size or _PROBE_SIZE
-    # A gradient from edge to edge, on the scale of normalised pixels: a flat image leaves most units at rest.
+    # A gradient in the range of normalised pixels: a flat image activates few units.
     ramp = torch.linspace(-2.0, 2.0, height * width).view(1, 1, height, width)
     image = torch.cat((ramp, ramp.flip(-1), ramp.flip(-2)), dim=1)
     with torch.inference_mode():
@@ -217,14 +212,14 @@ def check_outputs(path: Path, network: Network) -> None:
 
 
 def whole_size(values: Any) -> Size:
-    """(height, width) of whole numbers.
+    """Parse (height, width).
 
     Raises:
-        ValueError: It is no pair of whole numbers.
+        ValueError: It is not a pair of integers.
     """
     height, width = values
     if not all(isinstance(value, int) and not isinstance(value, bool) for value in (height, width)):
-        raise ValueError(f"the input size is {excerpt(values, 60)}, and two whole numbers belong there")
+        raise ValueError(f"the input size is {excerpt(values, 60)}, but it must be two whole numbers")
     return height, width
 
 

@@ -1,10 +1,10 @@
-"""The YAML files of this package: configurations, protocols, instruments, calibrations.
+"""Reads the YAML files of this package: configurations, protocols, instruments, calibrations.
 
-YAML guesses types, and a name can look like a number: ``0012`` is 10 to YAML 1.1, ``12:30`` is 750, ``no`` is false. Here plain
-words have the types of YAML 1.2's core schema, in which all of these are texts, and a number remembers how it was written, so
-that :func:`spelled` gives a name back as it was typed.
+YAML 1.1 converts some names to other types: ``0012`` becomes 10, ``12:30`` becomes 750, ``no`` becomes false. This loader uses
+the core schema of YAML 1.2, where all of these are text. Numbers keep their spelling, so that :func:`spelled` restores a name
+as typed.
 
-What is refused: a key that stands twice in one mapping, and files that are large, deep or grow by their aliases.
+Duplicate keys and files that are too large, too deep or expand through aliases are rejected.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import yaml
 from csl_tracker.errors import ConfigError, CslTrackerError
 
 MAX_BYTES = 2 << 20
-"""Size of a configuration file."""
+"""Maximum file size."""
 MAX_VALUES = 200_000
-"""Values in a file, those that its aliases repeat included."""
+"""Maximum number of values in a file, including those repeated by aliases."""
 MAX_DEPTH = 64
-"""Lists and mappings inside one another."""
+"""Maximum nesting depth."""
 
 _BASE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _KINDS = {dict: "a mapping", list: "a list", type(None): "empty"}
@@ -32,31 +32,31 @@ _YES, _NO = frozenset({"true", "yes", "on"}), frozenset({"false", "no", "off"})
 
 
 class TypedInt(int):
-    """A whole number that was not written as Python writes it, such as ``0x1F`` or ``+5``."""
+    """A whole number in a non-canonical spelling, such as ``0x1F`` or ``+5``."""
 
     typed: str
 
 
 class TypedFloat(float):
-    """A number that was not written as Python writes it, such as ``1.50`` or ``1e3``."""
+    """A number in a non-canonical spelling, such as ``1.50`` or ``1e3``."""
 
     typed: str
 
 
 class YamlError(ValueError):
-    """A text is no YAML that is taken here; the message is a clause without a full stop."""
+    """Invalid or rejected YAML; the message is a clause without a full stop."""
 
 
 def parse_yaml(content: bytes | str, *, max_bytes: int = MAX_BYTES, max_values: int = MAX_VALUES) -> Any:
-    """The value of a YAML document; None for an empty one.
+    """Parse a YAML document; None for an empty one.
 
     Args:
         content: UTF-8 with or without a byte order mark, UTF-16 with one, or text.
-        max_bytes: Largest size.
-        max_values: Most values, those that aliases repeat included.
+        max_bytes: Maximum size.
+        max_values: Maximum number of values, including those repeated by aliases.
 
     Raises:
-        YamlError: It is no YAML, has a key twice, or is beyond a limit.
+        YamlError: It is invalid, has a duplicate key, or exceeds a limit.
     """
     if len(content) > max_bytes:
         raise YamlError(f"it has {len(content)} bytes and {max_bytes} are the limit")
@@ -74,7 +74,7 @@ def parse_yaml(content: bytes | str, *, max_bytes: int = MAX_BYTES, max_values: 
     except yaml.YAMLError as error:
         raise YamlError(_reason(error)) from error
     except UnicodeDecodeError as error:
-        raise YamlError(f"it is no text in UTF-8 (byte {error.start}); save it as UTF-8") from error
+        raise YamlError(f"it is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except (ValueError, KeyError, RecursionError) as error:
         raise error if isinstance(error, YamlError) else YamlError(f"it holds an impossible value ({error})") from error
 
@@ -91,13 +91,13 @@ def read_yaml(
 
     Args:
         path: The file.
-        what: What to call it in messages, such as ``The protocol file``.
-        error: What to raise.
-        max_bytes: Largest size.
-        max_values: Most values, those that aliases repeat included.
+        what: Name of the file in messages, such as ``The protocol file``.
+        error: Exception type.
+        max_bytes: Maximum size.
+        max_values: Maximum number of values, including those repeated by aliases.
 
     Raises:
-        CslTrackerError: The file is missing or unreadable, is no YAML, has a key twice, or is beyond a limit.
+        CslTrackerError: The file is missing, unreadable or invalid, has a duplicate key, or exceeds a limit.
     """
     try:
         with path.open("rb") as file:
@@ -109,18 +109,18 @@ def read_yaml(
     try:
         return parse_yaml(content, max_bytes=max_bytes, max_values=max_values)
     except YamlError as failed:
-        raise error(f"{what} {path} is no readable YAML: {failed}.") from failed
+        raise error(f"{what} {path} is not readable YAML: {failed}.") from failed
 
 
 def spelled(value: Any, what: str) -> str:
-    """A name as it was typed, though YAML may have taken it for a number.
+    """A name as typed, even if YAML parsed it as a number.
 
     Args:
         value: A value of :func:`parse_yaml`.
-        what: What to call it in the message.
+        what: Name of the value in the message.
 
     Raises:
-        ConfigError: It is no name: a truth value, nothing, a list or a mapping.
+        ConfigError: It is a boolean, empty, a list or a mapping.
     """
     if isinstance(value, str):
         return value
@@ -134,10 +134,10 @@ def spelled(value: Any, what: str) -> str:
 
 
 def as_bool(value: Any, what: str) -> bool:
-    """A truth value: ``true`` or ``false``, or one of YAML 1.1's words for them, ``yes``, ``no``, ``on``, ``off``.
+    """Parse a boolean: ``true``, ``false``, or the YAML 1.1 spellings ``yes``, ``no``, ``on``, ``off``.
 
     Raises:
-        ConfigError: It is something else.
+        ConfigError: It is not a boolean.
     """
     if isinstance(value, bool):
         return value
@@ -153,7 +153,7 @@ def _encoding(content: bytes) -> str:
 
 
 def _check_limits(text: str, max_values: int) -> None:
-    """Walk through the events of the parser, which builds nothing."""
+    """Check the limits on the parser events, before anything is constructed."""
     tally = _Tally()
     for event in yaml.parse(text, Loader=_BASE):
         tally.add(event)
@@ -162,19 +162,15 @@ def _check_limits(text: str, max_values: int) -> None:
 
 
 class _Tally:
-    """Counts the values of a document, those that its aliases repeat included.
-
-    Attributes:
-        count: Values so far.
-    """
+    """Counts the values of a document, including those repeated by aliases."""
 
     def __init__(self) -> None:
         self.count = 0
         self._sizes: dict[str, int] = {}  # by anchor
-        self._open: list[tuple[str | None, int]] = []  # lists and mappings: anchor, and the count before it
+        self._open: list[tuple[str | None, int]] = []  # open collections: anchor, and the count before it
 
     def add(self, event: Any) -> None:
-        """Count one event of the parser."""
+        """Count one parser event."""
         if isinstance(event, yaml.CollectionStartEvent):
             self._begin(event)
         elif isinstance(event, yaml.CollectionEndEvent):
@@ -191,7 +187,7 @@ class _Tally:
     def _begin(self, event: Any) -> None:
         self._open.append((event.anchor, self.count))
         self.count += 1
-        self._sizes.pop(event.anchor, None)  # a collection may not refer to itself
+        self._sizes.pop(event.anchor, None)  # a collection must not refer to itself
         if len(self._open) > MAX_DEPTH:
             raise YamlError(f"{_at(event.start_mark)} is {len(self._open)} levels deep and {MAX_DEPTH} are the limit")
 
@@ -201,7 +197,7 @@ class _Tally:
 
 
 def _check_keys(root: Any) -> None:
-    """No key stands twice in one mapping, and every key is a plain word."""
+    """Reject duplicate keys and keys that are not scalars."""
     nodes, seen = [root], set()
     while nodes:
         node = nodes.pop()
@@ -222,7 +218,7 @@ def _check_keys(root: Any) -> None:
 
 
 class _Loader(_BASE):  # type: ignore[misc]  # the base is chosen at run time
-    """Plain words by YAML 1.2's core schema, with ``<<`` for merging; numbers remember how they were written."""
+    """YAML 1.2 core schema plus ``<<`` merge keys; numbers keep their spelling."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # none of the base's
     yaml_constructors: ClassVar[dict[Any, Any]] = {
@@ -272,10 +268,10 @@ _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
 
 
 def text_keys(data: Mapping[Any, Any], what: str) -> dict[str, Any]:
-    """A mapping whose keys are names, as they were typed.
+    """A mapping with its keys as typed.
 
     Raises:
-        ConfigError: A key is no name.
+        ConfigError: A key is not a name.
     """
     return {spelled(key, f"A key of {what}"): value for key, value in data.items()}
 

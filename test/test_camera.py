@@ -50,7 +50,7 @@ def lens(model, d, x, y):
         ({"k": np.zeros((3, 3))}, "not calibrated"),
         ({"p": np.zeros((3, 4))}, "not calibrated"),
         ({"width": 0}, "0x720 px"),
-        ({"r": np.zeros((3, 3))}, "R of camera_info is no rotation"),
+        ({"r": np.zeros((3, 3))}, "R of camera_info is not a rotation"),
         ({"k": np.zeros(4)}, "matrix K"),
         ({"p": np.full((3, 4), np.inf)}, "matrix P"),
     ],

@@ -18,8 +18,8 @@ from csl_tracker.instruments import ENDOVIS, InstrumentSet, find_instruments
         ({"landmark_colors": ((0, 0, 0),)}, "1 colours for 2 names"),
         ({"landmarks": (), "classes": ("only",)}, "needs a landmark"),
         ({"classes": tuple(f"c{i}" for i in range(256))}, "256 class names, and 255 at most"),
-        ({"skeleton": (("a", "a"),)}, "no pair of two landmark names"),
-        ({"skeleton": (("a",),)}, "no pair of two landmark names"),
+        ({"skeleton": (("a", "a"),)}, "not a pair of two landmark names"),
+        ({"skeleton": (("a",),)}, "not a pair of two landmark names"),
         ({"landmark_colors": ((0, 0, 0), (0, 0, 256))}, "no RGB of three whole numbers"),
     ],
 )
@@ -71,7 +71,7 @@ def test_flipping_swaps_the_claspers_alone() -> None:
     ("text", "said"),
     [
         (None, r"The instruments' file .*tool\.yaml cannot be read"),
-        ("landmarks: [tip", "is no readable YAML: did not find"),
+        ("landmarks: [tip", "is not readable YAML: did not find"),
         ("[tip]", "describes no set of instruments: it has '.' where landmarks, classes"),
         ("landmarks: [tip]\nclass: [a]", "it has 'class' where landmarks, classes"),
         ("classes: [background, tool]", "has no landmarks; list landmarks and classes"),

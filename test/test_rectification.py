@@ -28,7 +28,7 @@ def result(*marks, size=(480, 640)):
 
 @pytest.mark.parametrize("size", [(240, 320), (481, 640)])
 def test_an_image_of_another_size_than_the_calibration_is_refused(size):
-    with pytest.raises(ImageError, match=rf"{size[1]}x{size[0]} px, but camera_info tells of 640x480 px"):
+    with pytest.raises(ImageError, match=rf"{size[1]}x{size[0]} px, but camera_info states 640x480 px"):
         rectify_result(result(mark("tip", 1, 1), size=size), camera(), AXIS)
 
 

@@ -226,8 +226,8 @@ FOREST = {"strategy": "forest", "encoder": "none", "decoder": "none"}
         (lambda s, t: _nested(s, t, 100_000), "nested deeper than 32 levels"),
         (lambda s, t: _forged(s, t, provenance={"x": "y" * (5 << 20)}), "header of .* bytes"),
         (lambda s, t: _forged(s, t, provenance=[1]), "describes no model"),
-        (lambda s, t: _forged(s, t, **_part(s, "instruments", skeleton=[["shaft"]])), "no pair of two landmark names"),
-        (lambda s, t: _forged(s, t, **_part(s, "instruments", skeleton=[["shaft", "shaft"]])), "no pair of two landmark"),
+        (lambda s, t: _forged(s, t, **_part(s, "instruments", skeleton=[["shaft"]])), "not a pair of two landmark names"),
+        (lambda s, t: _forged(s, t, **_part(s, "instruments", skeleton=[["shaft", "shaft"]])), "not a pair of two landmark"),
         (lambda s, t: _forged(s, t, **_part(s, "instruments", class_colors=[[0, 0, 1e9]] * 3)), "no RGB"),
         (lambda s, t: _forged(s, t, **_part(s, "instruments", landmarks=list(range(5)))), "no text of 1 to"),
         (lambda s, t: _forged(s, t, **_part(s, "instruments", classes=["a", "b\x1b[2J", "c"])), r"'b\\x1b\[2J'"),
@@ -252,7 +252,7 @@ def test_a_forged_file_gets_one_sentence(tmp_path: Path, random_weights: Path, f
 
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(WeightsError, match="no regular file"):
+    with pytest.raises(WeightsError, match="not a regular file"):
         load_weights(tmp_path / "pipe")
 
 

@@ -108,7 +108,7 @@ BOMB = "a: &a [x, x]\n" + "".join(
         ("{a: " * 100_000, "65 levels deep"),
         ("? [1]\n: 2", "a list or a mapping as a key"),
         ("a" * (MAX_BYTES + 1), "are the limit"),
-        (b"a: \xff\xfe", "no text in UTF-8"),
+        (b"a: \xff\xfe", "not UTF-8 text"),
         ("a:\n\t- b", "cannot start any token in line 2"),
         ("--- a\n--- b", "found another document"),
         ("!!python/object/apply:os.system [x]", "could not determine a constructor"),
@@ -127,7 +127,7 @@ def test_what_is_refused_is_a_clause(content: str | bytes, said: str) -> None:
     ("text", "said"),
     [
         (None, r"The list .*x\.yaml cannot be read \(No such file"),
-        ("a: [", r"The list .*x\.yaml is no readable YAML: .*line 2"),
+        ("a: [", r"The list .*x\.yaml is not readable YAML: .*line 2"),
         (" " * 11, r"x\.yaml is larger than"),
     ],
 )

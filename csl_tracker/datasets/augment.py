@@ -1,7 +1,7 @@
-"""Augmentation: one warp of image, label map and landmarks together, then photometric changes.
+"""Augmentation: one affine warp of image, label map and landmarks, then photometric changes.
 
-All geometry is one affine map from source px to px of the crop, so that nothing is resampled twice, and landmarks and label map
-follow by the same map. Presets are named; ``paper`` has the ranges of Laina et al. 2017, section 3.
+A single affine map from source px to crop px avoids repeated resampling and applies equally to landmarks and label map. The
+preset ``paper`` has the ranges of Laina et al. 2017, section 3.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from csl_tracker.pixels import Resize, Size
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Ranges of the random changes. Every pair is (lowest, highest); a probability of 0 turns a change off.
+    """Ranges of the random changes. Pairs are (minimum, maximum); a probability of 0 disables a change.
 
     Attributes:
-        rotation_deg: Largest rotation to either side.
-        scale: Zoom, relative to the size at which the tracker would show the frame to the network.
-        stretch: Largest relative difference of the zooms in x and y.
-        shear: Largest shear.
-        flip: Probability of a mirrored image.
-        upside_down: Probability of a vertical mirroring.
+        rotation_deg: Maximum rotation in either direction.
+        scale: Zoom relative to the tracker's working size.
+        stretch: Maximum relative difference of the zooms in x and y.
+        shear: Maximum shear.
+        flip: Probability of a horizontal flip.
+        upside_down: Probability of a vertical flip.
         gamma: Exponent on the intensities.
-        channel_gain: Factor on each colour channel.
-        brightness: Largest shift, 0..255.
-        contrast: Factor around the mean.
-        saturation: Factor on the distance from grey.
-        hue: Probability of permuting towards other white balances (a random small colour matrix).
+        channel_gain: Gain of each colour channel.
+        brightness: Maximum shift, 0..255.
+        contrast: Gain around the mean.
+        saturation: Gain of the distance from grey.
+        hue: Probability of a white-balance change (a small random colour matrix).
         blur: Probability of a Gaussian or motion blur.
-        noise: Largest standard deviation of sensor noise, 0..255.
+        noise: Maximum standard deviation of sensor noise, 0..255.
         compression: Probability of JPEG compression.
-        erase: Probability of erasing a rectangle, whose pixels' labels become unknown.
+        erase: Probability of erasing a rectangle, whose labels become unknown.
         shade: Probability of a smooth light gradient.
         paste: Probability of pasting the instruments of another sample onto this one.
     """
@@ -95,13 +95,13 @@ AUGMENTATIONS: Mapping[str, Augmentation] = {
 
 @dataclass(frozen=True)
 class TrainingSample:
-    """A sample as the network sees it.
+    """A training sample at network resolution.
 
     Attributes:
         image: uint8 (h, w, 3), RGB.
-        label_map: uint8 (h / stride, w / stride), 255 where unknown.
-        landmarks: float64 (instruments, landmarks, 2), px of the heatmap, NaN where absent.
-        labelled: bool (landmarks,): whether the landmark is labelled for every instrument in view.
+        label_map: uint8 (h / stride, w / stride), 255 for unknown.
+        landmarks: float64 (instruments, landmarks, 2), heatmap px, NaN if absent.
+        labelled: bool (landmarks,): whether the landmark is labelled for all instruments in view.
     """
 
     image: Image
@@ -113,13 +113,13 @@ class TrainingSample:
 def random_affine(
     rng: np.random.Generator, augmentation: Augmentation, source: Size, working: Size, crop: Size
 ) -> tuple[FloatArray, bool]:
-    """Draw a map from source px to crop px.
+    """Sample a random map from source px to crop px.
 
     Args:
-        rng: Source of randomness.
+        rng: Random generator.
         augmentation: Ranges.
         source: (height, width) of the frame.
-        working: (height, width) to which the tracker would resize it.
+        working: (height, width) of the tracker's working size.
         crop: (height, width) of the result.
 
     Returns:
@@ -133,7 +133,7 @@ def random_affine(
     flip_y = -1.0 if rng.random() < augmentation.upside_down else 1.0
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     linear = turn @ np.array([[1.0, shear], [0.0, 1.0]]) @ np.diag([zoom * stretch * flip_x, zoom / stretch * flip_y])
-    # Where the zoomed frame is larger than the crop, the crop lies anywhere inside; where it is smaller, near its middle.
+    # Along a side longer than the crop, the crop position is random; otherwise it is near the centre.
     slack = [max(0.0, working[i] * zoom - crop[i]) / 2 + 0.06 * crop[i] * (zoom != 1.0) for i in (1, 0)]
     shift = np.array([rng.uniform(-s, s) if s > 0 else 0.0 for s in slack])
     resize = Resize(source, working).matrix()
@@ -146,15 +146,15 @@ def random_affine(
 def warp_sample(
     sample: Sample, affine: FloatArray, mirrored: bool, flip_order: Sequence[int], crop: Size, stride: int = 2
 ) -> TrainingSample:
-    """Apply an affine map of source px to crop px to image, label map and landmarks.
+    """Apply an affine map from source px to crop px to image, label map and landmarks.
 
     Args:
         sample: The labelled frame.
         affine: float64 (2, 3).
-        mirrored: Whether left and right landmarks swap.
+        mirrored: Swap left and right landmarks.
         flip_order: Landmark order in a mirrored image.
         crop: (height, width) of the result, multiples of the stride.
-        stride: Crop px per px of label map and heatmap.
+        stride: Crop px per px of the label map and heatmap.
     """
     size = (crop[1], crop[0])
     image = cv2.warpAffine(sample.image, affine, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
@@ -165,7 +165,7 @@ def warp_sample(
     if sample.label_map is None:
         labels = np.full(small[::-1], IGNORE_LABEL, np.uint8)
     else:
-        # Outside the frame there is black in the image, and nothing that is an instrument.
+        # Outside the frame, the image is black and the label is background.
         labels = cv2.warpAffine(sample.label_map, output, small, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
     points = sample.landmarks @ output[:, :2].T + output[:, 2]
     labelled = sample.labelled
@@ -177,11 +177,10 @@ def warp_sample(
 
 
 def paste(onto: TrainingSample, pasted: TrainingSample, stride: int = 2) -> TrainingSample:
-    """Put the instruments of one sample in front of another.
+    """Paste the instruments of one sample onto another.
 
-    A landmark of the lower instrument that gets covered stays labelled: the network is to look through short occlusions.
-    Where the upper sample's labels are unknown nothing is pasted, and nothing at all if one of its landmarks lies there: it
-    would be a landmark without its instrument.
+    Occluded landmarks stay labelled, so that the network learns to handle short occlusions. Pixels with unknown labels are not
+    pasted; if a landmark lies on such a pixel, nothing is pasted, since the landmark would have no instrument.
     """
     tool = (pasted.label_map > 0) & (pasted.label_map != IGNORE_LABEL)
     places = pasted.landmarks[np.isfinite(pasted.landmarks).all(axis=-1)]
@@ -256,7 +255,7 @@ def _blur(rng: np.random.Generator, image: npt.NDArray[np.float32]) -> npt.NDArr
 
 
 def _erase(rng: np.random.Generator, sample: TrainingSample) -> TrainingSample:
-    """Fill a rectangle with a colour of the image; its labels become unknown, its landmarks stay."""
+    """Fill a rectangle with a colour of the image; its labels become unknown, landmarks are kept."""
     height, width = sample.image.shape[:2]
     h, w = int(height * rng.uniform(0.05, 0.25)), int(width * rng.uniform(0.05, 0.25))
     top, left = int(rng.integers(0, height - h)), int(rng.integers(0, width - w))

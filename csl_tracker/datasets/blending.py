@@ -1,6 +1,6 @@
-"""Colours blended into images, with the same bits as NumPy's broadcasting and in a fraction of its time.
+"""Fast colour blending with results identical to NumPy broadcasting.
 
-NumPy's inner loop over (h, w, 1) or (3,) against (h, w, 3) is three numbers long. Here both sides have rows of the same length.
+Broadcasting (h, w, 1) or (3,) against (h, w, 3) has an inner loop of length 3. Operands with equal rows avoid that.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from csl_tracker.arrays import Float32Array
 
 
 def three_channels(plane: Float32Array) -> Float32Array:
-    """A plane, float32 (h, w), as an image of three equal channels, (h, w, 3)."""
+    """Repeat a float32 (h, w) array to three channels, (h, w, 3)."""
     return cv2.merge((plane, plane, plane))  # type: ignore[return-value]
 
 
 def color_row(color: npt.ArrayLike, width: int) -> Float32Array:
-    """A colour (3,) as a row of an image, float32 (width, 3)."""
+    """Repeat a colour (3,) to an image row, float32 (width, 3)."""
     return np.tile(np.asarray(color, np.float32), (width, 1))
 
 
 def blend_color(image: Float32Array, alpha: Float32Array, color: Float32Array) -> None:
-    """Lay a colour over an image, in place: ``image += alpha * (color - image)``.
+    """Blend a colour into an image, in place: ``image += alpha * (color - image)``.
 
     Args:
         image: float32 (h, w, 3).

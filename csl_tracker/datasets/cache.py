@@ -1,4 +1,4 @@
-"""A sequence decoded once, into memory-mapped arrays: random access for training."""
+"""Decodes a sequence once into memory-mapped arrays, for random access in training."""
 
 from __future__ import annotations
 
@@ -25,18 +25,13 @@ from csl_tracker.pixels import Resize, Size, resize_image
 from csl_tracker.text import printable
 
 FORMAT = 3
-"""Raised whenever a cache on disk would be read wrongly by the current code."""
+"""Format version; increment it when existing caches become invalid."""
 
 _ARRAYS = ("images", "label_maps", "landmarks", "labelled", "stamps")
 
 
 def resize_label_map(label_map: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uint8]:
-    """Resize by majority: every pixel gets the label that covers most of it, the lowest one in a draw.
-
-    Args:
-        label_map: uint8 (H, W).
-        size: (height, width) to reach, px.
-    """
+    """Resize a uint8 (H, W) label map to (height, width) by majority vote per pixel; ties select the lowest label."""
     if label_map.shape == size:
         return label_map
     values = np.unique(label_map)
@@ -48,37 +43,36 @@ def resize_label_map(label_map: npt.NDArray[np.uint8], size: Size) -> npt.NDArra
 
 
 class FrameCache:
-    """A decoded sequence on disk that is indexed like a list; itself a sequence.
+    """A decoded sequence on disk with random access; implements the sequence protocol.
 
-    The folder's name holds a hash of the source files' content, so that a changed source is decoded anew. The arrays are opened
-    in the process that reads them; an instance can be sent to the workers of a data loader. A label map in which every pixel is
-    ignored comes back as None, and so does that of a frame without one among others that have it.
+    The folder name contains a hash of the source files, so that a changed source is decoded again. Arrays are opened lazily per
+    process, so an instance can be pickled to data loader workers. A missing or fully ignored label map is returned as None.
 
     Attributes:
         name: Name of the sequence.
         landmarks: Landmark names.
         classes: Class names.
         slots: Names of the instruments.
-        fps: Frames a second.
-        size: (height, width) of the frames here, px.
+        fps: Frame rate, 1/s.
+        size: (height, width) of the cached frames, px.
         files: The source files.
-        folder: Where the arrays lie.
+        folder: Folder of the arrays.
     """
 
     def __init__(self, sequence: FileSequence, folder: str | os.PathLike[str], size: Size | None = None) -> None:
-        """Decode the sequence unless that was done before.
+        """Decode the sequence unless it is cached.
 
         Args:
-            sequence: What to decode.
-            folder: Where caches live; this one gets a folder of its own in there.
-            size: (height, width) of the frames, px; None for the source's. Landmarks move along.
+            sequence: The sequence.
+            folder: Parent folder of all caches.
+            size: (height, width) of the cached frames, px; None keeps the source size. Landmarks are scaled.
 
         Raises:
-            DatasetError: The sequence cannot be decoded, or the folder cannot be written to.
-            ValueError: The sequence does not come from files, so that its content cannot be recognised.
+            DatasetError: The sequence cannot be decoded, or the folder is not writable.
+            ValueError: The sequence has no source files to hash.
         """
         if not sequence.files:
-            raise ValueError(f"the sequence {sequence.name} has no source files, and a cache is found again by their content")
+            raise ValueError(f"the sequence {sequence.name} has no source files, whose hash identifies the cache")
         self.name = sequence.name
         self.landmarks = sequence.landmarks
         self.classes = sequence.classes
@@ -98,7 +92,7 @@ class FrameCache:
         return self._length
 
     def __getitem__(self, index: int) -> Sample:
-        """Frame ``index`` as arrays of their own (writable, not mapped).
+        """Frame ``index`` as new, writable arrays.
 
         Raises:
             IndexError: There is no such frame.
@@ -124,16 +118,16 @@ class FrameCache:
 
     @property
     def all_landmarks(self) -> npt.NDArray[np.float64]:
-        """Landmarks of every frame, float64 (frames, instruments, landmarks, 2), px of the frames here."""
+        """Landmarks of all frames, float64 (frames, instruments, landmarks, 2), px of the cached frames."""
         return np.array(self._open()["landmarks"])
 
     @property
     def all_labelled(self) -> npt.NDArray[np.bool_]:
-        """Whether somebody looked: bool (frames, instruments, landmarks)."""
+        """Annotation mask of all frames, bool (frames, instruments, landmarks)."""
         return np.array(self._open()["labelled"])
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_arrays": None}  # a pickled memory map would carry all its frames
+        return {**self.__dict__, "_arrays": None}  # pickling a memory map would copy its data
 
     def _key(self, sequence: FileSequence) -> str:
         digest = hashlib.sha256()
@@ -167,7 +161,7 @@ class FrameCache:
             try:
                 os.replace(temporary, self.folder)
             except OSError:
-                if not self.folder.is_dir():  # else another process was faster, with the same content
+                if not self.folder.is_dir():  # otherwise another process wrote the same content first
                     raise
         except OSError as error:
             raise DatasetError(f"The cache {self.folder} cannot be written ({error}); make room, or choose another.") from error

@@ -1,26 +1,26 @@
-"""COCO keypoints: what a lab has after labelling its own video in CVAT, Label Studio or another tool.
+"""COCO keypoints, as exported by CVAT, Label Studio and other labelling tools.
 
-A dataset is a JSON file, or a folder with one or more of them in it or in ``annotations/``; several are merged by image, so
-that CVAT's keypoints and its masks (two exports) make one dataset. The images may lie anywhere below the folder.
+A dataset is a JSON file, or a folder with JSON files in it or in ``annotations/``. Several files are merged by image, so that
+CVAT's separate exports of keypoints and masks form one dataset. Images may be anywhere below the folder.
 
-How the format is read:
+Interpretation of the format:
 
-* A category with ``keypoints`` is an instrument, and its keypoints are landmarks. Every category whose annotations have a
-  ``segmentation`` is a class, except one called ``ignore``, ``ignored``, ``void`` or ``unlabeled``: those pixels become 255.
-  Later annotations lie over earlier ones.
-* A keypoint with ``v`` 1 (covered) or 2 is labelled, one with ``v`` 0 is not, unless the annotation's ``keypoints_absent``
-  names it: then it is known to be out of view. In an image with any annotation, an instrument without one is known to be
-  absent; an image without annotations was looked at by nobody, unless it says ``"labelled": true``.
-* Polygons are in px from the image's corner, as in COCO. Keypoints of COCO itself are indices of pixels, so that integers are
-  centres; CVAT and Label Studio measure them from the corner like everything else. ``info.keypoint_origin`` says ``center`` or
-  ``corner``; without it, files of these two tools are known by their ``info``, and any other has ``center``.
-* The slot of an instrument is its attribute ``slot``, ``side`` or ``instrument``, or the word left or right in its category's
-  name; else its track (CVAT's ``track_id``), ordered by mean x; else its place: of two the one further left is ``left``, and
-  one alone is ``left`` in the left half of an image of a sequence that has two elsewhere.
-* The sequence of an image is its key ``sequence``, or the folder in its ``file_name``, or the name of the JSON file; where
-  JSON files of several folders give one name to images of different folders, their own folder goes before it. Its frames
-  follow the key ``frame``, or the natural order of the names. The list ``sequences`` may state ``fps``, ``slots``,
-  ``landmarks`` and ``classes`` of a ``name``, as what this package writes does.
+* A category with ``keypoints`` is an instrument; its keypoints are landmarks. A category whose annotations have a
+  ``segmentation`` is a class, except ``ignore``, ``ignored``, ``void`` and ``unlabeled``, whose pixels become 255. Later
+  annotations cover earlier ones.
+* A keypoint with ``v`` 1 (occluded) or 2 is labelled. One with ``v`` 0 is not labelled, unless ``keypoints_absent`` of the
+  annotation lists it: then it is known to be out of view. In an image with annotations, an instrument without one is known to
+  be absent. An image without annotations is unlabelled, unless it has ``"labelled": true``.
+* Polygons are in px from the image corner, as in COCO. COCO keypoints are pixel indices (integers are pixel centres); CVAT and
+  Label Studio measure from the corner. ``info.keypoint_origin`` is ``center`` or ``corner``; without it, files of these two
+  tools are detected by their ``info``, and all others use ``center``.
+* The slot of an instrument is its attribute ``slot``, ``side`` or ``instrument``, or left/right in its category name; else
+  given by its track (CVAT's ``track_id``), ordered by mean x; else by position: the leftmost of two is ``left``, and a single
+  one is ``left`` in the left half of the image if the sequence has two instruments elsewhere.
+* The sequence of an image is its key ``sequence``, else the folder in its ``file_name``, else the name of the JSON file. If
+  JSON files in several folders use one name for images of different folders, the name gets the folder as a prefix. Frames are
+  ordered by the key ``frame``, else by natural order of the names. The list ``sequences`` may define ``fps``, ``slots``,
+  ``landmarks`` and ``classes`` of a ``name``, as files written by this package do.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ class CocoSequence:
 
     Attributes:
         name: Name within the dataset.
-        landmarks: Keypoint names of all categories, in their order.
-        classes: ``background``, then the categories that have masks.
+        landmarks: Keypoint names of all categories, in order.
+        classes: ``background``, then the categories with masks.
         slots: Names of the instruments.
-        fps: Frames a second.
+        fps: Frame rate, 1/s.
         size: (height, width), px.
-        skeleton: Pairs of landmarks that the categories join.
+        skeleton: Pairs of landmarks joined by the categories.
         files: The JSON files and all images.
-        notes: What is odd about the labels and does no harm, a sentence each.
+        notes: Harmless anomalies in the labels, one sentence each.
     """
 
     def __init__(
@@ -104,10 +104,10 @@ class CocoSequence:
         return len(self._frames)
 
     def __iter__(self) -> Iterator[Sample]:
-        """Yield the samples; one image and its masks are in memory at a time.
+        """Yield the samples, one image at a time.
 
         Raises:
-            DatasetError: An image is broken or of another size than its file says, or a mask cannot be decoded.
+            DatasetError: An image is broken or has another size than stated, or a mask cannot be decoded.
         """
         for index, frame in enumerate(self._frames):
             image = read_image(frame.path)
@@ -131,17 +131,17 @@ class CocoSequence:
 
     @property
     def images(self) -> tuple[Path, ...]:
-        """The image file of every frame."""
+        """Image file of each frame."""
         return tuple(frame.path for frame in self._frames)
 
     @property
     def all_landmarks(self) -> FloatArray:
-        """float64 (frames, instruments, landmarks, 2), px: every frame's landmarks, without reading the images."""
+        """Landmarks of all frames, float64 (frames, instruments, landmarks, 2), px, without reading the images."""
         return np.array(self._landmarks)
 
     @property
     def all_labelled(self) -> npt.NDArray[np.bool_]:
-        """Whether somebody looked: bool (frames, instruments, landmarks)."""
+        """Annotation mask of all frames, bool (frames, instruments, landmarks)."""
         return np.array(self._labelled)
 
     def _common_size(self) -> Size:
@@ -167,7 +167,7 @@ class CocoSequence:
         for index, frame in enumerate(self._frames):
             labelled[index] = frame.labelled or bool(frame.instruments or frame.regions)
             if not frame.instruments and not frame.labelled:
-                labelled[index] = False  # masks alone say nothing of landmarks
+                labelled[index] = False  # masks do not imply labelled landmarks
             for item in frame.instruments:
                 slot = self.slots.index(item.slot)
                 labelled[index, slot] = [name in item.labelled for name in self.landmarks]
@@ -184,12 +184,12 @@ class CocoSequence:
         return landmarks, labelled
 
     def _maps(self, frame: Frame) -> tuple[Image | None, Image | None]:
-        """The label map, and the map of instances where every mask has a slot."""
+        """The label map, and the instance map if all masks have a slot."""
         if not (bool(frame.regions) if frame.segmented is None else frame.segmented):
             return None, None
         labels = np.zeros(self.size, np.uint8)
-        told = all(region.slot for region in frame.regions) if frame.instanced is None else frame.instanced
-        instances = np.zeros(self.size, np.uint8) if told else None
+        has_instances = all(region.slot for region in frame.regions) if frame.instanced is None else frame.instanced
+        instances = np.zeros(self.size, np.uint8) if has_instances else None
         for region in frame.regions:
             try:
                 mask = decode_segmentation(region.segmentation, self.size)
@@ -208,12 +208,12 @@ def open_coco(root: str | os.PathLike[str], sequences: Iterable[str] | None = No
     """Open the sequences of a COCO keypoints dataset.
 
     Args:
-        root: A JSON file, with its images beside it, or the folder of both.
-        sequences: Their names; None for all of them.
+        root: A JSON file with its images next to it, or the folder of both.
+        sequences: Sequence names; None for all.
 
     Raises:
-        DatasetError: There is no such file, it is broken, names an unknown image or category or an id twice, or an image is
-            missing; or a sequence is unknown.
+        DatasetError: The file is missing or broken, has unknown or duplicate ids, an image is missing, or a sequence is
+            unknown.
     """
     files = CocoFiles(Path(root))
     for path, data in read_coco_files(Path(root)):
@@ -226,14 +226,14 @@ def _sequences(files: CocoFiles) -> dict[str, CocoSequence]:
     """All sequences by name, in natural order.
 
     Raises:
-        DatasetError: Images of a sequence differ in size, or two annotations are of one instrument.
+        DatasetError: Images of a sequence differ in size, or an instrument has two annotations in one image.
     """
     groups: dict[str, list[Frame]] = defaultdict(list)
     for frame in files.frames.values():
         groups[frame.sequence].append(frame)
     found = {}
     for name in sorted(groups, key=natural_path_order):
-        # Labels of one sequence may come in several files, and any of them may state its settings.
+        # The labels of a sequence may be spread over several files; any of them may contain its settings.
         stated = {(frame.source.parent, frame.stated or name) for frame in groups[name]}
         settings = next((data for (path, of), data in files.settings.items() if (path.parent, of) in stated), {})
         try:
@@ -266,7 +266,7 @@ def _names(settings: Mapping[str, Any], key: str) -> list[str] | None:
 
 
 def _merge(stated: list[str] | None, known: list[str], used: set[str]) -> tuple[str, ...]:
-    """The names that a sequence states, with what it uses besides; all known ones where it states nothing."""
+    """The stated names plus other names in use; all known names if none are stated."""
     if stated is None:
         return tuple(known)
     return tuple(dict.fromkeys([*stated, *(name for name in known if name in used)]))

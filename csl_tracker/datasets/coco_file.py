@@ -1,4 +1,4 @@
-"""The contents of COCO files, checked and merged by image; see :mod:`csl_tracker.datasets.coco` for how they are read."""
+"""Validates COCO files and merges them by image; see :mod:`csl_tracker.datasets.coco` for the interpretation."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from csl_tracker.datasets.json_file import load_json
 from csl_tracker.errors import DatasetError
 
 MAX_NAMES = 1000
-"""Categories of a file, and keypoints of a category."""
+"""Maximum categories per file, and keypoints per category."""
 MAX_INSTRUMENTS = 100
-"""In one image."""
+"""Maximum instruments per image."""
 
 _KEYS = ("images", "annotations", "categories")
 _MAX_DEPTH = 3
@@ -44,15 +44,15 @@ Record = TypeVar("Record")
 
 
 class CocoFiles:
-    """What several files say, merged by image.
+    """The contents of several files, merged by image.
 
     Attributes:
-        root: Folder below which the images are looked for.
-        frames: Image file -> what is known of it.
-        landmarks: Names, in the order of the categories.
-        categories: Names of those that have masks, in their order.
+        root: Search folder for images.
+        frames: Image file -> its labels.
+        landmarks: Landmark names, in the order of the categories.
+        categories: Names of the categories with masks, in order.
         skeleton: Pairs of landmarks.
-        settings: (JSON file, sequence) -> what the file states of it.
+        settings: (JSON file, sequence) -> settings from the file.
     """
 
     def __init__(self, root: Path) -> None:
@@ -65,14 +65,14 @@ class CocoFiles:
         self._finder = FileFinder(self.root, (self.root,), _MAX_DEPTH)
 
     def add(self, path: Path, data: Mapping[str, Any]) -> None:
-        """Take in one file.
+        """Add the contents of one file.
 
         Args:
-            path: Where it lies.
-            data: Its contents, an object with the lists ``images``, ``annotations`` and ``categories``.
+            path: The file.
+            data: Its contents, with the lists ``images``, ``annotations`` and ``categories``.
 
         Raises:
-            DatasetError: It has dangling or repeated ids or values that make no sense, or an image is missing.
+            DatasetError: It has dangling or duplicate ids or invalid values, or an image is missing.
         """
         images = self._add_images(path, data["images"])
         categories = records_by_id(path, data["categories"], "category", "categories")
@@ -118,13 +118,13 @@ class CocoFiles:
             subset = _EXPORT_PREFIX.sub("", path.stem)
             folders = [self.root, path.parent]
             if path.parent.name.lower() in _LABEL_FOLDERS and path.parent.parent not in folders and path.parent != self.root:
-                folders = [path.parent.parent, *folders]  # of a dataset among others
+                folders = [path.parent.parent, *folders]  # one of several datasets
             bases = [*folders, *(folder / "images" for folder in folders), self.root / "images" / subset]
             found = self._finder.find(file_name, more_bases=bases)
             if found is None:
                 missing.append(file_name)
                 if len(missing) >= MAX_NAMES:
-                    break  # enough to say so
+                    break  # enough for the message
                 continue
             images[key] = frame = read_frame(path, record, found, self._sequence(path, record))
             known = self.frames.setdefault(found, frame)
@@ -185,16 +185,16 @@ class CocoFiles:
         return composed(self.root.resolve().name if stem.lower() in _PLAIN_NAMES else stem)
 
     def part_sequences(self) -> None:
-        """Give sequences of one name their folders' names where they are of different files and images.
+        """Prefix equal sequence names with their folders if their files and images are in different folders.
 
-        Labels of one sequence may come in several files, and those name images of one folder. Eighteen folders with an
+        Several files with labels of one sequence refer to images in the same folder. In contrast, eighteen folders with an
         ``annotations.json`` each are eighteen sequences.
         """
         groups: dict[str, dict[Path, set[Path]]] = defaultdict(lambda: defaultdict(set))
         for frame in self.frames.values():
             groups[frame.sequence][frame.source.parent].add(frame.path.parent)
         for name, folders in groups.items():
-            parts: list[tuple[set[Path], set[Path]]] = []  # folders of JSON files, and of the images that they share
+            parts: list[tuple[set[Path], set[Path]]] = []  # (folders of JSON files, folders of their common images)
             for source, images in folders.items():
                 same = [part for part in parts if part[1] & images]
                 parts = [part for part in parts if part not in same]
@@ -211,15 +211,15 @@ class CocoFiles:
 
 
 def read_coco_files(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield the COCO files of a folder, or the one that is named, with their contents.
+    """Yield (path, contents) of a COCO file, or of all COCO files in a folder.
 
     Raises:
-        DatasetError: There are none, or a JSON file is broken.
+        DatasetError: There is no COCO file, or a JSON file is broken.
     """
     if root.is_file():
         data = load_json(root)
         if not is_coco(data):
-            raise DatasetError(f"The file {root} is no COCO file: it needs a JSON object with the lists {', '.join(_KEYS)}.")
+            raise DatasetError(f"The file {root} is not a COCO file: it needs a JSON object with the lists {', '.join(_KEYS)}.")
         yield root, data
         return
     if not root.is_dir():
@@ -231,19 +231,19 @@ def read_coco_files(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
                 found = True
                 yield folder / name, data
     if not found:
-        raise DatasetError(f"The folder {root} is no COCO dataset: {_EXPECTED}.")
+        raise DatasetError(f"The folder {root} is not a COCO dataset: {_EXPECTED}.")
 
 
 def is_coco(data: Any) -> bool:
-    """Whether the contents of a JSON file are those of a COCO file."""
+    """Whether JSON contents have the structure of a COCO file."""
     return isinstance(data, dict) and all(isinstance(data.get(key), list) for key in _KEYS)
 
 
 def _referred_to(annotation: Mapping[str, Any], kind: str, records: Mapping[Any, Record], where: str) -> Record:
-    """The image or the category of an annotation.
+    """The image or category of an annotation.
 
     Raises:
-        DatasetError: The file does not list it.
+        DatasetError: The id is unknown.
     """
     value = annotation.get(f"{kind}_id")
     record = records.get(identity_of(value))

@@ -1,15 +1,15 @@
-"""Masks as COCO writes them: run lengths, plain or compressed, and polygons.
+"""COCO masks: run lengths (plain or compressed) and polygons.
 
-Run lengths count the pixels column by column, beginning with background. Their compressed form is the text of
-``pycocotools``: every run (from the fourth on, its difference to the run two before) in groups of five bits, lowest first,
-each group a printable character from ``0`` on with bit 5 set where another group follows.
+Run lengths count pixels column by column, starting with background. The compressed form is that of ``pycocotools``: each run
+(from the fourth on, its difference to the run two before) is split into groups of five bits, lowest first; each group is a
+printable character starting at ``0``, with bit 5 set if another group follows.
 
-Polygons are in px from the top-left *corner* of the image, so that it covers [0, width] x [0, height] and the centre of the
-first pixel is (0.5, 0.5).
+Polygons are in px from the top-left *corner* of the image: it covers [0, width] x [0, height], and the centre of the first
+pixel is (0.5, 0.5).
 
-``pycocotools`` fills polygons and writes run lengths. Its C code trusts its input: it crashes on vertices that are not finite
-or far away, and gives uninitialised memory for run lengths that are too short. Everything is therefore checked here first, and
-run lengths are read with NumPy.
+``pycocotools`` fills polygons and writes run lengths. Its C code does not validate input: it crashes on non-finite or distant
+vertices, and returns uninitialised memory for incomplete run lengths. This module therefore validates its input and decodes run
+lengths with NumPy.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from csl_tracker.arrays import FloatArray, IntArray, Mask
 from csl_tracker.pixels import Size
 
 POLYGON_TOLERANCE_PX = 1.0
-"""How far a polygon for people may run from the mask."""
+"""Maximum deviation of an editable polygon from the mask."""
 SPECK = 1e-4
-"""Share of the image below which a part of a mask is no polygon for people: removing a false one costs more than it gives."""
+"""Minimum area of an editable polygon, as a fraction of the image; removing false specks costs more than they are worth."""
 
 _LEAST = 6  # numbers of a polygon: x and y of three vertices
 _FLAT = (0, 2, 4)
@@ -39,18 +39,18 @@ _FIRST, _GROUP, _SIGN, _MORE = 48, 0x1F, 0x10, 0x20
 
 
 def decode_segmentation(segmentation: Any, size: Size) -> Mask | None:
-    """The mask of an annotation's ``segmentation``, in any of its forms.
+    """Decode an annotation's ``segmentation`` in any form.
 
     Args:
-        segmentation: A list of polygons ``[x, y, x, y, ...]``, or one bare polygon, as some tools write it: their union counts;
-            a mapping with ``size`` and ``counts`` as a list or a text; empty or None.
+        segmentation: A list of polygons ``[x, y, x, y, ...]`` (their union) or a single polygon, as some tools write it; a
+            mapping with ``size`` and ``counts`` (list or text); empty or None.
         size: (height, width) of the image, px.
 
     Returns:
-        bool (H, W), or None where there is no mask.
+        bool (H, W), or None without a mask.
 
     Raises:
-        ValueError: It is none of these, or for an image of another size. The message is the end of a sentence.
+        ValueError: The form is invalid, or the image size differs. The message is a clause.
     """
     if segmentation is None or (isinstance(segmentation, list | Mapping) and not segmentation):
         return None
@@ -63,10 +63,10 @@ def decode_segmentation(segmentation: Any, size: Size) -> Mask | None:
 
 
 def without_flat_polygons(segmentation: Any) -> tuple[Any, int]:
-    """A ``segmentation`` without polygons of fewer than three vertices, which have no area and which tools leave behind.
+    """Remove polygons with fewer than three vertices, which some tools write.
 
     Returns:
-        What is left, None where that is nothing; and how many were left out. Run lengths stay as they are.
+        The remaining ``segmentation`` (None if empty), and the number of removed polygons. Run lengths are not changed.
     """
     if not isinstance(segmentation, list):
         return segmentation, 0
@@ -77,20 +77,20 @@ def without_flat_polygons(segmentation: Any) -> tuple[Any, int]:
 
 
 def decode_rle(rle: Mapping[str, Any], size: Size) -> Mask:
-    """The mask of plain or compressed run lengths.
+    """Decode plain or compressed run lengths.
 
     Args:
         rle: ``{"size": [height, width], "counts": [...] or "..."}``.
         size: (height, width) of the image, px.
 
     Raises:
-        ValueError: The runs do not fill the image, or are for another size. The message is the end of a sentence.
+        ValueError: The runs do not match the image size. The message is a clause.
     """
     stated = rle.get("size")
     if not isinstance(stated, list | tuple) or [*stated] != [*size]:  # 240.0 is 240
         raise ValueError(f"is for an image of [height, width] {stated} and the image has {[*size]}")
     runs = _runs(rle.get("counts"), size)
-    total = sum(runs.tolist())  # in Python, where it does not overflow
+    total = sum(runs.tolist())  # Python integers do not overflow
     if total != size[0] * size[1]:
         raise ValueError(f"has run lengths of {total} px together and the image has {size[0] * size[1]}")
     values = np.arange(len(runs)) % 2 == 1
@@ -98,7 +98,7 @@ def decode_rle(rle: Mapping[str, Any], size: Size) -> Mask:
 
 
 def encode_rle(mask: npt.ArrayLike) -> dict[str, Any]:
-    """Compressed run lengths of a mask: ``{"size": [height, width], "counts": "..."}``."""
+    """Encode a mask as compressed run lengths: ``{"size": [height, width], "counts": "..."}``."""
     from pycocotools import mask as coco
 
     rle = coco.encode(np.asfortranarray(np.asarray(mask, bool).view(np.uint8)))
@@ -106,47 +106,46 @@ def encode_rle(mask: npt.ArrayLike) -> dict[str, Any]:
 
 
 def fill_polygons(polygons: Sequence[FloatArray], size: Size) -> Mask:
-    """The pixels in any of some polygons, as COCO's own code draws them.
+    """Rasterise the union of polygons with COCO's own code.
 
     Args:
-        polygons: (n, 2) each, finite, px from the corner; the last vertex is joined to the first.
+        polygons: (n, 2) each, finite, px from the corner; closed implicitly.
         size: (height, width) of the image, px.
 
     Returns:
         bool (H, W).
 
     Raises:
-        ValueError: The outline is longer than any true one. The message is the end of a sentence.
+        ValueError: The outline exceeds the limit. The message is a clause.
     """
     from pycocotools import mask as coco
 
     length = sum(float(np.abs(polygon - np.roll(polygon, 1, axis=0)).max(axis=1).sum()) for polygon in polygons)
-    if length > _MAX_OUTLINE_PX:  # pycocotools keeps five points for every px
+    if length > _MAX_OUTLINE_PX:  # pycocotools allocates five points per px
         raise ValueError(f"has polygons with an outline of {length:.0f} px, and {_MAX_OUTLINE_PX} are the limit")
     drawn = coco.frPyObjects([polygon.ravel().tolist() for polygon in polygons], *size)
     return decode_rle({"size": size, "counts": coco.merge(drawn)["counts"].decode("ascii")}, size)
 
 
 def mask_to_polygons(mask: npt.ArrayLike, tolerance_px: float = 0.0, smallest_px: float = 0.0) -> list[list[float]]:
-    """Polygons whose union is a mask, for tools in which people move vertices.
+    """Convert a mask to polygons for labelling tools.
 
-    A part with a hole is cut in two through the hole, since a polygon of COCO has none.
+    A part with a hole is split through the hole, since COCO polygons have no holes.
 
     Args:
         mask: bool (H, W).
-        tolerance_px: Leave out vertices as long as the outline moves by no more than this. With 0 :func:`fill_polygons`
-            gives the mask back.
-        smallest_px: Leave out parts of a smaller area than this, px.
+        tolerance_px: Maximum deviation of the simplified outline. With 0, :func:`fill_polygons` restores the mask exactly.
+        smallest_px: Minimum area of a part, px.
 
     Returns:
-        One ``[x, y, x, y, ...]`` a part, px from the corner.
+        One ``[x, y, x, y, ...]`` per part, px from the corner.
     """
     polygons: list[list[float]] = []
     parts = [np.asarray(mask, bool)]
     while parts:
         part = parts.pop()
-        # The outline through the quarters of the pixels encloses their centres and no others; through the centres of the border
-        # pixels it would run a half pixel too far inside.
+        # Doubled resolution: the contour encloses exactly the pixel centres. At the original resolution it would pass through
+        # the border pixels' centres, half a pixel too far inside.
         fine = cv2.resize(part.astype(np.uint8), None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
         contours, tree = cv2.findContours(fine, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
         holes = [] if tree is None else [contour for contour, node in zip(contours, tree[0], strict=True) if node[3] >= 0]
@@ -169,13 +168,13 @@ def mask_to_polygons(mask: npt.ArrayLike, tolerance_px: float = 0.0, smallest_px
 
 
 def polygons_for_people(mask: npt.ArrayLike) -> list[list[float]]:
-    """Polygons of a mask to correct by hand: few vertices, and no specks; as :func:`mask_to_polygons` gives them."""
+    """:func:`mask_to_polygons` for manual correction: few vertices, no specks."""
     array = np.asarray(mask, bool)
     return mask_to_polygons(array, POLYGON_TOLERANCE_PX, SPECK * array.size)
 
 
 def _runs(counts: Any, size: Size) -> IntArray:
-    """The run lengths under ``counts``, none of them negative."""
+    """The run lengths under ``counts``, validated to be non-negative."""
     if isinstance(counts, str):
         if len(counts) > _MAX_RUN * (size[0] * size[1] + 2):
             raise ValueError(f"has {len(counts)} characters of compressed run lengths, more than the image can have")
@@ -218,7 +217,7 @@ def _uncompress(text: str) -> IntArray:
     if not ((groups >= 0) & (groups < 2 * _MORE)).all():
         character = next(c for c in text if not 0 <= ord(c) - _FIRST < 2 * _MORE)
         raise ValueError(f"has the character {character!r} in its compressed run lengths, which is none of theirs")
-    last = groups < _MORE  # of a run
+    last = groups < _MORE  # last group of a run
     cut_off = not last[-1:].all()
     last[-1:] = True
     ends = np.flatnonzero(last)

@@ -1,7 +1,4 @@
-"""The records of COCO files, each checked: images, annotations and categories.
-
-:mod:`csl_tracker.datasets.coco_file` merges them by image.
-"""
+"""Validates the records of COCO files; :mod:`csl_tracker.datasets.coco_file` merges them by image."""
 
 from __future__ import annotations
 
@@ -20,26 +17,26 @@ from csl_tracker.pixels import Size, to_center
 
 BACKGROUND = "background"
 IGNORE_NAMES = frozenset({"ignore", "ignored", "void", "unlabeled"})
-"""Categories whose pixels are neither trained on nor scored."""
+"""Categories ignored in training and evaluation."""
 SLOT_ATTRIBUTES = ("slot", "side", "instrument")
 SIDES = ("left", "right")
 SLOT_SEPARATOR = ":"
-"""Where keypoints are named ``SLOT:LANDMARK``, one annotation holds those of all instruments, as Label Studio exports them."""
+"""Keypoints named ``SLOT:LANDMARK`` put all instruments in one annotation, as in Label Studio exports."""
 UNKNOWN_SLOT = "unknown"
-"""Slot of a mask of which nobody knows whose it is."""
+"""Slot of a mask with an unknown instrument."""
 LONE_SLOT = "instrument"
-"""Slot of an instrument that is alone in its sequence and that nothing calls left or right."""
+"""Slot of a single instrument without a side."""
 
 
 @dataclass(frozen=True)
 class Region:
-    """A mask, not yet decoded.
+    """An encoded mask.
 
     Attributes:
-        category: Name of its category, without left or right where there is one for either side.
-        segmentation: As it stands in the file.
-        where: What to call the annotation in messages.
-        slot: Whose it is; empty where nothing says so.
+        category: Category name, without left/right if both exist.
+        segmentation: The value in the file.
+        where: Name of the annotation in messages.
+        slot: Slot of its instrument; empty if unknown.
     """
 
     category: str
@@ -53,12 +50,12 @@ class Instrument:
     """Keypoints of one instrument in one image.
 
     Attributes:
-        where: What to call the annotation in messages.
-        points: Landmark -> (x, y) px, integers being pixel centres; those with a place alone.
-        labelled: Landmarks that somebody looked for.
-        slot: Name of the instrument; empty until it has one.
-        track: Its identity over time in the tool; empty without.
-        x: Mean x of the points, else of the box; NaN without either.
+        where: Name of the annotation in messages.
+        points: Landmark -> (x, y) px, integers are pixel centres; only landmarks with a position.
+        labelled: Annotated landmarks, including absent ones.
+        slot: Slot name; empty until assigned.
+        track: Track id of the labelling tool; empty without.
+        x: Mean x of the points, else centre of the box; NaN without either.
     """
 
     where: str
@@ -71,23 +68,23 @@ class Instrument:
 
 @dataclass
 class Frame:
-    """Everything the files say about one image.
+    """All labels of one image.
 
     Attributes:
         path: The image file.
-        size: (height, width) as stated, px; None where it is not.
+        size: Stated (height, width), px, or None.
         sequence: Name of its sequence.
-        number: Of the frame, where it is stated.
-        stamp_ns: Time since the start of the sequence, ns, where it is stated.
-        labelled: Somebody looked, even where there is no annotation.
-        segmented: Whether its masks were drawn, where that is stated.
-        instanced: Whether its masks tell whose they are, where that is stated.
+        number: Stated frame number, or None.
+        stamp_ns: Stated time since the start of the sequence, ns, or None.
+        labelled: The image is annotated even if it has no annotations.
+        segmented: Stated flag: masks were drawn; or None.
+        instanced: Stated flag: masks have instruments; or None.
         source: The JSON file.
         instruments: Its keypoints.
         regions: Its masks, the uppermost last.
-        flat: Annotations with polygons of fewer than three vertices, and the number of those.
-        stated: Name of the sequence before :meth:`CocoFiles.part_sequences` gave it another; empty where it did not.
-        parted: Whether it did.
+        flat: Annotations with polygons of fewer than three vertices, and their number.
+        stated: Original sequence name if :meth:`CocoFiles.part_sequences` renamed it; otherwise empty.
+        parted: Whether it was renamed.
     """
 
     path: Path
@@ -107,12 +104,12 @@ class Frame:
 
 
 def keypoint_origin(path: Path, data: Mapping[str, Any]) -> str:
-    """Where keypoints of a file have their origin: ``center`` or ``corner`` of the first pixel.
+    """Origin of keypoint coordinates: ``center`` or ``corner`` of the first pixel.
 
-    CVAT writes an ``info`` and a licence whose texts are all empty, Label Studio calls itself the contributor.
+    CVAT is detected by an ``info`` with only empty texts, Label Studio by its contributor entry.
 
     Raises:
-        DatasetError: ``info.keypoint_origin`` is something else.
+        DatasetError: ``info.keypoint_origin`` is invalid.
     """
     info = data.get("info")
     if not isinstance(info, dict):
@@ -127,31 +124,31 @@ def keypoint_origin(path: Path, data: Mapping[str, Any]) -> str:
 
 
 def identity_of(value: Any) -> int | str | None:
-    """An id as it is compared: 1.0 is the whole number 1; None for what is no id."""
+    """Normalise an id (1.0 becomes 1); None if invalid."""
     if isinstance(value, str):
         return value
     return whole_number(value)
 
 
 def whole_number(value: Any) -> int | None:
-    """The whole number that a value is, 320.0 included; None for anything else."""
+    """Convert to int, including 320.0; None if not a whole number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return int(value) if isinstance(value, int) or value.is_integer() else None
 
 
 def records_by_id(path: Path, records: list[Any], kind: str, key: str) -> dict[Any, dict[str, Any]]:
-    """Records by their ids, of which none may be missing or stand twice.
+    """Index records by id.
 
     Raises:
-        DatasetError: One does, or is no whole number.
+        DatasetError: An id is missing, duplicate, or not a whole number.
     """
     found: dict[Any, dict[str, Any]] = {}
     for index, record in enumerate(records):
         value = record.get("id") if isinstance(record, dict) else None
         identity = identity_of(value)
         if identity is None:
-            problem = "has no id" if value is None else f"has the id {value!r}, which is no whole number"
+            problem = "has no id" if value is None else f"has the id {value!r}, which is not a whole number"
             raise DatasetError(f"Entry {index} of '{key}' in {path} {problem}; export the file again.")
         if identity in found:
             raise DatasetError(
@@ -162,7 +159,7 @@ def records_by_id(path: Path, records: list[Any], kind: str, key: str) -> dict[A
 
 
 def category_names(path: Path, categories: Mapping[Any, Mapping[str, Any]]) -> dict[Any, tuple[str, str]]:
-    """Id -> name without the side, and the side: of categories of instruments, and of those that exist for both sides."""
+    """Id -> (name without side, side), for instruments and for categories that exist for both sides."""
     split = {}
     for key, category in categories.items():
         if not isinstance(category.get("name"), str):
@@ -180,10 +177,10 @@ def category_names(path: Path, categories: Mapping[Any, Mapping[str, Any]]) -> d
 
 
 def read_frame(path: Path, record: Mapping[str, Any], image: Path, sequence: str) -> Frame:
-    """What a record of an image says.
+    """Parse an image record.
 
     Raises:
-        DatasetError: Its size, frame or time is no whole number, or the image is too large.
+        DatasetError: Size, frame or time is not a whole number, or the image is too large.
     """
     size = None
     if record.get("height") or record.get("width"):
@@ -218,7 +215,7 @@ def read_frame(path: Path, record: Mapping[str, Any], image: Path, sequence: str
 
 
 def split_slots(names: list[Any]) -> list[tuple[str, str]]:
-    """(slot, landmark) of every keypoint; the slot is empty unless all names have one."""
+    """(slot, landmark) of each keypoint; slots are empty unless all names have one."""
     parts = [str(name).partition(SLOT_SEPARATOR) for name in names]
     if all(slot and name for slot, _, name in parts):
         return [(_slot(slot.strip()), name.strip()) for slot, _, name in parts]
@@ -226,7 +223,7 @@ def split_slots(names: list[Any]) -> list[tuple[str, str]]:
 
 
 def read_instruments(where: str, annotation: Mapping[str, Any], names: list[Any], side: str, shift: bool) -> list[Instrument]:
-    """The instruments of an annotation: one, or those of the slots in its keypoints' names that have a point."""
+    """The instruments of an annotation: one, or one per slot with a point if keypoint names contain slots."""
     values = annotation["keypoints"]
     try:
         _refuse_texts(where, values)
@@ -243,8 +240,8 @@ def read_instruments(where: str, annotation: Mapping[str, Any], names: list[Any]
         if v:
             if not np.isfinite((x, y)).all():
                 raise DatasetError(
-                    f"The {where} has the keypoint {name} with x {x}, y {y} and v {v:g}; x or y is no number: label that point"
-                    " again, or give it v 0."
+                    f"The {where} has the keypoint {name} with x {x}, y {y} and v {v:g}; x or y is not a number: label that"
+                    " point again, or give it v 0."
                 )
             point = to_center((x, y)) if shift else np.array((x, y))
             points[slot][name] = (float(point[0]), float(point[1]))
@@ -278,19 +275,19 @@ def _attributes(annotation: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def slot_attribute(annotation: Mapping[str, Any]) -> str:
-    """The instrument that an annotation says it is of; empty where it does not."""
+    """The slot attribute of an annotation; empty without."""
     attributes = _attributes(annotation)
     named = (attributes[key].strip() for key in SLOT_ATTRIBUTES if isinstance(attributes.get(key), str))
     return next((_slot(name) for name in named if name), "")
 
 
 def _slot(name: str) -> str:
-    """A slot as its name says, but left and right however they are written."""
+    """Normalise the case of left and right."""
     return name.lower() if name.lower() in SIDES else name
 
 
 def list_of(record: Mapping[str, Any], key: str) -> list[Any]:
-    """The list under a key; empty where there is none."""
+    """The list under a key; empty if missing."""
     value = record.get(key)
     return value if isinstance(value, list) else []
 

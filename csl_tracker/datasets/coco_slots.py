@@ -1,4 +1,4 @@
-"""Which instrument of a sequence an annotation of COCO is about; see :mod:`csl_tracker.datasets.coco` for the rule."""
+"""Assigns COCO annotations to instrument slots; see :mod:`csl_tracker.datasets.coco` for the rule."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from csl_tracker.natural_order import natural_order
 
 
 def assign_slots(frames: list[Frame], stated: tuple[str, ...] | None, width: int) -> tuple[str, ...]:
-    """Give every instrument its slot, by the rule of this module.
+    """Assign a slot to each instrument, in place.
 
     Returns:
-        The names of the slots.
+        The slot names.
 
     Raises:
-        DatasetError: Two instruments of an image are of one slot, or of none of the stated ones.
+        DatasetError: Two instruments of an image have the same slot, or a slot is not among the stated ones.
     """
     items = [item for frame in frames for item in frame.instruments]
     most = max((len(frame.instruments) for frame in frames), default=0)
@@ -26,7 +26,7 @@ def assign_slots(frames: list[Frame], stated: tuple[str, ...] | None, width: int
     if stated is not None:
         slots = stated
     elif named:
-        # One that has no name takes a free one, so there must be as many as instruments.
+        # Unnamed instruments take free slots, so there must be enough slots.
         extra = [side for side in SIDES if side not in named][: max(0, most - len(named))]
         slots = tuple(sorted(named | set(extra), key=lambda s: (s not in SIDES, natural_order(s))))
     else:
@@ -54,7 +54,7 @@ def assign_slots(frames: list[Frame], stated: tuple[str, ...] | None, width: int
 
 
 def _fill_slots(frame: Frame, slots: tuple[str, ...], width: int) -> None:
-    """Name those that have no name yet by their places."""
+    """Assign slots to unnamed instruments by position."""
     loose = [item for item in frame.instruments if not item.slot]
     free = [slot for slot in slots if all(item.slot != slot for item in frame.instruments)]
     if len(loose) == 1 and len(slots) == 2 and len(free) == 2:

@@ -1,8 +1,8 @@
-"""Samples to COCO keypoints: what :mod:`csl_tracker.datasets.coco` reads back to the bit.
+"""Writes samples as COCO keypoints; :mod:`csl_tracker.datasets.coco` reads them back without loss.
 
-Beside what COCO knows, an image has ``sequence``, ``frame``, ``stamp_ns`` and ``segmented`` (somebody drew its masks), an
-annotation of an instrument the attribute ``slot`` and ``keypoints_absent`` (known to be out of view), and the file a list
-``sequences``. Other readers pass over these.
+Extensions to COCO, which other readers ignore: images have ``sequence``, ``frame``, ``stamp_ns`` and ``segmented`` (masks were
+drawn), instrument annotations the attribute ``slot`` and ``keypoints_absent`` (known to be out of view), and the file the list
+``sequences``.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from csl_tracker.output import AtomicOutput
 from csl_tracker.pixels import from_corner
 
 INSTRUMENT = "instrument"
-"""Category of everything that has landmarks."""
+"""Category of all instruments with landmarks."""
 IGNORE = "ignore"
-"""Category of pixels that belong to no known class."""
+"""Category of pixels without a known class."""
 FILE_NAME = "coco.json"
 KEYPOINTS_FILE = "annotations/person_keypoints_default.json"
 INSTANCES_FILE = "annotations/instances_default.json"
-"""Names that CVAT and its kin know."""
+"""File names expected by CVAT and similar tools."""
 
 
 class Described(Protocol):
-    """What the file says of a sequence; a :class:`csl_tracker.datasets.sample.Sequence` has it."""
+    """Properties of a sequence stored in the file; a subset of :class:`csl_tracker.datasets.sample.Sequence`."""
 
     @property
     def name(self) -> str:
@@ -48,7 +48,7 @@ class Described(Protocol):
 
     @property
     def fps(self) -> float:
-        """Frames a second."""
+        """Frame rate, 1/s."""
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -64,10 +64,10 @@ class Described(Protocol):
 
 
 class CocoWriter(AtomicOutput):
-    """Writes samples into a folder that appears when it is complete: ``images/SEQUENCE/FRAME.png`` and the JSON.
+    """Writes samples to a folder atomically: ``images/SEQUENCE/FRAME.png`` and the JSON.
 
-    With ``editable`` it writes what labelling tools take: polygons in place of run lengths, keypoints measured from the image's
-    corner, and two JSON files, one of skeletons and one of masks, since CVAT imports them apart.
+    With ``editable``, the output suits labelling tools: polygons instead of run lengths, keypoints measured from the image
+    corner, and separate JSON files for skeletons and masks, as CVAT requires.
     """
 
     def __init__(
@@ -82,14 +82,14 @@ class CocoWriter(AtomicOutput):
         """Prepare the folder.
 
         Args:
-            folder: Where the dataset goes.
-            sequences: Whose samples will come; their frames are not read.
-            skeleton: Pairs of landmarks that are joined; those with other names are left out.
-            editable: For labelling tools rather than for training.
-            description: Goes into the JSON's ``info``.
+            folder: Output folder.
+            sequences: Sequences of the samples; their frames are not read here.
+            skeleton: Pairs of joined landmarks; unknown names are ignored.
+            editable: Write for labelling tools rather than for training.
+            description: Text for the JSON's ``info``.
 
         Raises:
-            DatasetError: The folder is not empty or cannot be written to, or two sequences have one name.
+            DatasetError: The folder is not empty or not writable, or two sequences have the same name.
         """
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise DatasetError(f"The output {folder} exists and is not empty; remove it, or choose another folder.")
@@ -132,14 +132,14 @@ class CocoWriter(AtomicOutput):
         """Add a sample of one of the sequences.
 
         Args:
-            sample: What to write.
-            image_file: A file that holds exactly the sample's image; it is linked or copied rather than encoded anew.
+            sample: The sample.
+            image_file: A file with exactly the sample's image; it is linked or copied instead of encoding the image.
 
         Returns:
-            The image's path below the folder.
+            The image path relative to the folder.
 
         Raises:
-            DatasetError: The disk is full, or the label map has a value that no class owns.
+            DatasetError: The disk is full, or the label map has a value without a class.
         """
         sequence = self._sequences[sample.sequence]
         height, width = sample.image.shape[:2]
@@ -171,10 +171,10 @@ class CocoWriter(AtomicOutput):
         return name
 
     def close(self) -> None:
-        """Write the JSON and give the folder its name.
+        """Write the JSON and rename the folder to its final name.
 
         Raises:
-            DatasetError: The disk is full; nothing is left behind.
+            DatasetError: The disk is full; the partial output is deleted.
         """
         skeletons = [item for item in self._categories.values() if "keypoints" in item]
         masked = [{key: self._categories[name][key] for key in ("id", "name")} for name in self._masked]
@@ -193,18 +193,18 @@ class CocoWriter(AtomicOutput):
             raise
 
     def abort(self) -> None:
-        """Leave nothing behind. May be called twice."""
+        """Delete the partial output. May be called twice."""
         shutil.rmtree(self._partial, ignore_errors=True)
 
     @property
     def partial(self) -> Path:
-        """Where the files lie until the folder has its name; more can be put there."""
+        """The temporary folder until :meth:`close`; other files can be added there."""
         return self._partial
 
     def _image_name(self, sample: Sample, suffix: str) -> str:
-        # A name from a file must not lead out of the folder.
+        # Names from files must not escape the folder.
         folders = [part for part in re.split(r"[\\/]", sample.sequence) if part.strip(". ")]
-        if self.editable:  # a task of CVAT knows its images by their bare names
+        if self.editable:  # CVAT tasks use file names without folders
             return f"images/{'_'.join(folders)}_{sample.frame:06d}{suffix}"
         return "/".join(["images", *folders, f"{sample.frame:06d}{suffix}"])
 
@@ -230,7 +230,7 @@ class CocoWriter(AtomicOutput):
         }
 
     def _add_masks(self, image_id: int, sample: Sample, sequence: dict[str, Any], name: str) -> None:
-        """One annotation for every class of every instrument."""
+        """Add one annotation per class and instrument."""
         assert sample.label_map is not None
         codes = sample.label_map.astype(np.uint16)
         if sample.instances is not None:
@@ -264,7 +264,7 @@ class CocoWriter(AtomicOutput):
                 f"The label map of {name.removeprefix('images/')} has the value {label}, which none of the classes"
                 f" {', '.join(classes)} owns; correct its mask."
             )
-        if not label and BACKGROUND not in self._categories:  # background that belongs to an instrument is rare
+        if not label and BACKGROUND not in self._categories:  # background pixels of an instrument
             self._categories[BACKGROUND] = {"id": len(self._categories) + 1, "name": BACKGROUND}
             self._masked = (*self._masked, BACKGROUND)
         return self._categories[classes[label]]

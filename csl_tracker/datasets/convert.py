@@ -1,4 +1,4 @@
-"""Any dataset to COCO keypoints, without loss."""
+"""Lossless conversion of any dataset to COCO keypoints."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from csl_tracker.datasets.registry import FileSequence
 def convert_to_coco(
     sequences: Sequence[FileSequence], folder: Path, description: str = "", progress: Callable[[], Any] | None = None
 ) -> int:
-    """Write sequences as COCO keypoints, from which :func:`csl_tracker.datasets.coco.open_coco` reads the same samples.
+    """Write sequences as COCO keypoints, which :func:`csl_tracker.datasets.coco.open_coco` reads back without loss.
 
-    The folder appears when it is complete. Frames that are image files already are linked, where the file system can, or
-    copied; the others become PNG files.
+    The output is atomic. Image files are hard-linked if possible, else copied; other frames become PNG files.
 
     Args:
-        sequences: What to write.
-        folder: Where to; it must not exist, or be empty.
-        description: Goes into the JSON.
-        progress: Called after every frame.
+        sequences: The sequences.
+        folder: Output folder; must not exist or must be empty.
+        description: Description stored in the JSON.
+        progress: Called after each frame.
 
     Returns:
         Number of frames written.
@@ -35,7 +34,7 @@ def convert_to_coco(
     skeleton = dict.fromkeys(pair for sequence in sequences for pair in skeleton_of(sequence))
     with CocoWriter(folder, sequences, skeleton, description=description) as writer:
         for sequence in sequences:
-            images: Sequence[Path] = getattr(sequence, "images", ())  # of those that show an image file as it is
+            images: Sequence[Path] = getattr(sequence, "images", ())  # only sequences of unmodified image files
             for index, sample in enumerate(sequence):
                 writer.write(sample, images[index] if images else None)
                 frames += 1

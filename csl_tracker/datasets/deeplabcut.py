@@ -1,14 +1,14 @@
-"""DeepLabCut: a CSV of labelled body parts beside the frames.
+"""DeepLabCut: CSV files with labelled body parts, next to the frames.
 
-The CSV has three header rows (``scorer``, ``bodyparts``, ``coords``) or, with several animals, four (``individuals`` after
-``scorer``). A row a frame follows; its first column is the image's path, or its first three are the parts of that path, or the
-first is a number: that of the image in the CSV's folder, from 0. In ``labeled-data`` there is a folder with such a CSV and its
-frames for every video; one CSV may also cover many folders. Of a whole project only ``labeled-data`` is read, and in it what
-people labelled: machine labels count in folders without labels of people alone.
+The CSV has three header rows (``scorer``, ``bodyparts``, ``coords``), or four with several animals (``individuals`` after
+``scorer``), then one row per frame. The image is given by its path in the first column, by the parts of the path in the first
+three columns, or by its index (from 0) in the CSV's folder. ``labeled-data`` has one folder with a CSV and frames per video;
+one CSV may also cover several folders. In a project, only ``labeled-data`` is read. Machine labels are used only in folders
+without manual labels.
 
-An empty cell means that nobody labelled that point. Where there is a ``likelihood`` column, as in DeepLabCut's own predictions,
-points below ``LIKELIHOOD_GATE`` count as not labelled. Integer coordinates are pixel centres, as in its labelling tools. Every
-individual is an instrument; a body part that an individual has no column for is known to be absent in it. There are no masks.
+An empty cell is an unlabelled point. With a ``likelihood`` column, as in DeepLabCut's predictions, points below
+``LIKELIHOOD_GATE`` count as unlabelled. Integer coordinates are pixel centres, as in its labelling tools. Each individual is an
+instrument; a body part without a column for an individual is known to be absent in it. There are no masks.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from csl_tracker.pixels import Size
 from csl_tracker.video import DEFAULT_FPS, IMAGE_SUFFIXES, read_image
 
 LABELED_DATA = "labeled-data"
-"""Folder of a project with a folder for every video that was labelled."""
+"""Project folder with one folder per labelled video."""
 
 _MAX_DEPTH = 4
 _DERIVED = ("training-datasets", "dlc-models", "evaluation-results")
-"""Beginnings of the names of folders that a project makes from its labels."""
+"""Name prefixes of derived project folders."""
 _EXPECTED = "looked for CSV files whose first rows begin with scorer, bodyparts and coords, such as labeled-data/VIDEO/*.csv"
 
 
 @dataclass(frozen=True)
 class _Row:
-    """One labelled image, and its row among those of a table."""
+    """One labelled image and its row in a table."""
 
     image: Path
     table: LabelTable
@@ -55,13 +55,13 @@ class DeepLabCutSequence:
     Attributes:
         name: Name of the folder.
         landmarks: Body parts.
-        classes: The background alone, since there are no masks.
+        classes: Only the background, since there are no masks.
         slots: Individuals.
-        fps: Frames a second; not known, hence ``DEFAULT_FPS``.
+        fps: ``DEFAULT_FPS``, since the frame rate is unknown.
         size: (height, width), px.
         files: The CSV files and all images.
-        images: The image file of every frame.
-        notes: What is odd about the labels and does no harm, a sentence each.
+        images: Image file of each frame.
+        notes: Harmless anomalies in the labels, one sentence each.
     """
 
     classes = ("background",)
@@ -89,7 +89,7 @@ class DeepLabCutSequence:
         """Yield the samples, one image at a time.
 
         Raises:
-            DatasetError: An image is broken or has a size of its own.
+            DatasetError: An image is broken or has another size.
         """
         for index, path in enumerate(self.images):
             image = read_image(path)
@@ -110,12 +110,12 @@ class DeepLabCutSequence:
 
     @property
     def all_landmarks(self) -> FloatArray:
-        """float64 (frames, instruments, landmarks, 2), px: every frame's landmarks, without reading the images."""
+        """Landmarks of all frames, float64 (frames, instruments, landmarks, 2), px, without reading the images."""
         return np.array(self._landmarks)
 
     @property
     def all_labelled(self) -> npt.NDArray[np.bool_]:
-        """Whether somebody looked: bool (frames, instruments, landmarks)."""
+        """Annotation mask of all frames, bool (frames, instruments, landmarks)."""
         return np.array(self._labelled)
 
     def _collect(self, notes: list[str]) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
@@ -144,10 +144,10 @@ class DeepLabCutSequence:
 
 
 def find_tables(root: Path) -> list[Path]:
-    """The CSV files of labels in a folder, or the one that is named; empty where there are none.
+    """The label CSV files in a folder, or the given file; empty if there are none.
 
-    Of a project only ``labeled-data`` and the folder itself count: its training sets repeat the labels, and the CSV files of
-    its videos are predictions.
+    In a project, only ``labeled-data`` and the folder itself are searched: training sets repeat the labels, and the CSV files
+    of videos are predictions.
     """
     if root.is_file():
         return [root]
@@ -163,34 +163,34 @@ def open_deeplabcut(root: str | os.PathLike[str], sequences: Iterable[str] | Non
     """Open the sequences of a DeepLabCut project, of one of its folders, or of one CSV.
 
     Args:
-        root: The project, its folder ``labeled-data``, a folder in that, or a CSV.
-        sequences: Names of the folders with the frames; None for all of them.
+        root: The project, its folder ``labeled-data``, a folder in it, or a CSV.
+        sequences: Names of the frame folders; None for all.
 
     Raises:
-        DatasetError: There is no such CSV, it is broken, or an image is missing or labelled twice; or a sequence is unknown.
+        DatasetError: There is no label CSV, it is broken, an image is missing or labelled twice, or a sequence is unknown.
     """
     root = Path(root)
     paths = find_tables(root) if root.exists() else []
     if not paths:
         raise DatasetError(f"The folder {root} holds no labels of DeepLabCut: {_EXPECTED}.")
     labels = _Labels(root)
-    for table in sorted((read_table(path) for path in paths), key=lambda table: is_machine(table)):  # people's first
+    for table in sorted((read_table(path) for path in paths), key=is_machine):  # manual labels first
         labels.add(table)
     groups = labels.groups()
     if not groups:
         raise DatasetError(f"The file {paths[0]} {labels.why_empty()}")
-    # Folders of one name in several projects are sequences of their own.
+    # Folders with the same name in several projects are separate sequences.
     names = unique_names(root if root.is_dir() else root.parent, groups)
     return [DeepLabCutSequence(name, groups[folder], labels.notes(folder)) for name, folder in choose(root, names, sequences)]
 
 
 def is_machine(table: LabelTable) -> bool:
-    """Whether a network wrote the labels: they have likelihoods, or are those that a person is to correct."""
+    """Whether a network wrote the labels: they have likelihoods, or the file is ``machinelabels*``."""
     return table.predicted or table.path.name.lower().startswith("machinelabels")
 
 
 class _Labels:
-    """The rows of all tables by image: what people labelled goes before what a network found."""
+    """The rows of all tables by image; manual labels take precedence over machine labels."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -200,10 +200,10 @@ class _Labels:
         self._general: list[str] = []
 
     def add(self, table: LabelTable) -> None:
-        """Take in one table; those of people come first.
+        """Add a table; add tables of manual labels first.
 
         Raises:
-            DatasetError: An image with labels is missing, or labelled twice.
+            DatasetError: A labelled image is missing, or labelled twice.
         """
         path, machine = table.path, is_machine(table)
         folders = _Folders(self._root if self._root.is_dir() else self._root.parent, path.parent)
@@ -226,7 +226,7 @@ class _Labels:
             self._general.append(f"{covered} frame(s) in {path} have labels of a network alone and are left out.")
 
     def _take(self, image: Path, table: LabelTable, index: int, machine: bool) -> bool:
-        """Take in one row; whether it is left out, since people labelled other images of its folder."""
+        """Add a row; returns True if it is skipped because its folder has manual labels."""
         known = self._rows.get(image)
         if machine and image.parent in self._by_hand:
             return known is None
@@ -246,24 +246,24 @@ class _Labels:
         return {folder: found[folder] for folder in sorted(found, key=natural_order)}
 
     def notes(self, folder: Path) -> list[str]:
-        """What was left out, a sentence each: of the tables of a folder, and of all of them for the first folder."""
+        """Sentences about skipped rows of a folder's tables; the first folder also gets the general notes."""
         groups = self.groups()
         tables = {row.table.path for row in groups[folder]}
         own = [note for path, notes in self._notes.items() if path in tables for note in notes]
         return own + (self._general if folder == next(iter(groups)) else [])
 
     def why_empty(self) -> str:
-        """The end of a sentence: why there are no frames."""
+        """Clause that says why there are no frames."""
         if self._general:
             return "is a prediction of a whole video and no label; give the project, or its folder labeled-data."
         return "has a header and no rows; label some frames first."
 
 
 def _find_images(table: LabelTable, folders: _Folders) -> tuple[dict[Path, int], list[int], int]:
-    """Image -> its row, the rows with labels whose images are missing, and the number of rows with neither.
+    """Image -> row, labelled rows without an image, and the number of rows with neither labels nor image.
 
     Raises:
-        DatasetError: Two rows are of one image.
+        DatasetError: Two rows have the same image.
     """
     given = [bool(row.any()) for row in np.isfinite(table.points)]
     own: dict[Path, int] = {}
@@ -294,7 +294,7 @@ class _Folders:
     """Finds the images of one CSV.
 
     Attributes:
-        frames: The images beside the CSV, in natural order.
+        frames: The images next to the CSV, in natural order.
     """
 
     def __init__(self, root: Path, beside: Path) -> None:
@@ -304,7 +304,7 @@ class _Folders:
         self._anywhere = FileFinder(root, (beside, root, root.parent, beside.parent, beside.parent.parent))
 
     def find(self, name: str, parts: tuple[str, ...]) -> Path | None:
-        """The image of a row, whatever of its path is there."""
+        """The image of a row; accepts partially matching paths."""
         if len(parts) == 1 and parts[0].isdigit():
             number = int(parts[0]) if len(parts[0]) < 10 else len(self.frames)
             return self.frames[number] if number < len(self.frames) else None

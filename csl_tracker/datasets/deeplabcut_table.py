@@ -1,7 +1,7 @@
-"""The CSV files of DeepLabCut, as it writes them and as spreadsheets save them again.
+"""CSV files of DeepLabCut, original or re-saved by a spreadsheet.
 
-Cells may be separated by commas, semicolons or tabs, with decimal commas in the latter two; the text is UTF-8, or UTF-16 with a
-byte order mark.
+Separators are commas, semicolons or tabs, the latter two possibly with decimal commas. The text is UTF-8, or UTF-16 with a byte
+order mark.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from csl_tracker.datasets.folders import path_parts
 from csl_tracker.errors import DatasetError
 
 LIKELIHOOD_GATE = 0.6
-"""DeepLabCut's own default ``pcutoff``."""
+"""DeepLabCut's default ``pcutoff``."""
 LONE_SLOT = "instrument"
 """Name of the instrument in a file without individuals."""
 MAX_BYTES = 64 << 20
-"""Size of a CSV."""
+"""Maximum size of a CSV."""
 MAX_CELLS = 5_000_000
-"""Cells of a CSV."""
+"""Maximum cells of a CSV."""
 MAX_VALUES = 30_000_000
-"""Rows times individuals times body parts times three."""
+"""Maximum of rows times individuals times body parts times three."""
 
 _COORDS = ("x", "y", "likelihood")
 _HEADS = ("scorer", "individuals", "bodyparts", "coords")
@@ -47,12 +47,12 @@ class LabelTable:
         path: The file.
         individuals: Instruments, in the order of the columns.
         bodyparts: Landmarks, in the order of the columns.
-        images: What stands for the image in every row: the parts of its path, or one number.
-        lines: Line of every row in the file, from 1.
-        points: float64 (rows, individuals, bodyparts, 2), px; NaN where nobody labelled.
+        images: Image reference of each row: the parts of its path, or one number.
+        lines: Line number of each row in the file, from 1.
+        points: float64 (rows, individuals, bodyparts, 2), px; NaN if not labelled.
         columns: bool (individuals, bodyparts): whether the file has columns for it.
-        names: What stands for the image in every row, as it was written.
-        predicted: It has likelihoods, as what a network found has and what people labelled has not.
+        names: Image reference of each row as written.
+        predicted: It has likelihoods, which only network predictions have.
     """
 
     path: Path
@@ -67,7 +67,7 @@ class LabelTable:
 
     @property
     def numbered(self) -> bool:
-        """Whether rows have a number for their image, as the frames of a whole video have."""
+        """Whether all rows refer to images by number, as predictions of a video do."""
         return bool(self.images) and all(len(parts) == 1 and parts[0].isdigit() for parts in self.images)
 
 
@@ -75,16 +75,16 @@ def read_table(path: Path) -> LabelTable:
     """Read one CSV.
 
     Raises:
-        DatasetError: It cannot be read, has other header rows, or a cell that is no number.
+        DatasetError: It cannot be read, or a header row or a cell is invalid.
     """
     rows, delimiter = _rows(path)
     heads = {row[0].strip().lower(): row for _, row in rows[:4] if row and row[0].strip().lower() in _HEADS}
     count = 4 if "individuals" in heads else 3
     if not {"scorer", "bodyparts", "coords"} <= set(heads) or len(rows) < count:
         raise DatasetError(
-            f"The file {path} is no CSV of DeepLabCut: its first rows must begin with scorer, bodyparts, coords."
+            f"The file {path} is not a CSV of DeepLabCut: its first rows must begin with scorer, bodyparts, coords."
         )
-    # Separators at the end of the lines, as spreadsheets leave them, are no columns.
+    # Ignore trailing separators, which spreadsheets write.
     width = max((index for head in heads.values() for index, cell in enumerate(head, 1) if cell.strip()), default=0)
     heads = {key: head[:width] for key, head in heads.items()}
     coords = [cell.strip().lower() for cell in heads["coords"]]
@@ -114,7 +114,7 @@ def read_table(path: Path) -> LabelTable:
     if len(set(places)) != len(places):
         raise DatasetError(f"The header of {path} has two columns for one coordinate of one body part; remove one of them.")
     for number, (line, row) in enumerate(rows[count:]):
-        row = row[: len(coords)] if not any(cell.strip() for cell in row[len(coords) :]) else row  # separators at its end
+        row = row[: len(coords)] if not any(cell.strip() for cell in row[len(coords) :]) else row  # trailing separators
         if len(row) != len(coords):
             raise DatasetError(f"Line {line} of {path} has {len(row)} cells and its header {len(coords)}; correct that line.")
         for place, cell in zip(places, row[first:], strict=True):
@@ -139,7 +139,7 @@ def _refuse_half_points(path: Path, rows: list[tuple[int, list[str]]], values: F
 
 
 def is_table(path: Path) -> bool:
-    """Whether a file begins as the CSV files of DeepLabCut do."""
+    """Whether a file starts like a DeepLabCut CSV."""
     try:
         with path.open("rb") as file:
             text = _decode(file.read(1 << 16), errors="replace")
@@ -152,10 +152,10 @@ def is_table(path: Path) -> bool:
 
 
 def _rows(path: Path) -> tuple[list[tuple[int, list[str]]], str]:
-    """Line and cells of every row that is not empty, and what separates the cells.
+    """(line, cells) of each non-empty row, and the delimiter.
 
     Raises:
-        DatasetError: It cannot be read, is too large, or is no CSV.
+        DatasetError: The file cannot be read, is too large, or is not a CSV.
     """
     try:
         size = path.stat().st_size
@@ -172,7 +172,7 @@ def _rows(path: Path) -> tuple[list[tuple[int, list[str]]], str]:
         return [(reader.line_num + shift, row) for row in reader if any(cell.strip() for cell in row)], delimiter
     except UnicodeDecodeError as error:
         raise DatasetError(
-            f"The file {path} cannot be read as a CSV (byte {error.start} is no UTF-8); save it as CSV in UTF-8."
+            f"The file {path} cannot be read as a CSV (byte {error.start} is not UTF-8); save it as CSV in UTF-8."
         ) from error
     except (OSError, csv.Error) as error:
         raise DatasetError(f"The file {path} cannot be read as a CSV ({error}); export it again.") from error
@@ -184,12 +184,12 @@ def _decode(content: bytes, errors: str = "strict") -> str:
 
 
 def _without_hint(text: str) -> str:
-    """The text without the line ``sep=;`` that Excel understands."""
+    """The text without Excel's ``sep=;`` line."""
     return re.sub(r'^"?sep=.?"?\r?\n', "", text, count=1, flags=re.IGNORECASE)
 
 
 def _delimiter(lines: list[str]) -> str:
-    """What separates the cells: the sign behind the first word, ``scorer``."""
+    """The delimiter: the character after the first word, ``scorer``."""
     found = re.match(r'\s*"?scorer"?\s*([,;\t])', lines[0], re.IGNORECASE) if lines else None
     return found[1] if found else _DELIMITERS[0]
 

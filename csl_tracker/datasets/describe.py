@@ -1,4 +1,4 @@
-"""What a sequence's landmarks and classes are, for those that draw or write them."""
+"""Skeleton and colours of a sequence's landmarks and classes, for drawing and export."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from csl_tracker.text import printable
 
 
 def skeleton_of(sequence: Sequence) -> tuple[tuple[str, str], ...]:
-    """Pairs of landmarks to be joined: the sequence's own, or those of a known set of instruments that it has both of."""
+    """Skeleton of a sequence: its own, or the matching pairs of the built-in instrument sets."""
     own: tuple[tuple[str, str], ...] = getattr(sequence, "skeleton", ())
     if own:
         return own
@@ -17,7 +17,7 @@ def skeleton_of(sequence: Sequence) -> tuple[tuple[str, str], ...]:
 
 
 def instruments_of(sequence: Sequence) -> InstrumentSet | None:
-    """Names and skeleton of a sequence, with colours by name; None where it has neither a landmark nor a class."""
+    """Names, skeleton and colours of a sequence; None if it has neither landmarks nor classes."""
     if not sequence.landmarks and len(sequence.classes) < 2:
         return None
     marks: dict[str, Color] = {}
@@ -35,7 +35,7 @@ def instruments_of(sequence: Sequence) -> InstrumentSet | None:
 
 
 def _shown(name: str) -> str:
-    """A name from a file, as it can be drawn: printable, and no longer than a name may be."""
+    """A name from a file for drawing: printable and cut to the maximum length."""
     return printable(name, lines=False)[:MAX_NAME_LENGTH]
 
 

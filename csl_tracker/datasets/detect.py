@@ -1,4 +1,4 @@
-"""Which dataset lies in a folder, by the names of its files."""
+"""Detects the layout of a dataset folder by its file names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from csl_tracker.datasets.retinal import LANDMARK_NAMES
 from csl_tracker.errors import DatasetError
 
 _MAX_DEPTH = 6
-_MAX_FILES = 50_000  # enough to see every kind of folder; frames are many and alike
+_MAX_FILES = 50_000  # enough to see each kind of folder
 _MAX_PER_FOLDER = 200
 
 
@@ -27,30 +27,29 @@ class Tree:
 
     Attributes:
         root: The folder, or a single file.
-        paths: Their paths with ``/``, beginning with the root's own name, so that a pattern sees it too; of folders with very
-            many files only the first.
+        paths: Their paths with ``/``, starting with the root's name; only the first files of very large folders.
     """
 
     root: Path
     paths: tuple[str, ...]
 
     def first(self, pattern: str) -> str | None:
-        """The first path in which a regular expression is found, whatever the case."""
+        """The first path that matches a regular expression, ignoring case."""
         compiled = re.compile(pattern, re.IGNORECASE)
         return next((path for path in self.paths if compiled.search(path)), None)
 
     def file(self, path: str) -> Path:
-        """Where a path of :meth:`first` lies."""
+        """File system path of a result of :meth:`first`."""
         return self.root.parent / path if self.root.is_file() else self.root / path.partition("/")[2]
 
 
 @dataclass(frozen=True)
 class Detection:
-    """A layout that fits.
+    """A matching layout.
 
     Attributes:
         layout: Name of the dataset in :data:`csl_tracker.datasets.registry.DATASETS`.
-        evidence: The path that shows it.
+        evidence: The path that identifies it.
     """
 
     layout: str
@@ -58,10 +57,10 @@ class Detection:
 
 
 def detect_layouts(root: Path) -> list[Detection]:
-    """Layouts that fit a folder or a file, the most specific first.
+    """Layouts that match a folder or a file, the most specific first.
 
     Raises:
-        DatasetError: The path does not exist, or none fits.
+        DatasetError: The path does not exist, or no layout matches.
     """
     if not root.exists():
         raise DatasetError(f"The dataset {root} does not exist; check the path.")
@@ -78,10 +77,10 @@ def detect_layouts(root: Path) -> list[Detection]:
 
 
 def sequence_names(layout: str, root: Path) -> list[str]:
-    """Names of the sequences that a folder has, where they can be told without opening them; else none.
+    """Sequence names of a folder if they are known without opening the sequences; else empty.
 
     Raises:
-        DatasetError: The folder is no such dataset.
+        DatasetError: The folder does not have this layout.
     """
     return list(FINDERS[layout](root)) if layout in FINDERS else []
 
@@ -130,7 +129,7 @@ def _coco(tree: Tree) -> str | None:
 
 
 def _retinal(tree: Tree) -> str | None:
-    """COCO in which one instrument has the three landmarks of the retinal data, whatever their spelling."""
+    """COCO with the three landmarks of the retinal data, in any known spelling."""
     for path, data in _coco_files(tree):
         for category in data.get("categories", ()):
             names = category.get("keypoints") if isinstance(category, dict) else None
@@ -146,7 +145,7 @@ def _coco_files(tree: Tree) -> Iterator[tuple[str, dict[str, Any]]]:
             try:
                 data = load_json(tree.file(path))
             except DatasetError:
-                # Opening it says what is wrong; here it is only too broken to be recognised.
+                # Opening the dataset reports the error.
                 if tree.root.is_file():
                     yield path, {}
                 continue
@@ -155,7 +154,7 @@ def _coco_files(tree: Tree) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _broken_json(tree: Tree) -> str:
-    """What is wrong with the first JSON file that cannot be read, as the end of a sentence; empty where there is none."""
+    """Clause about the first unreadable JSON file; empty if there is none."""
     for path in tree.paths:
         if path.lower().endswith(".json"):
             try:
@@ -175,9 +174,9 @@ DETECTORS: Mapping[str, Callable[[Tree], str | None]] = {
     "endovis2015_joints": _endovis2015_joints,
     "deeplabcut": _deeplabcut,
     "coco": _coco,
-    "retinal": _retinal,  # renames what it reads, so that one has to ask for it
+    "retinal": _retinal,  # renames landmarks and sequences, so it must be requested explicitly
 }
-"""Layout -> the path by which it is known, or None; the first is taken. ``synthetic`` has the one of
+"""Layout -> detector that returns the identifying path or None; the first match wins. ``synthetic`` uses the layout of
 ``endovis2015``."""
 
 
@@ -189,7 +188,7 @@ def _paths(root: Path) -> list[str]:
     for folder, folders, names in walk(root, _MAX_DEPTH):
         if len(found) >= _MAX_FILES:
             folders.clear()
-        # What describes a dataset is never an image among hundreds.
+        # List other files before images, so that the limit drops only images.
         shown = sorted(names, key=lambda name: name.lower().endswith((".png", ".jpg", ".jpeg")))
         parts = folder.relative_to(root).parts
         found += ["/".join((top, *parts, name)) for name in shown[:_MAX_PER_FOLDER]]

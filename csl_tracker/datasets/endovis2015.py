@@ -1,6 +1,6 @@
-"""EndoVis 2015, robotic: video, masks, pose files, and the joints of Du et al. (2018) where their JSON lies beside them.
+"""EndoVis 2015, robotic: video, masks, pose files, and optionally the joints of Du et al. (2018).
 
-:mod:`csl_tracker.datasets.endovis2015_files` names the layouts that are known.
+:mod:`csl_tracker.datasets.endovis2015_files` lists the supported layouts.
 """
 
 from __future__ import annotations
@@ -31,25 +31,24 @@ from csl_tracker.pixels import Size
 from csl_tracker.video import VideoReader
 
 LENGTH_TOLERANCE = 1
-"""Masks of test sequences have up to this many frames more than their pose files; the common length counts."""
+"""Test masks may have this many frames more than the pose files; the shortest length is used."""
 
 
 class EndoVis2015Sequence:
     """One sequence; a :class:`csl_tracker.datasets.sample.Sequence`.
 
-    Where the masks of two instruments overlap, the right one, drawn last, wins. The single instrument of a sequence is called
-    after the side that it enters from.
+    If the masks of two instruments overlap, the right one wins. A single instrument is named after the side it enters from.
 
     Attributes:
         name: Name within the dataset.
         landmarks: ``LANDMARKS``.
         classes: ``CLASSES``.
         slots: ``("left", "right")``, or one of them.
-        fps: Frames a second.
+        fps: Frame rate, 1/s.
         size: (height, width), px.
-        poses: The pose files, one an instrument; empty without.
-        files: All files that are read.
-        notes: What is odd about the labels and does no harm, a sentence each.
+        poses: The pose files, one per instrument.
+        files: All input files.
+        notes: Harmless anomalies in the labels, one sentence each.
     """
 
     landmarks = LANDMARKS
@@ -60,7 +59,7 @@ class EndoVis2015Sequence:
         """Read the annotations and the headers of the videos.
 
         Raises:
-            DatasetError: A file is broken, or the numbers of frames differ by more than ``LENGTH_TOLERANCE``.
+            DatasetError: A file is broken, or the frame counts differ by more than ``LENGTH_TOLERANCE``.
         """
         if files.video is None:
             known = [*files.masks.values(), *files.poses.values()]
@@ -119,12 +118,12 @@ class EndoVis2015Sequence:
 
     @property
     def all_landmarks(self) -> FloatArray:
-        """float64 (frames, instruments, landmarks, 2), px: every frame's landmarks, without decoding the video."""
+        """Landmarks of all frames, float64 (frames, instruments, landmarks, 2), px, without decoding the video."""
         return np.array(self._landmarks)
 
     @property
     def all_labelled(self) -> npt.NDArray[np.bool_]:
-        """Whether somebody looked: bool (frames, instruments, landmarks)."""
+        """Annotation mask of all frames, bool (frames, instruments, landmarks)."""
         return np.array(self._labelled)
 
     def _name_slots(self, files: SequenceFiles) -> tuple[str, ...]:
@@ -181,10 +180,10 @@ def open_endovis2015(root: str | os.PathLike[str], sequences: Iterable[str] | No
     """Open sequences of an EndoVis 2015 folder.
 
     Args:
-        root: The folder, in any of the layouts named above.
-        sequences: Their names; None for all of them.
+        root: The folder, in any supported layout.
+        sequences: Sequence names; None for all.
 
     Raises:
-        DatasetError: The folder is no dataset, a name is unknown, or a file is broken.
+        DatasetError: The folder is not a dataset, a name is unknown, or a file is broken.
     """
     return [EndoVis2015Sequence(files) for _, files in choose(Path(root), find_sequences(root), sequences)]

@@ -1,4 +1,4 @@
-"""What EndoVis 2015 says of a frame: pose files, mask videos, and the joints of Du et al. (2018)."""
+"""Annotations of EndoVis 2015: pose files, mask videos, and the joints of Du et al. (2018)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ JOINTS: Mapping[str, str] = {
 Point = tuple[float, float]
 """(x, y), px."""
 Joints = Mapping[str, Mapping[str, Point]]
-"""Instrument id -> landmark name -> place."""
+"""Instrument id -> landmark name -> point."""
 
 _MAX_POSE_BYTES = 16 << 20
 _REFERENCE_JOINTS = ("tracked_point", "shaft", "head")
@@ -44,14 +44,14 @@ _REFERENCE_JOINTS = ("tracked_point", "shaft", "head")
 
 @dataclass(frozen=True)
 class PoseTrack:
-    """One pose file: a row a frame.
+    """One pose file, one row per frame.
 
     Attributes:
         path: The file.
-        centers: float64 (frames, 2), (x, y) of the ring on the shaft, px; NaN where the file says ``-1 -1``.
+        centers: float64 (frames, 2), (x, y) of the ring on the shaft, px; NaN for ``-1 -1`` in the file.
         shaft_axes: float64 (frames, 2), unit vector along the shaft towards the tip.
         head_axes: float64 (frames, 2), unit vector along the head towards the tip.
-        clasper_angles: float64 (frames,), opening of the claspers, degrees.
+        clasper_angles: float64 (frames,), opening angle of the claspers, degrees.
     """
 
     path: Path
@@ -65,10 +65,10 @@ class PoseTrack:
 
 
 def read_poses(path: Path) -> PoseTrack:
-    """Read a pose file; CRLF, a byte order mark and a missing last newline are fine.
+    """Read a pose file; accepts CRLF, a byte order mark and a missing last newline.
 
     Raises:
-        DatasetError: The file is missing, empty, or has a line that is not seven finite numbers.
+        DatasetError: The file is missing or empty, or a line does not have seven finite numbers.
     """
     try:
         if path.stat().st_size > _MAX_POSE_BYTES:
@@ -99,7 +99,7 @@ def read_poses(path: Path) -> PoseTrack:
 
 
 def snap_mask(gray: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Give every pixel of a lossy mask the class whose gray value is nearest.
+    """Assign each pixel of a lossy mask to the class with the nearest gray value.
 
     Args:
         gray: uint8 (H, W), values around ``MASK_VALUES``.
@@ -115,12 +115,12 @@ _SNAP = np.abs(np.arange(256)[:, None] - np.array(MASK_VALUES)[None, :]).argmin(
 
 @dataclass(frozen=True)
 class JointLabels:
-    """The JSON of Du et al., not yet matched to the instruments of the pose files.
+    """The JSON of Du et al., before matching to the instruments of the pose files.
 
     Attributes:
         path: The file.
-        frames: One dict a video frame; instrument id -> landmark name -> (x, y) px. None where nobody looked.
-        without_id: One list a video frame of (landmark name, (x, y)) that stand without an instrument id.
+        frames: Per video frame: instrument id -> landmark name -> (x, y) px; None if not annotated.
+        without_id: Per video frame: (landmark name, (x, y)) of joints without an instrument id.
     """
 
     path: Path
@@ -129,23 +129,23 @@ class JointLabels:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Instrument ids that occur, sorted."""
+        """Sorted instrument ids."""
         return tuple(sorted({tool for frame in self.frames if frame for tool in frame}))
 
     @property
     def names(self) -> frozenset[str]:
-        """Landmarks that occur; the others were not part of this annotation."""
+        """Annotated landmarks."""
         named = {name for frame in self.frames if frame for joints in frame.values() for name in joints}
         return frozenset(named | {name for frame in self.without_id for name, _ in frame})
 
 
 def read_joints(path: Path) -> JointLabels:
-    """Read a JSON of Du et al.: a list, whose entry k belongs to video frame k.
+    """Read a JSON of Du et al.: a list whose entry k belongs to video frame k.
 
-    Of a joint that stands twice in a frame the first counts; keys besides ``class``, ``id``, ``x`` and ``y`` are ignored.
+    The first of duplicate joints is used; keys other than ``class``, ``id``, ``x`` and ``y`` are ignored.
 
     Raises:
-        DatasetError: The file is no such JSON.
+        DatasetError: The file is not such a JSON.
     """
     data = load_json(path, "The joint file")
     if not isinstance(data, list):
@@ -155,7 +155,7 @@ def read_joints(path: Path) -> JointLabels:
 
 
 def _read_entry(entry: Any, where: str) -> tuple[Joints | None, tuple[tuple[str, Point], ...]]:
-    """The joints of one frame by instrument id, None where nobody looked; and those without an id."""
+    """The joints of one frame by instrument id (None if not annotated), and those without an id."""
     annotations = entry.get("annotations") if isinstance(entry, dict) else None
     if not isinstance(annotations, list):
         raise DatasetError(f"{where} has no list 'annotations'; copy the file again.")
@@ -171,7 +171,7 @@ def _read_entry(entry: Any, where: str) -> tuple[Joints | None, tuple[tuple[str,
 
 
 def _read_joint(item: Any, where: str) -> tuple[str, Point]:
-    """Landmark and place of one annotation."""
+    """Landmark and point of one annotation."""
     try:
         if any(isinstance(item[key], str | bool) for key in ("x", "y")):
             raise TypeError
@@ -186,22 +186,22 @@ def _read_joint(item: Any, where: str) -> tuple[str, Point]:
 
 
 def assign_joints(labels: JointLabels, centers: FloatArray) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-    """Give every instrument of the pose files its joints.
+    """Assign the joints to the instruments of the pose files.
 
-    Ids are matched to instruments over the whole sequence, so that the distance between an id's tracked point (or shaft, or
-    head, where there is none) and the instrument's centre is smallest on average. Joints without an id go to the only
-    instrument, or in their frame to the instruments whose reference points are nearest.
+    Ids are matched to instruments over the whole sequence by the minimum mean distance between the id's tracked point (else
+    shaft, else head) and the instrument's centre. Joints without an id go to the only instrument, or to the nearest instrument
+    in their frame.
 
     Args:
         labels: The joints.
-        centers: float64 (frames, instruments, 2), px, NaN where absent.
+        centers: float64 (frames, instruments, 2), px, NaN if absent.
 
     Returns:
-        float64 (frames, instruments, len(LANDMARKS), 2) px, NaN where there is no point; and bool (frames, instruments,
-        len(LANDMARKS)), True where somebody looked. ``center`` stays NaN and False.
+        Points, float64 (frames, instruments, len(LANDMARKS), 2) px, NaN if absent; and the annotation mask, bool (frames,
+        instruments, len(LANDMARKS)). ``center`` stays NaN and False.
 
     Raises:
-        DatasetError: The file annotates more instruments than the sequence has.
+        DatasetError: The file has more instruments than the sequence.
     """
     count, instruments = centers.shape[:2]
     ids = labels.ids
@@ -231,8 +231,8 @@ def assign_joints(labels: JointLabels, centers: FloatArray) -> tuple[FloatArray,
 
 
 def _match_ids(labels: JointLabels, ids: tuple[str, ...], centers: FloatArray) -> tuple[int, ...]:
-    """Instrument of every id; unknown distances (never seen together) are neutral."""
-    from csl_tracker.assignment import assign  # loads SciPy, which the other layouts do not need
+    """Instrument of each id; unknown distances (never visible together) count as 0."""
+    from csl_tracker.assignment import assign  # lazy: imports SciPy, which other layouts do not need
 
     sums = np.zeros((len(ids), centers.shape[1]))
     hits = np.zeros_like(sums)
@@ -250,7 +250,7 @@ def _match_ids(labels: JointLabels, ids: tuple[str, ...], centers: FloatArray) -
 
 
 def _nearest_slots(loose: list[Point], free: list[int], points: FloatArray, centers: FloatArray) -> list[tuple[int, Point]]:
-    """Points without an id -> instruments that lack this joint, so that the distances to their references are smallest."""
+    """Assign points without an id to instruments that lack this joint, by minimum distance to their reference points."""
     from csl_tracker.assignment import assign
 
     loose = loose[: len(free)]

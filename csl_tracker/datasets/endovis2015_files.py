@@ -1,15 +1,15 @@
-"""Where the files of EndoVis 2015 lie.
+"""Finds the files of EndoVis 2015.
 
-Known layouts, below any root, mixed as one likes:
+Supported layouts, below any root and in any combination:
 
 * the segmentation zip, ``Segmentation_Robotic_Training/Training/DatasetN/{Video.avi, Segmentation.avi}``;
 * the tracking zip, ``Tracking_Robotic_Training/Training/DatasetN/{Video.avi, Pose.txt}``;
 * the test zips, ``Segmentation/DatasetN`` and ``Tracking/DatasetN``;
-* folders that hold all files of a sequence, ``DatasetN/{Video.avi, Segmentation.avi, Pose.txt, testN_labels.json}``.
+* folders with all files of a sequence, ``DatasetN/{Video.avi, Segmentation.avi, Pose.txt, testN_labels.json}``.
 
-Names are known in any letter case, and a video or its masks may be in another container (``Video.mp4``). With two instruments
-the files are called ``Left_Instrument_Segmentation.avi``, ``Right_Instrument_Segmentation.avi``,
-``Left_Instrument_Pose.txt`` and ``Right_Instrument_Pose.txt``.
+Names are case-insensitive, and videos and masks may use another container (``Video.mp4``). With two instruments, the files are
+``Left_Instrument_Segmentation.avi``, ``Right_Instrument_Segmentation.avi``, ``Left_Instrument_Pose.txt`` and
+``Right_Instrument_Pose.txt``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ VIDEO = "Video.avi"
 _MASKS = {"": "Segmentation.avi", "left": "Left_Instrument_Segmentation.avi", "right": "Right_Instrument_Segmentation.avi"}
 _POSES = {"": "Pose.txt", "left": "Left_Instrument_Pose.txt", "right": "Right_Instrument_Pose.txt"}
 _CONTAINERS = (".avi", ".mp4", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg")
-"""Of videos; the first that is there is read."""
+"""Video containers in order of preference."""
 _LABELS = re.compile(r"(?:(train|test)(\d+)|.+)_labels\.json$", re.IGNORECASE)
 _SPLIT_FOLDERS = {
     "training": {"training", "segmentation_robotic_training", "tracking_robotic_training"},
@@ -43,14 +43,14 @@ _EXPECTED = (
 
 @dataclass
 class SequenceFiles:
-    """Where the files of one sequence lie.
+    """File paths of one sequence.
 
     Attributes:
-        name: ``Dataset3``, or ``training/Dataset3`` where the root also has a test sequence of that name.
+        name: ``Dataset3``, or ``training/Dataset3`` if the root also has a test sequence of that name.
         video: The frames.
-        masks: Instrument (``left``, ``right``, or '' for the only one) -> mask video.
+        masks: Instrument (``left``, ``right``, or '' for a single one) -> mask video.
         poses: Instrument -> pose file.
-        joints: The JSON of Du et al., if there is one.
+        joints: The JSON of Du et al., or None.
     """
 
     name: str
@@ -61,16 +61,16 @@ class SequenceFiles:
 
 
 def find_sequences(root: str | os.PathLike[str]) -> dict[str, SequenceFiles]:
-    """Find the sequences below a folder, or the one in it.
+    """Find the sequences in or below a folder.
 
-    Files of the same sequence may lie in several folders of the same name (the two zips). Where the root holds a training and a
-    test sequence of the same name, names get the prefix ``training/`` or ``testing/``.
+    Files of one sequence may be in several folders of the same name (the two zips). If a training and a test sequence have the
+    same name, names get the prefix ``training/`` or ``testing/``.
 
     Returns:
         Name -> files, in natural order.
 
     Raises:
-        DatasetError: The folder is missing, holds no sequence, or holds two different files for one purpose.
+        DatasetError: The folder is missing, has no sequence, or has conflicting files.
     """
     root = Path(root)
     if not root.is_dir():
@@ -91,7 +91,7 @@ def find_sequences(root: str | os.PathLike[str]) -> dict[str, SequenceFiles]:
             for key, path in paths.items():
                 _put(table, key, path)
     if not found:
-        raise DatasetError(f"The folder {root} is no EndoVis 2015 dataset: {_EXPECTED}.")
+        raise DatasetError(f"The folder {root} is not an EndoVis 2015 dataset: {_EXPECTED}.")
     ambiguous = {name for _, name in found if sum(name == other for _, other in found) > 1}
     sequences = {}
     for (split, name), files in found.items():
@@ -103,12 +103,12 @@ def find_sequences(root: str | os.PathLike[str]) -> dict[str, SequenceFiles]:
 
 
 def find_file(folder: Path, name: str, names: Iterable[str] | None = None) -> Path | None:
-    """A file of a sequence by its published name, in any letter case; a video also in another container.
+    """Find a file by its published name, ignoring case; videos may use another container.
 
     Args:
-        folder: Where it lies.
-        name: Its name, such as ``Video.avi``.
-        names: The names of the files in the folder; they are looked up when None.
+        folder: The folder.
+        name: The name, such as ``Video.avi``.
+        names: The file names in the folder; None lists the folder.
     """
     inside = sorted(path.name for path in folder.iterdir()) if names is None else names
     known = {other.lower(): other for other in sorted(inside, reverse=True)}
@@ -118,7 +118,7 @@ def find_file(folder: Path, name: str, names: Iterable[str] | None = None) -> Pa
 
 
 def _split_of(folder: Path) -> str:
-    """``training``, ``testing`` or '', by the folder names of the zips nearest above."""
+    """``training``, ``testing`` or '', from the nearest parent folder with a name of the zips."""
     for part in reversed(folder.resolve().parts[-5:-1]):
         for split, names in _SPLIT_FOLDERS.items():
             if part.lower() in names:
@@ -128,7 +128,7 @@ def _split_of(folder: Path) -> str:
 
 def _put(table: dict[str, Path], key: str, path: Path) -> None:
     if key in table and table[key].samefile(path):
-        return  # a link to it
+        return  # a link to the same file
     if key in table:
         raise DatasetError(
             f"Both {table[key]} and {path} serve the same sequence; keep one, or choose a root that has only one."
@@ -147,7 +147,7 @@ def _check_kinds(files: SequenceFiles) -> None:
 
 
 def _joints_of(files: SequenceFiles, split: str, labels: list[Path]) -> Path | None:
-    """The JSON in one of the sequence's folders, or the one whose name has the split and the number of the sequence."""
+    """The JSON in a folder of the sequence, or the one whose name has its split and number."""
     own = {p.parent for p in (files.video, *files.masks.values(), *files.poses.values()) if p is not None}
     beside = [path for path in labels if path.parent in own]
     if len(beside) > 1:

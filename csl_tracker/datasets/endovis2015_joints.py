@@ -1,17 +1,16 @@
-"""The joints of Du et al. (2018, EndoVisPoseAnnotation) alone: their JSON files, and the frames of EndoVis 2015.
+"""The joints of Du et al. (2018, EndoVisPoseAnnotation) without pose files: their JSON files and the frames of EndoVis 2015.
 
-A dataset of its own for a lab that has these annotations without the pose files of the challenge; with the pose files beside
-them :mod:`csl_tracker.datasets.endovis2015` yields both. ``trainN_labels.json`` and ``testN_labels.json`` are sequences
-``trainN`` and ``testN``. Their frames are
+If the pose files of the challenge are available, :mod:`csl_tracker.datasets.endovis2015` provides both. ``trainN_labels.json``
+and ``testN_labels.json`` are the sequences ``trainN`` and ``testN``. Their frames are
 
-* the video of the challenge, ``Video.avi`` beside the JSON or in ``Training/DatasetN`` and ``Testing/DatasetN`` (entry k of
-  the JSON is video frame k), with the masks of the same sequence where they lie there; or
-* image files by the names in the JSON, whatever part of their path is there: ``Dataset2/Raw/img_000060_raw.png``.
+* the video of the challenge, ``Video.avi`` next to the JSON or in ``Training/DatasetN`` and ``Testing/DatasetN`` (entry k of
+  the JSON is video frame k), with the masks of the same sequence if present; or
+* image files by the names in the JSON, matched by the end of their path: ``Dataset2/Raw/img_000060_raw.png``.
 
-Only now and then is a frame labelled; all others are yielded with nothing labelled. A joint that stands twice in a frame
-counts once, the key ``occluded`` is ignored. ``tool1`` (clasper) and ``tool3`` (scissors) are the right instrument, ``tool2``
-and ``tool4`` the left one. Joints without an id, as some of the class EndPoint, go to the instrument in their frame whose
-other joints are nearest. Coordinates are whole numbers, the pixels that were clicked on; integers are pixel centres.
+Few frames are annotated; the others have no labels. Duplicate joints count once, the key ``occluded`` is ignored. ``tool1``
+(clasper) and ``tool3`` (scissors) are the right instrument, ``tool2`` and ``tool4`` the left one. Joints without an id (some of
+class EndPoint) go to the instrument in their frame with the nearest joints. Coordinates are integers (clicked pixels); integers
+are pixel centres.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from csl_tracker.natural_order import natural_order
 from csl_tracker.pixels import Size
 
 LANDMARKS = endovis2015_annotations.LANDMARKS[1:]
-"""Those of :mod:`csl_tracker.datasets.endovis2015_annotations` but ``center``, which comes from pose files."""
+"""Those of :mod:`csl_tracker.datasets.endovis2015_annotations` without ``center``, which comes from pose files."""
 SIDES = {"tool1": "right", "tool2": "left", "tool3": "right", "tool4": "left"}
 """Instrument id -> slot."""
 
@@ -50,12 +49,12 @@ _EXPECTED = "looked for trainN_labels.json and testN_labels.json, such as test1_
 
 @dataclass
 class JointFiles:
-    """Where the files of one sequence lie.
+    """File paths of one sequence.
 
     Attributes:
         labels: The JSON.
-        video: Video and masks, where there is a video.
-        images: Entry of the JSON -> image file, where there is none.
+        video: Video and masks, or None.
+        images: Index in the JSON -> image file, if there is no video.
     """
 
     labels: Path
@@ -69,12 +68,12 @@ class EndoVis2015JointsSequence:
     Attributes:
         name: ``train3`` or ``test5``.
         landmarks: ``LANDMARKS``.
-        classes: Those of EndoVis 2015 where there are masks, else the background alone.
-        slots: ``left`` and ``right``, as far as they occur; the ids, where two of them are of one side.
-        fps: Frames a second; of image files the video's 25.
+        classes: Those of EndoVis 2015 if there are masks, else only the background.
+        slots: ``left`` and/or ``right``; the ids if two of them have the same side.
+        fps: Frame rate, 1/s; 25 for image files.
         size: (height, width), px.
-        files: All files that are read.
-        notes: What is odd about the labels and does no harm, a sentence each.
+        files: All input files.
+        notes: Harmless anomalies in the labels, one sentence each.
     """
 
     landmarks = LANDMARKS
@@ -83,7 +82,7 @@ class EndoVis2015JointsSequence:
         """Read the annotations, and the header of the video or the first image.
 
         Raises:
-            DatasetError: A file is broken, or the JSON annotates a frame that is not there.
+            DatasetError: A file is broken, or an annotated frame is missing.
         """
         self.name = name
         self._frames: EndoVis2015Sequence | ImageSequence
@@ -127,10 +126,10 @@ class EndoVis2015JointsSequence:
         return len(self._frames)
 
     def __iter__(self) -> Iterator[Sample]:
-        """Yield the samples, labelled or not; one frame is in memory at a time.
+        """Yield all samples, annotated or not, one frame at a time.
 
         Raises:
-            DatasetError: A video cannot be decoded to its end, or an image is broken or of another size.
+            DatasetError: A video cannot be decoded completely, or an image is broken or has another size.
         """
         videos = isinstance(self._frames, EndoVis2015Sequence)
         for index, sample in enumerate(self._frames):
@@ -145,20 +144,20 @@ class EndoVis2015JointsSequence:
 
     @property
     def all_landmarks(self) -> FloatArray:
-        """float64 (frames, instruments, landmarks, 2), px: every frame's landmarks, without reading the frames."""
+        """Landmarks of all frames, float64 (frames, instruments, landmarks, 2), px, without reading the frames."""
         return np.array(self._points)
 
     @property
     def all_labelled(self) -> npt.NDArray[np.bool_]:
-        """Whether somebody looked: bool (frames, instruments, landmarks)."""
+        """Annotation mask of all frames, bool (frames, instruments, landmarks)."""
         return np.array(self._labelled)
 
 
 def find_endovis2015_joints(root: str | os.PathLike[str]) -> dict[str, JointFiles]:
-    """Name -> files of the sequences below a folder.
+    """Find sequences: name -> files.
 
     Raises:
-        DatasetError: There is none, or one has neither video nor images.
+        DatasetError: There is no sequence, or one has neither video nor images.
     """
     root = Path(root)
     check_root(root, _EXPECTED)
@@ -193,8 +192,8 @@ def open_endovis2015_joints(
     """Open sequences with the joints of Du et al.
 
     Args:
-        root: A folder above the JSON files and the frames.
-        sequences: Names such as ``train1``; None for all of them.
+        root: A parent folder of the JSON files and the frames.
+        sequences: Names such as ``train1``; None for all.
 
     Raises:
         DatasetError: The folder has no such files, a name is unknown, or a file is broken.
@@ -204,7 +203,7 @@ def open_endovis2015_joints(
 
 
 def _images(root: Path, labels: Path) -> dict[int, Path]:
-    """Entry of the JSON -> image; of its path in there the longest end that exists below the root or beside the JSON counts."""
+    """Index in the JSON -> image, matched by the longest end of its path that exists below the root or next to the JSON."""
     data = load_json(labels, "The joint file")
     finder = FileFinder(root, (root, labels.parent))
     found: dict[int, Path] = {}

@@ -1,6 +1,6 @@
-"""EndoVis 2015, rigid instruments: numbered frames, masks of parts and of instruments, and a CSV with the instruments' borders.
+"""EndoVis 2015, rigid instruments: numbered frames, part and instrument masks, and a CSV with the instruments' borders.
 
-Known layouts, below any root:
+Supported layouts, below any root:
 
 * segmentation: ``Segmentation_Rigid_Training/Training/OPn/{Raw/img_NN_raw.png, Masks/img_NN_class.png,
   Masks/img_NN_instrument.png}``;
@@ -8,13 +8,12 @@ Known layouts, below any root:
   ``Segmentation_Rigid_Testing_GT/OPn/img_NN_class.png``;
 * tracking: ``Tracking_Rigid_Training/Training/OPn/{Raw, Masks, Instruments_OPn.csv}``.
 
-The CSV has no header; its rows are the image and, for one instrument or for two, ``center_x, center_y, axis_x, axis_y``. Only
-some frames are listed: the others are not labelled. A center that is ``-1 -1``, or whose cells are empty, is out of view. It
-lies on the border of shaft and manipulator, and not on the ring of the shaft as in the robotic data, hence the landmark
-``border``.
+The CSV has no header; its columns are the image and, for one or two instruments, ``center_x, center_y, axis_x, axis_y``. Frames
+that are not listed are not labelled. A center of ``-1 -1`` or with empty cells is out of view. The center is on the border
+between shaft and manipulator, not on the ring of the shaft as in the robotic data, hence the landmark name ``border``.
 
-Masks are lossless: 0 background, 70 manipulator, 160 shaft. In the images of instruments every instrument has a gray value of
-its own; the lowest one of a sequence is the first slot. Frames of the segmentation data are single images and no video.
+Masks are lossless: 0 background, 70 manipulator, 160 shaft. In the instrument masks, each instrument has its own gray value;
+the lowest value of a sequence is the first slot. Frames of the segmentation data are single images, not a video.
 """
 
 from __future__ import annotations
@@ -55,9 +54,9 @@ class InstrumentTable:
 
     Attributes:
         path: The file.
-        centers: Number of an image -> float64 (instruments, 2), px, NaN where out of view.
-        axes: Number of an image -> float64 (instruments, 2), direction of the shaft to the tip, NaN where out of view.
-        instruments: Their number.
+        centers: Image number -> float64 (instruments, 2), px, NaN if out of view.
+        axes: Image number -> float64 (instruments, 2), shaft direction towards the tip, NaN if out of view.
+        instruments: Number of instruments.
     """
 
     path: Path
@@ -74,7 +73,7 @@ def read_instruments(path: Path, images: Mapping[int, Path]) -> InstrumentTable:
         images: Number -> image of the sequence.
 
     Raises:
-        DatasetError: A row is broken, names an image that is not there, or names one twice.
+        DatasetError: A row is invalid, or its image is missing or listed twice.
     """
     try:
         if path.stat().st_size > _MAX_BYTES:
@@ -88,7 +87,7 @@ def read_instruments(path: Path, images: Mapping[int, Path]) -> InstrumentTable:
     axes: dict[int, FloatArray] = {}
     for line, row in rows:
         while len(row) > 1 and not row[-1] and (len(row) - 1) % _PER_INSTRUMENT:
-            row = row[:-1]  # a comma at the end
+            row = row[:-1]  # trailing comma
         number = re.search(r"(\d+)\D*$", row[0])
         values = [_number(cell) for cell in row[1:]]
         if number is None or len(values) not in (_PER_INSTRUMENT, 2 * _PER_INSTRUMENT) or None in values:
@@ -111,14 +110,14 @@ def read_instruments(path: Path, images: Mapping[int, Path]) -> InstrumentTable:
 
 @dataclass
 class OperationFiles:
-    """Where the files of one sequence lie.
+    """File paths of one sequence.
 
     Attributes:
         folder: ``OPn``.
         images: Number -> frame.
-        parts: Number -> mask of classes.
-        instruments: Number -> mask of instruments.
-        table: The CSV, if there is one.
+        parts: Number -> class mask.
+        instruments: Number -> instrument mask.
+        table: The CSV, or None.
     """
 
     folder: Path
@@ -132,12 +131,12 @@ class EndoVis2015RigidSequence(ImageSequence):
     """One sequence; a :class:`csl_tracker.datasets.sample.Sequence`.
 
     Attributes:
-        slots: ``instrument_1`` and ``instrument_2``, as the CSV counts them, or ``instrument``.
-        table: The CSV; None without.
+        slots: ``instrument_1`` and ``instrument_2`` in the order of the CSV, or ``instrument``.
+        table: The CSV, or None.
     """
 
     def __init__(self, name: str, files: OperationFiles) -> None:
-        """Take in the names of all files, the CSV, and the gray values of the instruments.
+        """Read the file names, the CSV, and the gray values of the instruments.
 
         Raises:
             DatasetError: The CSV is broken, or a frame of a segmentation sequence has no mask.
@@ -186,10 +185,10 @@ class EndoVis2015RigidSequence(ImageSequence):
 
 
 def find_endovis2015_rigid(root: str | os.PathLike[str]) -> dict[str, OperationFiles]:
-    """Name -> files of the sequences below a folder, or of the one that it is.
+    """Find sequences: name -> files. The root may be a sequence itself.
 
     Raises:
-        DatasetError: There is none.
+        DatasetError: No sequence was found.
     """
     root = Path(root)
     check_root(root, _EXPECTED)
@@ -212,7 +211,7 @@ def find_endovis2015_rigid(root: str | os.PathLike[str]) -> dict[str, OperationF
         elif files.parts:
             truth.append(files)
     if not found:
-        raise DatasetError(f"The folder {root} is no dataset of EndoVis 2015's rigid instruments: {_EXPECTED}.")
+        raise DatasetError(f"The folder {root} is not a dataset of EndoVis 2015's rigid instruments: {_EXPECTED}.")
     for masks_alone in truth:
         for files in found.values():
             same = files.folder.name.lower() == masks_alone.folder.name.lower()
@@ -227,18 +226,18 @@ def open_endovis2015_rigid(
     """Open sequences of EndoVis 2015's rigid instruments.
 
     Args:
-        root: A folder above them, or one of them.
-        sequences: Their names; None for all of them.
+        root: A sequence folder, or any parent folder.
+        sequences: Sequence names; None for all.
 
     Raises:
-        DatasetError: The folder is no such dataset, a name is unknown, or a file is broken or missing.
+        DatasetError: The folder is not such a dataset, a name is unknown, or a file is broken or missing.
     """
     chosen = choose(Path(root), find_endovis2015_rigid(root), sequences)
     return [EndoVis2015RigidSequence(name, files) for name, files in chosen]
 
 
 def _number(cell: str) -> float | None:
-    """The number in a cell, NaN for an empty one, None for anything else."""
+    """Parse a cell; NaN if empty, None if invalid."""
     if not cell or cell.lower() == "nan":
         return math.nan
     try:

@@ -1,26 +1,24 @@
-"""EndoVis 2017, robotic instrument segmentation: left camera frames and one folder of part masks for every instrument.
+"""EndoVis 2017, robotic instrument segmentation: left camera frames and one folder of part masks per instrument.
 
 Below any root::
 
     instrument_dataset_N/left_frames/frame000.png
     instrument_dataset_N/ground_truth/<Instrument>_labels/frame000.png
 
-or, as forks of the challenge's winners prepare it, cropped and with the masks of all instruments in one::
+or, as prepared by the winners' code, cropped and with the masks of all instruments combined::
 
     instrument_dataset_N/images/frame000.jpg
     instrument_dataset_N/binary_masks/frame000.png       # 255 (or 1) tool
     instrument_dataset_N/parts_masks/frame000.png        # 85, 170, 255 (or 1, 2, 3): shaft, wrist, clasper
 
-of which the parts are read where they are there, and else the tool. ``instruments_masks`` tell types and no instances, and are
-left alone.
+The part masks are preferred to the binary masks. ``instruments_masks`` contain types, not instances, and are not read.
 
-A frame is 1920x1080 px, in which the camera's picture is rows 28 to 1051 and columns 320 to 1599: image and masks are cropped
-to that, so that coordinates are px of the 1280x1024 picture. Frames of any other size are taken as cropped before.
+A frame has 1920x1080 px; the camera image is rows 28 to 1051 and columns 320 to 1599. Image and masks are cropped to it, so
+coordinates are px of the 1280x1024 image. Frames of other sizes are assumed to be cropped already.
 
-Masks are lossless: 10 shaft, 20 wrist, 30 claspers, and 40, an ultrasound probe, which is neither an articulated instrument
-nor tissue and becomes 255, ignored. ``Other_labels`` (everything that is no robotic instrument) is left out, as in the
-challenge: its pixels are background. A sequence without ``ground_truth``, as those of the test, has no masks. The right camera
-has no labels.
+Masks are lossless: 10 shaft, 20 wrist, 30 claspers, 40 ultrasound probe. The probe is neither an articulated instrument nor
+tissue and becomes 255 (ignored). ``Other_labels`` (non-robotic objects) counts as background, as in the challenge. A sequence
+without ``ground_truth`` (test data) has no masks. The right camera has no labels.
 """
 
 from __future__ import annotations
@@ -46,7 +44,7 @@ PREPARED: Mapping[str, tuple[tuple[str, ...], Mapping[int, int]]] = {
     "parts_masks": (CLASSES, {0: 0, 85: 1, 170: 2, 255: 3, 1: 1, 2: 2, 3: 3}),
     "binary_masks": (("background", "tool"), {0: 0, 255: 1, 1: 1}),
 }
-"""Folder of prepared masks -> classes, and gray value -> label; the first that is there is read."""
+"""Folder of prepared masks -> (classes, gray value -> label); the first existing folder is read."""
 TYPES = (
     "bipolar_forceps",
     "prograsp_forceps",
@@ -55,13 +53,13 @@ TYPES = (
     "grasping_retractor",
     "monopolar_curved_scissors",
 )
-"""The challenge's instrument types, as they occur in the names of the label folders."""
+"""The challenge's instrument types, as in the names of the label folders."""
 FPS = 2.0
-"""Frames a second: the videos of 30 Hz were sampled so."""
+"""Frame rate, 1/s, after subsampling the 30 Hz videos."""
 
 RAW_SIZE = (1080, 1920)
 PICTURE = (slice(28, 1052), slice(320, 1600))
-"""Rows and columns of a raw frame that the camera's picture takes."""
+"""Rows and columns of the camera image in a raw frame."""
 
 FRAMES = "left_frames"
 TRUTH = "ground_truth"
@@ -76,23 +74,23 @@ _EXPECTED = (
 class EndoVis2017Sequence(ImageSequence):
     """One sequence; a :class:`csl_tracker.datasets.sample.Sequence` without landmarks.
 
-    Where the masks of two instruments overlap, the later one, by the name of its folder, wins.
+    If the masks of two instruments overlap, the later one (by folder name) wins.
 
     Attributes:
-        slots: The instruments, by the names of their label folders: ``left_prograsp_forceps``.
-        types: The type of every instrument, one of ``TYPES``; empty for a folder that names none.
+        slots: The instruments, named after their label folders: ``left_prograsp_forceps``.
+        types: The type of each instrument, one of ``TYPES``, or empty.
     """
 
     def __init__(self, name: str, folder: Path, crop: bool = True) -> None:
-        """Take in the names of all files.
+        """Collect the file names.
 
         Args:
             name: Name within the dataset.
             folder: ``instrument_dataset_N``.
-            crop: Crop raw frames to the picture.
+            crop: Crop raw frames to the camera image.
 
         Raises:
-            DatasetError: There is no frame, or one has no mask.
+            DatasetError: There is no frame, or a mask is missing.
         """
         self._cropped = crop
         images = numbered_images(folder / FRAMES)
@@ -134,10 +132,10 @@ class EndoVis2017Sequence(ImageSequence):
 
 
 class PreparedSequence(ImageSequence):
-    """One sequence whose masks of all instruments were made one; a :class:`csl_tracker.datasets.sample.Sequence`."""
+    """One sequence with combined masks; a :class:`csl_tracker.datasets.sample.Sequence`."""
 
     def __init__(self, name: str, folder: Path) -> None:
-        """Take in the names of all files.
+        """Collect the file names.
 
         Args:
             name: Name within the dataset.
@@ -166,10 +164,10 @@ class PreparedSequence(ImageSequence):
 
 
 def find_endovis2017(root: str | os.PathLike[str]) -> dict[str, Path]:
-    """Name -> folder of the sequences below a folder, or of the one that it is.
+    """Find sequences: name -> folder. The root may be a sequence itself.
 
     Raises:
-        DatasetError: There is none.
+        DatasetError: No sequence was found.
     """
     root = Path(root)
     check_root(root, _EXPECTED)
@@ -180,7 +178,7 @@ def find_endovis2017(root: str | os.PathLike[str]) -> dict[str, Path]:
         or _is_prepared(inside)
     ]
     if not folders:
-        raise DatasetError(f"The folder {root} is no EndoVis 2017 dataset: {_EXPECTED}.")
+        raise DatasetError(f"The folder {root} is not an EndoVis 2017 dataset: {_EXPECTED}.")
     return unique_names(root, folders)
 
 
@@ -190,12 +188,12 @@ def open_endovis2017(
     """Open sequences of EndoVis 2017.
 
     Args:
-        root: A folder above them, or one of them.
-        sequences: Their names; None for all of them.
-        crop: Crop raw frames to the camera's picture.
+        root: A sequence folder, or any parent folder.
+        sequences: Sequence names; None for all.
+        crop: Crop raw frames to the camera image.
 
     Raises:
-        DatasetError: The folder is no such dataset, a name is unknown, or a mask is missing.
+        DatasetError: The folder is not such a dataset, a name is unknown, or a mask is missing.
     """
     chosen = choose(Path(root), find_endovis2017(root), sequences)
     return [
@@ -211,7 +209,7 @@ def _is_prepared(inside: Iterable[str]) -> bool:
 
 
 def _label_folders(truth: Path) -> list[Path]:
-    """The folders of the robotic instruments' masks; their names vary, but have ``label`` in them."""
+    """The mask folders of the robotic instruments; their names vary, but contain ``label``."""
     if not truth.is_dir():
         return []
     inside = [path for path in sorted(truth.iterdir()) if path.is_dir() and not is_clutter(path.name)]

@@ -6,10 +6,10 @@ Below any root, in one release folder or in several::
     miccai_challenge_2018_release_1/seq_1/left_frames/frame000.png
     miccai_challenge_2018_release_1/seq_1/labels/frame000.png
 
-``labels.json`` is a list of ``{"name", "color", "classid"}``; the one nearest above a sequence counts, then any below the root,
-then :data:`COLORS`. The parts of the robotic instruments are classes. A suction instrument and an ultrasound probe are neither
-articulated instruments nor tissue and become 255, ignored. Everything else that has a name (tissue, thread, needles, clamps) is
-background. A colour without a name becomes 255, ignored. Images are 1280x1024 px; the right camera has no labels.
+``labels.json`` is a list of ``{"name", "color", "classid"}``; the one in the nearest parent folder is used, else any below the
+root, else :data:`COLORS`. The parts of the robotic instruments are classes. Suction instruments and ultrasound probes are
+neither articulated instruments nor tissue and become 255 (ignored). All other names (tissue, thread, needles, clamps) are
+background. Unknown colours become 255. Images are 1280x1024 px; the right camera has no labels.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ COLORS: Mapping[str, Color] = {
     "instrument-clasper": (0, 255, 255),
     "instrument-wrist": (125, 255, 12),
 }
-"""Colours of the parts, and those that count without a ``labels.json``, beside black for the background."""
+"""Default colours without a ``labels.json``; the background is black."""
 FPS = 2.0
-"""Frames a second: the videos of 60 Hz were sampled so; stretches without motion were taken out, which the numbers hide."""
+"""Frame rate, 1/s, after subsampling the 60 Hz videos; removed stretches without motion are not visible in the numbering."""
 
 FRAMES = "left_frames"
 LABELS = "labels"
@@ -48,15 +48,15 @@ class EndoVis2018Sequence(ImageSequence):
     """One sequence; a :class:`csl_tracker.datasets.sample.Sequence` without landmarks."""
 
     def __init__(self, name: str, folder: Path, table: Path | None) -> None:
-        """Take in the names of all files.
+        """Collect the file names.
 
         Args:
             name: Name within the dataset.
             folder: ``seq_N``.
-            table: The ``labels.json``, if there is one.
+            table: The ``labels.json``, or None.
 
         Raises:
-            DatasetError: There is no frame, one has no label image, or the table is broken.
+            DatasetError: There is no frame, a label image is missing, or the table is broken.
         """
         images = numbered_images(folder / FRAMES)
         if not images:
@@ -85,10 +85,10 @@ def read_colors(path: Path) -> dict[Color, int]:
     """Read a ``labels.json``.
 
     Returns:
-        Colour -> label in the order of ``CLASSES``, 255 for what is ignored.
+        Colour -> label in the order of ``CLASSES``, 255 for ignored.
 
     Raises:
-        DatasetError: It is broken, has an entry without a name or a colour, or two names for one colour.
+        DatasetError: It is broken, or an entry lacks a name or colour, or a colour has two names.
     """
     data = load_json(path)
     if not isinstance(data, list):
@@ -108,10 +108,10 @@ def read_colors(path: Path) -> dict[Color, int]:
 
 
 def find_endovis2018(root: str | os.PathLike[str]) -> dict[str, Path]:
-    """Name -> folder of the sequences below a folder, or of the one that it is.
+    """Find sequences: name -> folder. The root may be a sequence itself.
 
     Raises:
-        DatasetError: There is none.
+        DatasetError: No sequence was found.
     """
     root = Path(root)
     check_root(root, _EXPECTED)
@@ -121,7 +121,7 @@ def find_endovis2018(root: str | os.PathLike[str]) -> dict[str, Path]:
         if FRAMES in inside and (LABELS in inside or folder.resolve().name.lower().startswith("seq"))
     ]
     if not folders:
-        raise DatasetError(f"The folder {root} is no EndoVis 2018 dataset: {_EXPECTED}.")
+        raise DatasetError(f"The folder {root} is not an EndoVis 2018 dataset: {_EXPECTED}.")
     return unique_names(root, folders)
 
 
@@ -129,11 +129,12 @@ def open_endovis2018(root: str | os.PathLike[str], sequences: Iterable[str] | No
     """Open sequences of EndoVis 2018.
 
     Args:
-        root: A folder above them, or one of them.
-        sequences: Their names; None for all of them.
+        root: A sequence folder, or any parent folder.
+        sequences: Sequence names; None for all.
 
     Raises:
-        DatasetError: The folder is no such dataset, a name is unknown, a label image is missing, or ``labels.json`` is broken.
+        DatasetError: The folder is not such a dataset, a name is unknown, a label image is missing, or ``labels.json`` is
+            broken.
     """
     root = Path(root)
     chosen = choose(root, find_endovis2018(root), sequences)
@@ -142,14 +143,14 @@ def open_endovis2018(root: str | os.PathLike[str], sequences: Iterable[str] | No
 
 
 def _table_of(root: Path, folder: Path, tables: list[Path]) -> Path | None:
-    """The table nearest above a sequence, which may be the root itself, then any."""
+    """The table in the nearest parent folder of a sequence (which may be the root itself), else any."""
     above = [path / TABLE for path in (folder, *folder.parents) if root == path or root in path.parents]
     above += [root.resolve().parent / TABLE] if folder == root else []
     return next((path for path in above if path.is_file()), next(iter(tables), None))
 
 
 def _label_of(name: str) -> int:
-    """Label of a class of the challenge by its name."""
+    """Label of a challenge class."""
     words = name.lower()
     if any(tool in words for tool in _TOOLS):
         return IGNORE_LABEL

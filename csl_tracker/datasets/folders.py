@@ -1,7 +1,7 @@
-"""Folders as people unpack them, and the files in them as labels call them.
+"""Folder traversal, and lookup of the files named by labels.
 
-What systems leave behind is never seen: hidden files, ``__MACOSX`` and ``._NAME`` of archives from a Mac, ``Thumbs.db`` and
-``desktop.ini``. Names of files are compared in Unicode's composed form, since a Mac writes them decomposed.
+System files are skipped: hidden files, ``__MACOSX`` and ``._NAME`` from macOS archives, ``Thumbs.db`` and ``desktop.ini``.
+File names are compared in Unicode's composed form, since macOS writes them decomposed.
 """
 
 from __future__ import annotations
@@ -19,30 +19,27 @@ from csl_tracker.errors import DatasetError
 from csl_tracker.natural_order import natural_path_order
 
 MAX_DEPTH = 5
-"""How far below a root sequences are looked for, where a layout does not say otherwise."""
+"""Default search depth for sequences below a root."""
 
 T = TypeVar("T")
 
-_LONGEST = 12  # parts of a path that are tried
+_LONGEST = 12  # maximum number of path parts to match
 _CLUTTER = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found"})
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # Label Studio's prefix of an uploaded file
 
 
 def is_clutter(name: str) -> bool:
-    """Whether a file or a folder of that name belongs to the system and not to a dataset."""
+    """Whether a name is that of a system file or folder."""
     return name.startswith(".") or name.lower() in _CLUTTER
 
 
 def composed(name: str) -> str:
-    """A name in Unicode's composed form, in which names are compared."""
+    """A name in Unicode's composed form (NFC), for comparisons."""
     return unicodedata.normalize("NFC", name)
 
 
 def walk(root: Path, max_depth: int = MAX_DEPTH) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """Yield every folder below a root with the names of its folders and files, sorted; clutter and loops are left out.
-
-    The list of folders may be changed by the caller to stay out of some.
-    """
+    """Like ``os.walk``, sorted, without system files and link loops; modify the list of folders to prune the walk."""
     above = {root: {os.path.realpath(root)}}
     for current, folders, names in os.walk(root, followlinks=True):
         folder = Path(current)
@@ -60,15 +57,15 @@ def walk(root: Path, max_depth: int = MAX_DEPTH) -> Iterator[tuple[Path, list[st
 
 
 def path_parts(name: str) -> tuple[str, ...]:
-    """The parts of a path as any system writes it, without drive, root, ``.`` and ``..``."""
+    """The parts of a POSIX or Windows path without drive, root, ``.`` and ``..``."""
     parts = PurePosixPath(name.strip().replace("\\", "/")).parts
     return tuple(part for part in parts if part not in ("/", "//", "..", ".") and not part.endswith(":"))
 
 
 def spellings(name: str) -> list[tuple[str, ...]]:
-    """The paths that a label may mean by the name of its image, the plain one first.
+    """Candidate paths for an image name in a label file, the plain one first.
 
-    Then what a server puts before it is left out (``/data/local-files/?d=``), the query of a URL, and ``%20`` becomes a blank.
+    The others omit a server prefix (``/data/local-files/?d=``) or a URL query, and decode ``%20`` and the like.
     """
     local = name.rpartition("?d=")[2]
     without_query = re.split(r"[?#]", local)[0]
@@ -77,12 +74,12 @@ def spellings(name: str) -> list[tuple[str, ...]]:
 
 
 class FileFinder:
-    """Finds the files that labels name, whatever stands before their names, and in any normal form of Unicode.
+    """Finds the files named by labels, ignoring path prefixes and Unicode normalisation.
 
     Args:
-        root: Folder below which nothing is out of reach.
-        bases: Folders from which a path may start.
-        depth: How far below the root a lone name is looked for; None never looks so.
+        root: Root of the search.
+        bases: Folders that paths may be relative to.
+        depth: Search depth below the root for a bare file name; None disables this search.
     """
 
     def __init__(self, root: Path, bases: Iterable[Path], depth: int | None = None) -> None:
@@ -93,12 +90,12 @@ class FileFinder:
         self._by_name: dict[str, list[Path]] | None = None
 
     def find(self, name: str, *, more_bases: Sequence[Path] = (), whole: bool = False) -> Path | None:
-        """The file that is meant; None where there is none, or more than one of that name and nothing else to go by.
+        """Find a file; None if it is missing or ambiguous.
 
         Args:
-            name: A path, a URL or a lone name.
-            more_bases: Folders that go before the others.
-            whole: Leave out nothing from the front of a path, so that ``case7/img1.png`` is no ``img1.png`` elsewhere.
+            name: A path, a URL or a file name.
+            more_bases: Base folders to try first.
+            whole: Match the full path, so that ``case7/img1.png`` does not match another ``img1.png``.
         """
         bases = list(dict.fromkeys([*more_bases, *self._bases]))
         ways = spellings(name)
@@ -115,7 +112,7 @@ class FileFinder:
         try:
             if path.is_file():
                 return path
-        except OSError:  # too long for a name
+        except OSError:  # name too long
             return None
         if not base.is_dir():
             return None
@@ -129,7 +126,7 @@ class FileFinder:
         return folder if folder.is_file() else None
 
     def _listing(self, folder: Path) -> dict[str, str]:
-        """Composed name -> name on disk, and the same in lower case where that is one file alone."""
+        """Composed name -> name on disk; also the lower-case name if it is unique."""
         if folder not in self._listings:
             try:
                 names = [name for name in os.listdir(folder) if not is_clutter(name)]
@@ -159,7 +156,7 @@ class FileFinder:
 
 
 def unique_names(root: Path, folders: Iterable[Path]) -> dict[str, Path]:
-    """Name -> folder of a sequence: the folder's own name, or its path below the root where others have that name, too."""
+    """Name -> folder of each sequence; the name is the folder name if unique, else the path relative to the root."""
     known = list(folders)
     own = [composed((folder.resolve() if folder == root else folder).name) for folder in known]
     names = {
@@ -170,10 +167,10 @@ def unique_names(root: Path, folders: Iterable[Path]) -> dict[str, Path]:
 
 
 def choose(root: Path, found: Mapping[str, T], wanted: Iterable[str] | None) -> list[tuple[str, T]]:
-    """The sequences that are wanted, in that order; all of them for None. Names match in any normal form of Unicode.
+    """Select sequences by name, in the given order (None: all). Names match regardless of Unicode normalisation.
 
     Raises:
-        DatasetError: One is not there.
+        DatasetError: A name is unknown.
     """
     known = {composed(name): name for name in found}
     names = list(found) if wanted is None else list(wanted)

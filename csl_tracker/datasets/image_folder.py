@@ -1,4 +1,4 @@
-"""What the layouts of single frames share: numbered image files in folders, label images beside them, found below any root."""
+"""Base for layouts of numbered image files with label images in parallel folders."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from csl_tracker.video import DEFAULT_FPS, IMAGE_SUFFIXES, read_image
 
 
 def numbered_images(folder: Path, pattern: str = r"^frame_?(\d+)$") -> dict[int, Path]:
-    """The images of a folder whose stem matches a pattern, by the number in its first group, in the order of the numbers.
+    """Number -> image of a folder, sorted; the pattern matches the stem, its first group is the number.
 
     Raises:
-        DatasetError: Two images have one number.
+        DatasetError: Two images have the same number.
     """
     compiled = re.compile(pattern, re.IGNORECASE)
     found: dict[int, Path] = {}
@@ -40,22 +40,22 @@ def numbered_images(folder: Path, pattern: str = r"^frame_?(\d+)$") -> dict[int,
 
 
 def check_root(root: Path, expected: str) -> None:
-    """Raise a DatasetError where a dataset's folder does not exist."""
+    """Raise a DatasetError if the dataset folder does not exist."""
     if not root.is_dir():
         raise DatasetError(f"The dataset folder {root} does not exist; {expected}.")
 
 
 def take_labels(gray: npt.NDArray[np.uint8], table: Mapping[int, int], path: Path, remedy: str) -> Image:
-    """Turn the gray values of a lossless label image into labels.
+    """Convert the gray values of a lossless label image to labels.
 
     Args:
         gray: uint8 (H, W).
         table: Gray value -> label.
-        path: Of the image, for the message.
-        remedy: What to do about another value, for the message.
+        path: Path of the image, for the message.
+        remedy: Remedy for an unknown value, for the message.
 
     Raises:
-        DatasetError: The image has another value.
+        DatasetError: The image has an unknown value.
     """
     lut = np.zeros(256, np.uint8)
     for value, label in table.items():
@@ -69,15 +69,7 @@ def take_labels(gray: npt.NDArray[np.uint8], table: Mapping[int, int], path: Pat
 
 
 def drop_outside(landmarks: FloatArray, size: Size) -> int:
-    """Set landmarks outside an image to NaN, in place.
-
-    Args:
-        landmarks: float64 (..., 2), px.
-        size: (height, width), px.
-
-    Returns:
-        How many there were.
-    """
+    """Set landmarks (float64 (..., 2), px) outside an image of (height, width) to NaN, in place; return their number."""
     with np.errstate(invalid="ignore"):
         outside = ((landmarks <= -0.5) | (landmarks >= (size[1] - 0.5, size[0] - 0.5))).any(axis=-1)
     landmarks[outside] = np.nan
@@ -87,17 +79,17 @@ def drop_outside(landmarks: FloatArray, size: Size) -> int:
 class ImageSequence:
     """A sequence of numbered image files; a :class:`csl_tracker.datasets.sample.Sequence`.
 
-    Layouts derive from it and say in :meth:`_labels` what is known of a frame's pixels.
+    Subclasses implement :meth:`_labels`.
 
     Attributes:
         name: Name within the dataset.
-        landmarks: Landmark names; none for a dataset of masks.
+        landmarks: Landmark names; empty for a dataset of masks.
         classes: Class names.
-        slots: Names of the instruments; one at least.
-        fps: Frames a second.
+        slots: Names of the instruments; at least one.
+        fps: Frame rate, 1/s.
         size: (height, width) of the samples, px.
-        files: All files that are read.
-        notes: What is odd about the labels and does no harm, a sentence each.
+        files: All input files.
+        notes: Harmless anomalies in the labels, one sentence each.
     """
 
     def __init__(
@@ -111,16 +103,16 @@ class ImageSequence:
         fps: float = DEFAULT_FPS,
         more_files: Iterable[Path] = (),
     ) -> None:
-        """Take in the frames; of the images only the first is read, for its size.
+        """Store the frames; reads only the first image, for its size.
 
         Args:
             name: Name within the dataset.
-            images: Number -> file, in the order of time; one at least.
+            images: Number -> file, in temporal order; at least one.
             landmarks: Landmark names.
             classes: Class names.
             slots: Names of the instruments.
-            fps: Frames a second.
-            more_files: Files that are read besides the images.
+            fps: Frame rate, 1/s.
+            more_files: Input files other than the images.
 
         Raises:
             DatasetError: The first image is broken.
@@ -145,10 +137,10 @@ class ImageSequence:
         return len(self._images)
 
     def __iter__(self) -> Iterator[Sample]:
-        """Yield the samples; one image and its labels are in memory at a time.
+        """Yield the samples, one image at a time.
 
         Raises:
-            DatasetError: An image or a label image is missing, broken, or of another size than the first image.
+            DatasetError: An image or a label image is missing, broken, or differs in size from the first image.
         """
         for index, (number, path) in enumerate(self._images.items()):
             label_map, instances = self._labels(number)
@@ -165,27 +157,27 @@ class ImageSequence:
 
     @property
     def all_landmarks(self) -> FloatArray:
-        """float64 (frames, instruments, landmarks, 2), px: every frame's landmarks, without reading the images."""
+        """Landmarks of all frames, float64 (frames, instruments, landmarks, 2), px, without reading the images."""
         return np.array(self._points)
 
     @property
     def all_labelled(self) -> npt.NDArray[np.bool_]:
-        """Whether somebody looked: bool (frames, instruments, landmarks)."""
+        """Annotation mask of all frames, bool (frames, instruments, landmarks)."""
         return np.array(self._labelled)
 
     def _labels(self, number: int) -> tuple[Image | None, Image | None]:
-        """Label map and instances of the frame with that number, uncropped; see :class:`Sample`."""
+        """Uncropped label map and instances of a frame; see :class:`Sample`."""
         return None, None
 
     def _crop(self, image: Image) -> Image:
-        """The part of an image, (H, W, ...), that belongs to the sequence."""
+        """Crop an image (H, W, ...) to the part used."""
         return image
 
     def _read(self, path: Path, *, gray: bool = False) -> Image:
-        """Read an image or a label image, which all have one size.
+        """Read an image or a label image.
 
         Raises:
-            DatasetError: It is broken, or has another size.
+            DatasetError: It is broken, or its size differs from the first image.
         """
         image = read_image(path, gray=gray)
         if image.shape[:2] != self._raw_size:
@@ -197,7 +189,7 @@ class ImageSequence:
         return image
 
     def _require(self, number: int, masks: Mapping[int, Path], folder: Path) -> None:
-        """Raise a DatasetError where a frame has no label image."""
+        """Raise a DatasetError if a frame has no label image."""
         if number not in masks:
             raise DatasetError(
                 f"The frame {self._images[number]} has no label image in {folder}; copy that folder again, or remove the frame."

@@ -1,4 +1,4 @@
-"""JSON files of datasets, with limits that are checked before anything is built from them."""
+"""Reads JSON files of datasets; checks size limits before parsing."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy as np
 from csl_tracker.errors import DatasetError
 
 MAX_BYTES = 64 << 20
-"""Size of a JSON file; larger datasets are exported in parts, which are merged."""
+"""Maximum file size; larger datasets can be exported in parts, which are merged."""
 MAX_VALUES = 3_000_000
-"""Lists, objects and values in a file, as its commas and brackets count them."""
+"""Maximum number of values, estimated by counting commas and brackets."""
 MAX_ESCAPES = 1_000_000
-"""Backslashes in a file: Python's parser keeps a piece of text for every one in a string."""
+"""Maximum number of backslashes: Python's parser allocates a string fragment for each."""
 MAX_DEPTH = 32
-"""Lists and objects inside one another."""
+"""Maximum nesting depth."""
 
 
 def load_json(path: Path, what: str = "The file") -> Any:
@@ -26,10 +26,10 @@ def load_json(path: Path, what: str = "The file") -> Any:
 
     Args:
         path: The file.
-        what: What to call it in messages.
+        what: Name of the file in messages.
 
     Raises:
-        DatasetError: It cannot be read, is cut off or broken, or is beyond a limit.
+        DatasetError: It cannot be read, is invalid, or exceeds a limit.
     """
     try:
         size = path.stat().st_size
@@ -49,7 +49,8 @@ def load_json(path: Path, what: str = "The file") -> Any:
         return json.loads(content)
     except json.JSONDecodeError as error:
         raise DatasetError(
-            f"{what} {path} is no JSON from line {error.lineno} on ({error.msg}); it may be cut off: export or copy it again."
+            f"{what} {path} is not valid JSON from line {error.lineno} on ({error.msg}); it may be cut off: export or copy it"
+            " again."
         ) from error
     except UnicodeDecodeError as error:
         raise DatasetError(f"{what} {path} cannot be read ({error}); save it as UTF-8.") from error
@@ -58,7 +59,7 @@ def load_json(path: Path, what: str = "The file") -> Any:
 
 
 def _check(path: Path, what: str, content: bytes) -> None:
-    """Raise a DatasetError where the file would become too many things, or lists in lists without end."""
+    """Raise a DatasetError if the file has too many values or is nested too deeply."""
     values = sum(content.count(sign) for sign in (b",", b"[", b"{"))
     if values > MAX_VALUES:
         raise DatasetError(
@@ -69,7 +70,7 @@ def _check(path: Path, what: str, content: bytes) -> None:
         raise DatasetError(
             f"{what} {path} has more than {MAX_ESCAPES} backslashes, which is the limit; export the labels in parts."
         )
-    # What is in quotes does not count; a quote behind a backslash ends nothing.
+    # Remove strings before counting brackets; escaped quotes do not end a string.
     plain = re.sub(rb"\\.", b"", content, flags=re.DOTALL) if b"\\" in content else content
     signs = re.sub(rb'"[^"]*"', b"", plain.translate(None, _NO_SIGNS))
     steps = np.frombuffer(signs, np.uint8)

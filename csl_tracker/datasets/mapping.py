@@ -1,14 +1,14 @@
-"""The landmarks and classes of a dataset as those of a model, which may have others, in another order.
+"""Maps the landmarks and classes of a dataset to those of a model, by name.
 
-Names are compared. What a model has and a dataset lacks is refused, unless it is said that the dataset may be partial. Then
+Landmarks or classes of the model that the dataset lacks are an error, unless the dataset is declared partial. Then
 
-* a landmark that the dataset lacks is not labelled: it can be neither trained on nor scored;
-* a class of the dataset that the model lacks becomes the model's class that it is a part of, by :data:`WHOLE`: wrist and
-  clasper are ``manipulator``, and all of them are ``tool``. Where the model has no such class, or only parts of it (a mask of
-  whole tools for a model that tells shaft from manipulator), its pixels become 255, ignored;
+* a missing landmark counts as unlabelled and is ignored in training and evaluation;
+* a class that the model lacks is mapped to the model's class that contains it, by :data:`WHOLE`: wrist and clasper are part of
+  ``manipulator``, all of them of ``tool``. If there is no such class (such as whole-tool masks for a model with shaft and
+  manipulator), the pixels become 255 (ignored);
 * background stays background.
 
-A dataset without any masks is no contradiction: its label maps are None whatever the model's classes are.
+A dataset without masks is always accepted; its label maps are None.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from csl_tracker.errors import ConfigError, WeightsError
 from csl_tracker.instruments import IGNORE_LABEL, InstrumentSet
 
 WHOLE: Mapping[str, str] = {"wrist": "manipulator", "clasper": "manipulator", "shaft": "tool", "manipulator": "tool"}
-"""Class -> the class that it is a part of."""
+"""Class -> the class that contains it."""
 IGNORE = "ignore"
-"""What a class can be called so that its pixels are neither trained on nor scored."""
+"""Target name of classes to ignore in training and evaluation."""
 
 
 @dataclass(frozen=True)
 class Matching:
-    """How strictly names are compared.
+    """Rules for matching names.
 
     Attributes:
         partial: The dataset may lack landmarks and classes.
-        landmarks: Name of a landmark in the dataset -> in the model.
-        classes: Name of a class in the dataset -> in the model, or ``ignore``.
+        landmarks: Landmark name in the dataset -> in the model.
+        classes: Class name in the dataset -> in the model, or ``ignore``.
     """
 
     partial: bool = False
@@ -54,18 +54,18 @@ def parse_matching(
     instruments: InstrumentSet,
     what: str,
 ) -> Matching:
-    """Read renamings as configurations and commands have them.
+    """Parse the renamings of a configuration or a command line.
 
     Args:
-        landmarks: ``THEIRS=OURS`` each: the dataset's landmark is the one that the model calls so.
-        classes: The same for classes; ``THEIRS=ignore`` leaves the pixels of one out.
+        landmarks: ``THEIRS=OURS`` entries: name in the dataset and in the model.
+        classes: The same for classes; ``THEIRS=ignore`` ignores a class.
         partial: The dataset may lack landmarks and classes.
-        sequences: Of the dataset.
+        sequences: Sequences of the dataset.
         instruments: The landmarks and classes of the model.
-        what: Whose renamings they are, for the message.
+        what: Name of the dataset, for the message.
 
     Raises:
-        ConfigError: One is no ``THEIRS=OURS``, or names what neither has.
+        ConfigError: An entry is not ``THEIRS=OURS``, or a name is unknown.
     """
     known = list(sequences)
     renamed = []
@@ -87,14 +87,14 @@ def parse_matching(
 
 @dataclass(frozen=True)
 class NameMap:
-    """Where a sequence's landmarks and labels go.
+    """Mapping of a sequence's landmarks and labels to those of a model.
 
     Attributes:
-        order: For every landmark of the model the index in the sequence, -1 where it lacks it.
-        labels: uint8 (256,), label of the sequence -> label of the model; None where there are no masks, or none are wanted.
-        tools: uint8 (256,), label of the sequence -> 1 for what is a tool to the model, whichever of its classes, 0 background,
-            255 unknown; None as ``labels``.
-        key: Empty where names were compared strictly; else a text that differs where the outcome does.
+        order: Index in the sequence of each landmark of the model; -1 if missing.
+        labels: uint8 (256,), label of the sequence -> label of the model; None if there are no masks or the model has no
+            classes.
+        tools: uint8 (256,), label of the sequence -> 1 tool (any class), 0 background, 255 unknown; None like ``labels``.
+        key: Empty for strict matching; else a text that identifies the mapping.
     """
 
     order: tuple[int, ...]
@@ -106,11 +106,11 @@ class NameMap:
 def map_names(sequence: Sequence, instruments: InstrumentSet, matching: Matching | None = None) -> NameMap:
     """Match the names of a sequence to those of a model.
 
-    Landmarks that the model does not have are left out. Label maps are left out for a model without classes.
+    Landmarks unknown to the model are dropped, as are label maps if the model has no classes.
 
     Raises:
-        WeightsError: The model has a landmark or a class that the sequence lacks, or the other way round a class, and the
-            dataset may not be partial; or two landmarks of the sequence are to be one.
+        WeightsError: The sequence lacks a landmark or the classes differ, and the dataset is not partial; or two landmarks
+            are mapped to one.
     """
     matching = matching or Matching()
     known = [matching.landmarks.get(name, name) for name in sequence.landmarks]
@@ -153,7 +153,7 @@ def _label_tables(
 
 
 def _wholes(name: str) -> list[str]:
-    """A class, and all that it is a part of, from the smallest on."""
+    """A class and all classes that contain it, smallest first."""
     chain = [name]
     while chain[-1] in WHOLE:
         chain.append(WHOLE[chain[-1]])

@@ -1,4 +1,4 @@
-"""Datasets by name, and their landmarks in the order of a model."""
+"""Dataset registry, and reordering of landmarks for a model."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from csl_tracker.pixels import Size
 
 @runtime_checkable
 class FileSequence(Sequence, Protocol):
-    """A sequence that lies on disk."""
+    """A sequence stored on disk."""
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All files that are read."""
+        """All input files."""
 
 
 Opener = Callable[[str | os.PathLike[str], Iterable[str] | None], Iterable[FileSequence]]
@@ -55,15 +55,15 @@ DATASETS: Mapping[str, Opener] = {
 
 
 def open_dataset(name: str, root: str | os.PathLike[str], sequences: Iterable[str] | None = None) -> list[FileSequence]:
-    """Open a dataset by its name.
+    """Open a dataset by name.
 
     Args:
         name: One of ``DATASETS``.
         root: Its folder.
-        sequences: Names of the sequences; None for all of them.
+        sequences: Sequence names; None for all.
 
     Raises:
-        DatasetError: The name is unknown, or the folder does not hold that dataset.
+        DatasetError: The name is unknown, or the folder does not contain that dataset.
     """
     if name not in DATASETS:
         raise DatasetError(f"There is no dataset {name!r}; known are {', '.join(sorted(DATASETS))}.")
@@ -79,27 +79,27 @@ FINDERS: Mapping[str, Callable[[str | os.PathLike[str]], Iterable[str]]] = {
     "surgpose": find_surgpose,
     "synthetic": find_sequences,
 }
-"""Dataset name -> function that finds its sequences by name without opening them."""
+"""Dataset name -> function that lists its sequence names without opening them."""
 
 
 def sequence_names(name: str, root: str | os.PathLike[str]) -> list[str]:
-    """Names of a dataset's sequences, by what lies on disk where that is enough to tell.
+    """Sequence names of a dataset, without opening the sequences if possible.
 
     Args:
         name: One of ``DATASETS``.
         root: Its folder.
 
     Raises:
-        DatasetError: As :func:`open_dataset`.
+        DatasetError: See :func:`open_dataset`.
     """
     return list(FINDERS[name](root)) if name in FINDERS else [sequence.name for sequence in open_dataset(name, root)]
 
 
 class SelectedSequence:
-    """A sequence whose landmarks and labels stand in the order of an instrument set; made by :func:`select_landmarks`.
+    """A sequence with landmarks and labels in the order of an instrument set; see :func:`select_landmarks`.
 
     Attributes:
-        mapping: What makes its content another than that of the files alone: empty, or a text.
+        mapping: Key of the name mapping, for caches; empty for strict matching.
     """
 
     def __init__(self, sequence: Sequence, instruments: InstrumentSet, matching: Matching | None = None) -> None:
@@ -120,23 +120,23 @@ class SelectedSequence:
 
     @property
     def labelled(self) -> tuple[str, ...]:
-        """The landmarks of the set that the sequence has."""
+        """Landmarks of the set that exist in the sequence."""
         return tuple(name for name, there in zip(self.landmarks, self._there, strict=True) if there)
 
     @property
     def segmented(self) -> frozenset[int]:
-        """Labels of the set's classes, the background's apart, that the sequence has masks of."""
+        """Labels of the set's classes (without background) for which the sequence has masks."""
         return frozenset() if self._lut is None else frozenset(self._lut.tolist()) - {0, IGNORE_LABEL}
 
     @property
     def tells_tools(self) -> bool:
-        """Whether the sequence has masks of tools, whichever of the set's classes they are."""
+        """Whether the sequence has tool masks, of any class."""
         return self._tools is not None and bool((self._tools == 1).any())
 
     def tools(self, sample: Sample) -> npt.NDArray[np.uint8] | None:
-        """What of an original sample is a tool to the set, whichever of its classes.
+        """Binary tool map of an original sample.
 
-        Masks of whole tools say so to a set that tells shaft from manipulator, too, though :meth:`convert` has to ignore them.
+        Whole-tool masks count here even if the set has only parts, where :meth:`convert` must ignore them.
 
         Returns:
             uint8 (H, W), 1 tool, 0 background, 255 unknown; None without masks.
@@ -153,7 +153,7 @@ class SelectedSequence:
             yield self.convert(sample)
 
     def convert(self, sample: Sample) -> Sample:
-        """Put a sample of the original sequence into the order of the instrument set."""
+        """Reorder a sample of the original sequence."""
         shape = (len(sample.landmarks), len(self.landmarks))
         landmarks, labelled = np.full((*shape, 2), np.nan), np.zeros(shape, bool)
         landmarks[:, self._there] = sample.landmarks[:, self._order]
@@ -167,16 +167,14 @@ class SelectedSequence:
 
 
 def select_landmarks(sequence: Sequence, instruments: InstrumentSet, matching: Matching | None = None) -> SelectedSequence:
-    """Reorder a sequence's landmarks and classes to those of a model.
-
-    Landmarks that the model does not have are left out. Label maps are left out for a model without classes.
+    """Reorder a sequence's landmarks and classes to those of a model; see :mod:`csl_tracker.datasets.mapping`.
 
     Args:
         sequence: Any sequence.
         instruments: The landmarks and classes of the model.
-        matching: What to do about names that differ; they are refused when None. See :mod:`csl_tracker.datasets.mapping`.
+        matching: Rules for differing names; None for strict matching.
 
     Raises:
-        WeightsError: The model has a landmark or a class that the sequence lacks.
+        WeightsError: The sequence lacks a landmark or a class of the model.
     """
     return SelectedSequence(sequence, instruments, matching)

@@ -1,12 +1,12 @@
 """Retinal microsurgery (Sznitman et al. 2012, Rieke et al. 2016): 18 in-vivo sequences in the generic COCO layout.
 
-No public copy of the dataset's own annotation files could be read, so a copy of it is brought into the layout of
-:mod:`csl_tracker.datasets.coco` first: frames as image files, keypoints ``left_tip``, ``right_tip`` and ``center`` (the joint)
-of one instrument, and the category's masks as the class ``tool`` where there are any. What this module adds are names:
+The original annotation files are not publicly available, so the data must first be converted to the layout of
+:mod:`csl_tracker.datasets.coco`: frames as image files, keypoints ``left_tip``, ``right_tip`` and ``center`` (the joint) of one
+instrument, and optional masks. This module normalises names:
 
-* a sequence whose name ends in a number, such as ``seq_3``, ``Sequence 3`` or ``retina/03``, is ``Seq03``, as the protocols
-  ``rm_9_9``, ``rm_half_split`` and ``rm_cross_validation`` call it; any other keeps its name;
-* landmarks are known in any spelling of :data:`LANDMARK_NAMES`; every class with masks is ``tool``.
+* a sequence name that ends in a number, such as ``seq_3``, ``Sequence 3`` or ``retina/03``, becomes ``Seq03``, as in the
+  protocols ``rm_9_9``, ``rm_half_split`` and ``rm_cross_validation``;
+* landmarks may use any spelling of :data:`LANDMARK_NAMES`; each class with masks becomes ``tool``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LANDMARK_NAMES = {
     "right_tip": ("right_tip", "tip_right", "righttip", "tip_2", "tip2"),
     "center": ("center", "centre", "joint", "center_joint", "centre_joint", "center_point"),
 }
-"""Landmark -> how a labelling tool may have called it, after blanks and signs became ``_``."""
+"""Landmark -> accepted spellings, after replacing blanks and punctuation by ``_``."""
 
 
 class RetinalSequence:
@@ -44,21 +44,21 @@ class RetinalSequence:
     Attributes:
         name: ``Seq01`` to ``Seq18``.
         landmarks: ``LANDMARKS``.
-        classes: ``CLASSES`` where there are masks, else the background alone.
+        classes: ``CLASSES`` if there are masks, else only the background.
         slots: Names of the instruments.
-        fps: Frames a second.
+        fps: Frame rate, 1/s.
         size: (height, width), px.
-        files: All files that are read.
-        notes: What is odd about the labels and does no harm, a sentence each.
+        files: All input files.
+        notes: Harmless anomalies in the labels, one sentence each.
     """
 
     landmarks = LANDMARKS
 
     def __init__(self, name: str, sequence: CocoSequence) -> None:
-        """Find the landmarks.
+        """Match the landmarks.
 
         Raises:
-            DatasetError: The sequence lacks one.
+            DatasetError: A landmark is missing.
         """
         self.name = name
         self._sequence = sequence
@@ -88,7 +88,7 @@ class RetinalSequence:
         """Yield the samples.
 
         Raises:
-            DatasetError: An image is broken or of another size than its file says, or a mask cannot be decoded.
+            DatasetError: An image is broken or has another size than stated, or a mask cannot be decoded.
         """
         for sample in self._sequence:
             labels = sample.label_map
@@ -102,12 +102,12 @@ class RetinalSequence:
 
     @property
     def all_landmarks(self) -> FloatArray:
-        """float64 (frames, instruments, landmarks, 2), px: every frame's landmarks, without reading the images."""
+        """Landmarks of all frames, float64 (frames, instruments, landmarks, 2), px, without reading the images."""
         return self._sequence.all_landmarks[:, :, self._order]
 
     @property
     def all_labelled(self) -> npt.NDArray[np.bool_]:
-        """Whether somebody looked: bool (frames, instruments, landmarks)."""
+        """Annotation mask of all frames, bool (frames, instruments, landmarks)."""
         return self._sequence.all_labelled[:, :, self._order]
 
 
@@ -115,11 +115,12 @@ def open_retinal(root: str | os.PathLike[str], sequences: Iterable[str] | None =
     """Open sequences of the retinal-microsurgery dataset.
 
     Args:
-        root: A COCO file, or a folder with one or more.
-        sequences: Names such as ``Seq01``; None for all of them.
+        root: A COCO file, or a folder with COCO files.
+        sequences: Names such as ``Seq01``; None for all.
 
     Raises:
-        DatasetError: As :func:`csl_tracker.datasets.coco.open_coco`; or two sequences have one number, or one lacks a landmark.
+        DatasetError: See :func:`csl_tracker.datasets.coco.open_coco`; or two sequences have the same number, or a landmark
+            is missing.
     """
     found: dict[str, CocoSequence] = {}
     for sequence in open_coco(root):

@@ -1,4 +1,4 @@
-"""What every dataset yields, whatever its layout on disk."""
+"""The sample and sequence types of all datasets."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ class Sample:
     Attributes:
         image: uint8 (H, W, 3), RGB.
         label_map: uint8 (H, W), 0 background, then the classes in the dataset's order, 255 ignore; None without masks.
-        landmarks: float64 (instruments, landmarks, 2), (x, y) in px of this image; NaN where not visible or not labelled.
-        labelled: bool (instruments, landmarks); False where nobody looked, so that the landmark can be neither trained on
-            nor scored. A landmark that is labelled and NaN is known to be absent.
+        landmarks: float64 (instruments, landmarks, 2), (x, y) in px of this image; NaN if not visible or not labelled.
+        labelled: bool (instruments, landmarks), annotation mask; False excludes a landmark from training and evaluation. A
+            landmark that is labelled and NaN is known to be absent.
         sequence: Name of the sequence.
         frame: Number of the frame in its sequence, from 0.
         stamp_ns: Time since the start of the sequence, ns.
-        instances: uint8 (H, W), which instrument a pixel belongs to: 0 none, k the one in slot k - 1, 255 unknown; None where
-            the dataset does not tell.
+        instances: uint8 (H, W), instrument of each pixel: 0 none, k for slot k - 1, 255 unknown; None if not available.
     """
 
     image: Image
@@ -41,13 +40,13 @@ class Sample:
 
     @property
     def visible(self) -> npt.NDArray[np.bool_]:
-        """Bool (instruments, landmarks): labelled and inside view."""
+        """Bool (instruments, landmarks): labelled and in view."""
         return np.asarray(self.labelled & np.isfinite(self.landmarks).all(axis=-1))
 
 
 @runtime_checkable
 class Sequence(Protocol):
-    """A stream of samples of equal size; iterating again starts anew. Nothing keeps all the frames in memory."""
+    """A stream of samples of equal size; can be iterated repeatedly and does not hold all frames in memory."""
 
     @property
     def name(self) -> str:
@@ -63,30 +62,24 @@ class Sequence(Protocol):
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """Names of the instruments, in the order of ``Sample.landmarks``: ``left``, ``right``, ...; one at least."""
+        """Names of the instruments, in the order of ``Sample.landmarks``: ``left``, ``right``, ...; at least one."""
 
     @property
     def fps(self) -> float:
-        """Frames a second."""
+        """Frame rate, 1/s."""
 
     @property
     def size(self) -> Size:
-        """(height, width) of every frame, px."""
+        """(height, width) of each frame, px."""
 
     def __len__(self) -> int:
         """Number of frames."""
 
     def __iter__(self) -> Iterator[Sample]:
-        """Yield the samples in the order of time."""
+        """Yield the samples in temporal order."""
 
 
 def share_of_frames(count: int, first: float, last: float) -> range:
-    """The frames from one share of a sequence to another; parts that meet in a share neither overlap nor leave a gap.
-
-    Args:
-        count: Number of frames.
-        first: 0..1.
-        last: 0..1.
-    """
-    # 1 - (1 - 0.3) is not 0.3: without the inner rounding a half would fall to either side.
+    """The frames between two fractions (0..1) of a sequence; adjacent ranges neither overlap nor leave gaps."""
+    # 1 - (1 - 0.3) != 0.3: the inner rounding makes values at .5 round consistently.
     return range(round(round(count * first, 6)), round(round(count * last, 6)))

@@ -1,14 +1,14 @@
 """SurgPose (Wu et al., ICRA 2025): stereo videos of two da Vinci instruments with seven keypoints each.
 
-Below any root, N = 0..33, of which 0..19 train and 20..33 validate::
+Below any root, N = 0..33 (0..19 for training, 20..33 for validation)::
 
     00000N/{keypoints_left.yaml, keypoints_right.yaml, StereoCalibrationDVRK.ini}
     00000N/regular/{left_video.mp4, right_video.mp4}
 
-Each camera is a sequence of its own, ``00000N_left`` and ``00000N_right``, of 1400x986 px. A YAML file has an entry a video
-frame, from 0: keypoint 1 to 14 -> ``[x, y]`` or ``null``. Keypoints 1 to 7 are those of PSM1, the right instrument, 8 to 14
-those of PSM3, the left one; both are called ``keypoint_1`` to ``keypoint_7``. A ``null`` means not labelled: 6 and 7 have
-labels in a few frames only. There are no masks.
+Each camera is a sequence, ``00000N_left`` and ``00000N_right``, of 1400x986 px. The YAML file has one entry per video frame,
+from 0: keypoint 1 to 14 -> ``[x, y]`` or ``null``. Keypoints 1 to 7 belong to PSM1 (right instrument), 8 to 14 to PSM3 (left
+instrument); both become ``keypoint_1`` to ``keypoint_7``. ``null`` means not labelled: 6 and 7 are labelled in a few frames
+only. There are no masks.
 
 The calibration is in mm, and ``X_right = R X_left + T``; ``kc_0 kc_1 kc_4`` are radial, ``kc_2 kc_3`` tangential coefficients.
 """
@@ -47,25 +47,27 @@ SLOTS = ("left", "right")
 CALIBRATION = "StereoCalibrationDVRK.ini"
 
 _FIRST = {"left": KEYPOINTS + 1, "right": 1}
-"""First keypoint of every slot."""
+"""First keypoint of each slot."""
 _EXPECTED = "looked for folders 00000N with keypoints_left.yaml and regular/left_video.mp4, or the same of the right camera"
 _MAX_CALIBRATION = 1 << 20
 _MAX_BYTES, _MAX_VALUES = 32 << 20, 3_000_000
-"""Of a file of keypoints; the published ones have 15,000 lines."""
+"""Limits of a keypoint file; the published ones have 15,000 lines."""
 
 
 def read_keypoints(path: Path) -> dict[int, dict[int, tuple[float, float]]]:
     """Read a YAML file of keypoints.
 
     Returns:
-        Frame -> keypoint, 1 to 14, -> (x, y), px; a keypoint that is ``null`` is left out.
+        Frame -> keypoint (1 to 14) -> (x, y), px, without ``null`` keypoints.
 
     Raises:
-        DatasetError: It is missing or no such YAML, or a keypoint is unknown or no pair of numbers.
+        DatasetError: The file is missing or invalid, or a keypoint is unknown or not a pair of numbers.
     """
     data = read_yaml(path, "The file of keypoints", error=DatasetError, max_bytes=_MAX_BYTES, max_values=_MAX_VALUES)
     if not isinstance(data, dict):
-        raise DatasetError(f"The keypoints {path} hold a {type(data).__name__} and no mapping of frames; copy the file again.")
+        raise DatasetError(
+            f"The keypoints {path} hold a {type(data).__name__} and not a mapping of frames; copy the file again."
+        )
     frames = {}
     for key, points in data.items():
         try:
@@ -102,22 +104,17 @@ def _keypoint(path: Path, frame: int, name: Any, value: Any) -> tuple[int, tuple
 
 @dataclass(frozen=True)
 class StereoCalibration:
-    """Both cameras of a sequence, rectified together, in m.
-
-    Attributes:
-        left: The left camera.
-        right: The right camera; the distance of both stands in its P.
-    """
+    """Rectified stereo pair, in m; the baseline is in P of the right camera."""
 
     left: CameraModel
     right: CameraModel
 
 
 def read_calibration(path: Path) -> StereoCalibration:
-    """Read a ``StereoCalibrationDVRK.ini`` and compute the rectification, as ``camera_calibration`` of ROS does.
+    """Read a ``StereoCalibrationDVRK.ini`` and compute the rectification like ROS ``camera_calibration``.
 
     Raises:
-        DatasetError: It is missing, broken or incomplete, or tells of no pair of cameras.
+        DatasetError: It is missing, broken, incomplete, or not a valid stereo calibration.
     """
     parser = configparser.ConfigParser()
     try:
@@ -135,7 +132,7 @@ def read_calibration(path: Path) -> StereoCalibration:
         raise DatasetError(f"The calibration {path} is broken ({' '.join(str(error).split())}); copy it again.") from error
     (size, left, left_d), (_, right, right_d) = sides
     try:
-        # The OpenCV functions below fail in words of their own where these are no cameras.
+        # Validate first: the errors of the OpenCV functions below are not user-friendly.
         for k, d in ((left, left_d), (right, right_d)):
             CameraModel(*size, k, d, "", np.eye(3), np.hstack((k, np.zeros((3, 1)))))
         if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3 or not np.linalg.norm(translation) > 0:
@@ -148,7 +145,7 @@ def read_calibration(path: Path) -> StereoCalibration:
             CameraModel(*size, right, right_d, "", np.asarray(r2), np.asarray(p2)),
         )
     except ConfigError as error:
-        raise DatasetError(f"The calibration {path} is that of no pair of cameras: {error}") from error
+        raise DatasetError(f"The calibration {path} is not a valid stereo calibration: {error}") from error
 
 
 def _intrinsics(section: Mapping[str, str]) -> tuple[tuple[int, int], FloatArray, FloatArray]:
@@ -165,12 +162,12 @@ class SurgPoseSequence:
     Attributes:
         name: ``000007_left``.
         landmarks: ``LANDMARKS``.
-        classes: The background alone.
+        classes: Only the background.
         slots: ``SLOTS``.
-        fps: Frames a second.
+        fps: Frame rate, 1/s.
         size: (height, width), px.
-        files: The video and the keypoints, and the calibration where there is one.
-        notes: What is odd about the labels and does no harm, a sentence each.
+        files: The video, the keypoints, and the calibration if present.
+        notes: Harmless anomalies in the labels, one sentence each.
     """
 
     landmarks = LANDMARKS
@@ -183,10 +180,10 @@ class SurgPoseSequence:
         Args:
             name: Name within the dataset.
             folder: ``00000N``.
-            side: Which camera, ``left`` or ``right``.
+            side: Camera, ``left`` or ``right``.
 
         Raises:
-            DatasetError: A file is missing or broken, or the keypoints are those of a longer video.
+            DatasetError: A file is missing or broken, or there are more keypoint frames than video frames.
         """
         self.name = name
         self._side = side
@@ -222,10 +219,10 @@ class SurgPoseSequence:
         return len(self._video)
 
     def __iter__(self) -> Iterator[Sample]:
-        """Yield the samples; the video is decoded one frame at a time.
+        """Yield the samples, one frame at a time.
 
         Raises:
-            DatasetError: The video cannot be decoded to its end.
+            DatasetError: The video cannot be decoded completely.
         """
         for index, (stamp_ns, image) in enumerate(self._video.timed()):
             yield Sample(
@@ -240,17 +237,17 @@ class SurgPoseSequence:
 
     @property
     def all_landmarks(self) -> FloatArray:
-        """float64 (frames, instruments, landmarks, 2), px: every frame's landmarks, without decoding the video."""
+        """Landmarks of all frames, float64 (frames, instruments, landmarks, 2), px, without decoding the video."""
         return np.array(self._points)
 
     @property
     def all_labelled(self) -> npt.NDArray[np.bool_]:
-        """Whether there is a label: bool (frames, instruments, landmarks)."""
+        """Annotation mask of all frames, bool (frames, instruments, landmarks)."""
         return np.array(self._labelled)
 
     @cached_property
     def camera(self) -> CameraModel | None:
-        """The camera's calibration; None where there is no file of it.
+        """The camera's calibration; None without a calibration file.
 
         Raises:
             DatasetError: The file is broken.
@@ -262,10 +259,10 @@ class SurgPoseSequence:
 
 
 def find_surgpose(root: str | os.PathLike[str]) -> dict[str, tuple[Path, str]]:
-    """Name -> folder and camera of the sequences below a folder, or of those in it.
+    """Find sequences in or below a folder: name -> (folder, camera).
 
     Raises:
-        DatasetError: There is none.
+        DatasetError: No sequence was found.
     """
     root = Path(root)
     check_root(root, _EXPECTED)
@@ -274,7 +271,7 @@ def find_surgpose(root: str | os.PathLike[str]) -> dict[str, tuple[Path, str]]:
         folder: found for folder, _, names in walk(root) if (found := [m[1] for name in names if (m := pattern.match(name))])
     }
     if not cameras:
-        raise DatasetError(f"The folder {root} is no SurgPose dataset: {_EXPECTED}.")
+        raise DatasetError(f"The folder {root} is not a SurgPose dataset: {_EXPECTED}.")
     folders = unique_names(root, cameras)
     return {f"{name}_{side}": (folder, side) for name, folder in folders.items() for side in cameras[folder]}
 
@@ -284,10 +281,10 @@ def open_surgpose(root: str | os.PathLike[str], sequences: Iterable[str] | None 
 
     Args:
         root: A folder above the trajectories, or one of them.
-        sequences: Their names; None for all of them.
+        sequences: Sequence names; None for all.
 
     Raises:
-        DatasetError: The folder is no such dataset, a name is unknown, or a file is missing or broken.
+        DatasetError: The folder is not such a dataset, a name is unknown, or a file is missing or broken.
     """
     chosen = choose(Path(root), find_surgpose(root), sequences)
     return [SurgPoseSequence(name, folder, side) for name, (folder, side) in chosen]

@@ -1,4 +1,4 @@
-"""What a dataset holds: counts by sequence, landmark and class, problems, and a sheet of its frames with their labels."""
+"""Dataset survey: counts per sequence, landmark and class, problems, and a contact sheet of labelled frames."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from csl_tracker.pixels import resize_image
 from csl_tracker.results import TrackingResult
 
 OFF_MASK = 0.5
-"""Share of a landmark's points away from every mask from which landmarks and masks are held not to belong together."""
+"""Fraction of a landmark's points off all masks above which landmarks and masks are considered inconsistent."""
 NEAR = 0.02
-"""A point is away from a mask that is farther than this share of the image's longer side; tips lie on the mask's border."""
+"""Maximum distance to a mask, as a fraction of the longer image side; tips are on the border of the mask."""
 
 _TILE_WIDTH = 420
 _CAPTION = 26
@@ -37,10 +37,10 @@ class LandmarkCount:
     """Counts of one landmark over frames and instruments.
 
     Attributes:
-        labelled: Places where somebody looked for it.
-        visible: Those where it is in view.
-        with_mask: Visible ones in frames that have masks.
-        off_mask: Those of them that are away from every mask.
+        labelled: Number of annotations, including absent landmarks.
+        visible: Annotations in view.
+        with_mask: Visible ones in frames with masks.
+        off_mask: Those that are off all masks.
     """
 
     labelled: int = 0
@@ -54,8 +54,8 @@ class ClassCount:
     """Counts of one class.
 
     Attributes:
-        frames: Frames in which it occurs.
-        pixels: Its pixels over all frames.
+        frames: Number of frames with the class.
+        pixels: Total pixels.
     """
 
     frames: int = 0
@@ -64,21 +64,21 @@ class ClassCount:
 
 @dataclass
 class SequenceSurvey:
-    """What one sequence holds.
+    """Survey of one sequence.
 
     Attributes:
         name: Its name.
-        frames: Frames that could be read; ``stated_frames`` is what the sequence says.
-        stated_frames: Its length.
+        frames: Number of readable frames.
+        stated_frames: Length of the sequence.
         width: px.
         height: px.
-        fps: Frames a second.
+        fps: Frame rate, 1/s.
         slots: Its instruments.
         frames_with_landmarks: Frames with a visible landmark.
         frames_with_masks: Frames with a label map.
         landmarks: Counts by name.
-        classes: Counts by name; ``ignore`` is what belongs to no class.
-        problems: A sentence each.
+        classes: Counts by name; ``ignore`` counts pixels without a class.
+        problems: One sentence each.
     """
 
     name: str
@@ -104,14 +104,14 @@ def survey_sequence(
     progress: Callable[[], Any] | None = None,
     look: Callable[[Sample], Any] | None = None,
 ) -> SequenceSurvey:
-    """Read a sequence once and count; one frame is in memory at a time.
+    """Read a sequence once and count its labels, one frame at a time.
 
-    A fault ends the reading: what was read before it is kept, and the fault stands under ``problems``.
+    A read error ends the survey; earlier counts are kept, and the error is added to ``problems``.
 
     Args:
-        sequence: What to read.
-        progress: Called after every frame.
-        look: Is shown every sample.
+        sequence: The sequence.
+        progress: Called after each frame.
+        look: Called with each sample.
     """
     height, width = sequence.size
     survey = SequenceSurvey(sequence.name, len(sequence), width, height, sequence.fps, sequence.slots)
@@ -144,7 +144,7 @@ def survey_sequence(
 
 
 def _count(survey: SequenceSurvey, sample: Sample, sequence: SampleSequence) -> list[str]:
-    """Count one sample; what is wrong with it, as ends of sentences."""
+    """Count one sample; returns its faults as clauses."""
     faults: list[str] = []
     survey.frames += 1
     height, width = sample.image.shape[:2]
@@ -163,7 +163,7 @@ def _count(survey: SequenceSurvey, sample: Sample, sequence: SampleSequence) -> 
 
 
 def _count_pixels(survey: SequenceSurvey, labels: LabelMap, classes: Sequence[str], has_landmarks: bool) -> list[str]:
-    """Count the pixels of one label map; what is wrong with it."""
+    """Count the pixels of one label map; returns its faults."""
     faults: list[str] = []
     pixels = np.bincount(labels.ravel(), minlength=256)
     names = dict(enumerate(classes)) | {IGNORE_LABEL: "ignore"}
@@ -179,7 +179,7 @@ def _count_pixels(survey: SequenceSurvey, labels: LabelMap, classes: Sequence[st
 
 
 def _count_landmarks(survey: SequenceSurvey, sample: Sample, landmarks: Sequence[str], labels: LabelMap | None) -> list[str]:
-    """Count the landmarks of one sample, and those that lie far from the label map; what is wrong with them."""
+    """Count the landmarks of one sample, and those far from the label map; returns their faults."""
     faults: list[str] = []
     height, width = sample.image.shape[:2]
     visible = sample.visible
@@ -200,7 +200,7 @@ def _count_landmarks(survey: SequenceSurvey, sample: Sample, landmarks: Sequence
 
 
 def _missing(survey: SequenceSurvey) -> list[str]:
-    """What is not there, and what does not go together, as sentences."""
+    """Missing and inconsistent labels, as sentences."""
     problems = []
     if not survey.frames_with_landmarks and not survey.frames_with_masks:
         problems.append("No frame has a landmark or a mask: nothing can be learnt from this sequence.")
@@ -226,11 +226,11 @@ def _missing(survey: SequenceSurvey) -> list[str]:
 
 
 class ContactSheet:
-    """Collects frames of a dataset, evenly spread, as small pictures with their labels drawn over them.
+    """Contact sheet: evenly spaced frames of a dataset with their labels drawn.
 
     Args:
-        sequences: The whole dataset.
-        count: Frames on the sheet.
+        sequences: The dataset.
+        count: Number of frames.
     """
 
     def __init__(self, sequences: Sequence[FileSequence], count: int = 16) -> None:
@@ -246,7 +246,7 @@ class ContactSheet:
         self._seen: Counter[str] = Counter()
 
     def look(self, sample: Sample) -> bool:
-        """Take the sample if it is one of the sheet's; whether it was."""
+        """Add the sample if it is selected for the sheet; returns whether it was."""
         index = self._seen[sample.sequence]
         self._seen[sample.sequence] += 1
         wanted = (sample.sequence, index) in self._wanted
@@ -255,7 +255,7 @@ class ContactSheet:
         return wanted
 
     def image(self) -> Image | None:
-        """The sheet, uint8 (H, W, 3), RGB; None without any frame."""
+        """The sheet, uint8 (H, W, 3), RGB; None without frames."""
         if not self._tiles:
             return None
         tiles = [*self._tiles, *_legends(self._sets.values())]
@@ -273,9 +273,9 @@ def draw_labels(sample: Sample, instruments: InstrumentSet, weight: float = 1.0)
     """Draw a sample's label map and its visible landmarks over its image.
 
     Args:
-        sample: What to draw.
+        sample: The sample.
         instruments: Names and colours of its landmarks and classes.
-        weight: Makes discs and lines this much larger, for a picture that is shown small.
+        weight: Factor of disc size and line width, for images that are shown small.
 
     Returns:
         uint8 (H, W, 3), RGB.
@@ -289,7 +289,7 @@ def draw_labels(sample: Sample, instruments: InstrumentSet, weight: float = 1.0)
 
 def _tile(sample: Sample, instruments: InstrumentSet | None) -> Image:
     height, width = sample.image.shape[:2]
-    # Discs and lines are for a picture of this size; on the tile they should be as large as on one of its own size.
+    # Drawn at full size and shrunk to the tile: enlarge discs and lines.
     drawn = sample.image if instruments is None else draw_labels(sample, instruments, weight=1.3)
     small = resize_image(drawn, (max(1, round(height * _TILE_WIDTH / width)), _TILE_WIDTH))
     tile = np.full((small.shape[0] + _CAPTION, _TILE_WIDTH, 3), 24, np.uint8)
@@ -300,7 +300,7 @@ def _tile(sample: Sample, instruments: InstrumentSet | None) -> Image:
 
 
 def _legends(sets: Any) -> list[Image]:
-    """A tile that names the colours, of every different set."""
+    """One legend tile for each distinct set."""
     legends = []
     for instruments in dict.fromkeys(item for item in sets if item is not None):
         entries = [(name, color, True) for name, color in zip(instruments.landmarks, landmark_colors(instruments), strict=True)]
@@ -320,5 +320,5 @@ def _legends(sets: Any) -> list[Image]:
 
 
 def _text(image: Image, place: tuple[int, int], text: str) -> None:
-    shown = text.encode("ascii", "replace").decode()  # OpenCV's font knows no more
+    shown = text.encode("ascii", "replace").decode()  # OpenCV's font is ASCII only
     cv2.putText(image, shown, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, (230, 230, 230), 1, cv2.LINE_AA)

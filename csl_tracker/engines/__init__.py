@@ -1,4 +1,4 @@
-"""Engines: run a model on a source image, pre- and post-processing included, on one device."""
+"""Engines run a model, including pre- and post-processing, on one device."""
 
 from csl_tracker.engines.base import Engine, EngineOutput
 from csl_tracker.engines.factory import create_engine

@@ -1,8 +1,7 @@
-"""Exported networks on disk: one folder each, whole or not there at all, and the cache that engines look into.
+"""Exported networks on disk (one folder each, written atomically) and the cache that engines read.
 
-Nothing writes to the cache but ``csl-tracker export``: a node writes no files. Engines read it, and build from the weights what
-they do not find there, find damaged, or find where another user could have put it: the digests in a manifest tell of damage,
-not of who wrote them.
+Only ``csl-tracker export`` writes to the cache; nodes write no files. If an entry is missing, damaged, or writable by another
+user, the engine builds the network from the weights. The digests in a manifest detect damage, not tampering.
 """
 
 from __future__ import annotations
@@ -32,19 +31,19 @@ MANIFEST = "manifest.json"
 FORMAT = "csl_tracker_artefact/1"
 _MAX_MANIFEST = 1 << 20
 _STREAM = re.compile(r"iostream error|ios_base")
-"""What C++ says where a file could not be written to its end."""
+"""C++ error texts of an incomplete write."""
 
 
 class CacheError(EngineError):
-    """A folder of artefacts cannot be written to."""
+    """The cache folder is not writable."""
 
 
 @dataclass(frozen=True)
 class ArtefactKey:
-    """What an exported network depends on; it holds where all of this is equal.
+    """Everything that an exported network depends on.
 
     Attributes:
-        weights_sha256: Of the weights file.
+        weights_sha256: Hash of the weights file.
         engine: ``onnx`` or ``openvino``.
         engine_version: Version of the engine's package.
         device: Such as ``cpu``.
@@ -60,7 +59,7 @@ class ArtefactKey:
     @property
     def folder(self) -> str:
         """Name of the artefact's folder."""
-        # Another version of this package may build another network of the same weights.
+        # The network may differ between versions of this package.
         parts = (
             self.engine,
             self.engine_version,
@@ -77,20 +76,20 @@ class ArtefactKey:
 
 
 def cache_folder() -> Path:
-    """Where exported networks are looked for: ``csl_tracker/engines`` in ``$XDG_CACHE_HOME``, by default ``~/.cache``."""
+    """The cache of exported networks: ``csl_tracker/engines`` in ``$XDG_CACHE_HOME``, by default ``~/.cache``."""
     given = os.environ.get("XDG_CACHE_HOME", "")
-    # A relative path there is to be ignored, says the XDG Base Directory Specification.
+    # The XDG Base Directory Specification requires that relative paths are ignored.
     base = Path(given) if given and Path(given).is_absolute() else Path("~/.cache").expanduser()
     return base / "csl_tracker" / "engines"
 
 
 @dataclass(frozen=True)
 class Artefact:
-    """An exported network that is whole.
+    """A complete exported network.
 
     Attributes:
-        folder: Where its files lie.
-        manifest: What it was made from, and what was found when it was checked.
+        folder: Folder of its files.
+        manifest: Its sources and the results of its check.
     """
 
     folder: Path
@@ -98,24 +97,24 @@ class Artefact:
 
     @property
     def agreement(self) -> float | None:
-        """Largest difference to float32 torch that was found, in shares of the largest output; None if nobody looked."""
+        """Largest difference to float32 torch, relative to the largest output; None if not checked."""
         check = self.manifest.get("check")
         value = check.get("disagreement") if isinstance(check, dict) else None
         return float(value) if isinstance(value, int | float) else None
 
 
 class ArtefactCache:
-    """A folder of artefacts, each in a folder that its key names.
+    """A folder of artefacts, one subfolder per key.
 
     Args:
-        folder: Where; the user's cache when None. It need not exist.
+        folder: The folder, which need not exist; None for the user's cache.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = cache_folder() if folder is None else folder
 
     def find(self, key: ArtefactKey) -> Artefact | None:
-        """The artefact of a key; None, after one sentence in the log where it is damaged, when there is none to be used."""
+        """The artefact of a key; None if it is missing, damaged or not trusted (the last two are logged)."""
         folder = self.folder / key.folder
         try:
             if not (folder / MANIFEST).exists():
@@ -131,43 +130,43 @@ class ArtefactCache:
         if not problem:
             return Artefact(folder, manifest)
         logger.warning(
-            "The exported network %s cannot be used (%s), and is built from the weights; 'csl-tracker export' writes it anew.",
+            "The exported network %s cannot be used (%s), and is built from the weights; 'csl-tracker export' writes it again.",
             folder,
             problem,
         )
         return None
 
     def put(self, key: ArtefactKey, write: Callable[[Path], Mapping[str, Any]]) -> Artefact:
-        """Write an artefact, in the place of an older one.
+        """Write an artefact; replaces an older one.
 
         Args:
-            key: What it is.
-            write: Writes the files into the folder that it is given, and returns what the manifest is to say beside.
+            key: Its key.
+            write: Writes the files into the given folder and returns additional manifest entries.
 
         Raises:
-            CacheError: The cache cannot be written to.
+            CacheError: The cache is not writable.
         """
         final = self.folder / key.folder
         try:
             _make_folder(self.folder)
             problem = distrust(self.folder)
             if problem:
-                raise CacheError(f"The cache {self.folder} is not written to, since nobody would trust it: {problem}.")
+                raise CacheError(f"The cache {self.folder} is not used, since it is not trusted: {problem}.")
             partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=self.folder))
         except OSError as error:
             raise CacheError(
                 f"The cache {self.folder} cannot be written to ({error.strerror}); set XDG_CACHE_HOME to a folder that can be."
             ) from error
         try:
-            told = write(partial)
+            entries = write(partial)
             for path in partial.iterdir():
-                path.chmod(0o644)  # also where the umask lets everybody write
-            manifest = {**told, "format": FORMAT, "key": key.to_dict(), "files": _digests(partial)}
+                path.chmod(0o644)  # regardless of the umask
+            manifest = {**entries, "format": FORMAT, "key": key.to_dict(), "files": _digests(partial)}
             (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
             (partial / MANIFEST).chmod(0o644)
             partial.chmod(0o755)
             if final.exists():
-                # A folder that is not empty cannot be replaced in one step; who looks in between builds from the weights.
+                # A non-empty folder cannot be replaced atomically; concurrent readers build from the weights.
                 os.replace(final, partial.with_name(f"{partial.name}-old"))
             os.replace(partial, final)
         except (OSError, RuntimeError) as error:
@@ -184,7 +183,7 @@ class ArtefactCache:
         return Artefact(final, manifest)
 
     def sizes(self, weights_sha256: str) -> dict[str, list[Size]]:
-        """Input sizes, by engine, for which a network of these weights lies here, whatever the engine's version."""
+        """Input sizes of the exported networks of these weights, by engine, for any engine version."""
         found: dict[str, list[Size]] = {}
         for path in sorted(self.folder.glob(f"*/{MANIFEST}")) if self.folder.is_dir() else []:
             try:
@@ -192,12 +191,12 @@ class ArtefactCache:
                 if key["weights_sha256"] == weights_sha256 and key["csl_tracker"] == __version__:
                     found.setdefault(str(key["engine"]), []).append((int(key["size"][0]), int(key["size"][1])))
             except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
-                continue  # what is damaged is told by who wants to use it
+                continue  # find() reports damaged artefacts
         return found
 
 
 def _problem(folder: Path, manifest: Any, key: ArtefactKey) -> str:
-    """What is wrong with an artefact; empty if nothing is."""
+    """Clause that says why an artefact is invalid; empty if it is valid."""
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         return f"its {MANIFEST} is not of the format {FORMAT}"
     if manifest.get("key") != json.loads(json.dumps(key.to_dict())):
@@ -212,11 +211,11 @@ def _problem(folder: Path, manifest: Any, key: ArtefactKey) -> str:
         if found[name] != digest:
             return f"{name} is damaged"
     foreign = next((name for name in found if name not in files), None)
-    return "" if foreign is None else f"{foreign} does not stand in its {MANIFEST}"
+    return "" if foreign is None else f"{foreign} is not listed in its {MANIFEST}"
 
 
 def _make_folder(path: Path) -> None:
-    """Make a folder and those on the way to it; nobody else can write to what is made."""
+    """Create a folder and its parents, not writable by other users."""
     for missing in reversed([place for place in (path, *path.parents) if not place.exists()]):
         with suppress(FileExistsError):
             missing.mkdir(mode=0o755)
@@ -231,10 +230,10 @@ def _read_manifest(folder: Path) -> Any:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file but the manifest.
+    """SHA-256 of each file except the manifest.
 
     Raises:
-        OSError: One cannot be read, is a link or a folder, or could have been written by another user.
+        OSError: A file cannot be read, is a link or a folder, or is writable by another user.
     """
     return {path.name: _digest(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST}
 

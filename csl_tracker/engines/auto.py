@@ -1,4 +1,4 @@
-"""``engine: auto``: the fastest engine that is installed and says what float32 torch says."""
+"""``engine: auto``: the fastest installed engine whose output matches float32 torch."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from csl_tracker.weights import Model
 logger = logging.getLogger(__name__)
 
 BY_SPEED = {"openvino": ("openvino",), "onnx": ("onnxruntime",), "torch": ("torch",)}
-"""Engines of the CPU, fastest first as measured in docs/engines.md, and the modules that each needs."""
+"""CPU engines, fastest first (measured in docs/engines.md), and the modules that each needs."""
 
 TOLERANCE = 1e-3
-"""Largest difference to float32 torch with which an engine says the same, in shares of the largest output."""
+"""Maximum difference to float32 torch, relative to the largest output."""
 
 
 def installed() -> tuple[str, ...]:
-    """Engines of the CPU that are installed here, fastest first."""
+    """Installed CPU engines, fastest first."""
     return tuple(
         name for name, modules in BY_SPEED.items() if all(importlib.util.find_spec(module) is not None for module in modules)
     )
 
 
 class AutoEngine(RunsAtOnce):
-    """Runs the first of several engines that can be built and agrees with float32 torch.
+    """Runs the first engine that can be built and agrees with float32 torch.
 
-    Which one that is turns out with the first image, since an engine is built for a size.
+    The engine is selected with the first image, since engines are built for an image size.
 
     Args:
-        model: What to run.
-        candidates: Engines by name, best first; the last one is taken as it is.
+        model: The model.
+        candidates: Engines by name, best first; the last one is used without a check.
     """
 
     def __init__(self, model: Model, candidates: Sequence[tuple[str, Callable[[], CpuEngine]]]) -> None:
@@ -53,7 +53,7 @@ class AutoEngine(RunsAtOnce):
 
     @property
     def name(self) -> str:
-        """Of the engine that runs; before the first image, of the one that will be tried first."""
+        """Name of the engine in use; before the first image, of the first candidate."""
         return self._candidates[0][0]
 
     @property
@@ -63,7 +63,7 @@ class AutoEngine(RunsAtOnce):
 
     @property
     def reason(self) -> str:
-        """Why this engine."""
+        """Why this engine was selected."""
         place = f"the fastest of {self._among}" if "," in self._among else "the only one that is installed here"
         return "; ".join([*self._left_out, *([] if self._left_out else [place]), *([self._note] if self._note else [])])
 
@@ -88,7 +88,7 @@ class AutoEngine(RunsAtOnce):
             try:
                 engine = build()
                 self._note = "" if len(self._candidates) == 1 else _check(engine, self._model, working)
-            except Exception as error:  # another package's engine may fail in any way, and the next one need not
+            except Exception as error:  # third-party engines may raise anything; try the next one
                 if len(self._candidates) == 1:
                     raise
                 reason = first_line(error)
@@ -100,13 +100,13 @@ class AutoEngine(RunsAtOnce):
 
 
 def _check(engine: CpuEngine, model: Model, size: Size) -> str:
-    """Compare an engine with float32 torch, or read what was found when it was exported.
+    """Compare an engine with float32 torch, or read the result of the check at export.
 
     Returns:
-        A clause on what was found.
+        A clause with the result.
 
     Raises:
-        EngineError: The two disagree.
+        EngineError: The outputs differ.
     """
     if isinstance(engine, ExportedEngine):
         engine.ready(size)
@@ -119,10 +119,10 @@ def _check(engine: CpuEngine, model: Model, size: Size) -> str:
 
 
 def disagreement(engine: CpuEngine, model: Model, size: Size) -> float:
-    """Largest difference between an engine and the network in float32 torch, in shares of each output's largest value.
+    """Largest difference between an engine and float32 torch, relative to each output's largest value.
 
     Args:
-        engine: Runs the model.
+        engine: An engine of the model.
         model: The model.
         size: (height, width) of the network's input.
     """

@@ -1,4 +1,4 @@
-"""The interface of all engines, and what they compile: a network with its normalisation."""
+"""The engine interface, and the module that engines compile: a network with its normalisation."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from csl_tracker.weights import Model, Preprocessing
 Float32Array = npt.NDArray[np.float32]
 
 LARGEST_LOGIT = 80.0
-"""Above it the exponential of a float32 is infinite, and the probability is 1 long before."""
+"""Clamp below the overflow of exp in float32; the probability is 1 well before."""
 
 
 @dataclass(frozen=True)
 class ForegroundOfScores:
-    """Probability of any class but the background, computed where it is asked for: grouping looks at a few points of it.
+    """Foreground probability, computed on access, since grouping samples only a few points.
 
     Attributes:
         scores: float32 (classes, h, w), the background first.
@@ -41,22 +41,22 @@ class ForegroundOfScores:
         return self.scores.shape[1:]
 
     def __getitem__(self, at: tuple[IndexArray, IndexArray]) -> Float32Array:
-        """The values at rows and columns, of their shape."""
+        """Values at (rows, columns)."""
         return probability_of_tool(self.scores[:, at[0], at[1]])
 
     def whole(self) -> Float32Array:
-        """All of it, float32 (h, w), new."""
+        """The full map, float32 (h, w), a new array."""
         return probability_of_tool(self.scores)
 
 
 def probability_of_tool(scores: Float32Array) -> Float32Array:
-    """Probability of any class but the background: one less the first of the softmax.
+    """Foreground probability: 1 minus the softmax of the background.
 
     Args:
         scores: float32 (classes, ...), the background first.
 
     Returns:
-        float32 (...), new.
+        float32 (...), a new array.
     """
     odds = np.zeros(scores.shape[1:], np.float32)
     for plane in scores[1:]:
@@ -68,18 +68,16 @@ def probability_of_tool(scores: Float32Array) -> Float32Array:
 
 @dataclass(frozen=True)
 class EngineOutput:
-    """What a network said about one image.
+    """Output of a network for one image.
 
     Attributes:
-        heatmaps: float32 (landmarks, h, w); None where the network regresses points, or where ``peaks`` is given.
-        foreground: (h, w), probability of any class but the background, or what grouping needs of it; None where the network
-            does not segment.
-        label_map: uint8 (H, W) at the source size; None when it was not asked for, or where the network does not segment.
-        to_source: Map from heatmap px to px of the source image.
-        points: float32 (slots, landmarks, 3), regressed x and y in heatmap px and the probability of being in view; None
-            where the landmarks come from heatmaps.
-        peaks: For each landmark its peaks, highest first, in heatmap px, from an engine that finds them itself; None
-            otherwise.
+        heatmaps: float32 (landmarks, h, w); None if the network regresses points or ``peaks`` is given.
+        foreground: (h, w), foreground probability, or its samples for grouping; None if the network does not segment.
+        label_map: uint8 (H, W) at the source size; None if not requested or the network does not segment.
+        to_source: Mapping from heatmap px to source-image px.
+        points: float32 (slots, landmarks, 3), regressed x and y in heatmap px and the visibility probability; None if the
+            landmarks come from heatmaps.
+        peaks: Peaks of each landmark, highest first, in heatmap px, if the engine finds them; otherwise None.
     """
 
     heatmaps: Float32Array | None
@@ -92,7 +90,7 @@ class EngineOutput:
 
 @dataclass(frozen=True)
 class PixelMap:
-    """From px of the network's output to px of the source image: up by the stride, then back through the resize."""
+    """Maps output px of the network to source-image px: scale by the stride, then undo the resize."""
 
     source: Size
     working: Size
@@ -110,7 +108,7 @@ _UNSTRIDE = Resize((1, 1), (STRIDE, STRIDE))
 
 
 LabelMapMaker = Callable[[], "npt.NDArray[np.uint8]"]
-"""Makes the label map of the last image, uint8 (H, W) at the source size; to be called before the next one, if at all."""
+"""Computes the label map of the last image, uint8 (H, W) at the source size; call it before the next image, if at all."""
 
 
 class Engine(Protocol):
@@ -126,36 +124,35 @@ class Engine(Protocol):
 
     @property
     def reason(self) -> str:
-        """Why this engine runs and no other, a clause; empty where it was asked for by its name."""
+        """Clause that says why this engine was selected; empty if the user requested it."""
 
     def localize(
         self, image: npt.NDArray[np.uint8], segmentation: bool, count: int = 1
     ) -> tuple[EngineOutput, LabelMapMaker | None]:
-        """Run on one uint8 (H, W, 3) RGB image of any size; what the poses need comes first.
+        """Run on one image, without computing the label map yet.
 
         Args:
-            image: The image.
-            segmentation: Whether the label map is wanted.
-            count: Peaks of each landmark that are wanted, for engines that find them where the network runs.
+            image: uint8 (H, W, 3) RGB, any size.
+            segmentation: Whether the label map is requested.
+            count: Peaks per landmark, for engines that find peaks on the device.
 
         Returns:
-            The output without a label map, with heatmaps or, in their place, peaks; its arrays may be the engine's own memory,
-            which its next image overwrites. And what makes the label map, None when it is not wanted, or the network does not
-            segment.
+            The output without a label map, with heatmaps or peaks; its arrays may be buffers that the next image overwrites.
+            And a function that computes the label map; None if not requested or the network does not segment.
         """
 
     def run(self, image: npt.NDArray[np.uint8], segmentation: bool) -> EngineOutput:
-        """:meth:`localize`, and the label map at once; arrays of their own."""
+        """:meth:`localize` including the label map; returns new arrays."""
 
     def warm_up(self, size: Size, count: int = 1) -> None:
-        """Do what is only done for the first image of a size, for this number of peaks a landmark."""
+        """Run one-time work for images of a size and this number of peaks per landmark."""
 
     def settle(self) -> None:
-        """Do what was put off so that no frame waits for it; to be called while no frame waits."""
+        """Run deferred work; call it while no frame is waiting."""
 
 
 class RunsAtOnce:
-    """:meth:`Engine.run` for engines that bring :meth:`Engine.localize`."""
+    """Implements :meth:`Engine.run` with :meth:`Engine.localize`."""
 
     def localize(
         self, image: npt.NDArray[np.uint8], segmentation: bool, count: int = 1
@@ -164,7 +161,7 @@ class RunsAtOnce:
         raise NotImplementedError
 
     def settle(self) -> None:
-        """See :meth:`Engine.settle`; nothing is put off."""
+        """See :meth:`Engine.settle`; nothing is deferred."""
 
     def run(self, image: npt.NDArray[np.uint8], segmentation: bool) -> EngineOutput:
         """See :meth:`Engine.run`."""
@@ -179,7 +176,7 @@ class RunsAtOnce:
 
 
 class NormalizedNetwork(nn.Module):
-    """A network with its normalisation: uint8 (N, H, W, 3) in, the network's outputs out. What the engines compile."""
+    """A network with its normalisation, as compiled by the engines: uint8 (N, H, W, 3) in, network outputs out."""
 
     def __init__(self, network: Network, preprocessing: Preprocessing) -> None:
         super().__init__()
@@ -191,13 +188,13 @@ class NormalizedNetwork(nn.Module):
         self.shift: Tensor
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Map uint8 (N, H, W, 3) RGB to those of heatmaps, scores and points that the network gives, in this order."""
+        """Map uint8 (N, H, W, 3) RGB to the network's outputs, in the order heatmaps, scores, points."""
         x = image.permute(0, 3, 1, 2).to(self.scale.dtype) * self.scale + self.shift
         return tuple(tensor for tensor in self.network(x) if tensor is not None)
 
 
 def output_names(config: NetworkConfig) -> tuple[str, ...]:
-    """The names of what :class:`NormalizedNetwork` gives, fields of :class:`NetworkArrays`, in its order."""
+    """Output names of :class:`NormalizedNetwork` in order; fields of :class:`NetworkArrays`."""
     given = {"heatmaps": config.localises_by_heatmaps, "scores": config.segments, "points": not config.localises_by_heatmaps}
     return tuple(name for name, is_given in given.items() if is_given)
 
@@ -206,7 +203,7 @@ def output_names(config: NetworkConfig) -> tuple[str, ...]:
 class NetworkArrays:
     """A network's outputs for one image; see :class:`csl_tracker.networks.NetworkOutput`.
 
-    The arrays may be an engine's own memory, which its next image overwrites.
+    The arrays may be buffers of the engine that the next image overwrites.
 
     Attributes:
         heatmaps: float32 (landmarks, h, w).
@@ -220,7 +217,7 @@ class NetworkArrays:
 
 
 def mirror_order(model: Model) -> list[int]:
-    """Landmark order in a mirrored image, for a model whose outputs can be averaged with those of the mirrored image.
+    """Landmark order in a mirrored image, for averaging the outputs of both.
 
     Raises:
         EngineError: The model regresses coordinates.
@@ -235,14 +232,14 @@ def mirror_order(model: Model) -> list[int]:
 
 
 def locate_points(points: Float32Array, working: Size) -> Float32Array:
-    """A network's points as px of its output and probabilities.
+    """Convert regressed points to output px and probabilities.
 
     Args:
         points: float32 (slots, landmarks, 3), see :class:`csl_tracker.networks.NetworkOutput`.
         working: (height, width) of the network's input.
 
     Returns:
-        float32 (slots, landmarks, 3), x and y in px of the output and the probability of being in view.
+        float32 (slots, landmarks, 3), x and y in output px and the visibility probability.
     """
     output = (working[0] // STRIDE, working[1] // STRIDE)
     seen = 1.0 / (1.0 + np.exp(-points[..., 2:].astype(np.float64)))

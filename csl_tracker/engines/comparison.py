@@ -1,4 +1,4 @@
-"""Does it move the keypoints? An engine against float32 torch on the same frames."""
+"""Compares an engine with float32 torch on the same frames."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from csl_tracker.metrics import tool_overlap
 from csl_tracker.weights import Model
 
 Frame = tuple[npt.NDArray[np.uint8], "npt.NDArray[np.uint8] | None"]
-"""An image, uint8 (H, W, 3) RGB, and its true label map, uint8 (H, W), where there is one."""
+"""An image, uint8 (H, W, 3) RGB, and its true label map, uint8 (H, W), or None."""
 
 LARGEST_MEDIAN_PX = 0.1
-"""Median shift, px of the source image, above which an engine runs only where the user has asked for its precision."""
+"""Maximum median shift, source-image px; above it, the user must request the precision explicitly."""
 
 _PEAKS = 2
 
 
 class Runs(Protocol):
-    """What is compared: an engine, or the part of one that runs whole images."""
+    """Runs images: an engine, or a part of one."""
 
     def run(self, image: npt.NDArray[np.uint8], segmentation: bool) -> EngineOutput:
         """See :meth:`csl_tracker.engines.base.Engine.run`."""
@@ -33,18 +33,16 @@ class Runs(Protocol):
 
 @dataclass(frozen=True)
 class Comparison:
-    """What an engine changes.
+    """Differences between an engine and float32 torch.
 
     Attributes:
-        frames: Frames that both have seen.
-        keypoints: Landmarks that float32 torch finds with the model's working threshold.
-        lost: Of these, landmarks for which the other has no peak at all.
-        median_shift_px: Median distance to the other's nearest peak of the same landmark, px of the source image; None without
-            any landmarks.
-        largest_shift_px: Largest such distance.
-        dice_between: DICE of the two tool masks, mean over the frames on which either has any; None where the network does not
-            segment.
-        dice_change: DICE against the truth, less float32 torch's; mean over the frames. None without truth.
+        frames: Number of compared frames.
+        keypoints: Landmarks found by float32 torch at the model's working threshold.
+        lost: Those without any peak in the engine's output.
+        median_shift_px: Median distance to the nearest peak of the same landmark, source-image px; None without landmarks.
+        largest_shift_px: Maximum of these distances.
+        dice_between: DICE of the two tool masks, mean over the frames with a mask; None if the network does not segment.
+        dice_change: Change of DICE against the ground truth, mean over the frames; None without ground truth.
     """
 
     frames: int
@@ -57,7 +55,7 @@ class Comparison:
 
     @property
     def moves_keypoints(self) -> bool:
-        """Whether the shift is such that only an explicit choice of the user may allow it."""
+        """Whether the shift is too large to use the engine without an explicit request."""
         return self.lost > 0 or (self.median_shift_px is not None and self.median_shift_px > LARGEST_MEDIAN_PX)
 
     def to_dict(self) -> dict[str, Any]:
@@ -66,13 +64,13 @@ class Comparison:
 
 
 def compare(engine: Runs, reference: Runs, model: Model, frames: Iterable[Frame]) -> Comparison:
-    """Show both engines the same frames.
+    """Run both engines on the same frames.
 
     Args:
-        engine: The one to judge.
+        engine: The engine under test.
         reference: Float32 torch.
-        model: What both run.
-        frames: Images with or without truth; only one is kept in memory.
+        model: The model of both.
+        frames: Images with or without ground truth; processed one at a time.
     """
     count = lost = keypoints = 0
     shifts: list[float] = []
@@ -104,7 +102,7 @@ def compare(engine: Runs, reference: Runs, model: Model, frames: Iterable[Frame]
 
 
 def _keypoints(output: EngineOutput, model: Model, threshold: float | None = None) -> list[FloatArray]:
-    """Points of every landmark, each (n, 2), px of the source image, with the model's working threshold or the given one."""
+    """Points of each landmark, (n, 2) in source-image px, above the given threshold (default: the working threshold)."""
     least = model.description.confidence_threshold if threshold is None else threshold
     if output.points is not None:
         by_landmark = output.points.transpose(1, 0, 2)

@@ -1,4 +1,4 @@
-"""What all engines on the CPU share: the image is resized into the network's own input, and little is allocated."""
+"""Base of the CPU engines: resizes the image directly into the network's input buffer and reuses memory."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from csl_tracker.pixels import Size, halve, halvings, resize_image
 from csl_tracker.weights import Model
 
 _MOST_BUFFERS = 8
-"""Image sizes whose memory is kept."""
+"""Maximum number of image sizes with cached buffers."""
 
-_WORTH_HALVING_PX = 200_000
-"""Pixels of a halved image from which two threads are faster than one."""
+_MIN_PARALLEL_PX = 200_000
+"""Minimum size of a halved image for which two threads are faster than one."""
 
 
 class CpuEngine(RunsAtOnce):
-    """Pre- and post-processing with OpenCV around ``infer``, which the concrete engines bring.
+    """Pre- and post-processing with OpenCV around ``infer``, which subclasses implement.
 
     Args:
-        model: What to run.
-        mirror: Average heatmaps and scores with those of the mirrored image, at twice the time.
+        model: The model.
+        mirror: Average heatmaps and scores with those of the mirrored image; doubles the run time.
 
     Attributes:
         name: Engine name.
         device: ``cpu``.
-        reason: Why this engine runs.
+        reason: Why this engine was selected.
     """
 
     name = "cpu"
@@ -62,14 +62,14 @@ class CpuEngine(RunsAtOnce):
         raise NotImplementedError
 
     def input_buffer(self, size: Size) -> npt.NDArray[np.uint8]:
-        """Uint8 (h, w, 3) memory that :meth:`infer` takes without a copy; that of the last sizes is kept."""
+        """Uint8 (h, w, 3) buffer that :meth:`infer` uses without a copy; cached for the last sizes."""
         if size not in self._buffers:
             _make_room(self._buffers)
             self._buffers[size] = self.make_buffer(size)
         return self._buffers[size]
 
     def make_buffer(self, size: Size) -> npt.NDArray[np.uint8]:
-        """Make what :meth:`input_buffer` keeps."""
+        """Create a buffer for :meth:`input_buffer`."""
         return np.empty((*size, 3), np.uint8)
 
     def localize(
@@ -82,9 +82,9 @@ class CpuEngine(RunsAtOnce):
         self._resize(image, small)
         found = self.infer(small)
         if self.mirror_order is not None:
-            straight = NetworkArrays(_copy(found.heatmaps), _copy(found.scores))
+            original = NetworkArrays(_copy(found.heatmaps), _copy(found.scores))
             mirrored = self.infer(np.ascontiguousarray(small[:, ::-1]))
-            found = _mean_with_mirror(straight, mirrored, self.mirror_order)
+            found = _mean_with_mirror(original, mirrored, self.mirror_order)
         foreground = None if found.scores is None else ForegroundOfScores(found.scores)
         points = None if found.points is None else locate_points(found.points, working)
         output = EngineOutput(found.heatmaps, foreground, None, PixelMap(source, working), points)
@@ -96,7 +96,7 @@ class CpuEngine(RunsAtOnce):
         return self._labels(self._logits(scores), size)
 
     def _logits(self, scores: Float32Array) -> Float32Array:
-        """Scores less the background's, in memory that is kept."""
+        """Scores minus the background score, in a reused buffer."""
         shape = (scores.shape[0] - 1, *scores.shape[1:])
         if self._logits_memory.shape != shape:
             self._logits_memory = np.empty(shape, np.float32)
@@ -108,14 +108,14 @@ class CpuEngine(RunsAtOnce):
         self.run(np.zeros((*size, 3), np.uint8), segmentation=True)
 
     def _resize(self, image: npt.NDArray[np.uint8], target: npt.NDArray[np.uint8]) -> None:
-        """:func:`csl_tracker.pixels.resize_image` into memory that is there and kept; large images are halved on two cores."""
+        """:func:`csl_tracker.pixels.resize_image` with reused buffers; large images are halved by two threads."""
         for step in halvings((image.shape[0], image.shape[1]), (target.shape[0], target.shape[1])):
             image = self._halve(image, self._scratch_of(step))
         resize_image(image, (target.shape[0], target.shape[1]), target)
 
     def _halve(self, image: npt.NDArray[np.uint8], target: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         middle = target.shape[0] // 2
-        if target.shape[0] * target.shape[1] < _WORTH_HALVING_PX or middle == 0:
+        if target.shape[0] * target.shape[1] < _MIN_PARALLEL_PX or middle == 0:
             return halve(image, target)
         self._pair.run(
             lambda: halve(image[2 * middle :], target[middle:]),
@@ -144,6 +144,6 @@ def _mean_with_mirror(found: NetworkArrays, mirrored: NetworkArrays, order: list
     assert found.scores is not None
     assert mirrored.heatmaps is not None
     assert mirrored.scores is not None
-    # The working width is even: the mirrored image's output px lie where the image's own do.
+    # The working width is even, so the output pixels of both images coincide.
     heatmaps = 0.5 * (found.heatmaps + mirrored.heatmaps[order, :, ::-1])
     return NetworkArrays(heatmaps, 0.5 * (found.scores + mirrored.scores[:, :, ::-1]))

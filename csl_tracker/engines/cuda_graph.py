@@ -1,4 +1,4 @@
-"""A path captured as one CUDA graph: a frame costs one launch and no allocation."""
+"""Captures a path as one CUDA graph: one launch and no allocation per frame."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 
 class Recorder(Protocol):
-    """Captures what a function launches on a device."""
+    """Captures the device operations of a function."""
 
     def record(self, function: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
-        """Run a function once, recording it.
+        """Run a function once and record it.
 
         Returns:
-            The tensor that it makes, whose memory each replay writes anew, and what replays it.
+            Its result, whose memory each replay overwrites, and the replay function.
         """
 
 
 class CudaRecorder:
-    """Captures CUDA graphs of one engine, all in one memory pool.
+    """Captures the CUDA graphs of one engine in a shared memory pool.
 
-    They may share it since one is replayed at a time, and what it has made is copied before the next one is.
+    Sharing is safe: graphs are replayed one at a time, and each result is copied before the next replay.
 
     Args:
         device: A CUDA device.
@@ -43,7 +43,7 @@ class CudaRecorder:
         self.pool = torch.cuda.graph_pool_handle()
 
     def record(self, function: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
-        """See :meth:`Recorder.record`; other threads may use their devices meanwhile."""
+        """See :meth:`Recorder.record`; other threads may use CUDA during the capture."""
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize(self.device)
         with _no_garbage_collection():
@@ -59,7 +59,7 @@ class CudaRecorder:
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """A capture must not contain the end of some other graph or pinned buffer."""
+    """Garbage collection must not free other graphs or pinned buffers during a capture."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -70,7 +70,7 @@ def _no_garbage_collection() -> Iterator[None]:
 
 
 def _abandon(graph: Any) -> None:
-    """End a capture that failed, so that the stream can be used again; the error that matters is on its way already."""
+    """End a failed capture so that the stream is usable again; the original error is already propagating."""
     try:
         graph.capture_end()
     except RuntimeError:
@@ -78,13 +78,13 @@ def _abandon(graph: Any) -> None:
 
 
 class CapturedPath:
-    """A path from host memory to host memory, captured as a graph. It owns everything that the graph reads and writes.
+    """A path from host memory to host memory, captured as a graph. Owns all memory that the graph reads and writes.
 
     Args:
-        path: What to capture; it was run before, so that libraries have chosen their algorithms.
-        recorder: Captures it.
-        device: Where it runs.
-        pin: Use pinned host memory, from which a copy needs no wait.
+        path: The path; run it before, so that libraries have chosen their algorithms.
+        recorder: Captures the path.
+        device: The device.
+        pin: Use pinned host memory, which allows asynchronous copies.
     """
 
     def __init__(self, path: DevicePath, recorder: Recorder, device: str, pin: bool) -> None:
@@ -102,14 +102,14 @@ class CapturedPath:
         self.received = torch.empty(self.joined.shape, dtype=torch.uint8, pin_memory=pin)
 
     def run(self, image: npt.NDArray[np.uint8], wait: Callable[[], None]) -> Arrays:
-        """Replay it for an image of its size, on the current stream.
+        """Replay the graph for an image of its size, on the current stream.
 
         Args:
             image: uint8 (H, W, 3).
-            wait: Returns when the stream has done all that was launched.
+            wait: Synchronises the stream.
 
         Returns:
-            The parts of the result, arrays of their own.
+            The named parts of the result, as new arrays.
         """
         np.copyto(self.sent.numpy(), image)
         self.image.copy_(self.sent, non_blocking=True)

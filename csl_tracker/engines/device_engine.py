@@ -1,4 +1,4 @@
-"""Torch on an accelerator, where the image stays until the results are small."""
+"""Torch on an accelerator: processes the image there and downloads only small results."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ from csl_tracker.weights import Model
 logger = logging.getLogger(__name__)
 
 MOST_PATHS = 8
-"""Paths that are kept, for image sizes with and without a label map; the one that was not used for the longest time goes."""
+"""Size of the LRU cache of paths (one per image size, with and without a label map)."""
 
 RUNS_BEFORE_CAPTURE = 3
-"""Libraries choose their algorithms in the first runs, which a capture must not contain."""
+"""Warm-up runs before a capture, in which libraries choose their algorithms."""
 
 
 @dataclass(frozen=True)
 class _Key:
-    """What a path depends on; ``count`` is 0 where heatmaps are handed out whole."""
+    """Key of a path; ``count`` is 0 if it returns full heatmaps."""
 
     source: Size
     segmentation: bool
@@ -49,11 +49,11 @@ class _Key:
 
 @dataclass
 class _Route:
-    """A path and how it runs: launched piece by piece until it is captured.
+    """A path and its state: runs eagerly until it is captured.
 
     Attributes:
         path: The path.
-        runs: How often it was launched piece by piece.
+        runs: Number of eager runs.
         captured: Its graph.
         refused: It cannot be captured.
     """
@@ -65,24 +65,24 @@ class _Route:
 
 
 class TorchDeviceEngine(RunsAtOnce):
-    """Torch on an accelerator: one upload of the uint8 image, everything else there, one download of the small results.
+    """Torch on an accelerator: one upload of the uint8 image, all processing on the device, one download of small results.
 
-    On CUDA all that happens between upload and download is captured as one graph for each image size. :meth:`warm_up` tunes and
-    captures; a size that comes later runs piece by piece until :meth:`settle` is called, so that no frame waits for a capture.
+    On CUDA, everything between upload and download is captured as one graph per image size. :meth:`warm_up` tunes and
+    captures; a new size runs eagerly until :meth:`settle` is called, so that no frame waits for a capture.
 
     Args:
-        model: What to run.
-        device: Such as ``cuda:0``; ``cpu`` works too and is how this path is tested without an accelerator.
-        precision: Of the network: ``float16``, ``bfloat16``, ``tf32`` or ``float32``. ``auto`` takes float16 where it moves no
-            landmarks, and says why where it does not. The normalisation before and the fits behind it are not affected.
+        model: The model.
+        device: Such as ``cuda:0``; ``cpu`` is supported for testing without an accelerator.
+        precision: Network precision: ``float16``, ``bfloat16``, ``tf32`` or ``float32``. ``auto`` selects float16 if it does
+            not move landmarks, else float32 with a logged reason. Normalisation and peak fits are not affected.
         mirror: Average with the mirrored image.
-        launch: ``graph`` captures CUDA graphs, ``eager`` launches piece by piece.
-        recorder: What captures; None takes CUDA graphs on CUDA and captures nothing elsewhere.
-        cache: Where compiled networks are looked for; the user's cache when None.
+        launch: ``graph`` captures CUDA graphs, ``eager`` does not.
+        recorder: Captures the graphs; None uses CUDA graphs on CUDA and no capture elsewhere.
+        cache: Cache of compiled networks; None for the user's cache.
 
     Attributes:
         name: ``torch``.
-        device: Where it runs.
+        device: The device.
     """
 
     name = "torch"
@@ -112,8 +112,8 @@ class TorchDeviceEngine(RunsAtOnce):
         self.network = self.make_network("float16" if precision == "auto" else precision)
 
     def make_network(self, precision: str) -> DeviceNetwork:
-        """The network on the device in a precision, batch norms folded, ``channels_last``."""
-        # Whatever is made on the host is on the device when ``to`` returns, for every stream.
+        """Create the network on the device in a precision, with folded batch norms, ``channels_last``."""
+        # ``to`` is synchronous for pageable host memory, so the tensors are ready for every stream.
         module = prepared_module(self.model)
         module.network.to(DTYPES[precision])
         module.to(self.device)
@@ -121,24 +121,24 @@ class TorchDeviceEngine(RunsAtOnce):
 
     @property
     def precision(self) -> str:
-        """What the network computes in."""
+        """Precision of the network."""
         return self.network.precision
 
     @property
     def reason(self) -> str:
-        """Why it runs as it does, a clause."""
+        """Clause that explains the selected precision and form."""
         if self._tuning is not None and self._tuning.note:
             return self._tuning.note
         return f"{self.precision} on the device {self.device}" if self.precision != "float32" else ""
 
     @property
     def form_times(self) -> Mapping[str, float]:
-        """Median time of a frame with each form of the network that was tried, s; empty where there was no choice."""
+        """Median frame time of each tested form of the network, s; empty if there was only one."""
         return {} if self._tuning is None else self._tuning.times
 
     @contextmanager
-    def _here(self) -> Iterator[None]:
-        """Run on the engine's own device and stream, without gradients."""
+    def _on_stream(self) -> Iterator[None]:
+        """Run on the engine's device and stream, without gradients."""
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode())
             if self._on_cuda:
@@ -147,19 +147,19 @@ class TorchDeviceEngine(RunsAtOnce):
             yield
 
     def wait(self) -> None:
-        """Return when the device has done all that was launched."""
+        """Synchronise the stream."""
         if self._on_cuda:
             self._stream.synchronize()
 
     def localize(
         self, image: npt.NDArray[np.uint8], segmentation: bool, count: int = 1
     ) -> tuple[EngineOutput, LabelMapMaker | None]:
-        """See :meth:`csl_tracker.engines.base.Engine.localize`: gives peaks, not heatmaps, and the label map with them."""
+        """See :meth:`csl_tracker.engines.base.Engine.localize`; returns peaks instead of heatmaps."""
         output, found = self._run(image, segmentation, count)
         return output, partial(found.__getitem__, "label_map") if "label_map" in found else None
 
     def run(self, image: npt.NDArray[np.uint8], segmentation: bool) -> EngineOutput:
-        """See :meth:`csl_tracker.engines.base.Engine.run`; heatmaps and foreground whole."""
+        """See :meth:`csl_tracker.engines.base.Engine.run`; returns full heatmaps and foreground."""
         output, found = self._run(image, segmentation, 0)
         return replace(output, label_map=found.get("label_map"))
 
@@ -168,7 +168,7 @@ class TorchDeviceEngine(RunsAtOnce):
         if self._tuning is None:
             self._tune(source, count or 1)
         route = self._route(_Key(source, segmentation, count))
-        with self._here():
+        with self._on_stream():
             if route.captured is not None:
                 found = route.captured.run(image, self.wait)
             else:
@@ -177,8 +177,8 @@ class TorchDeviceEngine(RunsAtOnce):
         return self._output(found, route.path, count), found
 
     def launch(self, path: DevicePath, image: npt.NDArray[np.uint8]) -> Arrays:
-        """Run a path piece by piece."""
-        with self._here():
+        """Run a path eagerly."""
+        with self._on_stream():
             parts = path(torch.from_numpy(np.ascontiguousarray(image)).to(self.device))
             return split(join(parts).cpu().numpy(), layout(parts))
 
@@ -205,9 +205,9 @@ class TorchDeviceEngine(RunsAtOnce):
 
         Args:
             source: (height, width) of the image.
-            segmentation: Make the label map.
-            count: Peaks of each landmark; 0 hands out heatmaps and foreground whole.
-            network: What to run; the engine's own when None.
+            segmentation: Compute the label map.
+            count: Peaks per landmark; 0 returns full heatmaps and foreground.
+            network: The network; None for that of the engine.
         """
         has_peaks = count > 0 and self.model.description.network.localises_by_heatmaps
         finder = self._finder(count)[0] if has_peaks else None
@@ -219,27 +219,27 @@ class TorchDeviceEngine(RunsAtOnce):
             return self._routes[key]
         while len(self._routes) >= MOST_PATHS:
             self._routes.popitem(last=False)
-        with self._here():
+        with self._on_stream():
             self._routes[key] = _Route(self.make_path(key.source, key.segmentation, key.count))
         return self._routes[key]
 
     def _capture(self, route: _Route) -> None:
-        """Capture a path, or note that it runs piece by piece for good.
+        """Capture a path, or mark it as not capturable.
 
         Raises:
-            RuntimeError: The device is lost or full.
+            RuntimeError: The device is lost or out of memory.
         """
         if self._recorder is None or route.captured is not None or route.refused:
             return
         try:
-            with self._here():
+            with self._on_stream():
                 route.captured = CapturedPath(route.path, self._recorder, self.device, pin=self._on_cuda)
         except RuntimeError as error:
             if is_device_fault(error) and not still_works(self.device):
                 raise
             route.refused = True
             logger.warning(
-                "Images of %dx%d px are processed piece by piece, since the network cannot be captured as a CUDA graph: %s.",
+                "Images of %dx%d px are processed without a CUDA graph, since the network cannot be captured: %s.",
                 *route.path.source,
                 first_line(error),
             )
@@ -256,7 +256,7 @@ class TorchDeviceEngine(RunsAtOnce):
             self._capture(route)
 
     def settle(self) -> None:
-        """See :meth:`csl_tracker.engines.base.Engine.settle`: captures the newest path that has run often enough."""
+        """See :meth:`csl_tracker.engines.base.Engine.settle`; captures the newest path with enough warm-up runs."""
         for key, route in reversed(self._routes.items()):
             waits = key.count > 0 and route.captured is None and not route.refused
             if waits and route.runs >= RUNS_BEFORE_CAPTURE:
@@ -264,16 +264,16 @@ class TorchDeviceEngine(RunsAtOnce):
                 return
 
     def _tune(self, size: Size, count: int) -> None:
-        """Choose precision and form of the network, once."""
+        """Select precision and form of the network, once."""
         if self._tuning is not None:
             return
-        with self._here():
+        with self._on_stream():
             self._tuning = tune(self, size, count)
         self.network = self._tuning.network
         self._routes.clear()
 
     def timed(self, path: DevicePath, runs: int) -> float:
-        """Median time of a path as it will run, s: captured where that can be done, with upload and download."""
+        """Median time of a path, s, captured if possible, including upload and download."""
         image = np.zeros((*path.source, 3), np.uint8)
         choose_algorithms(partial(self.launch, path, image), RUNS_BEFORE_CAPTURE)
         route = _Route(path)
@@ -281,11 +281,11 @@ class TorchDeviceEngine(RunsAtOnce):
         captured = route.captured
         if captured is None:
             return median_time(partial(self.launch, path, image), runs)
-        with self._here():
+        with self._on_stream():
             return median_time(lambda: captured.run(image, self.wait), runs)
 
     def fused_forms(self, network: DeviceNetwork, size: Size) -> Sequence[tuple[str, Callable[[], DeviceNetwork]]]:
-        """Other forms of the network for images of (height, width), by name, and what makes each."""
+        """Alternative forms of the network for images of (height, width): (name, factory)."""
         if not self._on_cuda:
             return []
         forms: list[tuple[str, Callable[[], DeviceNetwork]]] = []

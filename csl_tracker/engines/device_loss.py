@@ -1,8 +1,8 @@
-"""Devices that fail: what kind of fault an error is, and what may still be done with the device afterwards.
+"""Device failures: classifies errors and tracks lost devices.
 
-Some CUDA errors (an illegal address, a failed assertion on the device, a card that fell off the bus) are *sticky*: every later
-call in the same process fails with them, and only a new process gets the device back. Freeing pinned memory then raises from a
-destructor, which ends the process. So what lies on a lost device is kept until the process ends, and nobody tries that device
+Some CUDA errors (an illegal address, a device-side assertion, a card that fell off the bus) are *sticky*: all later calls in
+the same process fail, and only a new process can use the device again. Freeing pinned memory then raises from a destructor,
+which ends the process. Therefore objects on a lost device are kept alive until the process ends, and the device is not used
 again.
 """
 
@@ -20,16 +20,11 @@ logger = logging.getLogger(__name__)
 _DEVICE_WORDS = ("cuda", "cudnn", "cublas", "nvrtc", "hip error", "device-side")
 
 _lost: dict[str, str] = {}
-"""Device to the reason why it was lost."""
+"""Lost device -> reason."""
 
 
 class DeviceLostError(EngineError):
-    """A device was lost in this process, so that nothing can run on it before the process is restarted.
-
-    Args:
-        device: Such as ``cuda:0``.
-        reason: Why it was lost, a clause.
-    """
+    """A device was lost and is unusable until the process restarts; ``reason`` is a clause."""
 
     def __init__(self, device: str, reason: str) -> None:
         super().__init__(f"The device {device} was lost ({reason}); restart this process to use it again, or use device 'cpu'.")
@@ -37,12 +32,12 @@ class DeviceLostError(EngineError):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device had no memory left."""
+    """Whether a device ran out of memory."""
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower()
 
 
 def is_device_fault(error: BaseException) -> bool:
-    """Whether an error is the device's (lost, reset, full) and not the image's or the network's."""
+    """Whether the device caused an error (lost, reset, out of memory), not the image or the network."""
     if is_out_of_memory(error):
         return True
     accelerator_error = getattr(torch, "AcceleratorError", None)  # newer than torch 2.7
@@ -52,38 +47,38 @@ def is_device_fault(error: BaseException) -> bool:
 
 
 def still_works(device: str) -> bool:
-    """Whether a CUDA device still computes in this process; True for every other device."""
+    """Whether a CUDA device still works in this process; True for other devices."""
     if not device.startswith("cuda"):
         return True
     try:
         torch.cuda.synchronize(device)
         return float(torch.ones(2, device=device).sum().item()) == 2.0
     except Exception as error:
-        # A device that is full works; another process may hold its memory.
+        # Out of memory is not a failure; another process may hold the memory.
         return is_out_of_memory(error)
 
 
 def give_up(device: str, reason: str, *kept: object) -> None:
-    """Note that a device is lost for this process.
+    """Mark a device as lost for this process.
 
     Args:
         device: Such as ``cuda:0``.
-        reason: Why, a clause.
-        kept: What lies on the device; it stays in memory until the process ends, also while Python shuts down.
+        reason: A clause.
+        kept: Objects on the device; kept alive until the process ends, including the shutdown of Python.
     """
     _lost.setdefault(device, reason)
     for thing in kept:
-        # One reference too many: no destructor will ever run.
+        # Leak a reference, so that the destructor never runs.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 def lost_devices() -> dict[str, str]:
-    """The devices that were lost in this process, and why."""
+    """Devices lost in this process, with the reasons."""
     return dict(_lost)
 
 
 def release_cached_memory() -> None:
-    """Give memory that torch keeps for later back to the devices, as far as they still answer."""
+    """Release torch's cached device memory, if the devices still work."""
     if _lost or not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return
     try:

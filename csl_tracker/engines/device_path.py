@@ -1,4 +1,4 @@
-"""All that a device does for an image of one size, between the upload and the download."""
+"""The device-side processing of an image of one size, between upload and download."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from csl_tracker.pixels import Size, halvings, resize_matrices
 from csl_tracker.weights import Preprocessing
 
 Infer = Callable[[Tensor], NetworkOutput]
-"""A network: normalised (N, 3, h, w) in its own dtype to its outputs."""
+"""A network: maps normalised (N, 3, h, w) in its dtype to its outputs."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class DeviceNetwork:
 
     Attributes:
         module: The network with its normalisation, in evaluation mode, on the device.
-        infer: What runs it: the module's own network, or a fused form of it.
+        infer: The module's network, or a fused form of it.
         precision: ``float32``, ``tf32``, ``float16`` or ``bfloat16``.
-        mirror_order: Landmark order in a mirrored image, to average with it; None without.
+        mirror_order: Landmark order in a mirrored image, for averaging; None without averaging.
     """
 
     module: NormalizedNetwork
@@ -41,7 +41,7 @@ class DeviceNetwork:
 
     def __call__(self, image: Tensor) -> NetworkOutput:
         """Map a resized image, float32 (1, 3, h, w) of 0..255, to the outputs for one image."""
-        # The normalisation scales 0..255 and is kept in float32; the network behind it may run in half precision.
+        # The normalisation of 0..255 stays in float32; the network may run in half precision.
         x = image * self.module.scale + self.module.shift
         x = x.to(DTYPES[self.precision], memory_format=torch.channels_last)
         with multiplication(self.precision):
@@ -51,17 +51,17 @@ class DeviceNetwork:
 
 
 class DevicePath:
-    """From a uint8 image on the device to what is downloaded; nothing in it waits for the device.
+    """Processing from a uint8 image on the device to the tensors to download, without synchronisation.
 
-    A path holds every tensor that it reads, so that a captured graph of it may live as long as the path does.
+    A path owns all tensors that it reads, so a captured graph is valid as long as the path exists.
 
     Args:
         network: The network.
-        preprocessing: What it wants as input.
+        preprocessing: Image preprocessing.
         source: (height, width) of the image.
-        segmentation: Make the label map.
-        finder: Finds the peaks; without it heatmaps and foreground are handed out whole.
-        device: Where the image is.
+        segmentation: Compute the label map.
+        finder: Finds the peaks; None returns full heatmaps and foreground.
+        device: Device of the image.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class DevicePath:
         return self.read(self.network(self.resize(image)))
 
     def resize(self, image: Tensor) -> Tensor:
-        """:func:`csl_tracker.pixels.resize_image` on the device, rounded as uint8 is: landmarks feel it.
+        """:func:`csl_tracker.pixels.resize_image` on the device, with uint8 rounding, which affects landmarks.
 
         Returns:
             float32 (1, 3, h, w), 0..255.
@@ -104,7 +104,7 @@ class DevicePath:
             return (rows @ x @ columns).round_()
 
     def read(self, output: NetworkOutput) -> dict[str, Tensor]:
-        """What is downloaded of a network's outputs: float64, float32 and uint8 tensors."""
+        """The tensors to download (float64, float32, uint8) from a network's outputs."""
         parts: dict[str, Tensor] = {}
         if output.points is not None:
             parts["points"] = output.points[0].float()
@@ -124,7 +124,7 @@ class DevicePath:
 
 
 def _mean_with_mirror(output: NetworkOutput, order: list[int]) -> NetworkOutput:
-    """The mean of an image's outputs and its mirrored image's, from a batch of both."""
+    """Mean of the outputs of an image and its mirrored copy, from a batch of both."""
     assert output.heatmaps is not None
     assert output.scores is not None
     heatmaps = 0.5 * (output.heatmaps[:1] + output.heatmaps[1:, order].flip(-1))
@@ -134,7 +134,7 @@ def _mean_with_mirror(output: NetworkOutput, order: list[int]) -> NetworkOutput:
 _NUMPY: dict[torch.dtype, type[np.generic]] = {torch.float64: np.float64, torch.float32: np.float32, torch.uint8: np.uint8}
 
 Layout = dict[str, tuple[tuple[int, ...], type[np.generic]]]
-"""Shape and dtype of every part of a download."""
+"""Shape and dtype of each part of a download."""
 
 
 def layout(parts: dict[str, Tensor]) -> Layout:
@@ -143,7 +143,7 @@ def layout(parts: dict[str, Tensor]) -> Layout:
 
 
 def join(parts: dict[str, Tensor]) -> Tensor:
-    """The bytes of all tensors, the widest numbers first: every wait for the device costs more than the bytes do."""
+    """Concatenate the bytes of all tensors, widest dtype first: one transfer needs one synchronisation."""
     ordered = sorted(parts.values(), key=lambda tensor: -tensor.element_size())
     return torch.cat([tensor.contiguous().flatten().view(torch.uint8) for tensor in ordered])
 
@@ -152,7 +152,7 @@ def split(data: npt.NDArray[np.uint8], layout: Layout) -> dict[str, npt.NDArray[
     """Undo :func:`join`; the arrays share the memory of ``data``."""
     found: dict[str, npt.NDArray[Any]] = {}
     start = 0
-    # Widest first, each of them is aligned.
+    # Widest first keeps each part aligned.
     for name, (shape, dtype) in sorted(layout.items(), key=lambda item: -np.dtype(item[1][1]).itemsize):
         end = start + int(np.prod(shape)) * np.dtype(dtype).itemsize
         found[name] = data[start:end].view(dtype).reshape(shape)

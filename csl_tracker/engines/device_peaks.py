@@ -1,8 +1,8 @@
-"""Peaks of heatmaps, found where the network runs: what is downloaded is a few kB instead of all heatmaps.
+"""Peak finding on the network's device: downloads a few kB instead of full heatmaps.
 
-The steps are those of :mod:`csl_tracker.heatmaps` and :mod:`csl_tracker.grouping` in operations of fixed shapes that wait for
-nothing, so that they can be captured in a CUDA graph. (``torch.where`` with a number would copy it from the host; hence
-``masked_fill``.) Fits run in float64, as they do there.
+Implements the steps of :mod:`csl_tracker.heatmaps` and :mod:`csl_tracker.grouping` with fixed shapes and without
+synchronisation, so that they can be captured in a CUDA graph. (``masked_fill`` is used because ``torch.where`` with a scalar
+copies it from the host.) Fits run in float64, as on the CPU.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from csl_tracker.instruments import InstrumentSet
 
 _NONE, _FITTED, _GUESSED = 0.0, 1.0, 2.0
 _KIND, _ROW, _COLUMN, _HEIGHT, _FIT, _ENOUGH = 0, 1, 2, 3, slice(4, 10), 10
-"""Columns of the table of peaks; the fit's six are ``a, gx, gy, xx, xy, yy`` of :func:`csl_tracker.heatmaps.fitted_peak`."""
+"""Columns of the peak table; the six fit columns are ``a, gx, gy, xx, xy, yy`` of :func:`csl_tracker.heatmaps.fitted_peak`."""
 _NO_KEY = -1
 _KEYS_PER_HEIGHT = 2**32
 
 
 def joined_pairs(instruments: InstrumentSet, count: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Pairs of peaks that a skeleton joins, each once.
+    """Pairs of peaks connected by the skeleton, each once.
 
     Args:
         instruments: Landmarks and skeleton.
-        count: Peaks of each landmark.
+        count: Peaks per landmark.
 
     Returns:
-        Two arrays of indices; the peak of rank ``r`` of landmark ``i`` is number ``i * count + r``.
+        Two index arrays; the peak of landmark ``i`` with rank ``r`` has index ``i * count + r``.
     """
     landmark = np.arange(instruments.num_landmarks).repeat(count)
     hops = skeleton_hops(instruments)[landmark[:, None], landmark]
@@ -54,12 +54,12 @@ def joined_pairs(instruments: InstrumentSet, count: int) -> tuple[npt.NDArray[np
 
 
 class PeakFinder(nn.Module):
-    """Finds the peaks of heatmaps on the device that holds them.
+    """Finds the peaks of heatmaps on their device.
 
     Args:
-        spec: What the network was trained to draw.
+        spec: Gaussian of the training targets.
         instruments: Landmarks and skeleton.
-        count: Peaks of each landmark, at least 1.
+        count: Peaks per landmark, at least 1.
     """
 
     def __init__(self, spec: HeatmapSpec, instruments: InstrumentSet, count: int) -> None:
@@ -86,15 +86,15 @@ class PeakFinder(nn.Module):
         self.along: Tensor
 
     def forward(self, heatmaps: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """Find them.
+        """Find the peaks.
 
         Args:
             heatmaps: (landmarks, h, w), any floating dtype.
             scores: (classes, h, w), the background first.
 
         Returns:
-            The table of peaks, float64 (landmarks, count, 11), and the support of the lines between them, float64 (pairs,), in
-            the order of :func:`joined_pairs`.
+            The peak table, float64 (landmarks, count, 11), and the line support, float64 (pairs,), in the order of
+            :func:`joined_pairs`.
         """
         maps = torch.nan_to_num(heatmaps.float(), nan=0.0, posinf=0.0, neginf=0.0).contiguous()
         index, height, found = self._summits(maps)
@@ -115,11 +115,11 @@ class PeakFinder(nn.Module):
         """Flat index, height and presence of the highest positive local maxima, each (landmarks, count), highest first."""
         rows, columns = maps.shape[1:]
         reach = self.spec.reach
-        # The maximum of a square is that of its rows' maxima. Padding is minus infinity.
+        # Separable square maximum. The padding value is minus infinity.
         around = functional.max_pool2d(maps[:, None], (1, 2 * reach + 1), 1, (0, reach))
         around = functional.max_pool2d(around, (2 * reach + 1, 1), 1, (reach, 0))[:, 0]
         is_summit = maps >= around.clamp_min(LEAST_POSITIVE)
-        # Positive floats are ordered as their bits are. Of equal heights the first px has the highest key.
+        # The bits of positive floats sort like the floats. Among equal heights, the first pixel gets the highest key.
         backwards = torch.arange(rows * columns - 1, -1, -1, device=maps.device).view(rows, columns)
         keys = (maps.view(torch.int32).long() * _KEYS_PER_HEIGHT + backwards).masked_fill(~is_summit, _NO_KEY)
         row = torch.arange(rows, device=maps.device)[None, :, None]
@@ -131,7 +131,7 @@ class PeakFinder(nn.Module):
             if rank + 1 == self.count:
                 break
             place = _index_of(best, rows * columns)[:, None, None]
-            # A plateau has many highest pixels; they are one peak.
+            # The pixels of a plateau count as one peak.
             near_row = (row - torch.div(place, columns, rounding_mode="floor")).abs() <= reach
             near_column = (column - place % columns).abs() <= reach
             keys = keys.masked_fill(near_row & near_column, _NO_KEY)
@@ -142,7 +142,7 @@ class PeakFinder(nn.Module):
         return index, bits.view(torch.float32), found
 
     def _fit(self, maps: Tensor, index: Tensor, height: Tensor) -> tuple[Tensor, Tensor]:
-        """The quadratic around every maximum, float64 (landmarks, count, 6), and whether there were px enough for it."""
+        """The quadratic around each maximum, float64 (landmarks, count, 6), and whether there were enough pixels."""
         landmarks, rows, columns = maps.shape
         row, column = torch.div(index, columns, rounding_mode="floor")[..., None], (index % columns)[..., None]
         y, x = row + self.dy, column + self.dx
@@ -158,7 +158,7 @@ class PeakFinder(nn.Module):
         return _solve(left, right)
 
     def _refined(self, row: Tensor, column: Tensor, fit: Tensor, usable: Tensor) -> tuple[Tensor, Tensor]:
-        """Sub-pixel (x, y) of every peak, float64; :func:`csl_tracker.heatmaps.fitted_peak` has the rule."""
+        """Sub-pixel (x, y) of each peak, float64, by the rule of :func:`csl_tracker.heatmaps.fitted_peak`."""
         _, gx, gy, xx, xy, yy = fit.unbind(-1)
         determinant = xx * yy - xy * xy
         curved = 0.5 * (xx + yy - torch.hypot(xx - yy, 2.0 * xy)) > self.spec.least_curvature
@@ -167,7 +167,7 @@ class PeakFinder(nn.Module):
         return torch.where(near, column + dx, column), torch.where(near, row + dy, row)
 
     def _support(self, x: Tensor, y: Tensor, scores: Tensor) -> Tensor:
-        """Mean probability of instrument along the line between the peaks of every pair."""
+        """Mean foreground probability along the line between the peaks of each pair."""
         rows, columns = scores.shape[1:]
         samples = []
         for values, last in ((y, rows - 1), (x, columns - 1)):
@@ -175,13 +175,13 @@ class PeakFinder(nn.Module):
             line = start[:, None] + self.along * (values[self.other] - start)[:, None]
             samples.append(line.round().clamp(0, last).long())
         picked = scores.flatten(1)[:, samples[0] * columns + samples[1]].float()
-        # One less the first of the softmax.
+        # 1 minus the softmax of the background.
         odds = (picked[1:] - picked[0]).clamp_max(LARGEST_LOGIT).exp().sum(dim=0)
         return (odds / (1.0 + odds)).mean(dim=-1, dtype=torch.float64)
 
 
 def read_peaks(table: npt.NDArray[np.float64], spec: HeatmapSpec) -> list[list[Peak]]:
-    """The peaks in a downloaded table, highest first, as :func:`csl_tracker.heatmaps.decode` gives them."""
+    """The peaks in a downloaded table, highest first, like :func:`csl_tracker.heatmaps.decode`."""
     return [[_read_peak(entry, spec) for entry in entries if entry[_KIND] != _NONE] for entries in table.tolist()]
 
 
@@ -193,11 +193,11 @@ def _read_peak(entry: Sequence[float], spec: HeatmapSpec) -> Peak:
 
 
 class SupportReader:
-    """Turns the downloaded support of lines into what grouping asks.
+    """Converts the downloaded line support to the input of grouping.
 
     Args:
         instruments: Landmarks and skeleton.
-        count: Peaks of each landmark.
+        count: Peaks per landmark.
     """
 
     def __init__(self, instruments: InstrumentSet, count: int) -> None:
@@ -217,7 +217,7 @@ def _index_of(key: Tensor, pixels: int) -> Tensor:
 
 
 def _highest_points(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Flat index of the first highest px of each map, and whether the map is flat."""
+    """Flat index of the first maximum of each map, and whether the map is flat."""
     flat = maps.flatten(1)
     highest, lowest = flat.amax(dim=1), flat.amin(dim=1)
     number = torch.arange(flat.shape[1], device=maps.device).expand_as(flat)
@@ -225,14 +225,14 @@ def _highest_points(maps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _solve(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """Gauss-Jordan elimination of small symmetric positive definite systems; libraries' solvers wait for the device.
+    """Gauss-Jordan elimination for small symmetric positive definite systems; library solvers synchronise.
 
     Args:
         left: float64 (..., n, n).
         right: float64 (..., n).
 
     Returns:
-        The solutions, float64 (..., n), and whether each system has one: no pivot is next to nothing.
+        The solutions, float64 (..., n), and whether each system is solvable (no pivot is close to zero).
     """
     size = left.shape[-1]
     scale = left.diagonal(dim1=-2, dim2=-1).amax(dim=-1)
@@ -243,6 +243,6 @@ def _solve(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
         solvable = solvable & (pivot > LEAST_SPREAD * scale)
         row = rows[..., k, :] / pivot[..., None]
         factors = rows[..., :, k].clone()
-        factors[..., k] -= 1.0  # leaves the row itself divided by its pivot
+        factors[..., k] -= 1.0  # the pivot row itself is divided by the pivot
         rows = rows - factors[..., None] * row[..., None, :]
     return rows[..., size], solvable

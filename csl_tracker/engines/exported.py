@@ -1,4 +1,4 @@
-"""What ONNX Runtime and OpenVINO share: one network for the camera's input size, and one for images of any other size."""
+"""Base of the ONNX Runtime and OpenVINO engines: one network for the camera's input size, and one for all other sizes."""
 
 from __future__ import annotations
 
@@ -24,40 +24,40 @@ from csl_tracker.weights import Model
 logger = logging.getLogger(__name__)
 
 NETWORK = "network"
-"""Name of an exported network's files, without the suffix."""
+"""File name of an exported network, without the suffix."""
 
 _MOST_SIZES = 4
-"""Networks that are kept where none takes any size."""
+"""Maximum number of networks for fixed sizes."""
 
 TRACED: Size = (128, 160)
-"""Input size with which a network of any size is traced."""
+"""Input size for tracing a network with dynamic size."""
 
 _OTHER_SIZES: tuple[Size, ...] = ((96, 64), (64, 96), *((32 * k, 64) for k in range(1, _MOST_SIZES)))
-"""Input sizes at which a network of any size is tried out: others than that of tracing, and small."""
+"""Small input sizes for testing a network with dynamic size; none is the tracing size."""
 
 _USUAL_SIZES: tuple[Size, ...] = ((480, 640), (576, 720), (720, 1080), (1080, 1920), (1000, 1000), (1920, 1080))
-"""Sizes of images that cameras have, at which a network of any size is tried before they come."""
+"""Common camera image sizes, used to warm up a network with dynamic size."""
 
 _WRONG = 0.1
-"""Difference to torch, in shares of the largest output, that no precision explains."""
+"""Difference to torch, relative to the largest output, that is too large for a rounding error."""
 
 
 class ExportedEngine(CpuEngine):
-    """Two networks: a static one for the first input size, since a camera has one size, and one that takes any size.
+    """Runs a static network for the first input size (a camera has one size) and a dynamic one for all other sizes.
 
-    Both are made of one conversion, before the first image where :meth:`warm_up` is called. So an image of a new size costs
-    little more than a usual one, is resized as in training, and memory does not grow with the sizes that are seen. A network
-    that knows one input size alone, or whose conversion fails at another one, is built for each size, and few are kept.
+    Both come from one conversion, before the first image if :meth:`warm_up` is called. An image of a new size therefore costs
+    little more than usual and is resized as in training, and memory use does not grow with the number of sizes. If a network
+    has a fixed input size, or its dynamic conversion fails, it is built per size and a few are cached.
 
     Args:
-        model: What to run.
+        model: The model.
         mirror: Average with the mirrored image.
-        cache: Where exported networks are looked for; the user's cache when None.
+        cache: Cache of exported networks; None for the user's cache.
 
     Attributes:
-        package: The distribution that brings the engine.
-        suffixes: Of the files that an exported network has.
-        checked: Agreement with float32 torch by input size, from the manifest of the artefact that runs.
+        package: Distribution name of the engine.
+        suffixes: File suffixes of an exported network.
+        checked: Agreement with float32 torch by input size, from the manifest of the artefact in use.
     """
 
     package: ClassVar[str]
@@ -79,15 +79,15 @@ class ExportedEngine(CpuEngine):
         raise NotImplementedError
 
     def load(self, size: Size, folder: Path) -> Any:
-        """Make what :meth:`infer` runs, of what :meth:`write` has written."""
+        """Load the files of :meth:`write` for :meth:`infer`."""
         raise NotImplementedError
 
     def convert(self, size: Size | None) -> Any:
-        """Convert the weights, for one input size, or for any when None; the slow part of building."""
+        """Convert the weights for one input size (None: dynamic size); the slow part of building."""
         raise NotImplementedError
 
     def build(self, converted: Any, size: Size | None) -> Any:
-        """Make what :meth:`infer` runs for one input size, or for any when None, of what :meth:`convert` gave."""
+        """Compile the result of :meth:`convert` for one input size (None: dynamic size)."""
         raise NotImplementedError
 
     @classmethod
@@ -97,17 +97,17 @@ class ExportedEngine(CpuEngine):
 
     @classmethod
     def key(cls, model: Model, size: Size) -> ArtefactKey:
-        """What the cache calls the network of one input size."""
+        """Cache key of the network for one input size."""
         return ArtefactKey(model.sha256, cls.name, cls.version(), cls.device, size)
 
     def use(self, size: Size, artefact: Artefact) -> None:
-        """Run this artefact for this input size from now on."""
+        """Use this artefact for this input size."""
         self._keep(size, self.load(size, artefact.folder))
         if artefact.agreement is not None:
             self.checked[size] = artefact.agreement
 
     def ready(self, size: Size) -> Any:
-        """What runs images of this size: the network of this very size, or the one of any size."""
+        """The compiled network for this size: the static one if it exists, else the dynamic one."""
         if size in self._ready:
             return self._ready[size]
         if self._ready and self._takes_any:
@@ -126,31 +126,31 @@ class ExportedEngine(CpuEngine):
         return self._ready[size]
 
     def warm_up(self, size: Size, count: int = 1) -> None:
-        """See :meth:`csl_tracker.engines.base.Engine.warm_up`; makes ready for images of other sizes, too."""
+        """See :meth:`csl_tracker.engines.base.Engine.warm_up`; also prepares for other image sizes."""
         super().warm_up(size, count)
         if not self._takes_any or self._any_size() is None:
             return
         for usual in {self.preprocessing.working_size(size) for size in _USUAL_SIZES}.difference(self._ready):
-            self.infer(np.zeros((*usual, 3), np.uint8))  # an engine may choose its kernels by the shape
+            self.infer(np.zeros((*usual, 3), np.uint8))  # engines may select kernels by shape
 
     def _any_size(self) -> Any | None:
-        """The network of any size, made when it is first asked for; None where there is none."""
+        """The dynamic network, built on first use; None if it cannot be built."""
         if self._any is None:
             try:
-                converted, self._converted = self._converted, None  # it is not needed again
+                converted, self._converted = self._converted, None  # free the memory
                 self._any = self.build(self.convert(None) if converted is None else converted, None)
                 self._try_out()
-            except Exception as error:  # another package's converter may fail in any way
+            except Exception as error:  # third-party converters may raise anything
                 reason = first_line(error)
                 logger.warning("%s builds a network for each size of images, which takes seconds: %s.", self.name, reason)
                 self._any, self._takes_any = None, False
         return self._any
 
     def _try_out(self) -> None:
-        """Compare the network of any size with torch at a size that it was not traced with.
+        """Compare the dynamic network with torch at a size other than that of tracing.
 
         Raises:
-            EngineError: They differ, since the conversion has kept something of the size.
+            EngineError: The outputs differ, since the conversion has fixed the size somewhere.
         """
         size = next(size for size in _OTHER_SIZES if size not in self._ready)
         image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
@@ -160,7 +160,7 @@ class ExportedEngine(CpuEngine):
         for name, tensor in zip(self.names, expected, strict=True):
             array, right = getattr(found, name), tensor[0].numpy()
             if array.shape != right.shape or not np.abs(array - right).max() <= _WRONG * max(float(np.abs(right).max()), 1e-12):
-                raise EngineError("the converted network holds for one size alone")
+                raise EngineError("the converted network is valid for one size only")
 
     def _keep(self, size: Size, network: Any) -> None:
         while len(self._ready) >= _MOST_SIZES:
@@ -168,7 +168,7 @@ class ExportedEngine(CpuEngine):
             del self._ready[oldest]
             self._buffers.pop(oldest, None)
         self._ready[size] = network
-        self._buffers.pop(size, None)  # a network's input lies in its own memory
+        self._buffers.pop(size, None)  # the input buffer belongs to the network
 
     def infer(self, image: npt.NDArray[np.uint8]) -> NetworkArrays:
         """See :meth:`csl_tracker.engines.cpu.CpuEngine.infer`."""
@@ -176,18 +176,18 @@ class ExportedEngine(CpuEngine):
 
 
 def example(size: Size) -> torch.Tensor:
-    """An image of an input size, for tracing."""
+    """An example image for tracing."""
     return torch.zeros((1, *size, 3), dtype=torch.uint8)
 
 
 def normalized(model: Model) -> NormalizedNetwork:
-    """The network as it was trained, with its normalisation, in evaluation mode."""
+    """The original network with its normalisation, in evaluation mode."""
     return NormalizedNetwork(model.network, model.description.preprocessing).eval()
 
 
 @contextmanager
 def quiet_tracing() -> Iterator[None]:
-    """Tracing warns that the trace holds for one size alone, which is what is wanted."""
+    """Suppress the warning that a trace is valid for one size only, which is intended."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         yield

@@ -23,10 +23,10 @@ _EXPORTED = ("onnx", "openvino", "tensorrt")
 
 
 def resolve_device(device: str) -> str:
-    """``auto`` is CUDA where there is one, else the CPU.
+    """Resolve a device name; ``auto`` is CUDA if available, else the CPU.
 
     Raises:
-        EngineError: The device is unknown to torch or not there, or was lost in this process.
+        EngineError: The device is unknown, not available, or was lost in this process.
     """
     lost = lost_devices()
     if device == "auto":
@@ -129,7 +129,7 @@ def _on_cuda(engine: str, model: Model, device: str, mirror: bool, precision: st
 
 
 def _on_cpu(engine: str, model: Model, mirror: bool, precision: str) -> CpuEngine:
-    # Importing an engine takes time that who does not use it should not pay.
+    # Import engines lazily, since imports are slow.
     if engine == "openvino":
         from csl_tracker.engines.openvino_engine import OpenVinoEngine
 

@@ -1,4 +1,4 @@
-"""An engine that goes on when its device does not: on a lost or full GPU the same network runs on the CPU."""
+"""Falls back to the CPU when a GPU is lost or out of memory."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ logger = logging.getLogger(__name__)
 
 
 class FallbackEngine(RunsAtOnce):
-    """Runs an engine until its device fails, and from then on a second one.
+    """Runs an engine until its device fails, then a fallback engine.
 
     Args:
-        engine: The first one.
-        make_spare: Makes the second one; called when it is needed.
+        engine: The primary engine.
+        make_spare: Creates the fallback engine when it is needed.
 
     Attributes:
-        fault: Why the second one runs and how the device is used again, a full sentence; empty while the first one does.
+        fault: A sentence with the reason for the fallback and the remedy; empty while the primary engine runs.
     """
 
     def __init__(self, engine: Engine, make_spare: Callable[[], Engine]) -> None:
@@ -42,12 +42,12 @@ class FallbackEngine(RunsAtOnce):
 
     @classmethod
     def of(cls, make: Callable[[], Engine], make_spare: Callable[[], Engine], device: str) -> FallbackEngine:
-        """Make the first engine, or the spare at once where the device fails already or was lost before.
+        """Create the primary engine, or the fallback engine if the device fails now or was lost before.
 
         Args:
-            make: Makes the first engine.
-            make_spare: Makes the second one.
-            device: What the user has asked for, such as ``auto``.
+            make: Creates the primary engine.
+            make_spare: Creates the fallback engine.
+            device: The requested device, such as ``auto``.
         """
         try:
             engine = cls(make(), make_spare)
@@ -68,17 +68,17 @@ class FallbackEngine(RunsAtOnce):
 
     @property
     def name(self) -> str:
-        """Name of the engine that runs now."""
+        """Name of the engine in use."""
         return self._engine.name
 
     @property
     def device(self) -> str:
-        """Device that is used now."""
+        """Device in use."""
         return self._engine.device
 
     @property
     def reason(self) -> str:
-        """Why that engine runs."""
+        """Why that engine was selected."""
         return self._engine.reason
 
     def localize(
@@ -89,7 +89,7 @@ class FallbackEngine(RunsAtOnce):
             return self._engine.localize(image, segmentation, count)
         except RuntimeError as error:
             self._fall_back(error)
-        release_cached_memory()  # not before the error is gone, which holds what it was raised over
+        release_cached_memory()  # after the except block: the traceback keeps references to device memory
         return self._engine.localize(image, segmentation, count)
 
     def warm_up(self, size: Size, count: int = 1) -> None:
@@ -114,7 +114,7 @@ class FallbackEngine(RunsAtOnce):
         release_cached_memory()
 
     def _fall_back(self, error: RuntimeError) -> None:
-        """Change over to the spare, or raise the error again when it is not the device's, or there is no spare left."""
+        """Switch to the fallback engine; re-raise the error if the device did not cause it or the fallback is in use."""
         if self._make_spare is None or not is_device_fault(error):
             raise error
         failed, device, full = self._engine, self.device, is_out_of_memory(error)

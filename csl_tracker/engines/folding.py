@@ -1,4 +1,4 @@
-"""Networks rewritten for inference, what they say unchanged but for rounding."""
+"""Rewrites networks for inference; outputs are equal up to rounding."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from csl_tracker.networks import Network
 from csl_tracker.networks.decoders import UpProjection
 
 _PROBE_PX = 64
-"""Side of the image that shows which batch norm follows which convolution; l and sl take their own size."""
+"""Side of the probe image that finds which batch norm follows which convolution; l and sl use their fixed size."""
 
 _Convolution = nn.Conv2d | nn.ConvTranspose2d
 _M = TypeVar("_M", bound=nn.Module)
 
 
 def fold_batch_norms(network: Network) -> Network:
-    """A copy whose batch norms are part of the convolutions before them.
+    """Copy a network and fold its batch norms into the preceding convolutions.
 
-    In evaluation a batch norm is ``(x - mean) / sqrt(var + eps) * weight + bias`` for each channel: a scale of the
-    convolution's filters and a bias. Which norm follows which convolution is seen by running the network once, so that every
-    architecture is served; a norm that follows none stays.
+    In evaluation mode, a batch norm is ``(x - mean) / sqrt(var + eps) * weight + bias`` per channel, which scales the filters
+    and changes the bias. One forward pass finds which norm follows which convolution, so that any architecture works; other
+    norms stay.
 
     Args:
         network: In evaluation mode, float32, on the CPU.
@@ -41,23 +41,22 @@ def fold_batch_norms(network: Network) -> Network:
 
 
 def as_subpixel_convolutions(network: _M) -> _M:
-    """A copy whose up-projections are 3x3 convolutions at the input's size, followed by a pixel shuffle.
+    """Copy a network and replace its up-projections by 3x3 convolutions with a pixel shuffle.
 
-    The transposed 5x5 convolution of stride 2 is four convolutions, one for each output pixel of an input pixel, of 3x3, 3x2,
-    2x3 and 2x2 taps (Laina et al. 2016, Fig. 3, has them one by one). Padded with zeros to 3x3 they run as one. That is more to
-    multiply and less to move; ONNX Runtime gains by it, OpenVINO and torch do not.
+    A transposed 5x5 convolution with stride 2 equals four convolutions of 3x3, 3x2, 2x3 and 2x2 taps, one per output phase
+    (Laina et al. 2016, Fig. 3). Zero-padded to 3x3, they run as one convolution. This needs more multiplications and less
+    memory traffic: faster in ONNX Runtime, not in OpenVINO and torch.
     """
     changed = copy.deepcopy(network)
     for block in changed.modules():
         if isinstance(block, UpProjection):
-            # What nn.Module knows as a transposed convolution becomes two modules that give the same.
             block.up = _subpixel(block.up)  # type: ignore[assignment]
     return changed
 
 
 def _convolutions_and_norms(network: nn.Module, image: Tensor) -> list[tuple[_Convolution, nn.BatchNorm2d]]:
-    """Each batch norm whose input is what a convolution has put out, with that convolution."""
-    made: dict[int, tuple[Tensor, _Convolution]] = {}  # holding the tensor keeps its id from being used again
+    """Each batch norm whose input is the output of a convolution, with that convolution."""
+    made: dict[int, tuple[Tensor, _Convolution]] = {}  # keeps the tensors alive, so that their ids stay unique
     pairs: list[tuple[_Convolution, nn.BatchNorm2d]] = []
 
     def note(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -93,7 +92,7 @@ def _replace(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
 
 
 class _Shuffled(nn.Module):
-    """A convolution to four times the channels, and these as the four pixels of an output of twice the size."""
+    """A convolution with four times the channels, followed by a 2x pixel shuffle."""
 
     def __init__(self, convolution: nn.Conv2d) -> None:
         super().__init__()
@@ -105,7 +104,7 @@ class _Shuffled(nn.Module):
 
 
 def _subpixel(up: nn.ConvTranspose2d) -> _Shuffled:
-    """Output pixel 2m + a of a transposed convolution with padding 2 sees input pixel m + d through tap a + 2 - 2d."""
+    """With padding 2, tap a + 2 - 2d connects input pixel m + d to output pixel 2m + a of a transposed convolution."""
     weight = up.weight.detach()
     taps = [(phase, offset, phase + 2 - 2 * offset) for phase in (0, 1) for offset in (-1, 0, 1)]
     taps = [(phase, offset, tap) for phase, offset, tap in taps if 0 <= tap < 5]

@@ -1,4 +1,4 @@
-"""Networks whose convolutions add the bias, the shortcut and the activation themselves, as cuDNN can: fewer launches."""
+"""Fuses bias, shortcut and activation into cuDNN convolutions, which reduces kernel launches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from csl_tracker.networks.encoders import Bottleneck, ResNet50
 
 
 class FusedOperations(Protocol):
-    """Convolutions with bias that end in a ReLU."""
+    """Convolutions with bias and ReLU."""
 
     def relu(self, convolution: nn.Conv2d, x: Tensor) -> Tensor:
         """``relu(convolution(x))``."""
@@ -25,7 +25,7 @@ class FusedOperations(Protocol):
 
 
 class CudnnOperations:
-    """cuDNN's, on CUDA."""
+    """cuDNN implementation."""
 
     def relu(self, convolution: nn.Conv2d, x: Tensor) -> Tensor:
         """See :meth:`FusedOperations.relu`."""
@@ -55,16 +55,16 @@ class CudnnOperations:
 
 
 def fuse_activations(network: Network, operations: FusedOperations) -> tuple[Network, int]:
-    """A copy whose ResNet blocks and up-projections run fused convolutions.
+    """Copy a network and fuse the convolutions in its ResNet blocks and up-projections.
 
-    ReLU6, which the EfficientNet-Lite encoders have, is nothing that cuDNN fuses.
+    cuDNN does not support ReLU6, the activation of the EfficientNet-Lite encoders.
 
     Args:
-        network: In evaluation mode, its batch norms folded.
-        operations: What computes.
+        network: In evaluation mode, with folded batch norms.
+        operations: Implementation of the fused convolutions.
 
     Returns:
-        The copy, and the number of convolutions that are fused in it.
+        The copy, and its number of fused convolutions.
     """
     fused = copy.deepcopy(network)
     count = 0
@@ -93,14 +93,14 @@ def _folded(*norms: nn.Module) -> bool:
 
 
 class _FusedConvolution(nn.Module):
-    """A convolution that ends in a ReLU."""
+    """A convolution with ReLU."""
 
     def __init__(self, convolution: nn.Conv2d, operations: FusedOperations) -> None:
         super().__init__()
         self.convolution, self.operations = convolution, operations
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map as the convolution does."""
+        """Apply convolution and ReLU."""
         return self.operations.relu(self.convolution, x)
 
 
@@ -113,7 +113,7 @@ class _FusedBottleneck(nn.Module):
         self.downsample, self.operations = block.downsample, operations
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) as the block does."""
+        """Map (N, C, H, W) like the block."""
         identity = x if self.downsample is None else self.downsample(x)
         y = self.operations.relu(self.conv1, x)
         y = self.operations.relu(self.conv2, y)

@@ -1,7 +1,7 @@
-"""Networks that TorchInductor has fused and compiled ahead of time, kept beside the other exported networks.
+"""Networks compiled ahead of time by TorchInductor, stored in the cache of exported networks.
 
-Compiling takes a minute or more, so that no node does it: ``csl-tracker export --engine inductor`` does, on the device that the
-network is for, and engines load what lies in the cache. Loading takes a fraction of a second.
+Compilation takes a minute or more. ``csl-tracker export --engine inductor`` does it on the target device; nodes only load the
+result from the cache, which takes a fraction of a second.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PACKAGE = "network.pt2"
 
 
 def inductor_key(model: Model, size: Size, device: str, precision: str) -> ArtefactKey:
-    """What the cache calls the compiled network of one input size, precision and kind of device."""
+    """Cache key of the compiled network for one input size, precision and device type."""
     place = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
     return ArtefactKey(model.sha256, f"inductor-{precision}", torch.__version__, place, size)
 
@@ -36,9 +36,9 @@ def write_inductor(network: DeviceNetwork, size: Size, folder: Path) -> None:
     """Compile a network on its device into a folder.
 
     Args:
-        network: In the precision to compile for, for single images.
+        network: In the target precision, for single images.
         size: (height, width) of its input, px.
-        folder: Gets the file ``network.pt2``.
+        folder: Folder for the file ``network.pt2``.
     """
     module = _Outputs(network.module.network).eval()
     parameter = next(module.parameters())
@@ -51,7 +51,7 @@ def write_inductor(network: DeviceNetwork, size: Size, folder: Path) -> None:
 
 
 def load_inductor(network: DeviceNetwork, model: Model, folder: Path) -> DeviceNetwork:
-    """The network of :func:`write_inductor`, in the place of the one that it was made from."""
+    """Load the network of :func:`write_inductor` as a replacement of the original one."""
     compiled = torch._inductor.aoti_load_package(str(folder / PACKAGE))
     names = output_names(model.description.network)
 
@@ -63,14 +63,14 @@ def load_inductor(network: DeviceNetwork, model: Model, folder: Path) -> DeviceN
 
 
 def find_inductor(network: DeviceNetwork, model: Model, size: Size, device: str, cache: ArtefactCache) -> Artefact | None:
-    """The compiled network in a cache; None where there is none for exactly this, or where the image is mirrored, too."""
+    """The compiled network in a cache; None if it is missing or mirror averaging is used."""
     if not model.sha256 or network.mirror_order is not None:
         return None
     return cache.find(inductor_key(model, size, device, network.precision))
 
 
 class _Outputs(nn.Module):
-    """A network whose outputs are a plain tuple of those that it has."""
+    """A network that returns a plain tuple of its outputs."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The label map at the source size, from the network's scores at half the input size."""
+"""Computes the label map at the source size from the network's scores."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from csl_tracker.engines.parallel import Pair
 from csl_tracker.pixels import Size
 
 _STRIP_PX = 1 << 17
-"""Pixels that are compared at a time: what fits into a core's cache."""
+"""Pixels compared per step; fits into the cache of a core."""
 
 
 class LabelUpsampler:
-    """Up-samples scores bilinearly, then takes the highest class, as the paper does; memory is kept from image to image."""
+    """Upsamples scores bilinearly and takes the argmax, as in the paper; reuses its buffers."""
 
     def __init__(self) -> None:
         self._pair = Pair()
@@ -23,15 +23,15 @@ class LabelUpsampler:
         self._flags = np.empty((0, 0), np.bool_)
 
     def __call__(self, logits: Float32Array, size: Size) -> npt.NDArray[np.uint8]:
-        """Label an image.
+        """Compute a label map.
 
         Args:
-            logits: float32 (classes - 1, h, w), each class's score less the background's, covering the field of view of the
-                target: differences alone matter, and one plane less is resized.
+            logits: float32 (classes - 1, h, w), class scores minus the background score (saves resizing one channel), covering
+                the target's field of view.
             size: (height, width) of the target.
 
         Returns:
-            uint8 (height, width), new.
+            uint8 (height, width), a new array.
         """
         if self._planes.shape != (len(logits), *size):
             self._planes, self._flags = np.empty((len(logits), *size), np.float32), np.empty(size, np.bool_)
@@ -57,7 +57,7 @@ class LabelUpsampler:
             cv2.resize(source, (target.shape[1], target.shape[0]), target, interpolation=cv2.INTER_LINEAR)
 
     def _compare(self, rows: slice, labels: npt.NDArray[np.uint8]) -> None:
-        """Fill rows of the label map; the first class's plane becomes that of the best class."""
+        """Fill rows of the label map; overwrites the first plane with the running maximum."""
         step = max(1, _STRIP_PX // max(1, labels.shape[1]))
         for top in range(rows.start, rows.stop, step):
             strip = slice(top, min(top + step, rows.stop))
@@ -66,10 +66,10 @@ class LabelUpsampler:
             for number, plane in enumerate(self._planes[1:, strip], 2):
                 np.maximum(best, self._planes[number - 2, strip] if number > 2 else 0, out=best)
                 np.greater(plane, best, out=flags)
-                # A later class that is higher has the larger number, too.
+                # A later class with a higher score also has a larger label, so the maximum selects it.
                 np.maximum(found, np.multiply(flags.view(np.uint8), np.uint8(number), out=flags.view(np.uint8)), out=found)
 
 
 def upsample_labels(scores: Float32Array, size: Size) -> npt.NDArray[np.uint8]:
-    """:class:`LabelUpsampler` for the scores (classes, h, w) of one image alone."""
+    """:class:`LabelUpsampler` for the scores (classes, h, w) of a single image."""
     return LabelUpsampler()(scores[1:] - scores[0], size)

@@ -1,4 +1,4 @@
-"""ONNX Runtime on a GPU, by its CUDA or its TensorRT provider, and by no other."""
+"""ONNX Runtime on a GPU with the CUDA or TensorRT provider."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ _OPTIONS = {
     ("tensorrt", "tf32"): {"trt_fp16_enable": "0"},
     ("tensorrt", "float16"): {"trt_fp16_enable": "1"},
 }
-"""Precisions of each provider, and the options that switch them on. TensorRT multiplies float32 in TF32."""
+"""Provider options of each supported precision. TensorRT multiplies float32 in TF32."""
 
 
 class OnnxDeviceEngine(OnnxEngine):
-    """The network on a GPU, pre- and post-processing on the CPU. Its speed was never measured.
+    """Network on a GPU, pre- and post-processing on the CPU. The speed has not been measured.
 
     Args:
-        model: What to run.
+        model: The model.
         device: Such as ``cuda:0``.
-        engine: ``onnx`` for the CUDA provider, ``tensorrt`` for TensorRT's.
-        precision: ``float32`` or ``tf32`` by CUDA, ``tf32`` or ``float16`` by TensorRT; ``auto`` takes the first of them.
+        engine: ``onnx`` for the CUDA provider, ``tensorrt`` for the TensorRT provider.
+        precision: ``float32`` or ``tf32`` for CUDA, ``tf32`` or ``float16`` for TensorRT; ``auto`` selects the first.
         mirror: Average with the mirrored image.
-        cache: Where exported networks are looked for; the user's cache when None.
+        cache: Cache of exported networks; None for the user's cache.
 
     Raises:
-        EngineError: The provider is not there, or does not compute in this precision.
+        EngineError: The provider is not available or does not support the precision.
     """
 
     def __init__(
@@ -49,6 +49,6 @@ class OnnxDeviceEngine(OnnxEngine):
             )
         options = {"device_id": device.partition(":")[2] or "0", **_OPTIONS[engine, self.precision]}
         super().__init__(model, mirror, cache, _PROVIDERS[engine], options)
-        self._takes_any = self._takes_any and engine == "onnx"  # TensorRT takes minutes to build for each shape that it sees
-        self.name, self.device = engine, device  # type: ignore[misc]  # of the instance, not of the class
+        self._takes_any = self._takes_any and engine == "onnx"  # TensorRT takes minutes to build for each new shape
+        self.name, self.device = engine, device  # type: ignore[misc]  # instance attributes
         self.reason = f"{self.provider} in {self.precision}"

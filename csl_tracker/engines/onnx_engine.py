@@ -1,4 +1,4 @@
-"""ONNX Runtime, on the CPU or by the one other provider that is asked for."""
+"""ONNX Runtime on the CPU or with one other provider."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ _INPUT = "image"
 CPU_PROVIDER = "CPUExecutionProvider"
 _REMEDY = "install 'onnxruntime-gpu' with the CUDA and TensorRT libraries that it names, or use engine 'torch'"
 _SIDES = ("height", "width")
-"""Names of its dimensions in a network that takes any size."""
+"""Names of the dynamic dimensions."""
 
 onnxruntime.disable_telemetry_events()
 
 
 class OnnxEngine(ExportedEngine):
-    """The network as an ONNX file: uint8 (1, h, w, 3) RGB named ``image`` in, the network's outputs by their names out.
+    """Runs the network as ONNX: input ``image``, uint8 (1, h, w, 3) RGB; outputs named as in the network.
 
     Args:
-        model: What to run.
+        model: The model.
         mirror: Average with the mirrored image.
-        cache: Where exported networks are looked for; the user's cache when None.
-        provider: ONNX Runtime's name of what computes. It does, or the engine is not built: ONNX Runtime's own way to fall back
-            on another provider is refused.
-        options: Of the provider.
+        cache: Cache of exported networks; None for the user's cache.
+        provider: ONNX Runtime execution provider. ONNX Runtime's silent fallback to another provider is disabled; creating a
+            session fails instead.
+        options: Provider options.
 
     Raises:
-        EngineError: The installed ONNX Runtime does not have the provider.
+        EngineError: The installed ONNX Runtime lacks the provider.
     """
 
     name = "onnx"
@@ -62,16 +62,16 @@ class OnnxEngine(ExportedEngine):
     ) -> None:
         super().__init__(model, mirror, cache)
         self.provider, self.options = provider, dict(options or {})
-        there = onnxruntime.get_available_providers()
-        if provider not in there:
+        available = onnxruntime.get_available_providers()
+        if provider not in available:
             raise EngineError(
-                f"The installed ONNX Runtime {onnxruntime.__version__} has no {provider}, but only {', '.join(there)};"
+                f"The installed ONNX Runtime {onnxruntime.__version__} has no {provider}, but only {', '.join(available)};"
                 f" {_REMEDY}."
             )
 
     @classmethod
     def version(cls) -> str:
-        """Version of ONNX Runtime, whichever of its distributions brought it."""
+        """Version of ONNX Runtime, independent of its distribution."""
         return str(onnxruntime.__version__)
 
     @classmethod
@@ -79,7 +79,7 @@ class OnnxEngine(ExportedEngine):
         """See :meth:`ExportedEngine.write`.
 
         Raises:
-            EngineError: The package ``onnx`` is not installed, without which torch exports nothing.
+            EngineError: The package ``onnx``, which torch needs for the export, is not installed.
         """
         (folder / f"{NETWORK}.onnx").write_bytes(_export(model, size))
 
@@ -107,13 +107,13 @@ class OnnxEngine(ExportedEngine):
 
     def _open_any(self, network: bytes) -> _Unbound:
         options = self._options()
-        options.enable_mem_pattern = False  # one would be kept for each size
+        options.enable_mem_pattern = False  # it would cache a pattern per size
         return _Unbound(self._session(network, options))
 
     def _session(self, network: bytes, options: Any) -> Any:
         if self.provider == CPU_PROVIDER:
             return onnxruntime.InferenceSession(network, options, providers=[self.provider])
-        # Without a word, a session would put what the provider cannot do, or all of it, on the CPU.
+        # By default, a session silently runs unsupported operations, or all of them, on the CPU.
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         try:
             session = onnxruntime.InferenceSession(network, options, providers=[(self.provider, self.options)])
@@ -134,12 +134,12 @@ class OnnxEngine(ExportedEngine):
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-        # Threads that spin between two images take the cores from those that bring the next one.
+        # Spinning threads would block the cores that receive the next image.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         return options
 
     def make_buffer(self, size: Size) -> npt.NDArray[np.uint8]:
-        """See :meth:`csl_tracker.engines.cpu.CpuEngine.make_buffer`; what the session is bound to, if it is."""
+        """See :meth:`csl_tracker.engines.cpu.CpuEngine.make_buffer`; returns the bound input of a static session."""
         bound = self.ready(size)
         return bound.image[0] if isinstance(bound, _Bound) else super().make_buffer(size)
 
@@ -156,7 +156,7 @@ class OnnxEngine(ExportedEngine):
 
 
 def _export(model: Model, size: Size | None) -> bytes:
-    """The network as an ONNX file, for one input size, or for any when None."""
+    """Export the network to ONNX for one input size (None: dynamic size)."""
     if importlib.util.find_spec("onnx") is None:
         raise EngineError(
             "Torch needs the package 'onnx' to export a network, and it is not installed; run"
@@ -173,7 +173,7 @@ def _export(model: Model, size: Size | None) -> bytes:
         torch.onnx.export(
             module,
             (example(TRACED if size is None else size),),
-            file,  # type: ignore[arg-type]  # a path or a file, says its documentation
+            file,  # type: ignore[arg-type]  # documented to accept a file object
             dynamo=False,
             opset_version=OPSET,
             input_names=[_INPUT],
@@ -184,7 +184,7 @@ def _export(model: Model, size: Size | None) -> bytes:
 
 
 class _Unbound:
-    """A session that takes images of any size."""
+    """A session for images of any size."""
 
     def __init__(self, session: Any) -> None:
         self.session = session
@@ -195,7 +195,7 @@ class _Unbound:
 
 
 class _Bound:
-    """A session whose input and outputs lie in memory that is kept."""
+    """A session with preallocated input and outputs."""
 
     def __init__(self, session: Any) -> None:
         self.session = session

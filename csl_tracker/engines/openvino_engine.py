@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: the fastest of the engines there."""
+"""OpenVINO on the CPU, the fastest CPU engine."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from csl_tracker.engines.exported import NETWORK, TRACED, ExportedEngine, exampl
 from csl_tracker.pixels import Size
 from csl_tracker.weights import Model
 
-# Where this package can be imported, OpenVINO's converter reports each use to Google Analytics and leaves an identity in the
-# home folder. A robot talks to nobody: OpenVINO then takes its own stub.
+# If this package is importable, OpenVINO's converter reports each use to Google Analytics and stores an ID in the home folder.
+# Blocking the import makes OpenVINO use its stub.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 import openvino  # noqa: E402
@@ -27,14 +27,14 @@ _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
 
 class OpenVinoEngine(ExportedEngine):
-    """The network as OpenVINO's IR.
+    """Runs the network as OpenVINO IR.
 
     Args:
-        model: What to run.
+        model: The model.
         mirror: Average with the mirrored image.
-        cache: Where exported networks are looked for; the user's cache when None.
+        cache: Cache of exported networks; None for the user's cache.
         precision: ``float32``, or ``bfloat16``, which moves landmarks.
-        place: OpenVINO's name of the device; nothing but ``CPU`` was ever tested.
+        place: OpenVINO device name; only ``CPU`` is tested.
     """
 
     name = "openvino"
@@ -57,7 +57,7 @@ class OpenVinoEngine(ExportedEngine):
     @classmethod
     def write(cls, model: Model, size: Size, folder: Path) -> None:
         """See :meth:`ExportedEngine.write`."""
-        # The weights stay float32: which precision computes is chosen when the network is compiled.
+        # Store float32 weights; the precision is selected at compilation.
         openvino.save_model(_convert(model, size), folder / f"{NETWORK}.xml", compress_to_fp16=False)
 
     def load(self, size: Size, folder: Path) -> Any:
@@ -65,11 +65,11 @@ class OpenVinoEngine(ExportedEngine):
         return self._compile(self.core.read_model(folder / f"{NETWORK}.xml"))
 
     def use_file(self, size: Size, path: Path) -> None:
-        """Run any file that OpenVINO reads (IR, ONNX) for an input size, such as a quantised network.
+        """Use a network file (IR, ONNX) for an input size, such as a quantised network.
 
         Args:
             size: (height, width) of its input, which is uint8 (1, h, w, 3) RGB.
-            path: The file; its outputs are those of the model, in the same order.
+            path: The file; its outputs must match those of the model in order.
         """
         self._keep(size, self._compile(self.core.read_model(path)))
 
@@ -89,7 +89,7 @@ class OpenVinoEngine(ExportedEngine):
         return self.core.compile_model(network, self.place, self.options).create_infer_request()
 
     def make_buffer(self, size: Size) -> npt.NDArray[np.uint8]:
-        """See :meth:`csl_tracker.engines.cpu.CpuEngine.make_buffer`; OpenVINO's own input where the network has this size."""
+        """See :meth:`csl_tracker.engines.cpu.CpuEngine.make_buffer`; returns the input tensor of a static network."""
         request = self.ready(size)
         if request is self._any:
             return super().make_buffer(size)
@@ -115,6 +115,6 @@ def _convert(model: Model, size: Size | None) -> Any:
     image = example(TRACED if size is None else size)
     shape = (1, -1, -1, 3) if size is None else (1, *size, 3)
     with quiet_tracing():
-        # OpenVINO would trace the network, too, and then trace it again to see whether that gives the same.
+        # Trace here without check_trace: OpenVINO would trace twice to compare the results.
         traced = torch.jit.trace(normalized(model), image, check_trace=False)  # type: ignore[no-untyped-call]
         return openvino.convert_model(traced, example_input=image, input=[shape])

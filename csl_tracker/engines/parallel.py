@@ -1,4 +1,4 @@
-"""Two pieces of work at once, for what OpenCV and NumPy do on one core."""
+"""Runs two functions in parallel, for single-threaded OpenCV and NumPy operations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 
 class Pair:
-    """A second thread that takes half of the work. OpenCV and NumPy let others run while they are at work on arrays."""
+    """A second worker thread for half of the work. OpenCV and NumPy release the GIL during array operations."""
 
     def __init__(self) -> None:
         self._threads: ThreadPoolExecutor | None = None
@@ -16,7 +16,7 @@ class Pair:
         self._alone = cores < 2
 
     def run(self, one: Callable[[], object], other: Callable[[], object]) -> None:
-        """Do both, and return when both are done; an error of either is raised."""
+        """Run both functions, wait for both, and raise the error of either."""
         if self._alone:
             one()
             other()

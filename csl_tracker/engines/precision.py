@@ -1,4 +1,4 @@
-"""What a network computes in, and that it says so truly: ``float32`` on CUDA is float32, and not TF32."""
+"""Numeric precision of a network; ``float32`` on CUDA means float32 without TF32."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import torch
 
 PRECISIONS = ("auto", "float32", "tf32", "float16", "bfloat16")
 DTYPES = {"float32": torch.float32, "tf32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-"""What the tensors of each precision are; TF32 is a way to multiply float32."""
+"""Tensor dtype of each precision; TF32 is a multiplication mode for float32."""
 
 
 @contextmanager
 def multiplication(precision: str) -> Iterator[None]:
-    """Let convolutions and matrix products of float32 on CUDA use TF32, or not; everything is as it was afterwards.
+    """Enable or disable TF32 for float32 convolutions and matrix products on CUDA; restores the setting on exit.
 
-    Torch allows TF32 for convolutions by default. The setting is one of the process: what is captured in a CUDA graph meanwhile
-    keeps it. These switches are the older ones of two that torch has; its own compiler reads them, and fails where the newer
-    ones have set convolutions and recurrent layers apart.
+    Torch enables TF32 for convolutions by default. The setting is global to the process; a CUDA graph keeps the setting of its
+    capture. This uses the older of torch's two APIs: TorchInductor reads it, and fails if the newer one sets convolutions and
+    recurrent layers differently.
 
     Args:
-        precision: A key of ``DTYPES``; TF32 is allowed for ``tf32`` alone.
+        precision: A key of ``DTYPES``; only ``tf32`` enables TF32.
     """
     convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
     before = convolutions.allow_tf32, products.allow_tf32

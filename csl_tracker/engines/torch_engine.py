@@ -1,4 +1,4 @@
-"""Torch on the CPU: always there, and what all other engines are compared with."""
+"""Torch on the CPU: always available, and the reference for all other engines."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def prepared_module(model: Model, fold: bool = True) -> NormalizedNetwork:
 
 
 class TorchCpuEngine(CpuEngine):
-    """Eager float32 torch, ``channels_last``: it is always there.
+    """Eager float32 torch, ``channels_last``.
 
     Args:
-        model: What to run.
+        model: The model.
         mirror: Average with the mirrored image.
-        fold: Fold the batch norms. Without it this is the network as it was trained: the reference for all other engines.
+        fold: Fold the batch norms. False runs the original network: the reference for all other engines.
     """
 
     name = "torch"

@@ -1,4 +1,4 @@
-"""Whether a file can have been written by nobody but this user and root: an exported network is run as it lies there."""
+"""Checks that only this user and root can write a file: exported networks may contain executable code."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ _ACL = "system.posix_acl_access"
 
 
 def distrust(path: Path) -> str:
-    """Why another user may have put a file or folder where it is; empty where none can have.
+    """Why another user may have written a file or folder; empty if none can.
 
-    Every folder on the way from the root of the file system is looked at, with links as they stand and as they resolve. Folders
-    with the sticky bit, such as ``/tmp``, are passed, since only the owner can replace what is in them.
+    Checks all parent folders up to the root, both of the path as given and with links resolved. Parent folders with the sticky
+    bit, such as ``/tmp``, are accepted, since only the owner of an entry can replace it.
 
     Args:
-        path: A file or folder that exists.
+        path: An existing file or folder.
 
     Returns:
-        A clause without a full stop, with what to do about it.
+        A clause without a full stop that includes the remedy.
 
     Raises:
-        OSError: It cannot be looked at.
+        OSError: The status cannot be read.
     """
     if not hasattr(os, "geteuid"):  # not Unix
         return ""
@@ -37,12 +37,12 @@ def distrust(path: Path) -> str:
 
 
 def distrust_status(path: Path, status: os.stat_result, is_target: bool = True) -> str:
-    """:func:`distrust` for one file or folder alone, of which the status is known.
+    """:func:`distrust` for a single file or folder.
 
     Args:
-        path: What to call it.
-        status: Of ``lstat`` or ``fstat``.
-        is_target: Whether it is what is used, and not a folder on the way: there the sticky bit does not help.
+        path: Its path, for the message.
+        status: Result of ``lstat`` or ``fstat``.
+        is_target: It is the file or folder in use, not a parent; then the sticky bit is not sufficient.
     """
     if not hasattr(os, "geteuid"):
         return ""
@@ -60,12 +60,12 @@ def distrust_status(path: Path, status: os.stat_result, is_target: bool = True) 
 
 
 def _is_own_group(path: Path, status: os.stat_result) -> bool:
-    """Whether a group has one member: distributions give every user such a group, and let it write."""
+    """Whether the group is the private group of the user, which distributions create with write permission."""
     import grp
     import pwd
 
     try:
-        if _ACL in os.listxattr(path, follow_symlinks=False):  # the group's rights then bound those of others
+        if _ACL in os.listxattr(path, follow_symlinks=False):  # then the group bits are the mask of all ACL entries
             return False
     except (OSError, AttributeError):
         pass
@@ -77,22 +77,22 @@ def _is_own_group(path: Path, status: os.stat_result) -> bool:
 
 
 def open_trusted(path: Path) -> int:
-    """Open a file for reading that no other user can have written; links are not followed.
+    """Open a file for reading if no other user can have written it; does not follow links.
 
     Args:
-        path: In a folder that is trusted.
+        path: A file in a trusted folder.
 
     Returns:
-        The descriptor.
+        The file descriptor.
 
     Raises:
-        OSError: It cannot be opened, is a link or no regular file, or is not trusted; the text says which.
+        OSError: The file cannot be opened, is a link, is not a regular file, or is not trusted.
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise OSError(f"{path} is no regular file")
+            raise OSError(f"{path} is not a regular file")
         problem = distrust_status(path, status)
         if problem:
             raise PermissionError(problem)

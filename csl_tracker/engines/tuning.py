@@ -1,4 +1,4 @@
-"""What a device engine decides when it is configured: the precision, by what it does to landmarks, and the fastest form."""
+"""Tunes a device engine: selects the precision by its effect on landmarks, and the fastest form of the network."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from csl_tracker.weights import Model
 logger = logging.getLogger(__name__)
 
 CHECK_SEED, CHECK_FRAMES = 60_000, 6
-"""Of the generated frames on which precisions are compared; no training frame has these seeds."""
+"""Seed and number of the synthetic frames for comparing precisions; training does not use these seeds."""
 
 AGREEMENT = {"float32": 1e-3, "tf32": 2e-2, "float16": 2e-2, "bfloat16": 1e-1}
-"""Largest difference between two forms of one network, in shares of the largest output."""
+"""Maximum difference between two forms of a network, relative to the largest output."""
 
 _TIMED_RUNS = 30
 
 
 class Tunable(Protocol):
-    """What tuning asks of a :class:`csl_tracker.engines.device_engine.TorchDeviceEngine`."""
+    """The part of :class:`csl_tracker.engines.device_engine.TorchDeviceEngine` used for tuning."""
 
     model: Model
     device: str
@@ -49,23 +49,23 @@ class Tunable(Protocol):
         """The path for an image size."""
 
     def launch(self, path: DevicePath, image: Image) -> Arrays:
-        """Run a path piece by piece."""
+        """Run a path eagerly."""
 
     def timed(self, path: DevicePath, runs: int) -> float:
-        """Median time of a path as it will run, s."""
+        """Median time of a path, s."""
 
     def fused_forms(self, network: DeviceNetwork, size: Size) -> Sequence[tuple[str, Callable[[], DeviceNetwork]]]:
-        """Other forms of the network by name, and what makes each."""
+        """Alternative forms of the network: (name, factory)."""
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """What was decided.
+    """Result of tuning.
 
     Attributes:
-        network: The network to run.
-        note: Why, a clause.
-        times: Median time of a frame with each form of the network that was tried, s.
+        network: The selected network.
+        note: Reasons, a clause.
+        times: Median frame time of each tested form, s.
     """
 
     network: DeviceNetwork
@@ -74,12 +74,12 @@ class Tuning:
 
 
 def tune(engine: Tunable, source: Size, count: int) -> Tuning:
-    """Choose how an engine runs its model, before the first frame.
+    """Select precision and form of the network before the first frame.
 
     Args:
-        engine: The engine, with its network in the wanted precision; in float16 where ``auto`` is wanted.
-        source: (height, width) of the images to come.
-        count: Peaks of each landmark.
+        engine: The engine, with its network in the requested precision (float16 for ``auto``).
+        source: (height, width) of the images.
+        count: Peaks per landmark.
     """
     network, notes = engine.network, []
     if engine.wanted_precision == "auto":
@@ -95,13 +95,13 @@ def tune(engine: Tunable, source: Size, count: int) -> Tuning:
 
 
 def _checked_precision(engine: Tunable, source: Size) -> tuple[DeviceNetwork, str]:
-    """Float16 where it moves no landmarks against float32 on the same device; float32 where it does."""
+    """Select float16 if it does not move landmarks relative to float32 on the same device, else float32."""
     exact = engine.make_network("float32")
     working = engine.model.description.preprocessing.working_size(source)
     found = compare(
         NetworkProbe(engine, engine.network), NetworkProbe(engine, exact), engine.model, generated_frames(working, CHECK_FRAMES)
     )
-    # Frames are drawn at the network's size; the rule is one of px of the camera's image.
+    # Frames are rendered at the network's size, but the limit is in px of the camera image.
     found = _scaled(found, max(source[0] / working[0], source[1] / working[1]))
     place = f"on the device {engine.device}"
     if found.moves_keypoints:
@@ -117,10 +117,10 @@ def _checked_precision(engine: Tunable, source: Size) -> tuple[DeviceNetwork, st
 
 
 def generated_frames(size: Size, count: int) -> Iterator[tuple[Image, Image | None]]:
-    """Synthetic frames with instruments, (height, width) as given, without their truth."""
+    """Synthetic frames with instruments at (height, width), without ground truth."""
     from csl_tracker.datasets.synthetic import render_frame
 
-    # Drawn small and enlarged: a check before the first frame must not take seconds.
+    # Render small and enlarge, to keep the start-up time short.
     scale = min(1.0, 320.0 / max(size))
     drawn = (max(32, round(size[0] * scale)), max(32, round(size[1] * scale)))
     for index in range(count):
@@ -135,12 +135,7 @@ def _scaled(found: Comparison, scale: float) -> Comparison:
 
 
 class NetworkProbe:
-    """One network of a device engine, so that it can be compared.
-
-    Args:
-        engine: Launches it, piece by piece.
-        network: The network.
-    """
+    """Runs one network of a device engine eagerly, for a comparison."""
 
     name, reason = "torch", ""
 
@@ -157,7 +152,7 @@ class NetworkProbe:
 
 
 def _fastest_form(engine: Tunable, network: DeviceNetwork, source: Size, count: int) -> tuple[DeviceNetwork, dict[str, float]]:
-    """The form of a network whose frames take the shortest time here, of those that say the same; and the times, s."""
+    """The fastest form of a network among those with matching outputs, and the frame times, s."""
     forms = engine.fused_forms(network, source)
     if not forms:
         return network, {}
@@ -173,7 +168,7 @@ def _fastest_form(engine: Tunable, network: DeviceNetwork, source: Size, count: 
                 logger.info("The form %r is left out: it differs by %.1e of the largest output.", name, difference)
                 continue
             seconds = engine.timed(engine.make_path(source, False, count, form), _TIMED_RUNS)
-        except Exception as error:  # whatever another compiler's product does, the plain form is there
+        except Exception as error:  # compiled code may raise anything; fall back to the plain form
             if isinstance(error, RuntimeError) and is_device_fault(error) and not still_works(engine.device):
                 raise
             logger.info("The form %r is left out: %s.", name, first_line(error))
@@ -185,7 +180,7 @@ def _fastest_form(engine: Tunable, network: DeviceNetwork, source: Size, count: 
 
 
 def _difference(found: Arrays, expected: Arrays) -> float:
-    """Largest difference between two results, in shares of each part's largest value; infinite where one is not finite."""
+    """Largest difference between two results, relative to each part's largest value; infinite if one is not finite."""
     worst = 0.0
     for name, wanted in expected.items():
         largest = max(float(np.abs(wanted).max()), 1e-12)
@@ -195,13 +190,13 @@ def _difference(found: Arrays, expected: Arrays) -> float:
 
 
 def cudnn_form(network: DeviceNetwork) -> DeviceNetwork | None:
-    """The network with cuDNN's fused convolutions; None where none of its layers can be fused."""
+    """The network with fused cuDNN convolutions; None if no layer can be fused."""
     fused, count = fuse_activations(network.module.network, CudnnOperations())
     return replace(network, infer=fused) if count else None
 
 
 def median_time(run: Callable[[], object], runs: int) -> float:
-    """Median time of a call, s, after two that are not counted."""
+    """Median time of a call, s, after two warm-up calls."""
     seconds = []
     for _ in range(runs + 2):
         start = time.perf_counter()
@@ -212,7 +207,7 @@ def median_time(run: Callable[[], object], runs: int) -> float:
 
 @torch.no_grad()
 def choose_algorithms(run: Callable[[], object], runs: int) -> None:
-    """Let cuDNN measure its algorithms for the shapes that are run, and keep the fastest of each."""
+    """Run with cuDNN's benchmark mode, which selects the fastest algorithm for each shape."""
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = True
     try:

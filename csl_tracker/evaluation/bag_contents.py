@@ -1,7 +1,7 @@
-"""What a bag holds of poses, truth and images, by the stamps of the images: the first of two readings.
+"""First pass over a bag: poses, ground truth and images by image timestamp.
 
-What a replay published under new stamps goes by the stamp that its image has in its own bag. Stamps that were rounded on their
-way still find their image; :mod:`csl_tracker.bags.stamps` says within what tolerance.
+Messages that a replay published with new timestamps are mapped to the original image timestamps. Rounded timestamps are matched
+within the tolerance of :mod:`csl_tracker.bags.stamps`.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ from csl_tracker.messages.poses import stamp_ns
 
 T = TypeVar("T")
 _WAITING = 32
-"""How many label maps may wait for the image they belong to."""
+"""Maximum number of buffered label maps."""
 
 
 @dataclass
 class BagContents:
-    """What the first reading of a bag keeps; keys are stamps in the bag of the images."""
+    """Result of the first pass; keys are timestamps in the bag of the images."""
 
     bag: BagReader
     image_topic: str | None
     poses_topic: str | None
-    images: dict[int, int] = field(default_factory=dict)  # stamp -> when recorded
+    images: dict[int, int] = field(default_factory=dict)  # stamp -> recording time
     repeated_images: int = 0
     poses: dict[int, list[RawMessage]] = field(default_factory=dict)
     truth: dict[int, RawMessage] = field(default_factory=dict)
     segmentation: set[int] = field(default_factory=set)
     truth_segmentation: set[int] = field(default_factory=set)
-    source: dict[int, int] = field(default_factory=dict)  # stamp of a publication -> stamp in the image's own bag
+    source: dict[int, int] = field(default_factory=dict)  # published stamp -> stamp in the original bag
     damage: DamagedBagError | None = None
-    rounded: int = 0  # pose arrays whose stamps are nearly those of an image
+    rounded: int = 0  # pose arrays matched within the tolerance
     published: StampIndex = field(default_factory=lambda: StampIndex(()))
-    index: StampIndex | None = None  # of the images' stamps, once these are known
+    index: StampIndex | None = None  # image stamps, once known
 
     def stamp(self, stamp: int) -> int:
-        """The stamp, in the bag of the images, of the image that a message's stamp means."""
+        """Map a message stamp to the stamp of its image in the bag of the images."""
         published = stamp if stamp in self.source else self.published.match(stamp)
         found = self.source.get(published, stamp)
         return found if self.index is None else self.index.match(found)
 
     def align(self, index: StampIndex) -> None:
-        """Bring all stamps to those of the images."""
+        """Map all stamps to those of the images."""
         self.index = index
         self.rounded += sum(len(messages) for stamp, messages in self.poses.items() if index.match(stamp) != stamp)
         poses: dict[int, list[RawMessage]] = {}
@@ -74,16 +74,16 @@ def _aligned(found: Mapping[int, T], index: StampIndex) -> dict[int, T]:
 
 
 def read_contents(bag: BagReader, poses_topic: str | None, image_topic: str | None, optional: bool) -> BagContents:
-    """Read everything that is small.
+    """Read everything except images and label maps.
 
     Args:
         bag: The bag.
-        poses_topic: Topic of the poses; None reads none.
-        image_topic: Topic of the images; None takes the only one.
-        optional: Go without images where there are several topics of them and none was named.
+        poses_topic: Topic of the poses; None skips poses.
+        image_topic: Topic of the images; None selects the only one.
+        optional: Do without images if there are several image topics and none was named.
 
     Raises:
-        BagError: It is not known which images are meant.
+        BagError: The image topic is ambiguous.
     """
     contents = BagContents(bag, _choose_images(bag, image_topic, optional), poses_topic)
     poses: list[tuple[int, RawMessage]] = []
@@ -129,7 +129,7 @@ def _choose_images(bag: BagReader, choice: str | None, optional: bool) -> str | 
 
 
 def _wanted(contents: BagContents) -> list[str]:
-    """The topics that matter, where they have the type that they should have."""
+    """The topics to read, if they have the expected type."""
     bag, images = contents.bag, contents.image_topic
     kinds = {
         contents.poses_topic: topics.POSES_TYPE,
@@ -147,10 +147,10 @@ def find_poses(bag: BagReader, choice: str | None = None) -> str:
 
     Args:
         bag: The bag.
-        choice: The topic to take; None takes the tracker's own, or the only one that is no ground truth.
+        choice: The topic; None selects the default topic, or the only one other than the ground truth.
 
     Raises:
-        BagError: There is none, several, or the chosen one has another type.
+        BagError: There is no such topic, it is ambiguous, or it has another type.
     """
     found = [name for name, kind in bag.types.items() if kind == topics.POSES_TYPE and bag.count(name)]
     found = [name for name in found if name != topics.TRUTH_POSES or name == choice]
@@ -177,7 +177,7 @@ def find_poses(bag: BagReader, choice: str | None = None) -> str:
 
 
 def stream(contents: BagContents, topic: str) -> Iterator[tuple[int, RawMessage]]:
-    """Messages of a topic by the stamps of the images; the first reading has reported a broken end."""
+    """(image stamp, message) of a topic; stops silently at damage, which the first pass has reported."""
     try:
         for message in contents.bag.messages([topic]):
             yield contents.stamp(message.stamp_ns or message.time_ns), message
@@ -186,7 +186,7 @@ def stream(contents: BagContents, topic: str) -> Iterator[tuple[int, RawMessage]
 
 
 class LabelMaps:
-    """Label maps of a topic by their stamps, which come in about the order of the images."""
+    """Label maps of a topic by stamp; expects approximately the order of the images."""
 
     def __init__(self, contents: BagContents, topic: str, stamps: Set[int]) -> None:
         self._bag, self._stamps = contents.bag, stamps
@@ -194,7 +194,7 @@ class LabelMaps:
         self._waiting: dict[int, RawMessage] = {}
 
     def take(self, stamp: int) -> Image | None:
-        """The label map of a stamp; None without."""
+        """The label map of a stamp, or None."""
         if stamp not in self._stamps:
             return None
         while stamp not in self._waiting and len(self._waiting) <= _WAITING:

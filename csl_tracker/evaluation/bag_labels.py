@@ -1,4 +1,4 @@
-"""What a bag's annotation names, as the sequence that evaluators expect."""
+"""Names in a bag's ground truth, in the form of a sequence for the evaluators."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from csl_tracker.datasets.sample import Sample
 from csl_tracker.messages.poses import read_truth_array
 from csl_tracker.pixels import Size
 
-_LOOKED_AT = 20
-"""Frames at the beginning of a bag in which an annotation is looked for."""
+_PROBED_FRAMES = 20
+"""Number of first frames searched for ground truth."""
 
 
 @dataclass(frozen=True)
 class BagLabels:
-    """Names in a bag's annotation; the frames are read by :meth:`csl_tracker.evaluation.recorded_bag.RecordedBag.frames`.
+    """Names in a bag's ground truth; :meth:`csl_tracker.evaluation.recorded_bag.RecordedBag.frames` reads the frames.
 
     Attributes:
-        name: Of the bag.
-        landmarks: Names; empty where none are annotated.
-        classes: Names of the label values; empty where nobody says.
+        name: Name of the bag.
+        landmarks: Landmark names; empty without annotations.
+        classes: Names of the label values; empty if unknown.
         slots: Names of the instruments.
-        fps: Frames a second.
+        fps: Frame rate, 1/s.
         size: (height, width) of the first image, px.
-        frames: Their number.
+        frames: Number of frames.
     """
 
     name: str
@@ -48,17 +48,17 @@ class BagLabels:
         return self.frames
 
     def __iter__(self) -> Iterator[Sample]:
-        """There is nothing to iterate over."""
+        """Not supported."""
         raise TypeError("the frames of a bag are read by RecordedBag.frames")
 
 
 def labels_at_beginning(path: Path, topic: str | None, decode: Callable[[Any], npt.NDArray[np.uint8]]) -> BagLabels:
-    """What the first frames of a bag, before anything was tracked, say of its annotation.
+    """Read the names in the ground truth from the first frames of a bag.
 
     Args:
         path: The bag.
-        topic: Topic of the images; None takes the only one.
-        decode: From an image message to uint8 (H, W, 3), RGB.
+        topic: Topic of the images; None selects the only one.
+        decode: Converts an image message to uint8 (H, W, 3), RGB.
 
     Raises:
         BagError: The bag cannot be read or has no images.
@@ -69,7 +69,7 @@ def labels_at_beginning(path: Path, topic: str | None, decode: Callable[[Any], n
     size: Size = (0, 0)
     stamps: list[int] = []
     with BagReader(path) as bag:
-        for frame in islice(bag.frames(topic), _LOOKED_AT):
+        for frame in islice(bag.frames(topic), _PROBED_FRAMES):
             if not stamps:
                 size = decode(bag.deserialize(frame.image)).shape[:2]
             stamps.append(frame.stamp_ns)
@@ -81,18 +81,18 @@ def labels_at_beginning(path: Path, topic: str | None, decode: Callable[[Any], n
 
 
 def bag_name(bag: BagReader) -> str:
-    """What a bag is called in results."""
+    """Name of a bag in results."""
     return bag.path.name.split(".")[0]
 
 
 def noted_classes(bag: BagReader) -> tuple[str, ...]:
-    """Names of the label values as the bag's metadata have them; empty without."""
+    """Names of the label values from the bag's metadata; may be empty."""
     note = bag.custom.get(CLASSES_NOTE)
     return () if not note else tuple(part.strip() for part in note.split(","))
 
 
 def frame_rate(stamps: Iterable[int]) -> float:
-    """Frames a second by the median distance of stamps, ns, within what a video can have."""
+    """Frame rate, 1/s, from the median interval of stamps in ns, clipped to 1..240; 25 if unknown."""
     steps = np.diff(np.array(sorted(stamps), np.int64))
     step = float(np.median(steps)) if len(steps) else 0.0
     return min(max(1e9 / step, 1.0), 240.0) if step > 0 else 25.0

@@ -1,6 +1,6 @@
-"""Metrics of recorded poses: accuracy as of any sequence, and what only a recording tells: drops, latency, jitter, calibration.
+"""Metrics of recorded poses: accuracy, dropped frames, latency, jitter and calibration.
 
-docs/evaluation.md defines every metric.
+docs/evaluation.md defines all metrics.
 """
 
 from __future__ import annotations
@@ -36,12 +36,7 @@ Picture = Callable[[Image], bytes]
 
 @dataclass(frozen=True)
 class BagMetrics:
-    """What was measured.
-
-    Attributes:
-        values: Plain data, as the JSON has it.
-        worst: The frames with the largest errors, worst first.
-    """
+    """Metrics as plain data for the JSON, and the frames with the largest errors, worst first."""
 
     values: dict[str, Any]
     worst: list[WorstFrame]
@@ -56,14 +51,14 @@ def evaluate_bag(
     """Measure recorded poses.
 
     Args:
-        bag: Poses and truth.
-        show: Takes the overlay of every frame, RGB, and its time since the first one, ns; None draws none.
-        encode: From an RGB overlay to the bytes of a picture, for the worst frames; None keeps no pictures.
-        model: Landmarks and classes of the model whose poses these are; None goes by the names in the poses, and where no bag
-            notes what the labels mean, by tool and background.
+        bag: Poses and ground truth.
+        show: Called with the RGB overlay of each frame and its time since the first one, ns; None draws nothing.
+        encode: Encodes an RGB overlay, for the worst frames; None stores no images.
+        model: Landmarks and classes of the model; None uses the names in the poses, and tool/background if the bag does not
+            define the labels.
 
     Raises:
-        BagError: The poses and the truth name no common landmark or are for images of other sizes, or a message is broken.
+        BagError: Poses and ground truth have no common landmark or different image sizes, or a message is broken.
     """
     instruments = model or _instruments(bag)
     measurement = _Measurement(bag, instruments, as_tools=model is None and not bag.classes)
@@ -85,7 +80,7 @@ def evaluate_bag(
 
 
 class _Measurement:
-    """What is kept of the frames of a bag."""
+    """Accumulates the metrics of the frames of a bag."""
 
     def __init__(self, bag: RecordedBag, instruments: InstrumentSet, as_tools: bool) -> None:
         self._bag, self._instruments, self._as_tools = bag, instruments, as_tools
@@ -108,7 +103,7 @@ class _Measurement:
         """Measure a frame.
 
         Returns:
-            Its poses, the true landmarks, and guess minus truth for each of them; None for what it lacks.
+            Its poses, the true landmarks, and the error vectors (prediction minus truth); each may be None.
         """
         answer = frame.answer
         sample = _sample(frame, self._bag, self._as_tools)
@@ -175,7 +170,7 @@ class _Measurement:
 
 
 def _stamps(bag: RecordedBag) -> dict[str, Any]:
-    """What came twice, and which stamps belong to no image."""
+    """Duplicates and unmatched stamps."""
     nearest_ns = bag.nearest_unmatched_ns
     return {
         "duplicated_pose_arrays": bag.duplicated,
@@ -190,14 +185,14 @@ def _stamps(bag: RecordedBag) -> dict[str, Any]:
 
 
 def _picture(frame: Frame, bag: RecordedBag) -> Image | None:
-    """What the overlay is drawn on: black where an image cannot be decoded, so that it keeps its place in the video."""
+    """Background of the overlay; black if the image cannot be decoded, so that the video keeps its timing."""
     if frame.image is None and bag.has_images and min(frame.size) > 0:
         return np.zeros((*frame.size, 3), np.uint8)
     return frame.image
 
 
 def _instruments(bag: RecordedBag) -> InstrumentSet:
-    """The names in the poses; drawn with the skeleton and colours of this package where it knows them all."""
+    """The names in the poses, with built-in skeleton and colours if all names are known."""
     shared = [name for name in bag.landmarks if name in bag.truth_landmarks]
     if bag.truth_landmarks and bag.landmarks and not shared:
         raise BagError(
@@ -232,7 +227,7 @@ def _result(result: TrackingResult, as_tools: bool) -> TrackingResult:
 
 
 def _tools(label_map: Image) -> Image:
-    """Tool or background, where nobody says what the labels mean."""
+    """Reduce labels of unknown meaning to tool and background."""
     return np.where(label_map == IGNORE_LABEL, IGNORE_LABEL, label_map > 0).astype(np.uint8)
 
 

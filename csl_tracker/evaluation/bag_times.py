@@ -1,4 +1,4 @@
-"""Times of recorded poses: latency, the tracker's own time, and the intervals of their publication."""
+"""Timing of recorded poses: latency, processing time and publishing intervals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Times:
     """Collects the times of frames.
 
     Attributes:
-        latency_ms: From the image's publication to the reception of its poses, one a frame; NaN where that is not known.
+        latency_ms: Per frame, from publication of the image to reception of its poses; NaN if unknown.
     """
 
     def __init__(self, bag: RecordedBag) -> None:
@@ -26,7 +26,7 @@ class Times:
         self._processing_ms: list[float] = []
 
     def add(self, frame: Frame) -> None:
-        """Take in a frame."""
+        """Add a frame."""
         answer, image_ns = frame.answer, self._bag.image_recorded.get(frame.stamp_ns)
         latency = delay = math.nan
         if answer is not None and not self._bag.offline:
@@ -40,7 +40,7 @@ class Times:
             self._processing_ms.append(answer.result.processing_time_s * 1e3)
 
     def report(self) -> dict[str, Any]:
-        """Latency as the project defines it, or why there is none; the recorder's own delay; the tracker's own time."""
+        """Latency (or the reason why it is not available), recorder delay and processing time."""
         latency = [value for value in self.latency_ms if math.isfinite(value)]
         delay = [value for value in self._recorder_ms if math.isfinite(value)]
         reason = self._not_applicable(latency)
@@ -53,7 +53,7 @@ class Times:
 
     def _not_applicable(self, latency: Sequence[float]) -> str | None:
         if self._bag.offline:
-            return "the poses were recorded at the stamps of their images, which tells of no time that passed"
+            return "the poses were recorded at the stamps of their images, which contain no processing time"
         if not self._bag.replayed:
             return (
                 "the stamps are not known to be the times of the images' publication on the recorder's clock"
@@ -65,7 +65,7 @@ class Times:
 
 
 def intervals(bag: RecordedBag) -> dict[str, float | int | str | None]:
-    """Of the times between receptions: median, standard deviation, 95th percentile of the distance from the median, max."""
+    """Intervals between receptions: median, standard deviation, 95th percentile of the deviation from the median, max."""
     values: FloatArray = np.diff(np.array(bag.reception_ns, np.int64)).astype(np.float64) / 1e6
     if bag.offline or not values.size:
         reason = "the poses were recorded at the stamps of their images" if bag.offline else "there is one pose array"
@@ -81,7 +81,7 @@ def intervals(bag: RecordedBag) -> dict[str, float | int | str | None]:
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float | int | None]:
-    """``p50``, ``p90``, ``p95``, ``p99`` (linear interpolation), ``max``, ``mean`` and ``count``; None without any value."""
+    """``p50``, ``p90``, ``p95``, ``p99`` (linear interpolation), ``max``, ``mean`` and ``count``; None if empty."""
     found: dict[str, float | int | None] = {
         f"p{q}": float(np.percentile(values, q)) if len(values) else None for q in (50, 90, 95, 99)
     }

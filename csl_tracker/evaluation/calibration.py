@@ -1,4 +1,4 @@
-"""Whether confidences are the shares of correct guesses that they claim to be."""
+"""Calibration of confidences: do they match the fraction of correct predictions?"""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import numpy as np
 from csl_tracker.metrics import THRESHOLD_PX
 
 BINS = 10
-"""Bins of equal width of the reliability diagram."""
+"""Number of equal-width bins of the reliability diagram."""
 
 
 def calibration(confidence: Sequence[float], correct: Sequence[bool]) -> dict[str, Any]:
     """Reliability of confidences (Guo et al., ICML 2017).
 
     Args:
-        confidence: 0..1, one a guess.
-        correct: Whether its error is below 20 px.
+        confidence: 0..1 per prediction.
+        correct: Whether the error is below 20 px.
 
     Returns:
-        ``ece``: the sum over the bins of ``n_b / n * |share correct in b - mean confidence in b|``; ``bins``: ``from``,
-        ``to``, ``count``, ``confidence`` (mean), ``correct`` (share).
+        ``ece``: the sum over the bins of ``n_b / n * |fraction correct in b - mean confidence in b|``; ``bins``: ``from``,
+        ``to``, ``count``, ``confidence`` (mean), ``correct`` (fraction).
     """
     values, right = np.asarray(confidence, np.float64), np.asarray(correct, np.float64)
     chosen = np.minimum((values * BINS).astype(int), BINS - 1)

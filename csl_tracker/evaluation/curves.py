@@ -1,7 +1,6 @@
-"""Curves of the runs of an experiment: threshold score, KBB score and the tail of the errors, by model.
+"""Curves of an experiment by model: threshold score, KBB score and error tail.
 
-A model has one curve for each seed, over all the test sequences of all folds. A figure draws their mean, and their spread as a
-band.
+A model has one curve per seed, over the test sequences of all folds. Figures show the mean and the spread over the seeds.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ _Score = Callable[[LandmarkErrors, FloatArray], Sequence[float | None]]
 
 @dataclass(frozen=True)
 class Curve:
-    """Curves of a model, one a seed.
+    """Curves of a model, one per seed.
 
     Attributes:
         x: float64 (n,).
-        seeds: float64 (seeds, n), shares; NaN where there was nothing to measure.
+        seeds: float64 (seeds, n), fractions; NaN without data.
     """
 
     x: FloatArray
@@ -47,17 +46,17 @@ class Curve:
 
 
 def threshold_curves(runs: Sequence[Run], x: FloatArray = THRESHOLDS_PX) -> dict[str, dict[str, Curve]]:
-    """Threshold score: landmark (and ``MEAN``, the mean of the landmarks' curves) -> model -> curve."""
+    """Threshold score: landmark (and ``MEAN`` over the landmarks) -> model -> curve."""
     return _by_landmark(runs, x, lambda part, at: metrics.threshold_curve(part.error, at))
 
 
 def kbb_curves(runs: Sequence[Run], x: FloatArray = ALPHAS) -> dict[str, dict[str, Curve]]:
-    """KBB score: landmark (and ``MEAN``) -> model -> curve; nothing for a landmark that never has a box."""
+    """KBB score: landmark (and ``MEAN``) -> model -> curve; omits landmarks that never have a box."""
     return _by_landmark(runs, x, lambda part, at: metrics.kbb_curve(part.error, part.box, at))
 
 
 def tail_curves(runs: Sequence[Run], x: FloatArray = TAIL_PX) -> dict[str, Curve]:
-    """Model -> share of all visible truths whose error is not below x px, all landmarks pooled."""
+    """Model -> fraction of errors of at least x px, over all landmarks."""
     return {model: _curve(runs, model, x, None, lambda part, at: metrics.survival(part.error, at)) for model in models_of(runs)}
 
 
@@ -71,7 +70,7 @@ def _by_landmark(runs: Sequence[Run], x: FloatArray, score: _Score) -> dict[str,
     means: dict[str, Curve] = {}
     for model in models_of(runs):
         parts = [panel[model].seeds for panel in panels.values() if model in panel]
-        if parts and len(parts) == len(panels):  # a mean over fewer landmarks than the others' would not compare
+        if parts and len(parts) == len(panels):  # means over different landmarks are not comparable
             means[model] = Curve(x, np.mean(parts, axis=0))
     if means and len(panels) > 1:
         panels[MEAN] = means

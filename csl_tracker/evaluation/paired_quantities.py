@@ -1,4 +1,4 @@
-"""The quantities of a single evaluation that are paired with those of another one, value by value."""
+"""Quantities for the paired comparison of two evaluations."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _missed(part: SequenceResult) -> dict[tuple[int, ...], float]:
 
 
 def _within_box(part: SequenceResult) -> dict[tuple[int, ...], float]:
-    """As ``csl_tracker.metrics.kbb_score``: an instrument without a box does not enter, no guess is not below."""
+    """Like ``csl_tracker.metrics.kbb_score``: instruments without a box are ignored, a missing prediction is not below."""
     return {
         (int(frame), int(slot), index): float(error < KBB_ALPHA * side)
         for index, marks in enumerate(part.landmarks.values())
@@ -46,14 +46,14 @@ PAIRED: tuple[Quantity, ...] = (
     Quantity("answered", "", True, lambda part: _per_frame(part, "answered")),
     Quantity("latency_ms", "ms", False, lambda part: _per_frame(part, "latency_ms")),
 )
-"""What has an interval; a quantity that either file lacks is left out."""
+"""Quantities with a confidence interval; a quantity that is missing in either file is omitted."""
 
 BY_LANDMARK = ("landmark_error_px", "threshold_score_20px", f"kbb_{KBB_ALPHA:g}", "miss_rate")
-"""Of the paired quantities, those that every landmark has too, as ``QUANTITY LANDMARK``."""
+"""Quantities that are also compared per landmark, as ``QUANTITY LANDMARK``."""
 
 
 def by_landmark(landmarks: Sequence[str]) -> list[Quantity]:
-    """The quantities of each landmark by itself, where there is more than one."""
+    """The quantities per landmark; empty for a single landmark."""
 
     def of(quantity: Quantity, landmark: str) -> Quantity:
         return replace(

@@ -1,4 +1,4 @@
-"""Metrics over the sequences of one seed, by the keys of the tables."""
+"""Metrics over the sequences of one seed, by table key."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from csl_tracker.evaluation.runs import LandmarkErrors, SequenceResult
 from csl_tracker.metrics import KBB_ALPHA, THRESHOLD_PX
 
 GROSS_PX = 60.0
-"""An error from which on a landmark counts as grossly missed."""
+"""Threshold of a gross miss."""
 
 
 def landmark_metrics(errors: LandmarkErrors) -> dict[str, float | None]:
@@ -36,14 +36,14 @@ def overlap(parts: Sequence[SequenceResult], key: str) -> float | None:
 
 
 def false_positive_rate(reports: Iterable[Mapping[str, Any]]) -> float | None:
-    """Share over several reports, by their numbers of absent truths."""
+    """Mean rate over several reports, weighted by their numbers of absent landmarks."""
     pairs = [(report["absent"], report["false_positive_rate"]) for report in reports if report.get("absent")]
     absent = sum(count for count, _ in pairs)
     return sum(count * rate for count, rate in pairs) / absent if absent else None
 
 
 def class_overlap(parts: Sequence[SequenceResult], name: str, key: str) -> float | None:
-    """Mean over the segmented images of several sequences, from the means of each."""
+    """Mean over the segmented images of several sequences, from the means of the sequences."""
     found = [(part.report.get("classes", {}).get(name, {}).get(key), len(part.segmented)) for part in parts]
     known = [(value, count) for value, count in found if value is not None and count]
     return sum(value * count for value, count in known) / sum(count for _, count in known) if known else None

@@ -1,4 +1,4 @@
-"""Errors of the poses of a recording, frame by frame, and what is told by them: jitter, calibration and the worst frames."""
+"""Per-frame pose errors of a recording, and derived metrics: jitter, calibration and worst frames."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from csl_tracker.metrics import THRESHOLD_PX
 from csl_tracker.results import TrackingResult
 
 WORST = 12
-"""Frames shown as pictures."""
+"""Number of worst frames to keep."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class WorstFrame:
     """A frame with a large error.
 
     Attributes:
-        index: Its number.
-        stamp_ns: Its stamp, ns.
-        error_px: The largest error of a landmark in it; infinite where a visible one got no guess.
-        landmark: Which one.
-        picture: JPEG of truth and poses; None without images.
+        index: Frame number.
+        stamp_ns: Timestamp, ns.
+        error_px: Largest landmark error; infinite if a visible landmark has no prediction.
+        landmark: Name of that landmark.
+        picture: JPEG of ground truth and poses; None without images.
     """
 
     index: int
@@ -50,13 +50,13 @@ class WorstFrames:
         return error_px > 0 and (len(self._heap) < WORST or error_px > self._heap[0][0])
 
     def add(self, frame: WorstFrame) -> None:
-        """Keep a frame, and let the least bad one go where there are too many."""
+        """Add a frame; drops the best one if there are too many."""
         heapq.heappush(self._heap, (frame.error_px, -frame.index, frame))
         if len(self._heap) > WORST:
             heapq.heappop(self._heap)
 
     def ordered(self) -> list[WorstFrame]:
-        """The worst frame first."""
+        """The frames, worst first."""
         return [frame for _, _, frame in sorted(self._heap, reverse=True)]
 
 
@@ -64,25 +64,25 @@ class PoseErrors:
     """Collects error vectors.
 
     Attributes:
-        mean_px: Mean error over the landmarks, one a frame; NaN without any.
+        mean_px: Mean error over the landmarks per frame; NaN without any.
     """
 
     def __init__(self) -> None:
         self.mean_px: list[float] = []
-        self._confidence: list[float] = []  # one a guess, as is the next
+        self._confidence: list[float] = []  # per prediction, like _correct
         self._correct: list[bool] = []
-        self._steps: list[FloatArray] = []  # px, changes of the error vector from frame to frame
+        self._steps: list[FloatArray] = []  # px, frame-to-frame changes of the error vector
         self._last: FloatArray | None = None
 
     def add(self, result: TrackingResult | None, truth: FloatArray | None) -> FloatArray | None:
-        """Take in a frame.
+        """Add a frame.
 
         Args:
             result: Its poses; None for a dropped frame.
-            truth: float64 (slots, landmarks, 2), px; None without any.
+            truth: float64 (slots, landmarks, 2), px, or None.
 
         Returns:
-            Guess minus truth for every true landmark, float64 (slots, landmarks, 2), px; None without poses or truth.
+            Prediction minus truth, float64 (slots, landmarks, 2), px; None without poses or truth.
         """
         vectors = None if result is None or truth is None else self._vectors(result, truth)
         if vectors is not None and self._last is not None:
@@ -105,7 +105,7 @@ class PoseErrors:
         }
 
     def calibration(self) -> dict[str, Any]:
-        """Reliability of the confidences of all guesses."""
+        """Reliability of the confidences of all predictions."""
         return calibration(self._confidence, self._correct)
 
     def _vectors(self, result: TrackingResult, truth: FloatArray) -> FloatArray:
@@ -124,7 +124,7 @@ class PoseErrors:
 
 
 def largest_error(vectors: FloatArray | None, truth: FloatArray | None, landmarks: Sequence[str]) -> tuple[float, str]:
-    """The largest error of a frame and its landmark; a visible one without a guess is infinitely far."""
+    """The largest error of a frame and its landmark; infinite if a visible landmark has no prediction."""
     if vectors is None or truth is None or not truth.size:
         return 0.0, ""
     errors = np.linalg.norm(vectors, axis=-1)

@@ -1,4 +1,4 @@
-"""The data of a protocol: found, checked before anything runs, and made where it is synthetic and missing."""
+"""Finds and validates the data of a protocol; renders missing synthetic data."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ LAYOUT = (
     " (Left_Instrument_* and Right_Instrument_* with two instruments), or the folders of the challenge's zip files below ROOT:"
     " Segmentation_Robotic_Training, Tracking_Robotic_Training, and Segmentation and Tracking of the test data"
 )
-"""Of EndoVis 2015, in which synthetic sequences are written, too."""
+"""Layout of EndoVis 2015 and of synthetic sequences."""
 
 
 def _layout(dataset: str) -> str:
-    """Where the files of a dataset belong, for messages."""
+    """Expected layout of a dataset, for messages."""
     return LAYOUT if dataset in ("endovis2015", "synthetic") else f"the layout of {dataset} stands in docs/datasets.md"
 
 
 def match_names(protocol: Protocol, root: Path) -> Protocol:
-    """Follow the loader in calling a sequence ``training/Dataset1`` where the root has a test sequence of that name, too."""
+    """Rename sequences to ``training/Dataset1`` if the root also has a test sequence of that name, like the loader."""
     if protocol.dataset != "endovis2015" or not root.is_dir():
         return protocol
     found = sequence_names(protocol.dataset, root)
@@ -37,7 +37,7 @@ def match_names(protocol: Protocol, root: Path) -> Protocol:
 
 
 def prepare_data(protocol: Protocol, root: Path | None, instruments: InstrumentSet) -> dict[str, FileSequence]:
-    """Open all sequences of a protocol, and make the synthetic ones that are missing.
+    """Open all sequences of a protocol; renders missing synthetic ones.
 
     Args:
         protocol: The splits.
@@ -48,7 +48,7 @@ def prepare_data(protocol: Protocol, root: Path | None, instruments: InstrumentS
         The test sequences by name.
 
     Raises:
-        DatasetError: Data is missing or broken, or there is no loader for it.
+        DatasetError: Data is missing or broken, or the dataset has no loader.
         ConfigError: A sequence lacks a landmark or a class of the instruments.
     """
     if protocol.dataset not in DATASETS:
@@ -73,10 +73,10 @@ def prepare_data(protocol: Protocol, root: Path | None, instruments: InstrumentS
     found = sequence_names(protocol.dataset, root)
     missing = [name for name in protocol.sequences if name not in found]
     if missing:
-        there = [name for name in protocol.sequences if name in found]
+        present = [name for name in protocol.sequences if name in found]
         remedy = ""
-        if protocol.rotates and len(there) > 1:
-            remedy = f"; --sequences {' '.join(there)} restricts the protocol to those that are there"
+        if protocol.rotates and len(present) > 1:
+            remedy = f"; --sequences {' '.join(present)} restricts the protocol to those that are there"
         raise DatasetError(
             f"The protocol {protocol.name} looked for the sequences {wanted} below {root} and found no {', '.join(missing)},"
             f" only {', '.join(found)}; {_layout(protocol.dataset)}{remedy}."
@@ -99,10 +99,10 @@ def prepare_data(protocol: Protocol, root: Path | None, instruments: InstrumentS
 
 
 def synthesise(synthesis: Synthesis, root: Path) -> None:
-    """Make the sequences that are missing; one process does while the others wait.
+    """Render the missing sequences, protected by a file lock.
 
     Raises:
-        DatasetError: The folder cannot be written, or holds a sequence of other frames than stated.
+        DatasetError: The folder is not writable, or an existing sequence differs from the protocol.
     """
     from tqdm import tqdm
 

@@ -1,4 +1,4 @@
-"""What a protocol file holds, as typed models: parts of sequences, folds, synthetic sequences."""
+"""Typed models of a protocol file: parts of sequences, folds, synthetic sequences."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from csl_tracker.datasets.sample import share_of_frames
 from csl_tracker.typed import NUMBER, PAIR, SETTINGS, WHOLE, Count, CountOrNone, Name, Positive, Section, Share, Text, mistake
 
 WAYS = ("folds", "leave_one_out", "leave_group_out", "leave_group_out_from")
-"""How a file states its folds: by one of these."""
+"""The ways to define folds; a file uses exactly one."""
 
 
 def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -36,7 +36,7 @@ def _file_name(name: str) -> str:
 
 
 Names = Annotated[tuple[Annotated[Name, AfterValidator(composed)], ...], Field(min_length=1), AfterValidator(_each_once)]
-"""Names of sequences, each once, in the form in which they are compared."""
+"""Distinct sequence names in Unicode's composed form."""
 Groups = dict[Text, Names]
 """Name of a group -> its sequences."""
 EvenSide = Annotated[int, Field(ge=64, multiple_of=2), WHOLE]
@@ -44,22 +44,22 @@ EvenSide = Annotated[int, Field(ge=64, multiple_of=2), WHOLE]
 
 @dataclass(frozen=True, config=SETTINGS)
 class Part(Section):
-    """Frames of some sequences."""
+    """A range of frames of some sequences."""
 
     sequences: Names
     """Names of the sequences."""
     first: Share = 0.0
-    """Share of each sequence's frames that comes before."""
+    """Start of the part, as a fraction of each sequence."""
     last: Share = 1.0
-    """Share of each sequence's frames at which the part ends."""
+    """End of the part, as a fraction of each sequence."""
 
     def __post_init__(self) -> None:
-        """Refuse a part without frames."""
+        """Reject an empty part."""
         if not self.first < self.last:
             raise mistake(f"goes from {self.first:g} to {self.last:g}; let first be less than last")
 
     def frames(self, count: int) -> range:
-        """The frames of a sequence that has ``count`` of them."""
+        """The frames of a sequence with ``count`` frames."""
         return share_of_frames(count, self.first, self.last)
 
 
@@ -71,16 +71,16 @@ class Fold(Section):
     """One split."""
 
     name: Name
-    """Of the fold; a folder is called so."""
+    """Name of the fold and of its folder."""
     train: Parts
-    """What is trained on."""
+    """Training data."""
     validation: Parts
-    """What is held back to choose by."""
+    """Validation data, for model selection."""
     test: Parts
-    """What is measured on, once."""
+    """Test data, used once."""
 
     def __post_init__(self) -> None:
-        """Refuse frames that serve two purposes."""
+        """Reject overlapping parts."""
         for a, b in (("train", "test"), ("validation", "test"), ("train", "validation")):
             shared = _shared(getattr(self, a), getattr(self, b))
             if shared is not None:
@@ -93,33 +93,33 @@ class Fold(Section):
 
 
 def _shared(some: tuple[Part, ...], others: tuple[Part, ...]) -> str | None:
-    """A sequence of which both have the same frames."""
+    """A sequence with frames in both, or None."""
     pairs = ((one, other) for one in some for other in others if one.first < other.last and other.first < one.last)
     return next((name for one, other in pairs for name in one.sequences if name in other.sequences), None)
 
 
 @dataclass(frozen=True, config=SETTINGS)
 class SynthesisGroup(Section):
-    """Synthetic sequences whose names and seeds count up."""
+    """Synthetic sequences with consecutive seeds."""
 
     sequences: Names
     """Names of the sequences."""
     frames: Count
-    """Number of frames of each."""
+    """Number of frames per sequence."""
     seed: CountOrNone
-    """Of the first sequence; the others follow."""
+    """Seed of the first sequence; the others use the following numbers."""
 
 
 @dataclass(frozen=True, config=SETTINGS)
 class Synthesis(Section):
-    """What a synthetic dataset is made from."""
+    """Definition of a synthetic dataset."""
 
     size: Annotated[tuple[EvenSide, EvenSide], PAIR]
-    """Height and width, px; even numbers from 64 on."""
+    """Height and width, px; even numbers of at least 64."""
     groups: Annotated[tuple[SynthesisGroup, ...], Field(min_length=1)]
     """The sequences."""
     fps: Positive = 25.0
-    """Frames a second."""
+    """Frame rate, 1/s."""
 
 
 @dataclass(
@@ -130,30 +130,30 @@ class ProtocolFile(Section):
     """An experiment's splits: which sequences train, validate and test."""
 
     name: Name
-    """Of the protocol."""
+    """Name of the protocol."""
     dataset: Name
     """Name of the dataset, one of those in docs/datasets.md."""
     description: Annotated[Text, AfterValidator(_one_line)] = ""
-    """What it answers, what it needs, where it is from."""
+    """Purpose, requirements and source of the protocol."""
     settings: Mapping[Text, Any] = field(default_factory=dict)
-    """Settings of every training."""
+    """Settings for all trainings."""
     preset_settings: Mapping[Text, Mapping[Text, Any]] = field(default_factory=dict)
-    """Preset -> settings of a training with it, laid over ``settings``."""
+    """Preset -> settings for trainings with this preset; override ``settings``."""
     folds: Annotated[tuple[Fold, ...], Field(min_length=1)] | None = None
     """The splits."""
     leave_one_out: Names | None = None
-    """Sequences; each is the test once."""
+    """Sequences; each one is the test set of one fold."""
     leave_group_out: Groups | None = None
-    """Groups of sequences; each is the test once."""
+    """Groups of sequences; each one is the test set of one fold."""
     leave_group_out_from: Annotated[Name, AfterValidator(_file_name)] | None = None
-    """File in the data's folder that names the groups."""
+    """File in the data folder that defines the groups."""
     held_back: Annotated[float, Field(gt=0, lt=1), NUMBER] | None = None
-    """Last share of every training sequence, which validates where sequences are left out in turn."""
+    """Fraction at the end of each training sequence used for validation, with the leave-out options."""
     synthesis: Synthesis | None = None
-    """What the dataset is made from where it is not there."""
+    """Definition of synthetic data, rendered if missing."""
 
     def __post_init__(self) -> None:
-        """Refuse a file that states its folds in no way, or in several."""
+        """Reject a file without folds, or with several definitions of them."""
         ways = [way for way in WAYS if getattr(self, way) is not None]
         if len(ways) != 1:
             raise mistake(f"has {' and '.join(ways) or 'no folds'}; give exactly one of {', '.join(WAYS)}")

@@ -1,12 +1,12 @@
-"""Protocols: which sequences train, validate and test. They are data; the shipped ones lie in the folder ``protocols``.
+"""Protocols define the training, validation and test sequences. They are YAML files; the bundled ones are in ``protocols``.
 
-A file holds::
+Format::
 
     name: my_protocol
     description: What it answers, what it needs, where it is from.
     dataset: endovis2015
-    settings: {steps: 2000}                  # of every training; optional
-    preset_settings:                         # of a training with that preset; optional
+    settings: {steps: 2000}                  # for all trainings; optional
+    preset_settings:                         # for trainings with that preset; optional
       paper: {heatmap: {sigma: 7.0}}
     folds:
       - name: only
@@ -14,10 +14,10 @@ A file holds::
         validation: [{sequences: [A, B], first: 0.9}]
         test: [{sequences: [C]}]
 
-``first`` and ``last`` are shares of a sequence's frames, 0 and 1 when they are left out. Instead of ``folds`` a file may have
-one of the shorthands ``leave_one_out: [A, B, C]`` (every sequence is the test once) and ``leave_group_out: {GROUP: [A, B]}``
-(every group is), with ``held_back: 0.1``: the last share of every training sequence, which validates. Where only the owner of
-the data knows the groups, ``leave_group_out_from: FILE.yaml`` names a file in the data's folder, which has ``GROUP: [A, B]``.
+``first`` and ``last`` are fractions of a sequence, by default 0 and 1. Instead of ``folds``, a file may use a shorthand,
+``leave_one_out: [A, B, C]`` or ``leave_group_out: {GROUP: [A, B]}``: each sequence or group is the test set of one fold.
+``held_back: 0.1`` is the fraction at the end of each training sequence used for validation. If the groups are defined with the
+data, ``leave_group_out_from: FILE.yaml`` names a file in the data folder with entries ``GROUP: [A, B]``.
 """
 
 from __future__ import annotations
@@ -43,17 +43,16 @@ class Protocol:
     """An experiment's splits.
 
     Attributes:
-        name: Of the protocol.
-        description: Plain words.
+        name: Name of the protocol.
+        description: Description.
         dataset: Name of the dataset.
         folds: The splits.
-        settings: Settings of every training, as a training configuration has them.
-        preset_settings: Preset -> settings of a training with it, laid over ``settings``.
-        rotates: Made by a shorthand, so that it can be made again for fewer sequences.
-        synthesis: What the dataset is made from where it is not there; None for real data.
-        groups_file: Name of the file beside the data that has the groups; there are no folds until :meth:`with_groups` makes
-            them.
-        held_back: Share of every training sequence that validates, for a protocol with such a file.
+        settings: Settings for all trainings, as in a training configuration.
+        preset_settings: Preset -> settings for trainings with this preset; override ``settings``.
+        rotates: Defined by a shorthand, so that it can be restricted to fewer sequences.
+        synthesis: Definition of synthetic data, rendered if missing; None for real data.
+        groups_file: Name of the groups file in the data folder; folds are empty until :meth:`with_groups`.
+        held_back: Fraction of each training sequence used for validation, with a groups file.
     """
 
     name: str
@@ -69,18 +68,18 @@ class Protocol:
 
     @property
     def sequences(self) -> tuple[str, ...]:
-        """Names of all sequences: those that are tested, then the others."""
+        """Names of all sequences, test sequences first."""
         parts = [*(part for fold in self.folds for part in fold.test), *(part for fold in self.folds for part in fold.parts)]
         return tuple(dict.fromkeys(name for part in parts for name in part.sequences))
 
     def with_groups(self, root: Path | None) -> Protocol:
-        """The protocol with its folds, where it reads their groups from a file beside the data.
+        """The protocol with the folds from its groups file, if it has one.
 
         Args:
             root: Folder of the data.
 
         Raises:
-            ConfigError: The file is not there, or holds no groups.
+            ConfigError: The file is missing or invalid.
         """
         if not self.groups_file or self.folds:
             return self
@@ -96,7 +95,7 @@ class Protocol:
         return replace(self, folds=rotated(groups, where, self.held_back))
 
     def renamed(self, names: Mapping[str, str]) -> Protocol:
-        """The protocol with other names for some of its sequences; the folds keep theirs."""
+        """The protocol with renamed sequences."""
 
         def parts(of: tuple[Part, ...]) -> tuple[Part, ...]:
             return tuple(replace(part, sequences=tuple(names.get(name, name) for name in part.sequences)) for part in of)
@@ -107,12 +106,12 @@ class Protocol:
         )
 
     def restricted(self, names: Sequence[str]) -> Protocol:
-        """The protocol over fewer sequences; for those that leave sequences out in turn.
+        """The protocol over fewer sequences, for the leave-out shorthands.
 
         Raises:
-            ConfigError: A name is unknown, the protocol has fixed folds, or what is left is too little.
+            ConfigError: A name is unknown, the protocol has fixed folds, or too few sequences remain.
         """
-        self.with_groups(None)  # says what is missing
+        self.with_groups(None)  # raises if the groups are missing
         names = [composed(name) for name in names]
         unknown = [name for name in names if name not in self.sequences]
         if unknown:
@@ -137,15 +136,15 @@ class Protocol:
 
 
 def shipped_protocols() -> dict[str, Path]:
-    """Name -> file of the protocols that come with the package."""
+    """Name -> file of the bundled protocols."""
     return {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
 
 
 def load_protocol(name: str) -> Protocol:
-    """Read a shipped protocol by its name, or a file by its path.
+    """Read a bundled protocol by name, or a file by path.
 
     Raises:
-        ConfigError: There is no such protocol, or the file is no protocol.
+        ConfigError: The protocol is unknown, or the file is invalid.
     """
     shipped = shipped_protocols()
     path = shipped.get(name, user_path(name))
@@ -157,14 +156,14 @@ def load_protocol(name: str) -> Protocol:
 
 
 def parse_protocol(data: Any, where: str) -> Protocol:
-    """Build and check a protocol.
+    """Build and validate a protocol.
 
     Args:
-        data: Plain data, as YAML gives it.
-        where: What to call it in messages.
+        data: Plain data from YAML.
+        where: Name of the protocol in messages.
 
     Raises:
-        ConfigError: Something is missing, unknown or impossible, or a frame would be trained and tested on.
+        ConfigError: A setting is missing, unknown or invalid, or training and test frames overlap.
     """
     where = f"The protocol {where}"
     file = checked(ProtocolFile, data, where)
@@ -187,15 +186,15 @@ def parse_protocol(data: Any, where: str) -> Protocol:
 
 
 def rotated(groups: Mapping[str, tuple[str, ...]], where: str, held_back: float) -> tuple[Fold, ...]:
-    """Folds that leave out each group in turn.
+    """One fold per group, with that group as the test set.
 
     Args:
         groups: Name of a group -> its sequences.
-        where: What to call the protocol in messages.
-        held_back: Last share of every training sequence, which validates.
+        where: Name of the protocol in messages.
+        held_back: Fraction at the end of each training sequence used for validation.
 
     Raises:
-        ConfigError: There are less than two groups, or they share a sequence.
+        ConfigError: There are fewer than two groups, or they share a sequence.
     """
     if len(groups) < 2:
         raise ConfigError(f"{where} leaves out groups in turn and has {len(groups)} of them; give at least two.")

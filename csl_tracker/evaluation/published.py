@@ -1,8 +1,8 @@
-"""Published figures to draw and to print beside ours: curves from a CSV file, and the numbers of the paper.
+"""Published results for comparison: curves from a CSV file, and the numbers of the paper.
 
-A curve that somebody published (FPBC, POSE, Online Adaptation, ...) is read off its figure into a CSV file with the header
-``name,kind,x,y`` and a line for every point: ``kind`` is ``threshold`` (x a distance in px) or ``kbb`` (x the factor alpha), y
-the share of landmarks below, 0 to 1. This package brings no such file along: whoever reads off a figure knows how well.
+Published curves (FPBC, POSE, Online Adaptation, ...) can be digitised into a CSV file with the header ``name,kind,x,y`` and one
+line per point: ``kind`` is ``threshold`` (x is a distance in px) or ``kbb`` (x is the factor alpha); y is the fraction of
+landmarks below, 0 to 1. No such file is bundled, since the accuracy of digitised curves is not known.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ def read_comparators(path: Path) -> list[Comparator]:
         path: A CSV file, see the module's docstring.
 
     Returns:
-        The curves in the order of the file, points in the order of x.
+        The curves in the order of the file, points sorted by x.
 
     Raises:
-        DatasetError: The file cannot be read, or a line is wrong; the sentence names path and line.
+        DatasetError: The file cannot be read, or a line is invalid.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -82,7 +82,7 @@ def read_comparators(path: Path) -> list[Comparator]:
 
 
 def paper() -> Mapping[str, Any]:
-    """The paper's figures, from ``paper.yaml`` beside this module, which says where each one stands."""
+    """The paper's results from ``paper.yaml``, which also states their sources."""
     data: dict[str, Any] = read_yaml(_PAPER, "The file of the paper's figures")
     return data
 

@@ -1,7 +1,7 @@
-"""Recorded poses, whoever published them, joined by header stamp with the images and the ground truth they belong to.
+"""Joins recorded poses of any publisher with images and ground truth by header stamp.
 
-A bag is read twice: first what is small (:mod:`csl_tracker.evaluation.bag_contents`), then the pictures one by one, so that
-memory does not grow with them.
+A bag is read in two passes: first the small messages (:mod:`csl_tracker.evaluation.bag_contents`), then the images one by one,
+which bounds the memory use.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from csl_tracker.pixels import Size
 from csl_tracker.results import InstrumentEstimate, LandmarkEstimate, TrackingResult
 
 _FAR_PX = 1e5
-"""A position farther from the image's corner is none: it is no number of px that anything could be drawn at."""
+"""Coordinates beyond this are treated as invalid."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The first pose array to an image.
+    """The first pose array of an image.
 
     Attributes:
-        result: Its content; landmarks in the order of :attr:`RecordedBag.landmarks`, NaN for those it lacks.
-        published_ns: Its header stamp, ns.
-        received_ns: When it was recorded, ns.
-        model: What it says of the model.
+        result: Its content; landmarks in the order of :attr:`RecordedBag.landmarks`, NaN if missing.
+        published_ns: Header stamp, ns.
+        received_ns: Recording time, ns.
+        model: Its model field.
     """
 
     result: TrackingResult
@@ -52,16 +52,16 @@ class Answer:
 
 @dataclass(frozen=True)
 class Frame:
-    """An image with all that belongs to it.
+    """An image with its ground truth and poses.
 
     Attributes:
-        index: Its number, from 0.
-        stamp_ns: Its stamp in the bag of the images, ns.
+        index: Frame number, from 0.
+        stamp_ns: Stamp in the bag of the images, ns.
         size: (height, width), px.
-        image: uint8 (H, W, 3), RGB; None where the bag has none, or it cannot be decoded.
-        landmarks: float64 (slots, landmarks, 2) of the truth, px.
+        image: uint8 (H, W, 3), RGB; None if missing or not decodable.
+        landmarks: float64 (slots, landmarks, 2), ground truth, px.
         labelled: bool (slots, landmarks).
-        label_map: uint8 (H, W) of the truth; None without.
+        label_map: uint8 (H, W), ground truth, or None.
         answer: None for a dropped frame.
     """
 
@@ -76,24 +76,24 @@ class Frame:
 
 
 class RecordedBag:
-    """Poses, truth and images of one or two bags.
+    """Poses, ground truth and images of one or two bags.
 
     Attributes:
-        name: Of the bag that has the truth.
-        poses_topic: Where the poses are.
-        landmarks: Names in the poses, in the order of their first appearance.
-        truth_landmarks: Names in the truth.
-        slots: Instruments of the truth.
-        classes: Names of the label values; empty where no bag notes them.
+        name: Name of the ground-truth bag.
+        poses_topic: Topic of the poses.
+        landmarks: Landmark names in the poses, in order of first appearance.
+        truth_landmarks: Landmark names in the ground truth.
+        slots: Instruments of the ground truth.
+        classes: Names of the label values; empty if not stored in a bag.
         stamps: Stamps of the frames in order, ns.
         has_images: Whether frames have images.
-        has_truth: Whether there is any annotation.
-        has_segmentation: Whether label maps of a tracker and of the truth can be compared.
-        fps: Frames a second.
-        problems: What is unusual, one sentence each.
-        damage: Where a bag could not be read on; None where all was read.
-        unusable: Images that could not be decoded, by what was said about them.
-        nan_landmarks: Landmarks that claim to be visible, but have no usable position.
+        has_truth: Whether there are annotations.
+        has_segmentation: Whether label maps of tracker and ground truth exist.
+        fps: Frame rate, 1/s.
+        problems: Anomalies, one sentence each.
+        damage: Where reading a bag failed; None if it was complete.
+        unusable: Undecodable images, counted by error message.
+        nan_landmarks: Number of landmarks marked as visible with an invalid position.
     """
 
     def __init__(
@@ -104,17 +104,17 @@ class RecordedBag:
         poses_topic: str | None = None,
         image_topic: str | None = None,
     ) -> None:
-        """Read all that is small.
+        """Run the first pass.
 
         Args:
             recorded: The bag of the poses.
-            truth: The bag of the truth, if any, and of the images where it has them; None takes ``recorded``.
-            decode: From an image message to uint8 (H, W, 3), RGB.
-            poses_topic: Topic of the poses; None takes the tracker's own, or the only one.
-            image_topic: Topic of the images; None takes the only one.
+            truth: The bag of the ground truth, and of the images if it has any; None for ``recorded``.
+            decode: Converts an image message to uint8 (H, W, 3), RGB.
+            poses_topic: Topic of the poses; None selects the default, or the only one.
+            image_topic: Topic of the images; None selects the only one.
 
         Raises:
-            BagError: There are no poses, or no stamp that both sides have.
+            BagError: There are no poses, or no common stamps.
         """
         self._decode = decode
         bag = BagReader(recorded)
@@ -154,68 +154,68 @@ class RecordedBag:
 
     @property
     def duplicated(self) -> int:
-        """Pose arrays beyond the first one of their image."""
+        """Number of duplicate pose arrays of an image."""
         return self.pose_arrays - len(self._recorded.poses)
 
     @property
     def resent(self) -> int:
-        """Publications of an image by a replay beyond its first."""
+        """Number of repeated publications of an image by a replay."""
         return len(self._recorded.source) - len(set(self._recorded.source.values()))
 
     @property
     def repeated_images(self) -> int:
-        """Images whose stamp an earlier image has."""
+        """Number of images with the stamp of an earlier image."""
         return self._pictures.repeated_images
 
     @property
     def unmatched_poses(self) -> int:
-        """Stamps of poses that no image has."""
+        """Number of pose stamps without an image."""
         return len(self._recorded.poses.keys() - self._all_stamps)
 
     @property
     def nearest_unmatched_ns(self) -> int | None:
-        """The least distance of an unmatched pose stamp to an image, ns; None where all are matched."""
+        """Smallest distance of an unmatched pose stamp to an image, ns; None if all are matched."""
         return self._nearest(self._recorded.poses.keys() - self._all_stamps)
 
     @property
     def rounded_poses(self) -> int:
-        """Pose arrays whose stamps differ from that of their image by no more than the tolerance."""
+        """Number of pose arrays matched within the tolerance."""
         return self._recorded.rounded
 
     @property
     def stamp_tolerance_ns(self) -> int:
-        """How far the stamps of a pose array and of its image may be apart, ns."""
+        """Maximum distance between the stamps of a pose array and its image, ns."""
         return self._index.tolerance_ns
 
     @property
     def unmatched_truth(self) -> int:
-        """Stamps of annotations that no image has."""
+        """Number of annotation stamps without an image."""
         return len(self._truth.truth.keys() - self._all_stamps)
 
     @property
     def not_replayed(self) -> int:
-        """Images of the bag of the truth that a replay of a part of it did not publish; they are no dropped frames."""
+        """Number of ground-truth images that a partial replay did not publish; not counted as dropped."""
         return len(self._all_stamps) - len(self.stamps)
 
     @property
     def offline(self) -> bool:
-        """Whether poses were recorded at their images' stamps, so that their times tell nothing."""
+        """Whether poses were recorded at their image stamps, which makes timing meaningless."""
         custom = self._recorded.bag.custom
         return any(custom.get(key) == value for note in (OFFLINE, ORIGINAL_STAMPS) for key, value in note.items())
 
     @property
     def replayed(self) -> bool:
-        """Whether the images carried the time of their publication as their stamps."""
+        """Whether image stamps are publication times."""
         return bool(self._recorded.source) and not self.offline
 
     @property
     def image_recorded(self) -> Mapping[int, int]:
-        """Stamp -> when the recorder of the poses got the image, ns; empty where it did not record the images."""
+        """Stamp -> recording time of the image in the poses bag, ns; empty without images."""
         return self._recorded.images
 
     @property
     def reception_ns(self) -> list[int]:
-        """When each pose array was recorded, ns, in order."""
+        """Sorted recording times of the pose arrays, ns."""
         return sorted(message.time_ns for messages in self._recorded.poses.values() for message in messages)
 
     @property
@@ -224,10 +224,10 @@ class RecordedBag:
         return tuple(dict.fromkeys([*self._recorded.bag.files, *self._truth.bag.files]))
 
     def frames(self) -> Iterator[Frame]:
-        """Yield every frame; one is in memory at a time, beside a bounded number of label maps.
+        """Yield the frames one by one; buffers a bounded number of label maps.
 
         Raises:
-            BagError: Poses or label maps are for images of another size, or a message is broken.
+            BagError: Poses or label maps have another image size, or a message is broken.
         """
         wanted = set(self.stamps)
         predicted = LabelMaps(self._recorded, topics.SEGMENTATION, self._recorded.segmentation & wanted)
@@ -249,22 +249,22 @@ class RecordedBag:
             yield Frame(index, stamp, size, image, landmarks, labelled, true_map, answer)
 
     def _images(self) -> Iterator[tuple[int, RawMessage | None]]:
-        """Each frame's stamp and image, in the order of the recording."""
+        """(stamp, image) of each frame, in recording order."""
         if not self.has_images or self._pictures.image_topic is None:
             yield from ((stamp, None) for stamp in self.stamps)
             return
         wanted = set(self.stamps)
         for stamp, message in stream(self._pictures, self._pictures.image_topic):
-            if stamp in wanted:  # the first of several
+            if stamp in wanted:  # ignore duplicates
                 wanted.remove(stamp)
                 yield stamp, message
 
     def _part(self, stamps: tuple[int, ...]) -> tuple[int, ...]:
-        """The frames that a replay of a part of a bag has published; all where that is not known."""
+        """The frames that a partial replay published; all if unknown."""
         published = set(self._recorded.source.values())
         if published:
             return tuple(stamp for stamp in stamps if stamp in published)
-        if self.offline:  # it answers every image that it reads
+        if self.offline:  # every processed image has poses
             first, last = min(self._recorded.poses), max(self._recorded.poses)
             return tuple(stamp for stamp in stamps if first <= stamp <= last)
         return stamps
@@ -299,20 +299,20 @@ class RecordedBag:
         return Answer(result, messages[0].stamp_ns, messages[0].time_ns, str(message.model))
 
     def _aligned(self, instrument: InstrumentEstimate) -> InstrumentEstimate:
-        """The landmarks in one order; a position that is no number of px is none, whatever the message claims."""
+        """Reorder the landmarks; invalid positions become invisible regardless of the message."""
         given = {landmark.name: landmark for landmark in instrument.landmarks}
         unknown = np.full((2, 2), np.nan)
         landmarks = []
         for name in self.landmarks:
             landmark = given.get(name, LandmarkEstimate(name, math.nan, math.nan, unknown, 0.0, False))
-            if not (abs(landmark.x) < _FAR_PX and abs(landmark.y) < _FAR_PX):  # nor is NaN
+            if not (abs(landmark.x) < _FAR_PX and abs(landmark.y) < _FAR_PX):  # also false for NaN
                 self.nan_landmarks += landmark.visible
                 landmark = replace(landmark, x=math.nan, y=math.nan, visible=False)
             landmarks.append(landmark)
         return replace(instrument, landmarks=tuple(landmarks))
 
     def _sized(self, result: TrackingResult, size: Size, index: int) -> TrackingResult:
-        if min(result.size) == 0:  # a publisher that does not say
+        if min(result.size) == 0:  # the publisher does not set the size
             result = replace(result, size=size)
         for what, found in (
             ("The poses", result.size),
@@ -365,7 +365,7 @@ class RecordedBag:
 
 
 def numbered(names: tuple[str, ...]) -> list[str]:
-    """Names that are told apart where one stands twice."""
+    """Make names unique by numbering duplicates."""
     seen: Counter[str] = Counter()
     unique = []
     for name in names:

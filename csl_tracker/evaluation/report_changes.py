@@ -1,7 +1,7 @@
-"""What got better or worse from one evaluation to another.
+"""Compares two evaluations.
 
-Values are paired by sequence, stamp (or frame number), instrument and landmark. The interval of a mean difference is that of
-:mod:`csl_tracker.evaluation.statistics`: blocks of consecutive frames are drawn again, for neighbouring frames are not
+Values are paired by sequence, stamp (or frame number), instrument and landmark. Confidence intervals of mean differences come
+from :mod:`csl_tracker.evaluation.statistics`, which resamples blocks of consecutive frames, since neighbouring frames are not
 independent.
 """
 
@@ -37,23 +37,23 @@ PLAIN: tuple[tuple[str, tuple[str, ...], bool], ...] = (
     ("latency_ms.max", ("latency_ms", "max"), False),
     ("calibration.ece", ("calibration", "ece"), False),
 )
-"""What is compared without an interval, unless it could be paired: its name, where it is, whether larger is better."""
+"""Quantities compared without an interval unless paired: (name, path in the report, larger is better)."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """A quantity of report B against report A.
+    """Change of a quantity from report A to report B.
 
     Attributes:
         sequence: Name of the sequence, or ``all``.
         quantity: Its key.
-        a: In A; of paired quantities the mean over what both have.
-        b: In B.
-        low: Lower end of the interval of ``b - a``; None without an interval.
-        high: Upper end.
+        a: Value in A; for paired quantities, the mean over the common values.
+        b: Value in B, likewise.
+        low: Lower bound of ``b - a``; None without an interval.
+        high: Upper bound of ``b - a``; None without an interval.
         verdict: ``better``, ``worse``, ``not separable``; without an interval ``better (no interval)`` and so on.
         units: Number of pairs; None without an interval.
-        left_out: Values that only one of the two has, such as those of a frame that the other dropped; None as ``units``.
+        left_out: Number of values in only one report, such as those of dropped frames; None without an interval.
     """
 
     sequence: str
@@ -68,10 +68,10 @@ class Change:
 
 
 def check_comparable(a: Report, b: Report) -> None:
-    """Make sure that two reports measure the same thing.
+    """Check that two reports are comparable.
 
     Raises:
-        ConfigError: They are of other commands, other truth, other landmarks or other protocols.
+        ConfigError: They differ in command, ground truth, landmarks or protocol.
     """
     if a.kind != b.kind:
         raise ConfigError(
@@ -87,15 +87,15 @@ def check_comparable(a: Report, b: Report) -> None:
 
 
 def compare_reports(a: Report, b: Report, resamples: int = RESAMPLES) -> list[Change]:
-    """What changed from ``a`` to ``b``.
+    """The changes from ``a`` to ``b``.
 
     Args:
         a: The first report.
         b: The second report.
-        resamples: Of the bootstrap.
+        resamples: Number of bootstrap resamples.
 
     Raises:
-        ConfigError: They cannot be compared.
+        ConfigError: They are not comparable.
     """
     check_comparable(a, b)
     changes: list[Change] = []
@@ -103,7 +103,7 @@ def compare_reports(a: Report, b: Report, resamples: int = RESAMPLES) -> list[Ch
     if len(a.parts) > 1:
         sequences = {"all": set(a.parts), **sequences}
     for title, names in sequences.items():
-        # One order for both files: units are told apart by the landmark's number, and publishers order theirs differently.
+        # Use one landmark order for both files: units are identified by landmark index, and the files' orders may differ.
         landmarks = sorted(landmarks_of(a, names) | landmarks_of(b, names))
         runs = [run_of(b, "b", names, landmarks), run_of(a, "a", names, landmarks)]
         dropped = any(0 in _answered(report, names) for report in (a, b))

@@ -1,6 +1,6 @@
-"""Files of ``evaluate-bag`` and of ``evaluate``, read in one form and checked.
+"""Reads and validates the result files of ``evaluate-bag`` and ``evaluate``.
 
-Both commands write their raw values; :func:`run_of` brings them into the form of :mod:`csl_tracker.evaluation.statistics`.
+Both contain raw values; :func:`run_of` converts them for :mod:`csl_tracker.evaluation.statistics`.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from csl_tracker.evaluation.runs import LandmarkErrors, Run, SequenceResult
 
 EVALUATE_BAG = "evaluate-bag"
 KINDS = {EVALUATE_BAG: "csl-tracker evaluate-bag", "evaluate": "csl-tracker evaluate"}
-"""The command that writes each kind of file."""
+"""File kind -> command that writes it."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """A file of figures.
+    """A result file.
 
     Attributes:
         path: The file.
-        name: What it is called in tables.
+        name: Name in tables.
         kind: ``evaluate-bag`` or ``evaluate``.
-        protocol: What has to be equal for two reports to be comparable, in words -> value.
-        parts: Sequence -> plain figures, in the form of ``evaluate-bag``.
+        protocol: Properties that must be equal in comparable reports: description -> value.
+        parts: Sequence -> plain results, in the form of ``evaluate-bag``.
     """
 
     path: Path
@@ -44,17 +44,19 @@ class Report:
 
 
 def read_report(path: Path) -> Report:
-    """Read a file of ``csl-tracker evaluate-bag`` or ``csl-tracker evaluate``.
+    """Read a result file of ``csl-tracker evaluate-bag`` or ``csl-tracker evaluate``.
 
     Raises:
-        ConfigError: It cannot be read, is no JSON, or is another command's.
+        ConfigError: It cannot be read, is not JSON, or is from another command.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"The file {path} cannot be read ({error.strerror}); check its name and its permissions.") from error
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"The file {path} is no JSON ({error}); name a file of {' or '.join(KINDS.values())}.") from error
+        raise ConfigError(
+            f"The file {path} is not valid JSON ({error}); name a file of {' or '.join(KINDS.values())}."
+        ) from error
     try:
         if isinstance(data, dict) and data.get("kind") == EVALUATE_BAG:
             return _checked(_of_bag(path, data))
@@ -70,13 +72,13 @@ def read_report(path: Path) -> Report:
 
 
 def landmarks_of(report: Report, names: set[str]) -> set[str]:
-    """The landmarks with raw values."""
+    """Landmarks with raw values."""
     found = [(report.parts[name]["details"].get("landmarks") or {}).items() for name in names]
     return {landmark for items in found for landmark, values in items if values["frame"]}
 
 
 def run_of(report: Report, model: str, names: set[str], landmarks: Sequence[str]) -> Run:
-    """Some sequences of a report in the form that statistics take; every one has all the landmarks, in their order."""
+    """Convert sequences of a report for the statistics; each gets all the landmarks, in order."""
     sequences = {name: _sequence(name, part, landmarks) for name, part in report.parts.items() if name in names}
     return Run("", "", model, 0, sequences, {})
 
@@ -102,7 +104,7 @@ def _sequence(name: str, part: Mapping[str, Any], names: Sequence[str]) -> Seque
         )
 
     raw = details.get("landmarks") or {}
-    # Every name, those without an entry too: they keep their place.
+    # Include landmarks without an entry, to keep the indices.
     landmarks = {landmark: errors(raw.get(landmark, _NO_ENTRIES)) for landmark in names}
     overlaps = {key: _floats(details.get(key) or ()) for key in ("dice", "precision", "recall")}
     return SequenceResult(name, part, unit(details.get("segmented_frame") or ()), overlaps, landmarks)
@@ -113,7 +115,7 @@ def _floats(values: Sequence[float | None]) -> FloatArray:
 
 
 def _name(path: Path) -> str:
-    """File and folder: files of figures often have the same name."""
+    """File and folder, since result files often have the same name."""
     return "/".join(part for part in path.parts[-2:] if part != path.anchor)
 
 
@@ -123,7 +125,7 @@ def _of_bag(path: Path, data: Mapping[str, Any]) -> Report:
         "the number of frames": data["frames"],
         "the set of scored landmarks": sorted(data["scored_landmarks"]),
     }
-    # Not by the name of the bag: the same truth may lie in a file of another name.
+    # Do not compare bag names: copies of the same ground truth may differ in name.
     return Report(path, _name(path), EVALUATE_BAG, protocol, {"recording": data})
 
 
@@ -147,7 +149,7 @@ def _of_dataset(path: Path, data: Mapping[str, Any]) -> Report:
 
 
 def _checked(report: Report) -> Report:
-    """Measure the raw values once, so that damaged ones are refused with the name of their file."""
+    """Evaluate the raw values once, so that errors are reported with the file name."""
     names = set(report.parts)
     for part in run_of(report, "", names, sorted(landmarks_of(report, names))).sequences.values():
         for quantity in PAIRED:

@@ -1,7 +1,7 @@
-"""Finished runs of an experiment, as arrays: what tables, curves and comparisons are made from.
+"""Finished runs of an experiment as arrays, for tables, curves and comparisons.
 
-A run is one model trained with one seed on the training part of one fold, and measured on the fold's test sequences. It lies on
-disk as a ``result.json``, whose plain data is checked here once, so that nothing behind has to.
+A run is one model trained with one seed on the training part of one fold, and evaluated on the fold's test sequences. It is
+stored as a ``result.json``, which is validated here.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from csl_tracker.errors import DatasetError
 
 FORMAT = "csl_tracker/run/1"
 MODELS = ("l", "sl", "csl_no_skip", "csl", "unet", "forest")
-"""Order of the models in tables and legends: the paper's, and those that it is compared with."""
+"""Order of the models in tables and legends: those of the paper, then the baselines."""
 OVERLAPS = ("dice", "precision", "recall")
 
 
 @dataclass(frozen=True)
 class LandmarkErrors:
-    """The visible truths of a landmark in a sequence, one entry each.
+    """Errors of a landmark in a sequence, one entry per visible ground-truth point.
 
     Attributes:
-        frame: int64 (n,), number of the frame.
+        frame: int64 (n,), frame number.
         slot: int64 (n,), index of the instrument.
-        error: float64 (n,), px; NaN where there was no guess at all.
-        box: float64 (n,), px, longer side of the box of the instrument's true landmarks; NaN where there is none.
+        error: float64 (n,), px; NaN without a prediction.
+        box: float64 (n,), px, longer side of the box of the instrument's true landmarks; NaN without a box.
         missed: bool (n,), not reported at the working threshold.
     """
 
@@ -44,13 +44,13 @@ class LandmarkErrors:
 
 @dataclass(frozen=True)
 class SequenceResult:
-    """What a run measured on a test sequence.
+    """Results of a run on a test sequence.
 
     Attributes:
         name: Name of the sequence.
-        report: The figures of the sequence, as ``csl-tracker evaluate`` writes them.
+        report: The results as written by ``csl-tracker evaluate``.
         segmented: int64 (n,), numbers of the segmented frames.
-        overlaps: ``dice``, ``precision``, ``recall`` -> float64 (n,); n is 0 where nothing was segmented.
+        overlaps: ``dice``, ``precision``, ``recall`` -> float64 (n,); n is 0 without segmentation.
         landmarks: By name, in the model's order.
     """
 
@@ -61,7 +61,7 @@ class SequenceResult:
     landmarks: Mapping[str, LandmarkErrors]
 
     def pooled(self) -> LandmarkErrors:
-        """All landmarks, one after another."""
+        """Concatenation of all landmarks."""
         return pool(self.landmarks.values())
 
 
@@ -87,14 +87,13 @@ class Run:
 
 
 def parse_runs(results: Iterable[Mapping[str, Any]]) -> list[Run]:
-    """Check and convert the data of ``result.json`` files.
+    """Validate and convert the data of ``result.json`` files.
 
     Returns:
-        In the order of model (``MODELS``, each followed by its variants, then others as first met), fold and seed.
+        The runs ordered by model (``MODELS``, each followed by its variants, then others in input order), fold and seed.
 
     Raises:
-        DatasetError: Something is not the result of a run, two are of the same run, or they are of different protocols, or
-            state distances in px of different images.
+        DatasetError: An item is invalid or duplicate, or the runs differ in protocol or reference size.
     """
     runs: dict[tuple[str, str, int], Run] = {}
     for data in results:
@@ -113,7 +112,7 @@ def parse_runs(results: Iterable[Mapping[str, Any]]) -> list[Run]:
         if len(values) > 1:
             listed = " and ".join(sorted(map(str, values)))
             raise DatasetError(
-                f"The results differ in their {what} ({listed}) and cannot stand in one table; summarise them apart."
+                f"The results differ in their {what} ({listed}) and cannot be combined in one table; summarise them separately."
             )
     met = list(dict.fromkeys(model for model, _, _ in runs))
 
@@ -125,10 +124,10 @@ def parse_runs(results: Iterable[Mapping[str, Any]]) -> list[Run]:
 
 
 def parse_run(data: Mapping[str, Any]) -> Run:
-    """Check and convert the data of one ``result.json``.
+    """Validate and convert the data of one ``result.json``.
 
     Raises:
-        DatasetError: It is not the result of a run.
+        DatasetError: It is invalid.
     """
     found = data.get("format") if isinstance(data, Mapping) else None
     if found != FORMAT:
@@ -150,7 +149,7 @@ def parse_run(data: Mapping[str, Any]) -> Run:
 
 
 def pool(parts: Iterable[LandmarkErrors]) -> LandmarkErrors:
-    """Join entries of landmarks or of sequences, one after another."""
+    """Concatenate the entries of landmarks or sequences."""
     items = list(parts)
     return LandmarkErrors(
         frame=np.concatenate([np.empty(0, np.int64), *(item.frame for item in items)]),
@@ -167,21 +166,17 @@ def models_of(runs: Sequence[Run]) -> list[str]:
 
 
 def landmarks_of(runs: Sequence[Run]) -> list[str]:
-    """Names of the landmarks with a visible truth in any run, in the order of the runs."""
+    """Names of the landmarks with visible ground truth in any run, in the order of the runs."""
     parts = [part for run in runs for part in run.sequences.values()]
     return list(dict.fromkeys(name for part in parts for name, errors in part.landmarks.items() if len(errors.error)))
 
 
 def full_seeds(runs: Sequence[Run], model: str) -> tuple[list[int], list[int]]:
-    """Which seeds of a model are whole.
-
-    Args:
-        runs: All runs of the experiment.
-        model: The model.
+    """Complete and incomplete seeds of a model.
 
     Returns:
-        Seeds that have every fold that any run of the experiment has, and those that lack some. A figure over folds is
-        comparable between models only when it has all of them.
+        Seeds with all folds of the experiment, and the other seeds. Results over folds are comparable between models only if
+        they cover all folds.
     """
     folds = {run.fold for run in runs}
     seeds = sorted({run.seed for run in runs if run.model == model})
@@ -190,7 +185,7 @@ def full_seeds(runs: Sequence[Run], model: str) -> tuple[list[int], list[int]]:
 
 
 def counted(runs: Sequence[Run], model: str) -> dict[int, list[Run]]:
-    """The runs of a model by seed: those of whole seeds, or all there are where no seed is whole."""
+    """The runs of a model by seed: complete seeds only, or all if no seed is complete."""
     whole, part = full_seeds(runs, model)
     return {seed: [run for run in runs if (run.model, run.seed) == (model, seed)] for seed in whole or part}
 

@@ -1,19 +1,19 @@
-"""Figures of one labelled sequence, from pairs of a sample and what the tracker said about it.
+"""Metrics of one labelled sequence.
 
-How the figures are made:
+Definitions:
 
-* Every landmark whose truth is visible counts, with the best guess of the network however unsure; a gate hides no miss. A
-  tracker with ``always_report`` gives these guesses.
-* Predicted instruments are matched to true ones, frame by frame, by the assignment of the smallest total distance.
-* ``miss_rate``: share of the visible truths for which nothing was reported at the working threshold.
-* ``false_positive_rate``: share of the truths known to be absent for which a landmark was reported at the working threshold.
-* ``unanswered``: number of visible truths without any guess at all. They count as misses and as not below any threshold; the
-  mean error cannot hold them.
-* Figures at the level of the sequence pool all landmarks of all instruments; ``landmarks.NAME`` has those of one landmark.
+* Each visible ground-truth landmark counts, with the best guess of the network regardless of its confidence. A tracker with
+  ``always_report`` provides these guesses.
+* Predicted instruments are matched to true ones per frame at minimum total distance.
+* ``miss_rate``: fraction of visible landmarks that were not reported at the working threshold.
+* ``false_positive_rate``: fraction of landmarks known to be absent that were reported at the working threshold.
+* ``unanswered``: number of visible landmarks without any guess. They count as misses and as above every threshold, but are not
+  part of the mean error.
+* Sequence-level metrics pool all landmarks of all instruments; ``landmarks.NAME`` has those of one landmark.
 * A landmark with a second annotation (``center`` with ``tracked_point``) is scored against both.
-* A model without segmentation, or a sequence without masks, has no DICE (None); its landmarks are scored all the same.
-* Distances are in px of the source image, or of a reference image to which x and y are scaled before a distance is taken.
-  Instruments are matched in px of the source either way, so that nothing but the distances depends on it.
+* Without segmentation or masks, DICE is None; landmarks are scored nevertheless.
+* Distances are in px of the source image, or of a reference image to which x and y are scaled first. Matching always uses
+  source px, so that only the distances depend on the reference size.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 CURVE_PX = (5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0)
 SECOND_ANNOTATIONS: Mapping[str, str] = {"center": "tracked_point"}
-"""Landmark of a model -> landmark of a dataset that is meant to be the same point, annotated by others."""
+"""Landmark of a model -> second annotation of the same point in a dataset."""
 _OVERLAP_KEYS = ("dice", "precision", "recall")
 _PX_DECIMALS = 2
 _SHARE_DECIMALS = 4
@@ -52,11 +52,11 @@ _SHARE_DECIMALS = 4
 
 @dataclass
 class _Tally:
-    """What was seen of one landmark, or of all."""
+    """Accumulated results of one landmark, or of all."""
 
-    frames: list[int] = field(default_factory=list)  # one a visible truth, as are the next four
+    frames: list[int] = field(default_factory=list)  # per visible landmark, like the next four
     slots: list[int] = field(default_factory=list)
-    errors: list[float] = field(default_factory=list)  # px; NaN without any guess
+    errors: list[float] = field(default_factory=list)  # px; NaN without a guess
     sides: list[float] = field(default_factory=list)  # px, the box of each error's instrument; NaN without a box
     missed: list[bool] = field(default_factory=list)
     absent: int = 0
@@ -101,10 +101,10 @@ class SequenceEvaluator:
     Args:
         sequence: The labelled sequence.
         instruments: The landmarks and classes of the model, in its order.
-        reference_size: (height, width) of the image in whose px distances are stated; the source image's when None. The paper
-            works on 640x480, so that its px are not those of a 720x576 video.
-        matching: What to do about names that differ; they are refused when None. With a partial one the figures are those
-            of what both have: landmarks of the sequence, classes of which it has masks, and tools whatever their class.
+        reference_size: (height, width) of the reference image for distances in px; None for the source image. The paper uses
+            640x480, so its px differ from those of a 720x576 video.
+        matching: Rules for differing names; None for strict matching. With partial matching, the metrics cover what both have:
+            landmarks of the sequence, classes with masks, and tools of any class.
 
     Raises:
         WeightsError: The model has landmarks or classes that the sequence lacks.
@@ -132,7 +132,7 @@ class SequenceEvaluator:
         self._tool: list[metrics.Overlap] = []
         self._classes: dict[str, list[metrics.Overlap]] = {name: [] for name in instruments.classes[1:]}
         self._frames = 0
-        self._looked_at = 0  # frames in which somebody labelled a landmark: elsewhere an instrument too many is unknown
+        self._annotated = 0  # frames with labelled landmarks; only there extra instruments can be counted
         self._extra = 0
 
     def add(self, sample: Sample, result: TrackingResult) -> None:
@@ -140,10 +140,10 @@ class SequenceEvaluator:
 
         Args:
             sample: A sample of the sequence, its landmarks in the sequence's order.
-            result: What the tracker said about its image.
+            result: Tracking result of its image.
 
         Raises:
-            ValueError: The result belongs to an image of another size, or to a model with other landmarks.
+            ValueError: The result has another image size or other landmarks.
         """
         if result.size != sample.image.shape[:2]:
             raise ValueError(f"the result is for an image of (height, width) {result.size}, not {sample.image.shape[:2]}")
@@ -153,7 +153,7 @@ class SequenceEvaluator:
         scale = np.ones(2) if self._reference_size is None else Resize(result.size, self._reference_size).scale
         self._frames += 1
         if truth.labelled.any():
-            self._looked_at += 1
+            self._annotated += 1
             self._extra += sum(bool(reported[p].any()) for p in range(len(reported)) if p not in match)
         for slot, prediction in enumerate(match):
             guess = np.full(truth.landmarks.shape[1:], np.nan) if prediction is None else guesses[prediction]
@@ -170,7 +170,7 @@ class SequenceEvaluator:
                 self._classes[name].append(metrics.class_overlap(result.label_map, truth.label_map, label))
 
     def report(self) -> dict[str, Any]:
-        """All figures as plain numbers; None where there was nothing to measure."""
+        """All metrics as plain numbers; None without data."""
         everything = _Tally()
         for tally in self._tallies.values():
             everything.extend(tally)
@@ -181,7 +181,7 @@ class SequenceEvaluator:
             **_mean_overlap(self._tool),
             "classes": {name: _mean_overlap(overlaps) for name, overlaps in self._classes.items()},
             **everything.report(),
-            "extra_instruments_per_frame": self._extra / self._looked_at if self._looked_at else None,
+            "extra_instruments_per_frame": self._extra / self._annotated if self._annotated else None,
             "landmarks": {name: tally.report() for name, tally in self._tallies.items()},
             "second_annotation": {
                 f"{name}_vs_{SECOND_ANNOTATIONS[name]}": {
@@ -197,13 +197,13 @@ class SequenceEvaluator:
         }
 
     def details(self) -> dict[str, Any]:
-        """Raw figures, from which curves and paired comparisons are made.
+        """Raw values for curves and paired comparisons.
 
         Returns:
-            ``dice``, ``precision``, ``recall``: one share for every segmented frame, whose numbers are ``segmented_frame``; all
-            four are None where nothing was segmented. ``landmarks``: name -> ``frame``, ``slot`` (index of the true
-            instrument), ``error_px`` (None: no guess at all), ``box_px`` (longer side of the true landmarks' box; None: no box)
-            and ``missed`` (1: not reported at the working threshold), one entry for every visible truth.
+            ``dice``, ``precision``, ``recall`` per segmented frame, with the frame numbers in ``segmented_frame``; all None
+            without segmentation. ``landmarks``: name -> ``frame``, ``slot`` (index of the true instrument), ``error_px`` (None:
+            no guess), ``box_px`` (longer side of the true landmarks' box; None: no box) and ``missed`` (1: not reported at the
+            working threshold), one entry per visible landmark.
         """
         shares: dict[str, Any] = dict.fromkeys(("segmented_frame", *_OVERLAP_KEYS))
         if self._tool:
@@ -230,7 +230,7 @@ class SequenceEvaluator:
         truth: FloatArray,
         labelled: npt.NDArray[np.bool_],
     ) -> None:
-        """Tally one true instrument; ``unit`` is its frame and its slot."""
+        """Add one true instrument; ``unit`` is (frame, slot)."""
         side = metrics.bounding_box_side(truth)
         errors = metrics.landmark_errors(guess, truth)
         present = np.isfinite(truth[:, 0]) & np.isfinite(truth[:, 1])
@@ -266,16 +266,16 @@ def evaluate_sequence(
     """Track a sequence and score it.
 
     Args:
-        tracker: With ``always_report``, so that no gate hides a miss.
+        tracker: A tracker with ``always_report``, so that the threshold does not hide errors.
         sequence: The labelled sequence.
-        frames: The frames to track and to score, such as the second half; all when None.
-        reference_size: (height, width) of the image in whose px distances are stated; the source image's when None.
-        details: Add the raw figures as ``details``.
-        matching: What to do about names that differ; they are refused when None.
+        frames: The frames to track and score, such as the second half; None for all.
+        reference_size: (height, width) of the reference image for distances in px; None for the source image.
+        details: Add the raw values as ``details``.
+        matching: Rules for differing names; None for strict matching.
 
     Raises:
-        WeightsError: The weights are for other landmarks or classes than the sequence's.
-        DatasetError: The sequence cannot be read to its end, or does not have the frames asked for.
+        WeightsError: The landmarks or classes of the weights and the sequence differ.
+        DatasetError: The sequence cannot be read completely, or lacks the requested frames.
     """
     wanted = range(len(sequence)) if frames is None else frames
     if frames is not None and (not frames or min(frames) < 0 or max(frames) >= len(sequence)):
@@ -298,23 +298,23 @@ def evaluate_sequence(
 
 
 def match_instruments(guesses: FloatArray, truth: FloatArray) -> list[int | None]:
-    """Match predicted instruments to true ones by the assignment of the smallest total distance.
+    """Match predicted instruments to true ones at minimum total distance.
 
-    Every true instrument gets a prediction as long as there are any. The distance of a pair is the mean over the landmarks that
-    both have; a true instrument without a visible landmark takes what the others leave.
+    Each true instrument gets a prediction while there are any. The distance of a pair is the mean over the common landmarks; a
+    true instrument without visible landmarks gets a remaining prediction.
 
     Args:
         guesses: float64 (predictions, landmarks, 2), px.
         truth: float64 (instruments, landmarks, 2), px.
 
     Returns:
-        For every true instrument the index of its prediction, or None.
+        Index of the prediction of each true instrument, or None.
     """
     distance = metrics.landmark_errors(guesses[None, :], truth[:, None])
     known = np.isfinite(distance)
     shared = known.sum(axis=-1)
     total = np.where(known, distance, 0.0).sum(axis=-1)
-    # Sharing no landmark with a visible instrument is worse than any distance; with an absent one it costs nothing.
+    # No common landmark: prohibitive cost for a visible instrument, no cost for an absent one.
     apart = np.where(np.isfinite(truth).all(axis=-1).any(axis=-1), 1e6, 0.0)[:, None]
     cost = np.where(shared > 0, total / np.maximum(shared, 1), apart)
     missing = max(0, len(truth) - len(guesses))

@@ -1,21 +1,20 @@
-"""Paired comparison of two models, with an interval that knows that the frames of a video are not independent.
+"""Paired comparison of two models, with confidence intervals that account for correlated video frames.
 
-Both models are measured on the same units: fold, test sequence, seed, frame and landmark. The difference of their means has a
-confidence interval from a hierarchical bootstrap, which draws again
+Both models are evaluated on the same units: fold, test sequence, seed, frame and landmark. The confidence interval of the mean
+difference comes from a hierarchical bootstrap that resamples
 
-1. the test sequences (a video is the unit that stands for "another surgery"),
-2. the seeds, within every fold (trainings of different folds have nothing in common),
-3. within a sequence, blocks of consecutive frames, the same ones for every seed (circular block bootstrap, Politis and Romano
+1. the test sequences (a video represents one surgery),
+2. the seeds within each fold (trainings of different folds are independent),
+3. blocks of consecutive frames within a sequence, the same ones for all seeds (circular block bootstrap, Politis and Romano
    1992).
 
-Two corrections are made for the small numbers of sequences and seeds that experiments have. Of n sequences, and of n seeds,
-n - 1 are drawn, which makes the variance of their mean unbiased (Rao and Wu, JASA 1988); and the percentiles are those at which
-a normal distribution has the tail of a t distribution with n - 1 degrees of freedom, n being the number of sequences (the
-expanded percentile interval of Hesterberg, The American Statistician 2015, whose other factor the first correction holds). With
-three sequences an interval at 95 % thus excludes zero only when practically every one of them agrees.
+Two corrections account for small numbers of sequences and seeds. Of n sequences, and of n seeds, n - 1 are drawn, which makes
+the variance of the mean unbiased (Rao and Wu, JASA 1988). The percentiles are expanded so that the normal tail equals that of a
+t distribution with n - 1 degrees of freedom, with n sequences (expanded percentile interval of Hesterberg, The American
+Statistician 2015; the first correction replaces its other factor). With three sequences, a 95 % interval therefore excludes
+zero only if practically all of them agree.
 
-A single test sequence, or a single seed, is not drawn again: the interval then says nothing about other videos, or about other
-trainings.
+A single test sequence or seed is not resampled: the interval then does not generalise to other videos or trainings.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ from csl_tracker.evaluation.runs import Run, SequenceResult
 from csl_tracker.metrics import THRESHOLD_PX
 
 BLOCK_FRAMES = 25
-"""Frames drawn together: one second of the datasets' video."""
+"""Block length of the bootstrap: one second of the datasets' video."""
 LEAST_BLOCKS = 5
-"""A sequence that has fewer blocks than these is cut into this many."""
+"""Minimum number of blocks per sequence; shorter sequences use shorter blocks."""
 CONFIDENCE = 0.95
 RESAMPLES = 4000
 NOT_SEPARABLE = "not separable"
@@ -45,13 +44,13 @@ Measure = Callable[[SequenceResult], Mapping[tuple[int, ...], float]]
 
 @dataclass(frozen=True)
 class Quantity:
-    """Something that two models are compared in.
+    """A quantity to compare.
 
     Attributes:
         key: Name in tables.
-        unit: ``px``, or empty for a share.
-        larger_is_better: Whether a model is better when its mean is larger.
-        measure: From a sequence to its values by unit; a unit starts with the number of its frame.
+        unit: ``px``, or empty for a fraction.
+        larger_is_better: Whether larger means are better.
+        measure: Returns the values of a sequence by unit; the first element of a unit is the frame number.
     """
 
     key: str
@@ -79,19 +78,19 @@ QUANTITIES: tuple[Quantity, ...] = (
     Quantity("threshold_score_20px", "", True, lambda part: _errors(part, lambda error: error < THRESHOLD_PX)),
     Quantity("gross_miss_rate_60px", "", False, lambda part: _errors(part, lambda error: ~(error < 60.0))),
 )
-"""What is compared. An error needs a guess of both models; the shares count a missing guess as an error without bound."""
+"""Compared quantities. Errors need predictions of both models; rates count a missing prediction as an infinite error."""
 
 
 @dataclass(frozen=True)
 class Units:
-    """Paired differences, a row a seed and a column a frame.
+    """Paired differences by seed and frame.
 
     Attributes:
         fold: Name of the fold.
         sequence: Name of the sequence.
-        seeds: The seeds, one a row.
-        total: float64 (seeds, frames), sum over the frame's units of the first model's value minus the second's.
-        count: float64 (seeds, frames), the number of these units.
+        seeds: The seeds, one per row.
+        total: float64 (seeds, frames), sum of the differences (first minus second model) over the units of a frame.
+        count: float64 (seeds, frames), number of these units.
     """
 
     fold: str
@@ -117,15 +116,15 @@ class Comparison:
     Attributes:
         a: The first model.
         b: The second model.
-        quantity: What they are compared in.
-        mean_a: Mean of a over the units that both have; None when they have none in common, as are the next two.
-        mean_b: Mean of b over the same units.
-        difference: ``mean_a - mean_b`` with its interval.
+        quantity: The quantity.
+        mean_a: Mean of a over the common units; None without any.
+        mean_b: Mean of b over the common units; None without any.
+        difference: ``mean_a - mean_b`` with its interval; None without common units.
         verdict: ``A better``, ``B better``, ``not separable``, or ``not measured``.
         sequences: Number of test sequences (of all folds).
         seeds: Largest number of seeds in a fold.
         units: Number of paired units.
-        left_out: Units that only one of the two has, such as an error without a guess.
+        left_out: Number of units in only one of the two, such as errors without a prediction.
     """
 
     a: str
@@ -142,14 +141,14 @@ class Comparison:
 
 
 def compare(runs: Sequence[Run], a: str, b: str, quantity: Quantity, resamples: int = RESAMPLES) -> Comparison:
-    """Compare two models over the fold, sequence, seed and frame units that both have.
+    """Compare two models over their common units (fold, sequence, seed, frame).
 
     Args:
         runs: Runs of one experiment.
         a: The first model.
         b: The second model.
-        quantity: What to compare them in.
-        resamples: Bootstrap resamples.
+        quantity: The quantity to compare.
+        resamples: Number of bootstrap resamples.
     """
     of_a = {(run.fold, run.seed): run for run in runs if run.model == a}
     of_b = {(run.fold, run.seed): run for run in runs if run.model == b}
@@ -196,7 +195,7 @@ def compare(runs: Sequence[Run], a: str, b: str, quantity: Quantity, resamples: 
 
 
 def verdict(difference: Interval, larger_is_better: bool) -> str:
-    """What an interval of ``a - b`` says: ``A better``, ``B better`` or ``not separable``."""
+    """Verdict for an interval of ``a - b``: ``A better``, ``B better`` or ``not separable``."""
     if difference.low <= 0.0 <= difference.high:
         return NOT_SEPARABLE
     return "A better" if (difference.low > 0.0) == larger_is_better else "B better"
@@ -209,14 +208,14 @@ def paired_bootstrap(
     block: int = BLOCK_FRAMES,
     seed: int = 0,
 ) -> Interval:
-    """Mean difference and its interval; the module's docstring says how it is made.
+    """Mean difference and its bootstrap interval; see the module's docstring.
 
     Args:
-        units: One for every test sequence. Those of a fold have the same seeds.
-        confidence: Of the two-sided interval.
-        resamples: Bootstrap resamples.
-        block: Frames drawn together; less where a sequence is shorter than ``LEAST_BLOCKS`` of them.
-        seed: Of the random numbers; the same units give the same interval in every run.
+        units: One per test sequence. Those of a fold have the same seeds.
+        confidence: Level of the two-sided interval.
+        resamples: Number of bootstrap resamples.
+        block: Block length, frames; less for sequences shorter than ``LEAST_BLOCKS`` blocks.
+        seed: Random seed; results are reproducible.
     """
     estimate = float(sum(part.total.sum() for part in units) / sum(part.count.sum() for part in units))
     rng = np.random.default_rng(seed)
@@ -231,7 +230,7 @@ def paired_bootstrap(
             part_total, part_count = blocks.draw(seed_draws[part.fold][rows], rng)
             total[rows] += part_total
             count[rows] += part_count
-    means = total[count > 0] / count[count > 0]  # a seed may lack every frame of the sequences that were drawn
+    means = total[count > 0] / count[count > 0]  # a drawn seed may have no frames
     tail = (1.0 - confidence) / 2.0
     repeats = number if number > 1 else max(len(part.seeds) for part in units)
     if repeats > 1:
@@ -241,12 +240,12 @@ def paired_bootstrap(
 
 
 def block_length(frames: int, block: int = BLOCK_FRAMES) -> int:
-    """Frames drawn together in a sequence of that many frames."""
+    """Block length for a sequence of this many frames."""
     return max(1, min(block, math.ceil(frames / LEAST_BLOCKS)))
 
 
 class _Blocks:
-    """Sums over circular blocks of a sequence's frames, from which resamples are drawn."""
+    """Precomputed sums over circular blocks of frames, for resampling."""
 
     def __init__(self, units: Units, block: int) -> None:
         frames = units.total.shape[1]
@@ -257,14 +256,14 @@ class _Blocks:
         self._count = _circular_sums(units.count, length)
 
     def draw(self, seeds: IntArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-        """Resample the frames, once for each row of seeds.
+        """Resample the frames once per row of seeds.
 
         Args:
-            seeds: int64 (resamples, drawn seeds), rows of the units.
-            rng: Random numbers.
+            seeds: int64 (resamples, drawn seeds), row indices of the units.
+            rng: Random generator.
 
         Returns:
-            Sums of the differences and of their number, float64 (resamples,) each.
+            Sums of the differences and of the counts, float64 (resamples,) each.
         """
         starts = rng.integers(self._frames, size=(len(seeds), self._number))
         chosen = (seeds[:, :, None], starts[:, None, :])
@@ -272,7 +271,7 @@ class _Blocks:
 
 
 def _circular_sums(values: FloatArray, length: int) -> FloatArray:
-    """Sum of ``length`` columns from each column on, round the end."""
+    """Circular sums of ``length`` consecutive columns, starting at each column."""
     padded = np.concatenate([values, values[:, : length - 1]], axis=1)
     sums = np.cumsum(np.concatenate([np.zeros((len(values), 1)), padded], axis=1), axis=1)
     return np.asarray(sums[:, length:] - sums[:, :-length], np.float64)

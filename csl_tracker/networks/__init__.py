@@ -1,4 +1,4 @@
-"""The paper's networks: encoders, decoders, and the strategies that join them."""
+"""Networks of the paper: encoders, decoders and strategies."""
 
 from csl_tracker.network_names import STRATEGIES
 from csl_tracker.networks.base import STRIDE, Network, NetworkConfig, NetworkOutput

@@ -1,4 +1,4 @@
-"""What all networks share: their configuration, their outputs, and the sizes that they take."""
+"""Common parts of all networks: configuration, outputs and input sizes."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ _MOST: Mapping[str, int] = {
     "trees": MAX_TREES,
     "nodes": MAX_NODES,
 }
-"""Largest counts of a configuration."""
+"""Upper limits of a configuration."""
 
 
 class NetworkOutput(NamedTuple):
-    """What a network says; None for what its strategy does not say.
+    """Outputs of a network; None for outputs that its strategy does not have.
 
     Attributes:
         heatmaps: (N, landmarks, ceil(H / 2), ceil(W / 2)).
         scores: (N, classes, ceil(H / 2), ceil(W / 2)), segmentation scores before the softmax.
-        points: (N, slots, landmarks, 3): x and y in px of the input seen as an image of one pixel (-0.5..0.5 from edge to edge,
-            see :mod:`csl_tracker.pixels`), and the logit of being in view.
+        points: (N, slots, landmarks, 3): x and y relative to the input size (-0.5..0.5 from edge to edge, as if the input were
+            one pixel, see :mod:`csl_tracker.pixels`), and the visibility logit.
     """
 
     heatmaps: Tensor | None
@@ -54,20 +54,20 @@ class NetworkOutput(NamedTuple):
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Everything that is needed to build a network again.
+    """Everything needed to build a network.
 
     Attributes:
         strategy: A key of ``STRATEGIES``.
         encoder: ``resnet50``, ``efficientnet_lite0``, ``efficientnet_lite2``, or ``none`` for unet and forest.
-        decoder: ``up_projection`` (the paper's) or ``separable``, or ``none`` for unet and forest; l has no use for one.
+        decoder: ``up_projection`` (as in the paper), ``separable``, or ``none`` for unet and forest; l ignores it.
         num_landmarks: Heatmap channels.
-        num_classes: Segmentation channels, the background's included.
-        input_size: (height, width), px: the only size that l and sl take; None for the others.
-        slots: Instruments whose coordinates l and sl regress.
-        width: Channels of the U-Net's first level; Ronneberger et al. 2015 have 64.
-        decoder_width: Channels of the separable decoder, in shares of its own.
-        trees: Of each stage of a forest.
-        nodes: Nodes for which each tree of a forest has room.
+        num_classes: Segmentation channels, including the background.
+        input_size: (height, width), px: the fixed input size of l and sl; None for the others.
+        slots: Number of instruments regressed by l and sl.
+        width: Channels of the U-Net's first level; 64 in Ronneberger et al. 2015.
+        decoder_width: Channel multiplier of the separable decoder.
+        trees: Trees per stage of a forest.
+        nodes: Maximum nodes per tree of a forest.
     """
 
     strategy: str = "csl"
@@ -125,17 +125,17 @@ class NetworkConfig:
 
     @property
     def localises_by_heatmaps(self) -> bool:
-        """Whether landmarks come from heatmaps; regressed otherwise."""
+        """Whether landmarks come from heatmaps rather than regression."""
         return self.strategy not in REGRESSING
 
     @property
     def segments(self) -> bool:
-        """Whether the network gives segmentation scores."""
+        """Whether the network outputs segmentation scores."""
         return self.strategy != "l"
 
     @property
     def valid_input(self) -> str:
-        """The input sizes that the network takes, in words."""
+        """The valid input sizes, in words."""
         if self.strategy in REGRESSING and self.input_size is not None:
             return f"{self.input_size[0]}x{self.input_size[1]} (height x width) and no other"
         return "any height and width from 1 px on; multiples of 32 need no padding inside"
@@ -149,7 +149,7 @@ class NetworkConfig:
         """Rebuild from :meth:`to_dict`'s output.
 
         Raises:
-            ConfigError: A key is unknown or a value impossible.
+            ConfigError: A key is unknown or a value is invalid.
         """
         unknown = set(data) - set(cls.__dataclass_fields__)
         if unknown:
@@ -164,9 +164,9 @@ class Network(nn.Module):
     """Base of all networks.
 
     Attributes:
-        config: What was built.
-        normalization: The pixels it wants.
-        encoder: The part that has published weights; None where there is no such part.
+        config: Its configuration.
+        normalization: Pixel normalisation of the input.
+        encoder: The encoder with published weights, or None.
     """
 
     config: NetworkConfig
@@ -185,6 +185,6 @@ def pad_to(image: Tensor, multiple: int) -> Tensor:
 
 
 def crop_to_output(maps: Tensor, image: Tensor) -> Tensor:
-    """Cut maps of a padded image to those of the image itself: output px (u, v) covers input px 2u, 2u + 1 and 2v, 2v + 1."""
+    """Crop the maps of a padded image: output pixel (u, v) covers input pixels 2u, 2u + 1 and 2v, 2v + 1."""
     rows, columns = -(-image.shape[-2] // STRIDE), -(-image.shape[-1] // STRIDE)
     return maps if maps.shape[-2:] == (rows, columns) else maps[..., :rows, :columns]

@@ -1,4 +1,4 @@
-"""CSL, with and without skips: the segmentation's scores feed the heatmaps (Laina et al. 2017, section 2.2)."""
+"""CSL with and without skips: segmentation scores are inputs of the heatmaps (Laina et al. 2017, section 2.2)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from csl_tracker.networks.encoders import ENCODERS
 class CslNetwork(Network):
     """Concurrent segmentation and localisation.
 
-    Any input size is taken: the image is padded to multiples of 32 on the right and bottom, and the outputs are cropped, so
-    that output pixel (u, v) always covers input pixels 2u, 2u + 1 and 2v, 2v + 1.
+    Accepts any input size: the image is padded to multiples of 32 on the right and bottom, and the outputs are cropped, so that
+    output pixel (u, v) always covers input pixels 2u, 2u + 1 and 2v, 2v + 1.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -48,8 +48,8 @@ class CslNetwork(Network):
 
 
 def start_near_zero(head: nn.Module) -> None:
-    """Almost all of a heatmap is zero: a head that begins near zero spares the first hundreds of steps."""
+    """Initialise a heatmap head near zero, since heatmaps are mostly zero; saves hundreds of training steps."""
     last = list(head.modules())[-1]
-    if isinstance(last, nn.Conv2d) and last.bias is not None and not last.weight.is_meta:  # there torch would load its compiler
+    if isinstance(last, nn.Conv2d) and last.bias is not None and not last.weight.is_meta:  # imports torch's compiler
         nn.init.normal_(last.weight, std=1e-3)
         nn.init.zeros_(last.bias)

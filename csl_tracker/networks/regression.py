@@ -1,4 +1,4 @@
-"""L and SL: coordinates regressed directly, without and with a segmentation beside them (Laina et al. 2017, section 2.1)."""
+"""L and SL: direct regression of coordinates without and with segmentation (Laina et al. 2017, section 2.1)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from csl_tracker.networks.encoders import ENCODERS, Bottleneck
 
 
 class RegressionHead(nn.Module):
-    """One more strided residual block, average pool, fully connected.
+    """A strided residual block, global average pooling and a fully connected layer.
 
-    For ResNet-50 at 480x480 the block's output is 8x8x2048 and the pool 8x8, as in the paper; at other sizes the pool covers
-    whatever the block leaves. The paper tracks one instrument that is always in view. Here there are ``slots`` instruments, and
-    each landmark has a third number, the logit of being in view.
+    For ResNet-50 at 480x480, the block's output is 8x8x2048 and the pooling 8x8, as in the paper; at other sizes the pooling
+    stays global. The paper tracks one instrument that is always in view. Here, there are ``slots`` instruments, and each
+    landmark has a third output, the visibility logit.
     """
 
     def __init__(self, channels: int, slots: int, landmarks: int) -> None:
@@ -32,7 +32,7 @@ class RegressionHead(nn.Module):
 
 
 class RegressionNetwork(Network):
-    """L and SL. They take the one input size that they were built for."""
+    """L and SL, with a fixed input size."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""From a configuration to a network."""
+"""Builds networks from configurations."""
 
 from __future__ import annotations
 

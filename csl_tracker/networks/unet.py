@@ -1,4 +1,4 @@
-"""U-Net (Ronneberger et al. 2015) with the two heads of CSL, for comparison."""
+"""U-Net (Ronneberger et al. 2015) with the two heads of CSL, as a baseline."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LEVELS = 5
 
 
 class DoubleConv(nn.Sequential):
-    """Two 3x3 convolutions, each with batch norm and ReLU; padded, so that the size stays."""
+    """Two 3x3 convolutions with same padding, batch norm and ReLU."""
 
     def __init__(self, channels_in: int, out: int) -> None:
         super().__init__(
@@ -30,11 +30,11 @@ class DoubleConv(nn.Sequential):
 
 
 class UNet(Network):
-    """Four halvings by max pooling, four doublings by 2x2 transposed convolutions, concatenated skips.
+    """U-Net: four max-pooling levels, four 2x2 transposed convolutions, concatenated skips.
 
-    Beside the original: padded convolutions with batch norm, since frames are small and nothing may be cut off; the heads of
-    CSL (scores, then heatmaps from features and scores); and features averaged over 2x2 px before these heads, so that the
-    outputs have half the input size as those of the other strategies. Any input size is taken, padded to multiples of 16.
+    Differences from the original: padded convolutions with batch norm, since frames are small and must not be cropped; the
+    heads of CSL (scores, then heatmaps from features and scores); and 2x2 average pooling before the heads, so that the outputs
+    have half the input size like those of the other strategies. Accepts any input size; pads to multiples of 16.
     """
 
     def __init__(self, config: NetworkConfig) -> None:

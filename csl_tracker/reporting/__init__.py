@@ -1,1 +1,1 @@
-"""How results are shown: tables, plots and the pages of reports."""
+"""Presentation of results: tables, plots and report pages."""

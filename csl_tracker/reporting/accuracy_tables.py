@@ -1,4 +1,4 @@
-"""Tables of an experiment's accuracy: over all test sequences, by landmark, class and sequence, and the tail of the errors."""
+"""Accuracy tables of an experiment: overview, per landmark, class and sequence, and the error tail."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from csl_tracker.reporting.run_tables import parameters
 from csl_tracker.reporting.table import Cell, Column, Spread, Table, cell_text
 
 WORST = 5
-"""Frames of a model in the table of the error's tail."""
+"""Number of frames per model in the error tail table."""
 _TABLE1_LANDMARK = "center"
 _OVERLAP_TITLES = ("DICE", "precision", "recall")
 _ERROR_COLUMNS: Mapping[str, tuple[str, int]] = {
@@ -43,7 +43,7 @@ _ERROR_COLUMNS: Mapping[str, tuple[str, int]] = {
 
 
 def overview(runs: Sequence[Run]) -> Table:
-    """Every model's figures over all test sequences, mean over the seeds and their standard deviation."""
+    """Metrics of each model over all test sequences, with mean and standard deviation over the seeds."""
     columns = (
         Column("model", "model"),
         Column("runs", "runs"),
@@ -124,13 +124,13 @@ def per_class(runs: Sequence[Run]) -> Table:
 
 
 def table1(runs: Sequence[Run]) -> Table:
-    """Every test sequence by itself, in the form of the paper's Table 1, with its figures where it has that sequence."""
+    """One row per test sequence, like Table 1 of the paper, with the paper's values if available."""
     landmark = _TABLE1_LANDMARK if _TABLE1_LANDMARK in landmarks_of(runs) else None
     named = f"`{landmark}`" if landmark else "all landmarks,"
     published = paper()["table1"]
     known = published["sets"] if runs and runs[0].protocol in published["protocols"] else {}
     error = f"{landmark}_error_px" if landmark else "landmark_error_px"
-    # Where a second annotator marked the same point, the error against both is told, and how far apart the two are.
+    # With a second annotation of the same point, show the error against both and the distance between the annotators.
     second = sorted(
         {key for run in runs for part in run.sequences.values() for key in part.report.get("second_annotation") or ()}
     )
@@ -190,7 +190,7 @@ def table1(runs: Sequence[Run]) -> Table:
 
 
 def tail(runs: Sequence[Run]) -> Table:
-    """The worst frames of every model: where to look."""
+    """The worst frames of each model."""
     columns = (
         Column("model", "model"),
         Column("sequence", "sequence"),

@@ -1,4 +1,4 @@
-"""What changed from one evaluation to another, as a table, as plain data and as a page."""
+"""Comparison of two evaluations as a table, plain data and an HTML page."""
 
 from __future__ import annotations
 
@@ -47,5 +47,5 @@ def as_data(a: Report, b: Report, changes: Sequence[Change]) -> dict[str, Any]:
 
 
 def as_html(tables: Sequence[Table]) -> str:
-    """A page of the tables that needs nothing from elsewhere."""
+    """A self-contained HTML page of the tables."""
     return Page("Comparison", [Section.of(table) for table in tables]).html()

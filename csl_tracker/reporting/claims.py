@@ -10,11 +10,11 @@ from csl_tracker.reporting.run_tables import conditions
 from csl_tracker.reporting.table import Cell, Column, Table
 
 PAIRS = (("csl", "sl"), ("sl", "l"), ("csl", "csl_no_skip"), ("csl", "unet"), ("csl", "forest"))
-"""What the paper claims: the first is better than the second."""
+"""Claims of the paper: the first model is better than the second."""
 
 
 def comparisons(runs: Sequence[Run], resamples: int = RESAMPLES) -> Table:
-    """The paper's claims as paired comparisons, with an interval and a verdict."""
+    """The paper's claims as paired comparisons with intervals and verdicts."""
     percent = f"{CONFIDENCE:.0%}".replace("%", " %")
     columns = (
         Column("comparison", "A vs B"),
@@ -39,7 +39,7 @@ def comparisons(runs: Sequence[Run], resamples: int = RESAMPLES) -> Table:
 
 
 def pairs(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """The pairs of ``PAIRS`` that are there, those of equal variants too, and each variant against its own model."""
+    """The available pairs of ``PAIRS``, also between equal variants, and each variant against its base model."""
     names = models_of(runs)
     suffixes = list(dict.fromkeys(suffix for _, _, suffix in (name.partition("@") for name in names)))
     marked = [f"@{suffix}" if suffix else "" for suffix in suffixes]

@@ -1,4 +1,4 @@
-"""Panels of an experiment: what its models say on frames that a rule has chosen."""
+"""Qualitative panels of an experiment on frames selected by rule."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from csl_tracker.training.plan import run_folder
 
 WEIGHTS = "last.safetensors"
 REFERENCE = "csl"
-"""The model by whose errors frames are chosen, where it is there; else the first."""
+"""The model whose errors select the frames; the first model if it is missing."""
 
 
 def write_experiment_panels(
     results: Sequence[Mapping[str, Any]], out: Path, root: Path, dataset: str, device: str = "auto"
 ) -> list[Path]:
-    """Draw the best, the median and the worst frame of every fold's first test sequence.
+    """Draw the best, median and worst frame of each fold's first test sequence.
 
-    Only models with weights at hand are drawn: results may have been brought without them.
+    Models without weights files are omitted.
 
     Args:
-        results: Data of the runs' ``result.json``, of one experiment.
+        results: Data of the ``result.json`` files of one experiment.
         out: Folder of the experiment.
         root: Folder of the dataset.
-        dataset: Its name.
-        device: Where the models run.
+        dataset: Name of the dataset.
+        device: Device of the models.
 
     Returns:
-        Paths of the pictures.
+        Paths of the images.
 
     Raises:
         DatasetError, WeightsError: Data or weights are broken.
@@ -43,15 +43,15 @@ def write_experiment_panels(
         seed = min(run.seed for run in runs if run.fold == fold)
         found = [run for run in runs if (run.fold, run.seed) == (fold, seed)]
         weights = {run.model: run_folder(out, fold, run.model, seed) / WEIGHTS for run in found}
-        there = [run for run in found if weights[run.model].is_file()]
-        if not there:
+        available = [run for run in found if weights[run.model].is_file()]
+        if not available:
             continue
-        reference = next((run for run in there if run.model == REFERENCE), there[0])
+        reference = next((run for run in available if run.model == REFERENCE), available[0])
         name, part = next(iter(reference.sequences.items()))
         chosen = choose_frames(part)
         (sequence,) = open_dataset(dataset, root, [name])
         written += write_panels(
-            [(run.model, weights[run.model]) for run in there],
+            [(run.model, weights[run.model]) for run in available],
             sequence,
             out / f"panels_{re.sub(r'[^A-Za-z0-9.-]+', '_', f'{fold}_{name}')}",
             list(chosen.values()),

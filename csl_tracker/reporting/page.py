@@ -1,4 +1,4 @@
-"""HTML pages that need nothing from elsewhere, made by one template that escapes everything it is given."""
+"""Self-contained HTML pages from one template with auto-escaping."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _TEMPLATES = Environment(
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it: a text, a table, a chart and notes, each where there is one.
+    """A heading with an optional text, table, chart and notes.
 
     Attributes:
         title: Heading.
-        text: A paragraph above the rest.
-        head: Titles of the table's columns.
-        rows: Its cells; the first one of a row is its name.
-        left: Indices of the columns of text, which are aligned to the left.
-        chart: A drawing of :mod:`csl_tracker.reporting.report_charts`: the only part that is not escaped again.
-        caption: Below the chart.
+        text: Paragraph below the heading.
+        head: Column titles of the table.
+        rows: Cells of the table; the first cell of a row is its name.
+        left: Indices of left-aligned columns.
+        chart: A chart of :mod:`csl_tracker.reporting.report_charts`; inserted without escaping.
+        caption: Caption of the chart.
         notes: Paragraphs at the end.
     """
 
@@ -46,7 +46,7 @@ class Section:
 
     @classmethod
     def of(cls, table: Table) -> Section:
-        """A table with its caption."""
+        """A section with a table and its caption."""
         left = [index for index in range(len(table.columns)) if all(isinstance(row[index], str) for row in table.rows)]
         return cls(table.title, table.caption, [column.title for column in table.columns], table.texts(), left)
 
@@ -56,10 +56,10 @@ class Video:
     """The video of a page.
 
     Attributes:
-        source: Its address: ``data:`` where the page holds it.
-        beside: Its file's name where it lies beside the page; else empty.
-        fps: Frames a second.
-        frames: Their number.
+        source: Its URL; a ``data:`` URL if embedded.
+        beside: Its file name if it is stored next to the page; else empty.
+        fps: Frame rate, 1/s.
+        frames: Number of frames.
     """
 
     source: str
@@ -70,14 +70,14 @@ class Video:
 
 @dataclass(frozen=True)
 class PageFrame:
-    """A frame that can be chosen.
+    """A selectable frame.
 
     Attributes:
-        index: Its number.
-        time: Its middle in the video, s.
-        label: On its button.
-        title: Says more than the label.
-        picture: ``data:`` address of its picture; empty without.
+        index: Frame number.
+        time: Time of its middle in the video, s.
+        label: Text of its button.
+        title: Tooltip.
+        picture: ``data:`` URL of its image, or empty.
     """
 
     index: int
@@ -89,7 +89,7 @@ class PageFrame:
 
 @dataclass(frozen=True)
 class Player:
-    """A video and frames of it; either may be missing."""
+    """An optional video and selectable frames."""
 
     video: Video | None
     frames: Sequence[PageFrame]
@@ -97,16 +97,16 @@ class Player:
 
 @dataclass(frozen=True)
 class Page:
-    """What a page shows.
+    """Contents of a page.
 
     Attributes:
-        title: Its title and heading.
-        sections: Its parts in order.
-        summary: Below the heading.
-        problems: Sentences on what is unusual.
-        player: Video and pictures; None for a page without a script.
-        command: What made the values.
-        provenance: Lines on the machine and the input.
+        title: Title and heading.
+        sections: The sections in order.
+        summary: Paragraph below the heading.
+        problems: Sentences about anomalies.
+        player: Video and images; None for a page without a script.
+        command: The command that produced the values.
+        provenance: Lines about machine and input.
     """
 
     title: str
@@ -118,5 +118,5 @@ class Page:
     provenance: Sequence[str] = ()
 
     def html(self) -> str:
-        """The whole page."""
+        """Render the page."""
         return _TEMPLATES.get_template("page.html").render(page=self)

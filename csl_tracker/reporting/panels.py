@@ -1,4 +1,4 @@
-"""Qualitative panels, like Fig. 5 of the paper: frames in rows, the truth and every model in columns."""
+"""Qualitative panels like Fig. 5 of the paper: one row per frame, columns for the ground truth and each model."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from csl_tracker.arrays import FloatArray, Image
+from csl_tracker.arrays import FloatArray, Image, Mask
 from csl_tracker.datasets.registry import FileSequence, select_landmarks
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.drawing import draw_landmarks, draw_outlines
@@ -24,9 +23,9 @@ from csl_tracker.reporting import plot_style
 from csl_tracker.tracker import Tracker
 
 COLUMN_IN = 1.75
-"""Width of a picture, inches."""
-_DRAWN_WIDTH = 720  # px that a picture has at least, so that lines and discs are smooth
-_OUTLINE_WEIGHT, _LANDMARK_WEIGHT = 1.4, 2.2  # the pictures are shown smaller than they are drawn
+"""Width of an image, inches."""
+_DRAWN_WIDTH = 720  # minimum width in px, for smooth lines and discs
+_OUTLINE_WEIGHT, _LANDMARK_WEIGHT = 1.4, 2.2  # the images are shown smaller than drawn
 _SVG_DPI = 110.0
 
 
@@ -37,14 +36,14 @@ class _Cell:
 
 
 def choose_frames(part: SequenceResult) -> dict[str, int]:
-    """Frames for a panel, by rule and not by taste.
+    """Select frames for a panel by rule.
 
     Args:
-        part: What the reference model measured on the sequence.
+        part: Results of the reference model on the sequence.
 
     Returns:
-        ``best``, ``median`` and ``worst`` -> number of the frame, by the mean error over the frame's visible landmarks (a
-        landmark without a guess is the worst there can be; equal ones by their number). Fewer where there are fewer frames.
+        ``best``, ``median`` and ``worst`` -> frame number, by the mean error over the visible landmarks (infinite without a
+        guess; ties by frame number). Fewer entries if there are fewer frames.
 
     Raises:
         DatasetError: No frame of the sequence has a visible landmark.
@@ -68,26 +67,26 @@ def write_panels(
     device: str = "auto",
     engine: str = "auto",
 ) -> list[Path]:
-    """Draw chosen frames with the truth and with what every model says.
+    """Draw frames with the ground truth and the output of each model.
 
-    Landmarks are the best guesses however unsure, discs where they are above the working threshold and rings below it; masks
-    are outlines. Under every picture stand the frame's DICE, its mean landmark error, and how many landmarks have no guess.
+    Landmarks are the best guesses: discs above the working threshold, rings below. Masks are outlines. The caption has the
+    frame's DICE, its mean landmark error, and the number of landmarks without a guess.
 
     Args:
         models: Names and weights.
         sequence: The sequence.
-        out: Path of the pictures; its suffix, if any, is replaced by ``.png`` and ``.svg``.
-        frames: Numbers of the frames, one a row.
-        labels: Why each frame was chosen, such as ``worst``; none when empty.
-        device: Where the models run.
-        engine: What runs them.
+        out: Output path; ``.png`` and ``.svg`` replace its suffix.
+        frames: Frame numbers, one per row.
+        labels: Row labels, such as ``worst``; may be empty.
+        device: Device of the models.
+        engine: Engine of the models.
 
     Returns:
-        Paths of the PNG and of the SVG.
+        Paths of the PNG and SVG files.
 
     Raises:
-        DatasetError: The sequence has no such frame, or a file cannot be written.
-        WeightsError: Weights cannot be used, or are for other landmarks or classes.
+        DatasetError: The sequence lacks a frame, or a file cannot be written.
+        WeightsError: Weights cannot be used, or have other landmarks or classes.
     """
     if labels and len(labels) != len(frames):
         raise ValueError(f"{len(labels)} labels for {len(frames)} frames")
@@ -97,7 +96,7 @@ def write_panels(
         tracker = Tracker.from_weights(weights, device, engine, max_instruments=len(sequence.slots), always_report=True)
         if index == 0:
             columns.append([_truth(sample, sequence, tracker.model.instruments) for sample in samples])
-        columns.append([_said(sample, sequence, tracker) for sample in samples])
+        columns.append([_predicted(sample, sequence, tracker) for sample in samples])
     looks = plot_style.lines([name for name, _ in models])
     titles = [f"{sequence.name}: truth", *(looks[name].label for name, _ in models)]
     rows = [f"frame {frame}" for frame in frames]
@@ -141,7 +140,7 @@ def _truth(sample: Sample, sequence: FileSequence, instruments: InstrumentSet) -
     return _Cell(_picture(converted.image, converted.label_map, converted.landmarks, None, instruments), "")
 
 
-def _said(sample: Sample, sequence: FileSequence, tracker: Tracker) -> _Cell:
+def _predicted(sample: Sample, sequence: FileSequence, tracker: Tracker) -> _Cell:
     instruments = tracker.model.instruments
     tracker.reset()
     result = tracker.track(sample.image)
@@ -149,11 +148,11 @@ def _said(sample: Sample, sequence: FileSequence, tracker: Tracker) -> _Cell:
     evaluator.add(sample, result)
     figures = evaluator.report()
     points = np.full((len(result.instruments), instruments.num_landmarks, 2), math.nan)
-    sure = np.zeros(points.shape[:2], bool)
+    visible = np.zeros(points.shape[:2], bool)
     for row, instrument in enumerate(result.instruments):
         points[row] = [(landmark.x, landmark.y) for landmark in instrument.landmarks]
-        sure[row] = [landmark.visible for landmark in instrument.landmarks]
-    picture = _picture(sample.image, result.label_map, points, sure, instruments)
+        visible[row] = [landmark.visible for landmark in instrument.landmarks]
+    picture = _picture(sample.image, result.label_map, points, visible, instruments)
     shares = "" if figures["dice"] is None else f"DICE {figures['dice']:.2f}"
     error = figures["landmark_error_px"]["mean"]
     distance = "" if error is None else f"{error:.1f} px"
@@ -162,7 +161,7 @@ def _said(sample: Sample, sequence: FileSequence, tracker: Tracker) -> _Cell:
 
 
 def _picture(
-    image: Image, label_map: Image | None, points: FloatArray, sure: npt.NDArray[np.bool_] | None, instruments: InstrumentSet
+    image: Image, label_map: Image | None, points: FloatArray, visible: Mask | None, instruments: InstrumentSet
 ) -> Image:
     height, width = image.shape[:2]
     factor = max(1, math.ceil(_DRAWN_WIDTH / width))
@@ -171,4 +170,4 @@ def _picture(
     if label_map is not None:
         labels = cv2.resize(label_map, (width * factor, height * factor), interpolation=cv2.INTER_NEAREST)
         canvas = draw_outlines(canvas, np.asarray(labels, np.uint8), instruments, _OUTLINE_WEIGHT)
-    return draw_landmarks(canvas, resize.points(points), instruments, sure, _LANDMARK_WEIGHT)
+    return draw_landmarks(canvas, resize.points(points), instruments, visible, _LANDMARK_WEIGHT)

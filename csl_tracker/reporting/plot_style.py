@@ -1,4 +1,4 @@
-"""How plots look: colours, lines, type, and how they are saved."""
+"""Plot style: colours, lines, fonts, and saving."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from csl_tracker.output import write_bytes
 
 WIDTH_IN = 7.2
-"""Width of a figure over two columns, inches."""
+"""Width of a two-column figure, inches."""
 DPI = 200
 BAND_OPACITY = 0.15
 
 _SETTINGS: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",  # comes with Matplotlib, so that figures are the same everywhere
+    "font.family": "DejaVu Sans",  # bundled with Matplotlib, hence reproducible
     "font.size": 9.0,
     "axes.titlesize": 9.0,
     "axes.labelsize": 9.0,
@@ -40,7 +40,7 @@ _SETTINGS: dict[Any, Any] = {
     "legend.fontsize": 9.0,
     "legend.frameon": False,
     "legend.handlelength": 2.6,
-    "svg.hashsalt": "csl_tracker",  # the same ids in every run
+    "svg.hashsalt": "csl_tracker",  # reproducible ids
     "svg.fonttype": "path",
     "image.composite_image": False,
 }
@@ -48,14 +48,14 @@ _SETTINGS: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Line:
-    """Look of a model.
+    """Line style of a model.
 
     Attributes:
-        label: Name for readers.
+        label: Display name.
         color: Hexadecimal RGB.
-        dashes: Matplotlib's line style.
+        dashes: Matplotlib line style.
         width: pt.
-        order: Drawn over those with smaller numbers.
+        order: z-order.
     """
 
     label: str
@@ -65,8 +65,7 @@ class Line:
     order: float
 
 
-# The colours of Okabe and Ito, which people with any common colour vision deficiency can tell apart; dashes tell them apart in
-# print without colours.
+# The Okabe-Ito palette suits colour vision deficiencies; dashes distinguish the lines in grayscale.
 _MODELS: dict[str, Line] = {
     "csl": Line("CSL", "#D55E00", "-", 2.0, 5.0),
     "csl_no_skip": Line("CSL without skips", "#E69F00", (0, (5.0, 1.5)), 1.5, 4.0),
@@ -82,7 +81,7 @@ _COMPARATOR_MARKERS = "os^Dv<>"
 
 
 def lines(models: Sequence[str]) -> dict[str, Line]:
-    """A look for every model; a variant has its model's dashes in a colour of its own."""
+    """Line style of each model; a variant uses its model's dashes in another colour."""
     found: dict[str, Line] = {}
     others = 0
     for model in models:
@@ -99,7 +98,7 @@ def lines(models: Sequence[str]) -> dict[str, Line]:
 
 
 def comparator_look(index: int) -> dict[str, object]:
-    """Keywords of ``Axes.plot`` for a published curve: thin, grey, with marks at its points."""
+    """Keywords of ``Axes.plot`` for a published curve: thin, grey, with markers."""
     return {
         "color": _COMPARATOR_COLORS[index % len(_COMPARATOR_COLORS)],
         "marker": _COMPARATOR_MARKERS[index % len(_COMPARATOR_MARKERS)],
@@ -111,22 +110,22 @@ def comparator_look(index: int) -> dict[str, object]:
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Inside, plots are made and saved in this style."""
+    """Apply this style within the context."""
     with mpl.rc_context(_SETTINGS):
         yield
 
 
 def panels(count: int, height_in: float = 2.1, columns: int = 3) -> tuple[Figure, list[Axes]]:
-    """A figure with a grid of panels.
+    """Create a figure with a grid of panels.
 
     Args:
-        count: Panels.
+        count: Number of panels.
         height_in: Height of a row, inches.
-        columns: Most panels in a row; four panels stand two by two.
+        columns: Maximum panels per row; four panels form a 2x2 grid.
     """
     columns = 2 if count == 4 else min(columns, count)
     rows = -(-count // columns)
-    # A lone panel is not as wide as the page, but as a column and its legend.
+    # A single panel does not use the full width.
     width = WIDTH_IN if columns > 1 else 0.62 * WIDTH_IN
     figure = Figure(figsize=(width, rows * height_in + 0.5), layout="constrained")
     FigureCanvasAgg(figure)
@@ -135,14 +134,7 @@ def panels(count: int, height_in: float = 2.1, columns: int = 3) -> tuple[Figure
 
 
 def pictures(rows: int, columns: int, width_in: float, height_in: float) -> tuple[Figure, list[list[Axes]]]:
-    """A figure with a table of pictures.
-
-    Args:
-        rows: Rows.
-        columns: Columns.
-        width_in: Width of a picture, inches.
-        height_in: Its height, inches.
-    """
+    """Create a figure with a grid of images of the given size in inches."""
     figure = Figure(figsize=(columns * width_in + 0.4, rows * (height_in + 0.22) + 0.25), layout=_TIGHT)
     FigureCanvasAgg(figure)
     grid = [[figure.add_subplot(rows, columns, row * columns + column + 1) for column in range(columns)] for row in range(rows)]
@@ -154,7 +146,7 @@ def pictures(rows: int, columns: int, width_in: float, height_in: float) -> tupl
 
 
 def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:
-    """A legend under all the panels, where it covers nothing, in as few lines as fit the figure's width."""
+    """Add a legend below all panels, with as many columns as fit the figure width."""
     canvas = figure.canvas
     assert isinstance(canvas, FigureCanvasAgg)
     for columns in range(len(labels), 0, -1):
@@ -165,13 +157,13 @@ def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str
 
 
 def save(figure: Figure, stem: Path, dpi: float = DPI, svg_dpi: float = 72.0) -> list[Path]:
-    """Save as PNG and SVG, the same bytes for the same figure.
+    """Save as PNG and SVG, reproducible byte for byte.
 
     Args:
-        figure: What to save.
+        figure: The figure.
         stem: Path without its suffix.
-        dpi: Of the PNG.
-        svg_dpi: Of pictures inside the SVG.
+        dpi: Resolution of the PNG.
+        svg_dpi: Resolution of images in the SVG.
 
     Returns:
         The two paths.

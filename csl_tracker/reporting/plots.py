@@ -1,4 +1,4 @@
-"""Plots of an experiment: threshold and KBB curves like Figs. 3 and 4 of the paper, losses, and the tail of the errors."""
+"""Plots of an experiment: threshold and KBB curves like Figs. 3 and 4 of the paper, losses, and the error tail."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from csl_tracker.metrics import KBB_ALPHA, THRESHOLD_PX
 from csl_tracker.reporting import plot_style
 from csl_tracker.reporting.run_tables import VALIDATION_LOSS
 
-_SMOOTHING = 9  # points of a training loss that are averaged
+_SMOOTHING = 9  # window of the moving average of training losses, points
 
 
 def draw_threshold_curves(
     runs: Sequence[Run], out: Path, comparators: Sequence[Comparator] = (), unit: str = "px"
 ) -> list[Path]:
-    """Threshold score by landmark, and their mean, like Fig. 3 of the paper.
+    """Threshold score by landmark and their mean, like Fig. 3 of the paper.
 
     Args:
-        runs: Of one experiment.
-        out: Folder.
-        comparators: Published curves; those of the kind ``threshold`` are drawn into the panel of the mean.
-        unit: Whose px.
+        runs: Runs of one experiment.
+        out: Output folder.
+        comparators: Published curves; those of kind ``threshold`` are drawn into the mean panel.
+        unit: Unit of the distances.
 
     Returns:
-        Paths of the PNG and of the SVG; none where nothing was measured.
+        Paths of the PNG and SVG files; empty without data.
     """
     panels = threshold_curves(runs)
     others = [comparator for comparator in comparators if comparator.kind == "threshold"]
@@ -45,7 +45,7 @@ def draw_threshold_curves(
 
 
 def draw_kbb_curves(runs: Sequence[Run], out: Path, comparators: Sequence[Comparator] = ()) -> list[Path]:
-    """KBB score by landmark, and their mean, like Fig. 4 of the paper; see :func:`draw_threshold_curves`."""
+    """KBB score by landmark and their mean, like Fig. 4 of the paper; see :func:`draw_threshold_curves`."""
     panels = kbb_curves(runs)
     others = [comparator for comparator in comparators if comparator.kind == "kbb"]
     label = r"$\alpha$ (share of the longer box side)"
@@ -53,7 +53,7 @@ def draw_kbb_curves(runs: Sequence[Run], out: Path, comparators: Sequence[Compar
 
 
 def draw_tail(runs: Sequence[Run], out: Path, unit: str = "px") -> list[Path]:
-    """Share of visible landmarks that are x px off or more: the tail, on logarithmic axes."""
+    """Error tail: fraction of visible landmarks with an error of at least x px, on logarithmic axes."""
     curves = {model: curve for model, curve in tail_curves(runs).items() if curve.measured}
     if not curves:
         return []
@@ -89,7 +89,7 @@ def draw_tail(runs: Sequence[Run], out: Path, unit: str = "px") -> list[Path]:
 
 
 def draw_losses(runs: Sequence[Run], out: Path) -> list[Path]:
-    """Training and validation loss of every run, a panel a model: whether the training was long enough."""
+    """Training and validation loss of all runs, one panel per model; shows whether training converged."""
     curves = {model: [_loss_curve(run) for run in runs if run.model == model] for model in models_of(runs)}
     curves = {model: found for model, found in curves.items() if any(len(item["loss"]) for item in found)}
     if not curves:
@@ -163,7 +163,7 @@ def _draw_scores(
 
 def _plot_curve(axes: Axes, curve: Curve, look: plot_style.Line, logarithmic: bool = False) -> Line2D:
     mean, low, high = curve.mean, curve.seeds.min(axis=0), curve.seeds.max(axis=0)
-    if logarithmic:  # a share of zero has no place on the axis: the line ends there
+    if logarithmic:  # zero cannot be drawn; end the line
         mean = np.where(mean > 0, mean, math.nan)
         low = np.where(low > 0, low, np.where(high > 0, 1e-9, math.nan))
         high = np.where(high > 0, high, math.nan)
@@ -183,7 +183,7 @@ def _largest_error(runs: Sequence[Run]) -> float:
 
 
 def _label_outer(axes: Axes, index: int, count: int, xlabel: str, ylabel: str) -> None:
-    """Axis labels at the left and at the bottom of the grid alone."""
+    """Label only the outer axes of the grid."""
     specification = axes.get_subplotspec()
     assert specification is not None
     columns = specification.get_gridspec().ncols
@@ -206,7 +206,7 @@ def _loss_curve(run: Run) -> dict[str, Any]:
 
 
 def _smoothed(values: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Centred moving mean; at the ends over what is there."""
+    """Centred moving mean with a truncated window at the ends."""
     half = _SMOOTHING // 2
     return np.array([values[max(0, i - half) : i + half + 1].mean() for i in range(len(values))])
 

@@ -1,6 +1,6 @@
-"""The page of a recorded bag's evaluation: one HTML file that needs nothing from elsewhere.
+"""The report of a recorded bag: one self-contained HTML file.
 
-The video is inside the page up to :data:`INLINE_BYTES`, beyond that beside it.
+Videos up to :data:`INLINE_BYTES` are embedded; larger ones are stored next to the page.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from csl_tracker.reporting.page import Page, PageFrame, Player, Section, Video
 from csl_tracker.reporting.table import Cell, cell_text
 
 INLINE_BYTES = 16 << 20
-"""The largest video that goes into the page: base64 makes it a third larger, and some browsers refuse 32 MB."""
+"""Maximum size of an embedded video: base64 adds a third, and some browsers reject 32 MB."""
 _THRESHOLDS_PX = tuple(range(61))
 _ALPHAS = tuple(index / 100 for index in range(51))
 
@@ -31,12 +31,12 @@ def write_report(
     """Write the page.
 
     Args:
-        path: Where it goes.
+        path: Output file.
         report: The JSON's content: the values with ``command``, ``date``, ``machine``, ``versions``.
         measured: Values and worst frames.
-        video: The overlay video, in the folder of the page; it is removed when the page holds it. None without images.
-        fps: Its frames a second.
-        problems: What is unusual about the bags, in sentences.
+        video: The overlay video, in the folder of the page; deleted if embedded. None without images.
+        fps: Frame rate of the video, 1/s.
+        problems: Sentences about anomalies in the bags.
 
     Raises:
         DatasetError: The page cannot be written.

@@ -1,4 +1,4 @@
-"""Charts of a report as inline SVG: no script draws them, and their colours are the page's, light or dark."""
+"""Report charts as inline SVG without scripts; colours follow the light or dark theme of the page."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _MOST_POINTS = 3000
 
 @dataclass(frozen=True)
 class Axes:
-    """The plane of a chart.
+    """Axes of a chart.
 
     Attributes:
-        x: (from, to) of the horizontal axis.
-        y: (from, to) of the vertical axis.
-        x_label: What is on it, with its unit.
-        y_label: What is on it, with its unit.
+        x: (minimum, maximum) of the horizontal axis.
+        y: (minimum, maximum) of the vertical axis.
+        x_label: Quantity and unit.
+        y_label: Quantity and unit.
     """
 
     x: tuple[float, float]
@@ -31,15 +31,15 @@ class Axes:
     y_label: str
 
     def across(self, value: float) -> float:
-        """From a value to px of the drawing."""
+        """Convert an x value to px."""
         return _LEFT + (value - self.x[0]) / (self.x[1] - self.x[0]) * (WIDTH - _LEFT - _RIGHT)
 
     def up(self, value: float) -> float:
-        """From a value to px of the drawing."""
+        """Convert a y value to px."""
         return HEIGHT - _BOTTOM - (value - self.y[0]) / (self.y[1] - self.y[0]) * (HEIGHT - _TOP - _BOTTOM)
 
     def polyline(self, points: Iterable[tuple[float, float]], look: str = "curve") -> str:
-        """A line, broken where a value is not finite."""
+        """A line with gaps at values that are not finite."""
         parts: list[list[str]] = [[]]
         for x, y in points:
             if math.isfinite(x) and math.isfinite(y):
@@ -47,12 +47,12 @@ class Axes:
             elif parts[-1]:
                 parts.append([])
         lines = [f'<polyline class="{look}" points="{" ".join(part)}"/>' for part in parts if len(part) > 1]
-        # A value between two gaps has no line.
+        # Draw isolated values as dots.
         dots = [part[0].split(",") for part in parts if len(part) == 1]
         return "".join(lines + [f'<circle class="bar" cx="{x}" cy="{y}" r="1.5"/>' for x, y in dots])
 
     def bar(self, start: float, end: float, height: float, title: str) -> str:
-        """A bar from the axis on, with a title for the mouse and for screen readers."""
+        """A bar from the axis, with a title for tooltips and screen readers."""
         x, y = self.across(start), self.up(height)
         width = max(self.across(end) - x - 1, 0.5)
         base = self.up(self.y[0])
@@ -62,12 +62,12 @@ class Axes:
         )
 
     def drawing(self, title: str, content: str, interactive: bool = False) -> Markup:
-        """The whole chart.
+        """The complete chart.
 
         Args:
-            title: What it shows, for those who cannot see it.
-            content: What is drawn in it.
-            interactive: It holds marks that can be chosen, so that it is no single picture.
+            title: Accessible description.
+            content: SVG content.
+            interactive: It contains selectable marks, so its role is ``group``, not ``img``.
         """
         low, left = self.up(self.y[0]), self.across(self.x[0])
         lines = []
@@ -86,18 +86,18 @@ class Axes:
         )
         role = "group" if interactive else "img"
         head = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="{role}" aria-label="{escape(title)}">'
-        return Markup(f"{head}{''.join(lines)}{content}</svg>")  # every text in it was escaped above
+        return Markup(f"{head}{''.join(lines)}{content}</svg>")  # all texts are escaped above
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """About five round numbers from one value to another."""
+    """About five round numbers between two values."""
     step = 10.0 ** math.floor(math.log10((high - low) / 4))
     step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= 6)
     return [round(index * step, 10) for index in range(math.ceil(low / step), math.floor(high / step + 1e-9) + 1)]
 
 
 def share_curve(curve: Sequence[tuple[float, float]], x_label: str, y_label: str, title: str) -> Markup:
-    """A curve of shares, 0 to 1."""
+    """A curve of fractions, 0 to 1."""
     axes = Axes((0.0, max(x for x, _ in curve)), (0.0, 1.0), x_label, y_label)
     return axes.drawing(title, axes.polyline(curve))
 
@@ -105,20 +105,20 @@ def share_curve(curve: Sequence[tuple[float, float]], x_label: str, y_label: str
 def errors_over_time(
     seconds: Sequence[float], errors: Sequence[float], dropped: Sequence[int], worst: Sequence[tuple[int, float, str]]
 ) -> Markup:
-    """Mean error of every frame, dropped frames below the axis, and marks on the worst frames.
+    """Mean error per frame, dropped frames below the axis, and marks on the worst frames.
 
     Args:
-        seconds: Time of every frame, s from the first one.
-        errors: Its mean error, px; NaN without any.
+        seconds: Time of each frame since the first one, s.
+        errors: Mean error of each frame, px; NaN without any.
         dropped: Indices of the frames without poses.
-        worst: (index, largest error in px, text) of the frames that can be chosen.
+        worst: (index, largest error in px, text) of the selectable frames.
     """
     finite = [value for value in [*errors, *(error for _, error, _ in worst)] if math.isfinite(value)]
     top = max(max(finite, default=1.0) * 1.05, 1e-3)
     axes = Axes((0.0, max([*seconds, 1e-3])), (0.0, top), "time, s", "error, px")
     stride = max(1, len(seconds) // _MOST_POINTS)
     chunks = range(0, len(seconds), stride)
-    # Of several frames in one place the largest error is drawn: a thinned line hides no peak.
+    # Draw the largest error of each chunk, so that decimation hides no peak.
     points = [(seconds[start], _peak(errors[start : start + stride])) for start in chunks]
     base = axes.up(0.0)
     marks = [
@@ -135,7 +135,7 @@ def errors_over_time(
 
 
 def histogram(values: Sequence[float], x_label: str, title: str, bins: int = 40) -> Markup:
-    """How often a value occurs."""
+    """A histogram."""
     counts, edges = np.histogram(values, bins=bins)
     axes = Axes((float(edges[0]), float(edges[-1])), (0.0, float(max(counts.max(), 1))), x_label, "frames")
     bars = [

@@ -1,4 +1,4 @@
-"""How the models of an experiment were trained, and where every run comes from."""
+"""Tables of the trainings and the provenance of an experiment's runs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from csl_tracker.natural_order import natural_order
 from csl_tracker.reporting.table import Cell, Column, Spread, Table
 
 CONDITIONS = ("initialisation", "steps", "batch_size", "input_size", "preset")
-"""What has to be equal for a comparison of two models to be one of their strategies."""
+"""Training conditions that must be equal to compare two strategies."""
 VALIDATION_LOSS = "loss"
-"""Its key among the figures of the validation."""
+"""Key of the validation loss."""
 _PROVENANCE = ("model", "fold", "seed", "date", "machine", "torch", "weights", "input")
 
 
 def training(runs: Sequence[Run]) -> Table:
-    """How the models were trained, and whether the loss had flattened."""
+    """Training settings of the models, and the convergence of the loss."""
     columns = (
         Column("model", "model"),
         Column("preset", "preset"),
@@ -55,7 +55,7 @@ def training(runs: Sequence[Run]) -> Table:
 
 
 def provenance(runs: Sequence[Run]) -> Table:
-    """Where every run comes from."""
+    """Provenance of each run."""
     columns = tuple(Column(key, key.replace("_", " ")) for key in _PROVENANCE)
     rows = []
     for run in runs:
@@ -77,13 +77,13 @@ def provenance(runs: Sequence[Run]) -> Table:
 
 
 def conditions(runs: Sequence[Run], model: str) -> dict[str, str]:
-    """What a model was trained with, by ``CONDITIONS``; several values of its runs are joined."""
+    """The ``CONDITIONS`` of a model; differing values of its runs are joined."""
     of_model = [run for run in runs if run.model == model]
     return {key: _joined(_size_text(run.data.get(key)) for run in of_model) for key in CONDITIONS}
 
 
 def parameters(run: Run) -> int | None:
-    """Number of trained parameters, from the description of the network; None for a forest, which has none."""
+    """Number of trainable parameters, from the network's description; None for a forest."""
     from csl_tracker.network_names import REGRESSING
     from csl_tracker.networks import NetworkConfig, build_network
 
@@ -97,7 +97,7 @@ def parameters(run: Run) -> int | None:
         config = NetworkConfig.from_dict({**outputs, **network})
         return sum(parameter.numel() for parameter in build_network(config).parameters())
     except (CslTrackerError, KeyError, TypeError, ValueError):
-        return None  # described by another version of this package
+        return None  # written by another version of this package
 
 
 def _validation_loss(run: Run) -> Sequence[float]:

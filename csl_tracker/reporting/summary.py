@@ -1,4 +1,4 @@
-"""The tables and plots of an experiment, from the results of its runs, and a page that shows them."""
+"""Writes the tables, plots and summary page of an experiment."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _SOURCE_PX = "px of the source image"
 
 
 def write_summary(results: Sequence[Mapping[str, Any]], out: Path, comparators: Path | None = None) -> list[Path]:
-    """Write tables (Markdown and CSV), plots (PNG and SVG), and a README.md that shows them.
+    """Write tables (Markdown and CSV), plots (PNG and SVG), and a README.md with all of them.
 
-    Runs that are not there yet are left out, and the page says so. The same results give the same files.
+    The page states which runs are missing. The output is reproducible.
 
     Args:
-        results: Data of the runs' ``result.json``, of one experiment.
-        out: Folder to write into; made when it is not there.
-        comparators: A CSV file of published curves to draw beside ours, see :mod:`csl_tracker.evaluation.published`.
+        results: Data of the ``result.json`` files of one experiment.
+        out: Output folder; created if missing.
+        comparators: A CSV file of published curves, see :mod:`csl_tracker.evaluation.published`.
 
     Returns:
-        Paths of all files written.
+        Paths of all written files.
 
     Raises:
-        DatasetError: There is no result, a result is damaged, results do not belong together, the curves cannot be read, or a
-            file cannot be written.
+        DatasetError: There is no result, a result is damaged or incompatible, the curves cannot be read, or a file cannot be
+            written.
     """
     runs = parse_runs(results)
     if not runs:
@@ -61,7 +61,7 @@ def write_summary(results: Sequence[Mapping[str, Any]], out: Path, comparators: 
             write_text(path, text)
             written.append(path)
     unit = _unit(runs)
-    short = "px" if unit == _SOURCE_PX else unit  # room on an axis is scarce
+    short = "px" if unit == _SOURCE_PX else unit  # short axis labels
     drawn = [
         *plots.draw_threshold_curves(runs, out, published, short),
         *plots.draw_kbb_curves(runs, out, published),
@@ -152,7 +152,7 @@ def panels_in(out: Path) -> list[Path]:
 
 
 def _panels(out: Path) -> list[str]:
-    """The panels that lie in the folder: they need data and weights, and are drawn apart."""
+    """Markdown of the panels in the folder, which are drawn separately, since they need data and weights."""
     pictures = [path.stem for path in panels_in(out) if path.suffix == ".png"]
     if not pictures:
         return []

@@ -1,4 +1,4 @@
-"""Tables as Markdown, as CSV and as plain text for a terminal: no other module lays out rows and columns."""
+"""Formats tables as Markdown, CSV and plain text."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from csl_tracker.text import csv_cell, markdown_cell, printable
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean over the seeds, and their standard deviation; None with one seed, or where nothing was measured."""
+    """Mean and standard deviation over the seeds; the deviation is None with one seed, both are None without data."""
 
     mean: float | None
     deviation: float | None = None
 
     @classmethod
     def of(cls, values: Iterable[float | None]) -> Spread:
-        """Of the values of the seeds; those without a value are left out."""
+        """Compute the spread over the seeds, ignoring None."""
         numbers = [value for value in values if value is not None]
         if not numbers:
             return cls(None)
@@ -37,10 +37,10 @@ class Column:
     """A column.
 
     Attributes:
-        key: Its name in CSV.
-        title: Its name in Markdown.
-        digits: After the decimal point, in Markdown.
-        spread: Its cells are ``Spread``: CSV has a second column ``KEY_sd``.
+        key: Name in CSV.
+        title: Name in Markdown.
+        digits: Decimals in Markdown.
+        spread: The cells are ``Spread``; CSV gets a second column ``KEY_sd``.
     """
 
     key: str
@@ -54,11 +54,11 @@ class Table:
     """A table.
 
     Attributes:
-        name: Stem of its files.
+        name: Stem of the file names.
         title: Heading.
-        caption: What it shows, in sentences.
-        columns: Its columns.
-        rows: Cells in the columns' order.
+        caption: Description in sentences.
+        columns: The columns.
+        rows: Cells in column order.
     """
 
     name: str
@@ -68,19 +68,19 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
 
     def markdown(self) -> str:
-        """A Markdown table; what was not measured is a dash."""
+        """The Markdown table; missing values are dashes."""
         return markdown([column.title for column in self.columns], self.texts())
 
     def section(self) -> str:
-        """Heading, caption and table, Markdown."""
+        """Heading, caption and table as Markdown."""
         return f"## {markdown_cell(self.title)}\n\n{markdown_cell(self.caption)}\n\n{self.markdown()}"
 
     def texts(self) -> list[list[str]]:
-        """The cells as text, row by row; what was not measured is a dash."""
+        """The cells as text; missing values are dashes."""
         return [[cell_text(cell, column.digits) for cell, column in zip(row, self.columns, strict=True)] for row in self.rows]
 
     def csv(self) -> str:
-        """Comma-separated values with a header; what was not measured is empty."""
+        """The table as CSV with a header; missing values are empty."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow([csv_cell(key) for column in self.columns for key in _keys(column)])
@@ -91,12 +91,12 @@ class Table:
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[object]], right: Collection[int] = ()) -> str:
-    """A Markdown table; cells are escaped, so that no text can end a cell or add a link or HTML.
+    """Format a Markdown table; cells are escaped.
 
     Args:
-        head: Titles of the columns.
+        head: Column titles.
         rows: Cells of each row.
-        right: Indices of the columns that are aligned to the right.
+        right: Indices of right-aligned columns.
     """
     rule = ["---:" if index in right else "---" for index in range(len(head))]
     lines = [rule, *([markdown_cell(cell) for cell in row] for row in rows)]
@@ -105,12 +105,12 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[object]], right: Colle
 
 
 def plain(rows: Iterable[Sequence[object]], right: Collection[int] = (), indent: str = "") -> list[str]:
-    """Lines of aligned columns for a terminal; control characters are escaped.
+    """Format aligned columns for a terminal; control characters are escaped.
 
     Args:
-        rows: Cells of each row; the same number in all.
-        right: Indices of the columns that are aligned to the right.
-        indent: Put before every line.
+        rows: Rows with equal numbers of cells.
+        right: Indices of right-aligned columns.
+        indent: Prefix of each line.
     """
     texts = [[printable(cell, lines=False) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
@@ -125,7 +125,7 @@ def plain(rows: Iterable[Sequence[object]], right: Collection[int] = (), indent:
 
 
 def cell_text(cell: Cell, digits: int) -> str:
-    """A cell for eyes; what was not measured is a dash."""
+    """Format a cell; missing values are dashes."""
     if isinstance(cell, Spread):
         if cell.mean is None:
             return "-"

@@ -1,4 +1,4 @@
-"""A tracker that is watched, in a terminal: :func:`screen` for all of a view, :func:`line` for one line of plain text."""
+"""Terminal output of ``watch``: :func:`screen` for the full view, :func:`line` for one line of plain text."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _COLORS = {OK: "32", WARN: "33", ERROR: "31", STALE: "35"}
 
 
 def screen(view: View, width: int = 100, color: bool = False) -> list[str]:
-    """Lines that show all of a view.
+    """Format the full view.
 
     Args:
-        view: What to show.
+        view: The view.
         width: Columns of the terminal; longer lines are cut, sentences wrapped.
-        color: Whether to use ANSI colours.
+        color: Use ANSI colours.
     """
     paint = _paint if color else _plain
     size = f", {view.size[1]}x{view.size[0]} px" if view.size else ""
@@ -46,10 +46,10 @@ def screen(view: View, width: int = 100, color: bool = False) -> list[str]:
         lines += ["", "  no instrument in sight"]
     if view.diagnosis is not None and view.diagnosis_age_s is not None:
         old = view.diagnosis_age_s > SILENT_S
-        said = f"{f'said {view.diagnosis_age_s:.0f} s ago' if old else 'says':>11}"
+        heading = f"{f'said {view.diagnosis_age_s:.0f} s ago' if old else 'says':>11}"
         level = STALE if old else view.diagnosis.level
         name = _LEVELS.get(level, "?")
-        first, *rest = _wrap(_printable(f"{said}  {name} {view.diagnosis.message}"), width, 13)
+        first, *rest = _wrap(_printable(f"{heading}  {name} {view.diagnosis.message}"), width, 13)
         lines += ["", first.replace(name, paint(name, _COLORS.get(level, "0")), 1), *rest]
         values = ", ".join(f"{key} {value}" for key, value in view.diagnosis.values.items() if not key.startswith(_SHOWN_ABOVE))
         lines += _wrap(" " * 13 + _printable(values), width, 13) if values else []
@@ -57,7 +57,7 @@ def screen(view: View, width: int = 100, color: bool = False) -> list[str]:
 
 
 def line(view: View) -> str:
-    """One line of plain text that shows the most important of a view."""
+    """Summarise a view in one line of plain text."""
     if view.problems:
         return _printable(f"{view.node}: {' '.join(view.problems)}")
     latency = f"{view.latency.p50:.1f}/{view.latency.p95:.1f} ms" if view.latency else "not applicable"
@@ -73,9 +73,9 @@ def line(view: View) -> str:
 
 
 def _images(view: View) -> str:
-    """What the node says of its input; it alone knows."""
+    """Input statistics from the node's diagnostics."""
     if view.diagnosis is None or view.diagnosis_age_s is None or view.diagnosis_age_s > SILENT_S:
-        return "not known: the node says nothing of itself"
+        return "not known: no diagnostics from the node"
     values = view.diagnosis.values
     rate, received, dropped = (values.get(name, "?") for name in (INPUT_RATE, RECEIVED, DROPPED))
     unusable = [f"{count} {name}" for name, count in values.items() if name.startswith(UNUSABLE)]
@@ -110,12 +110,12 @@ def _bar(share: float, width: int = 10) -> str:
 def _landmark(mark: LandmarkEstimate) -> str:
     known = math.isfinite(mark.x) and math.isfinite(mark.y)
     place = f"({mark.x:7.1f}, {mark.y:7.1f}) px" if known else f"{'no guess':>21}"
-    unsure = "" if mark.visible else "  not sure enough"
-    return f"{mark.name:>18}  {place}  {_bar(mark.confidence)} {mark.confidence:.2f}{unsure}"
+    remark = "" if mark.visible else "  not sure enough"
+    return f"{mark.name:>18}  {place}  {_bar(mark.confidence)} {mark.confidence:.2f}{remark}"
 
 
 def _printable(text: str) -> str:
-    """Names come from the network: none of them may steer the terminal."""
+    """Replace control characters, since names come from the network."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 

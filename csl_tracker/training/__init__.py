@@ -1,1 +1,1 @@
-"""Training: configuration, data mixing, the Lightning module and the run. Needs the ``train`` extra."""
+"""Training: configuration, data, the Lightning module and training runs. Needs the ``train`` extra."""

@@ -40,9 +40,9 @@ from csl_tracker.typed import (
 from csl_tracker.yaml_files import YamlError, parse_yaml, read_yaml
 
 _WRITTEN = 10.0**-JSON_DECIMALS
-"""Numbers that went through a report differ by this much."""
+"""Rounding error of numbers read from a report."""
 MAY_CHANGE = ("name", "output", "workers", "threads", "precision", "accelerator", "devices", "cache", "half")
-"""Settings that may differ when a run is taken up."""
+"""Settings that may differ when a run is resumed."""
 
 _MAX_SEED = 2**32 - 1  # numpy's
 
@@ -82,32 +82,32 @@ class SourceConfig(Section):
     dataset: Name
     """Name of a dataset, one of those in docs/datasets.md."""
     root: Text = ""
-    """Folder of a dataset on disk; ``${NAME}`` stands for an environment variable. Without one, synthetic frames are drawn on
+    """Folder of the dataset; ``${NAME}`` is replaced by an environment variable. If empty, synthetic frames are rendered on
     the fly."""
     sequences: tuple[Name, ...] = ()
-    """Names on disk; empty means all."""
+    """Sequence names; empty means all."""
     share: NotNegative = 1.0
-    """Relative share of the training frames that come from here."""
+    """Relative share of this source in the training frames."""
     seed: CountOrNone = 0
-    """Of synthetic frames."""
+    """Seed of synthetic frames."""
     frames: Count = 64
-    """Number of validation frames: synthetic ones, or about as many of those on disk."""
+    """Number of validation frames; approximate for datasets on disk."""
     skip_first: Share = 0.0
-    """Share of each sequence's frames, from its start, that is left out."""
+    """Fraction of frames to skip at the start of each sequence."""
     skip_last: Share = 0.0
-    """The same from its end."""
+    """Fraction of frames to skip at the end of each sequence."""
     clutter: Share = 0.0
-    """Probability of clutter in synthetic frames that are drawn on the fly: pale bands, gauze, threads, tubes."""
+    """Probability of clutter in synthetic frames rendered on the fly: pale bands, gauze, threads, tubes."""
     partial: Flag = False
-    """The dataset may lack landmarks and classes of the instruments: what it lacks is not trained on in its frames. Without
-    this, a dataset with other names is refused; one without any masks never is. See docs/datasets.md."""
+    """The dataset may lack landmarks and classes of the instruments; these are not trained on its frames. If false, a dataset
+    with other names is an error; a dataset without masks is always accepted. See docs/datasets.md."""
     landmarks: tuple[Renaming, ...] = ()
-    """Names as ``THEIRS=OURS``: the dataset's landmark is the one that the instruments call so."""
+    """Renamings ``THEIRS=OURS``: landmark name in the dataset and in the instrument set."""
     classes: tuple[Renaming, ...] = ()
-    """The same for classes; ``THEIRS=ignore`` leaves the pixels of one out."""
+    """Renamings of classes; ``THEIRS=ignore`` ignores the pixels of a class."""
 
     def __post_init__(self) -> None:
-        """Refuse a source that leaves no frames."""
+        """Reject a source without frames."""
         if self.skip_first + self.skip_last >= 1:
             raise mistake(
                 f"leaves no frames: skip_first {self.skip_first:g} and skip_last {self.skip_last:g} are together less than 1"
@@ -117,123 +117,122 @@ class SourceConfig(Section):
 
 @dataclass(frozen=True, config=SETTINGS)
 class NetworkSection(Section):
-    """Which network to train."""
+    """The network to train."""
 
     strategy: Annotated[Literal["l", "sl", "csl_no_skip", "csl", "unet", "forest"], TEXT] = "csl"
-    """How localisation and segmentation share the network."""
+    """Strategy: how localisation and segmentation share the network."""
     encoder: Annotated[Literal["resnet50", "efficientnet_lite0", "efficientnet_lite2", "none"], TEXT] = "efficientnet_lite0"
-    """The part with published weights; ``none`` for unet and forest."""
+    """Encoder with published weights; ``none`` for unet and forest."""
     decoder: Annotated[Literal["up_projection", "separable", "none"], TEXT] = "separable"
-    """``up_projection`` is the paper's; ``none`` for unet and forest."""
+    """Decoder; ``up_projection`` is that of the paper; ``none`` for unet and forest."""
     slots: Annotated[int, Field(ge=1, le=MAX_SLOTS), WHOLE] = 2
-    """Instruments whose coordinates l and sl regress."""
+    """Number of instruments regressed by l and sl."""
     width: Annotated[int, Field(ge=1, le=MAX_WIDTH), WHOLE] = 64
     """Channels of the U-Net's first level."""
     decoder_width: Annotated[float, Field(ge=0.1, le=10), NUMBER] = 1.0
-    """Channels of the separable decoder, as a multiple of its usual ones."""
+    """Channel multiplier of the separable decoder."""
     trees: Annotated[int, Field(ge=0, le=MAX_TREES), WHOLE] = 0
-    """Trees of each stage of a forest; 0 for its default."""
+    """Trees per stage of a forest; 0 for the default."""
     nodes: Annotated[int, Field(ge=0, le=MAX_NODES), WHOLE] = 0
-    """Nodes for which each tree of a forest has room; 0 for its default."""
+    """Maximum nodes per tree of a forest; 0 for the default."""
 
 
 @dataclass(frozen=True, config=SETTINGS)
 class HeatmapSection(Section):
-    """Shape of the targets, a Gaussian at each landmark."""
+    """Target Gaussians at the landmarks."""
 
     sigma: Positive = 3.5
-    """Standard deviation of the Gaussians, px of the heatmap."""
+    """Standard deviation of the Gaussians, heatmap px."""
     peak: Positive = 1.0
     """Height of the Gaussians."""
 
 
 @dataclass(frozen=True, config=SETTINGS)
 class TrainSettings(Section):
-    """Settings of a training run, each checked by itself; what an experiment lays over a preset has some of them."""
+    """Settings of a training run, validated individually; experiments override some of them."""
 
     name: Annotated[Text, AfterValidator(_checked_name)] = "model"
-    """Of the model."""
+    """Name of the model."""
     output: Text = "output/train"
-    """Folder of checkpoints, logs and weights; ``~`` at the start of a path is the home folder, here and below."""
+    """Folder of checkpoints, logs and weights; a leading ``~`` in this and other paths is the home folder."""
     network: NetworkSection = field(default_factory=NetworkSection)
-    """Which network."""
+    """The network."""
     instruments: Annotated[Text, AfterValidator(_checked_instruments)] = "endovis"
-    """Name of an instrument set, or a YAML file of one."""
+    """Name of an instrument set, or a YAML file that defines one."""
     heatmap: HeatmapSection = field(default_factory=HeatmapSection)
-    """Shape of the targets."""
+    """Shape of the target Gaussians."""
     encoder_weights: Text = "imagenet"
-    """``imagenet``, a path, or empty for random initialisation."""
+    """Initial weights of the encoder: ``imagenet``, a path, or empty for random initialisation."""
     init_weights: Text = ""
-    """Weights to start from, a file or the name of a shipped model; overrides ``encoder_weights``."""
+    """Initial weights of the whole network, a file or the name of a bundled model; overrides ``encoder_weights``."""
     input_size: Annotated[tuple[Side, Side], PAIR] = (256, 320)
-    """Height and width that the network is trained for, px."""
+    """Height and width of the network input, px."""
     resize: Annotated[Literal["keep_aspect", "stretch"], TEXT] = "keep_aspect"
-    """How frames are brought to the input size."""
+    """How frames are resized to the input size."""
     crop: Annotated[tuple[CropSide, CropSide], PAIR] = (256, 256)
     """Height and width of the training crops, px; multiples of 32."""
     train: Annotated[tuple[SourceConfig, ...], Field(min_length=1)] = (SourceConfig("synthetic"),)
     """Sources of training frames."""
     validation: Annotated[tuple[SourceConfig, ...], Field(min_length=1)] = (SourceConfig("synthetic", seed=9_000_000),)
-    """Sources of held-out frames."""
+    """Sources of validation frames."""
     augmentation: Annotated[Literal["none", "paper", "strong"], TEXT] = "paper"
-    """Name of a preset of random changes; see docs/training.md."""
+    """Augmentation preset; see docs/training.md."""
     heatmap_weight: NotNegative = 0.05
-    """``lambda_H``, weight of the loss on heatmaps."""
+    """``lambda_H``, weight of the heatmap loss."""
     regression_weight: NotNegative = 10.0
-    """``lambda_L``, weight of the loss on regressed coordinates."""
+    """``lambda_L``, weight of the regression loss."""
     side_weight: NotNegative = 0.0
-    """Weight of the second task that tells left from right landmarks apart; 0 turns it off. It needs a decoder."""
+    """Weight of the auxiliary task that distinguishes left from right landmarks; 0 disables it. Needs a decoder."""
     new_layers_std: NotNegative = 0.0
-    """Standard deviation of the normal distribution from which the weights behind the encoder are drawn; 0 for the layers' own
-    initialisation."""
+    """Standard deviation of the normal initialisation of the layers after the encoder; 0 for the default initialisation."""
     optimizer: Annotated[Literal["adamw", "sgd"], TEXT] = "adamw"
-    """``sgd`` has a momentum of 0.9."""
+    """Optimizer; ``sgd`` uses a momentum of 0.9."""
     learning_rate: Positive = 2e-3
-    """Highest rate."""
+    """Peak learning rate."""
     encoder_rate: NotNegative = 1.0
     """Factor on the encoder's learning rate."""
     weight_decay: NotNegative = 0.01
-    """Of the optimizer."""
+    """Weight decay of the optimizer."""
     warmup: Share = 0.05
-    """Share of the steps over which the rate rises; afterwards it falls as a cosine."""
+    """Fraction of the steps with a rising learning rate, before the schedule."""
     schedule: Annotated[Literal["cosine", "constant"], TEXT] = "cosine"
-    """Course of the learning rate behind the warm-up."""
+    """Learning rate schedule after the warm-up."""
     batch_size: Count = 8
-    """Frames a step."""
+    """Frames per step."""
     steps: Count = 2000
-    """Optimiser steps."""
+    """Number of optimizer steps."""
     steps_per_epoch: Count = 100
-    """Steps between checkpoints: what a kill can cost."""
+    """Steps between checkpoints."""
     validate_every: Count = 1
     """Epochs between validations."""
     ema_decay: Annotated[float, Field(ge=0, lt=1), NUMBER] = 0.998
-    """Decay of the averaged weights, which are what is validated and kept; 0 turns averaging off."""
+    """Decay of the averaged weights, which are validated and saved; 0 disables averaging."""
     clip: NotNegative = 5.0
-    """Largest norm of the gradient; 0 turns clipping off."""
+    """Maximum gradient norm; 0 disables clipping."""
     seed: Annotated[int, Field(ge=0, le=_MAX_SEED), WHOLE] = 0
-    """Of everything random."""
+    """Random seed."""
     workers: CountOrNone = 2
-    """Processes that make frames; 0 makes them in the training's own."""
+    """Worker processes for loading frames; 0 uses the main process."""
     threads: CountOrNone = 0
-    """Torch threads; 0 leaves them."""
+    """Torch threads; 0 keeps torch's default."""
     precision: Annotated[Literal["auto", "32-true", "16-mixed", "bf16-mixed"], TEXT] = "auto"
-    """``auto`` is mixed on a GPU, 32 bit on a CPU."""
+    """``auto`` is mixed precision on a GPU and 32 bit on a CPU."""
     accelerator: Annotated[Literal["auto", "cpu", "gpu", "cuda", "mps"], TEXT] = "auto"
-    """What to train on."""
+    """Training device type."""
     devices: Annotated[Text, AfterValidator(_checked_devices)] = "auto"
     """Number of devices, or ``auto``."""
     cache: Text = "output/cache"
     """Folder for decoded frames."""
     half: Flag = False
-    """Store the tensors of the weights files in half precision, at half the size."""
+    """Store the weights files in half precision."""
 
 
 @dataclass(frozen=True, config=SETTINGS)
 class TrainConfig(TrainSettings):
-    """A training run: settings that go together."""
+    """A training run with consistent settings."""
 
     def __post_init__(self) -> None:
-        """Refuse what each setting allows by itself and all of them together do not."""
+        """Reject inconsistent combinations of settings."""
         if any(not source.share > 0 for source in self.train):
             raise mistake("has a training source without a share above 0; leave a source out rather than give it none")
         if self.network.strategy in REGRESSING and (self.resize != "stretch" or self.crop != self.input_size):
@@ -259,27 +258,27 @@ class TrainConfig(TrainSettings):
 def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     """Read a configuration and apply overrides.
 
-    ``key=value`` replaces a setting, ``a.b=value`` reaches into sections and ``train.0.seed=3`` into lists.
+    ``key=value`` replaces a setting; ``a.b=value`` addresses sections and ``train.0.seed=3`` lists.
 
     Raises:
-        ConfigError: The file is missing or no YAML, or a key or value is unknown.
+        ConfigError: The file is missing or not YAML, or a key or value is unknown.
     """
     path = user_path(path)
     if not path.is_file():
         raise ConfigError(f"There is no configuration file {path}; the shipped ones lie in config/train.")
     data = read_yaml(path, "The configuration") or {}
     if not isinstance(data, dict):
-        raise ConfigError(f"{path} holds a {type(data).__name__} and no mapping of settings.")
+        raise ConfigError(f"{path} holds a {type(data).__name__} and not a mapping of settings.")
     for override in overrides:
         key, sign, text = override.partition("=")
         if not sign or not key:
             raise ConfigError(
-                f"The override {override!r} is no key=value; write for example steps=500 or network.encoder=resnet50."
+                f"The override {override!r} is not key=value; write for example steps=500 or network.encoder=resnet50."
             )
         try:
             _assign(data, key.split("."), parse_yaml(text))
         except YamlError as error:
-            raise ConfigError(f"The value of the override {override!r} is no readable YAML: {error}.") from error
+            raise ConfigError(f"The value of the override {override!r} is not readable YAML: {error}.") from error
         except (KeyError, IndexError, ValueError, TypeError) as error:
             raise ConfigError(f"The override {override!r} cannot be applied to {path}: there is no {key!r} in it.") from error
     return parse_config(data, str(path))
@@ -288,11 +287,11 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
 def parse_config(data: Mapping[str, Any], where: str) -> TrainConfig:
     """Build a configuration from plain data.
 
-    ``preset`` names one of :data:`csl_tracker.training.presets.PRESETS`, over whose settings the others are laid.
+    ``preset`` names one of :data:`csl_tracker.training.presets.PRESETS`; the other settings override it.
 
     Args:
-        data: Settings by name, as YAML gives them.
-        where: What to call the data in messages.
+        data: Settings by name, from YAML.
+        where: Name of the data in messages.
 
     Raises:
         ConfigError: A key or a value is unknown.
@@ -307,11 +306,11 @@ def parse_config(data: Mapping[str, Any], where: str) -> TrainConfig:
 
 
 def check_settings(data: Mapping[str, Any], where: str) -> None:
-    """Check settings that are laid over others: every key and every value by itself.
+    """Validate partial settings individually.
 
     Args:
-        data: Some settings by name, ``preset`` among them, as YAML gives them.
-        where: What to call the data in messages.
+        data: Some settings by name, optionally with ``preset``, from YAML.
+        where: Name of the data in messages.
 
     Raises:
         ConfigError: A key or a value is unknown.
@@ -323,17 +322,17 @@ def check_settings(data: Mapping[str, Any], where: str) -> None:
 
 
 def check_preset(name: Any, where: str) -> None:
-    """Make sure that there is a preset.
+    """Check the name of a preset.
 
     Raises:
-        ConfigError: There is none of that name.
+        ConfigError: It is unknown.
     """
     if not isinstance(name, str) or name not in PRESETS:
         raise ConfigError(f"{where} names the preset {name!r}, which is unknown; choose one of {', '.join(PRESETS)}.")
 
 
 def layered(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings over settings: sections are merged, everything else is replaced."""
+    """Override settings: sections are merged, other values replaced."""
     merged = dict(base)
     for key, value in over.items():
         below = merged.get(key)
@@ -342,9 +341,9 @@ def layered(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differing_setting(before: Any, now: Any, key: str = "") -> tuple[str, Any, Any] | None:
-    """The first setting in which two configurations differ, as plain data: its dotted name and both values.
+    """The first difference between two configurations: its dotted name and both values.
 
-    A setting that was not yet known when the first one was written is held to have had its default.
+    A setting that is missing in ``before`` (written by an older version) counts as its default.
     """
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for name, value in now.items():
@@ -362,7 +361,7 @@ def differing_setting(before: Any, now: Any, key: str = "") -> tuple[str, Any, A
 
 
 def _default(path: str) -> Any:
-    """What a setting has when nobody sets it, by its dotted name; None where there is no default."""
+    """Default of a setting by its dotted name, or None."""
     section, _, name = path.rpartition(".")
     if re.fullmatch(r"(train|validation)\.\d+", section):
         return SourceConfig.__dataclass_fields__[name].default

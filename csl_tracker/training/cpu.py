@@ -1,4 +1,4 @@
-"""Training on a CPU: what makes a step cheaper and changes its result by rounding alone."""
+"""CPU optimisations of training; results change only by rounding."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _KEPT_BYTES = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Have the C library keep memory that was freed instead of giving it back to the system.
+    """Configure glibc to keep freed memory instead of returning it to the system.
 
-    A step of training frees and takes the same gigabyte again and again; by default glibc maps every feature map anew, and the
-    system fills it with zeros page by page.
+    Each training step frees and allocates the same gigabyte; by default, glibc maps large buffers anew, and the kernel zeroes
+    them page by page.
 
     Returns:
-        Whether this C library could be told; only glibc is asked.
+        Whether the setting was applied; only glibc is supported.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -30,9 +30,9 @@ def keep_freed_memory() -> bool:
 
 
 def ease_convolutions(network: nn.Module) -> None:
-    """Give convolutions for which torch has a slow path on CPUs a faster one: 5x5 depthwise ones, and 1x1 ones on one thread.
+    """Replace slow CPU convolutions in place: 5x5 depthwise ones, and 1x1 ones on a single thread.
 
-    Parameters and modules stay as they are, and so does what runs on a GPU, under autocast, or without gradients.
+    Parameters and modules do not change; GPU, autocast and inference use the original code.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and module.padding_mode == "zeros" and module.dilation == (1, 1):
@@ -48,27 +48,24 @@ def _trains_here(x: Tensor) -> bool:
 
 
 def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """A 1x1 convolution.
-
-    On one thread and small batches torch does without oneDNN; as a matrix product over the pixels that is still faster.
-    """
+    """A 1x1 convolution. On one thread and small batches torch bypasses oneDNN; a matrix product over the pixels is faster."""
     if _trains_here(x) and torch.get_num_threads() == 1 and x.is_contiguous(memory_format=torch.channels_last):
         return functional.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
     return functional.conv2d(x, weight, bias)
 
 
 def _depthwise_5x5(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """A 5x5 depthwise convolution of stride 1, padded so that the size stays."""
+    """A 5x5 depthwise convolution with stride 1 and same padding."""
     if _trains_here(x):
         return _Depthwise5x5.apply(x, weight)  # type: ignore[no-any-return,no-untyped-call]
     return functional.conv2d(x, weight, bias, padding=2, groups=weight.shape[0])
 
 
 class _Depthwise5x5(torch.autograd.Function):
-    """The same with a backward pass of its own.
+    """A 5x5 depthwise convolution with a custom backward pass.
 
-    oneDNN's fast backward pass for the weights of depthwise convolutions knows 3x3 kernels alone; its general one takes some
-    thirty times as long. A 5x5 gradient is put together from those of four 3x3 kernels that cover it.
+    oneDNN's fast weight gradient for depthwise convolutions supports only 3x3 kernels; its general code is about thirty times
+    slower. The 5x5 gradient is assembled from four overlapping 3x3 gradients.
     """
 
     @staticmethod
@@ -86,7 +83,7 @@ class _Depthwise5x5(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             grad_x = _backward(grad, x, weight, 2, (True, False, False))[0]
         if ctx.needs_input_grad[1]:
-            # With rows of zeros between them all images are one, of which a lower window is a slice without a copy.
+            # Join all images with rows of zeros between them, so that shifted windows are slices without copies.
             below = _one_image(functional.pad(grad, (0, 0, 0, 4)))[:, :, :-4]
             grad_weight = torch.empty_like(weight)
             for left in (0, 2):
@@ -99,7 +96,7 @@ class _Depthwise5x5(torch.autograd.Function):
 
 
 def _one_image(images: Tensor) -> Tensor:
-    """(N, C, H, W) to (1, C, N * H, W), without a copy of what is ``channels_last``."""
+    """(N, C, H, W) to (1, C, N * H, W), without a copy for ``channels_last``."""
     return images.permute(0, 2, 3, 1).flatten(0, 1).permute(2, 0, 1)[None]
 
 

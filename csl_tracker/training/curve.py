@@ -1,4 +1,4 @@
-"""The course of a training, from the event files of TensorBoard."""
+"""Training curves from TensorBoard event files."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ CURVE_POINTS = 200
 
 
 def read_curve(folder: Path) -> dict[str, Any]:
-    """Loss over the steps, from the event files of TensorBoard; of a step that was made twice the last value counts.
+    """Read the losses from TensorBoard event files; the last value of a repeated step counts.
 
     Args:
-        folder: Of the event files; it may be missing, as a forest has none.
+        folder: Folder of the event files; may be missing (forests).
 
     Returns:
-        ``step`` and ``loss``, at most 200 points, each the mean of the logged values around it; ``validation_step`` and
-        ``validation``, figure -> values, at most 200 points that are picked evenly.
+        ``step`` and ``loss``: at most 200 points, averaged over the logged values; ``validation_step`` and ``validation``
+        (metric -> values): at most 200 evenly selected points.
     """
     scalars = _scalars(folder) if folder.is_dir() else {}
     loss = scalars.get("train/loss_step") or scalars.get("train/loss_epoch") or {}

@@ -1,6 +1,6 @@
-"""Training data: several sources mixed by share, each sample a pure function of (seed, index).
+"""Training data: sources mixed by share; each sample is a pure function of (seed, index).
 
-That purity is what makes a resumed run follow the same trajectory, whatever the number of workers.
+Therefore a resumed run follows the same trajectory, regardless of the number of workers.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from csl_tracker.weights import Preprocessing
 logger = logging.getLogger(__name__)
 
 SYNTHETIC_SIZE = (256, 320)
-"""(height, width) at which frames are rendered at least: that of the default input. Where the network's input is larger they
-are rendered at that, so that nothing is blown up."""
+"""Minimum (height, width) of rendered frames: the default input size. Larger network inputs use their own size, to avoid
+upscaling."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ class Source:
     """Samples by index.
 
     Attributes:
-        get: The sample with that number.
-        length: Number of samples; None where they never end.
-        share: Relative share of the mix.
-        landmarks: Those that are labelled here.
-        segmented: There are masks.
+        get: Returns the sample of an index.
+        length: Number of samples; None if infinite.
+        share: Relative share in the mix.
+        landmarks: Labelled landmarks.
+        segmented: Whether there are masks.
     """
 
     get: Callable[[int], Sample]
@@ -68,14 +68,14 @@ def open_source(config: SourceConfig, instruments: InstrumentSet, cache: str, si
     """Open one source of a configuration.
 
     Args:
-        config: Which.
-        instruments: The landmarks and classes that are wanted of it.
+        config: The source.
+        instruments: The landmarks and classes of the model.
         cache: Folder for decoded frames.
-        size: (height, width) of the network's input; frames are kept at 1.5 times its px, and drawn at its own.
+        size: (height, width) of the network's input; frames are cached at 1.5 times this size, and rendered at it.
 
     Raises:
         DatasetError: The dataset is missing or broken.
-        ConfigError: It lacks landmarks or classes and is not said to be partial, or has no frames left.
+        ConfigError: It lacks landmarks or classes and is not declared partial, or has no frames left.
     """
     if config.dataset == "synthetic" and not config.root:
         if instruments != ENDOVIS:
@@ -127,7 +127,7 @@ def open_source(config: SourceConfig, instruments: InstrumentSet, cache: str, si
 
 
 class MixedDataset(Dataset[dict[str, Tensor]]):
-    """Random crops from a mix of sources; item ``i`` depends on the seed and ``i`` alone."""
+    """Random crops from a mix of sources; item ``i`` depends only on the seed and ``i``."""
 
     def __init__(
         self,
@@ -149,7 +149,7 @@ class MixedDataset(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """One augmented training sample as tensors."""
-        # OpenCV's own threads would fight over the cores with torch's.
+        # OpenCV threads would compete with torch threads for the cores.
         cv2.setNumThreads(0)
         rng = np.random.default_rng((self.seed, index))
         sample = self._draw(rng, 2 * index)
@@ -166,7 +166,7 @@ class MixedDataset(Dataset[dict[str, Tensor]]):
 
 
 class HeldOutDataset(Dataset[dict[str, Tensor]]):
-    """Whole frames of one source, as the tracker would see them."""
+    """Full frames of one source at the tracker's working size."""
 
     def __init__(self, source: Source, config: SourceConfig, preprocessing: Preprocessing) -> None:
         self.source = source
@@ -200,7 +200,7 @@ def to_tensors(sample: TrainingSample) -> dict[str, Tensor]:
 
 
 def collate(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Stack samples; frames with fewer instruments are filled up with absent ones (NaN)."""
+    """Stack samples; pads the instruments with NaN to a common number."""
     batch = {key: torch.stack([item[key] for item in items]) for key in ("image", "labels", "labelled")}
     count = max(1, *(len(item["points"]) for item in items))
     points = torch.full((len(items), count, *items[0]["points"].shape[1:]), torch.nan)
@@ -211,14 +211,14 @@ def collate(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 class StepSampler(Sampler[int]):
-    """Indices of one epoch, in order, from the step at which it begins; several devices take turns.
+    """Consecutive indices of one epoch, starting at the current step; interleaved between devices.
 
-    It goes by steps and not by the trainer's epochs: a run that was taken up may count those differently.
+    Uses steps rather than the trainer's epochs, which a resumed run may count differently.
 
     Args:
-        steps: Steps of an epoch.
-        batch_size: Samples of a step on one device.
-        step: Gives the number of steps done so far.
+        steps: Steps per epoch.
+        batch_size: Samples per step and device.
+        step: Returns the number of completed steps.
     """
 
     def __init__(self, steps: int, batch_size: int, step: Callable[[], int]) -> None:
@@ -227,12 +227,12 @@ class StepSampler(Sampler[int]):
         self.step = step
 
     def __len__(self) -> int:
-        """Samples of an epoch on one device."""
+        """Samples per epoch and device."""
         return self.steps * self.batch_size
 
     def __iter__(self) -> Iterator[int]:
         """Indices, interleaved between the devices."""
-        # Lightning sets up the process group after the loaders are built, and before they are iterated.
+        # Lightning creates the process group after building the loaders, but before iterating over them.
         spread = distributed.is_available() and distributed.is_initialized()
         rank, world = (distributed.get_rank(), distributed.get_world_size()) if spread else (0, 1)
         first = self.step() * self.batch_size * world
@@ -242,12 +242,12 @@ class StepSampler(Sampler[int]):
 def build_loaders(
     config: TrainConfig, preprocessing: Preprocessing, step: Callable[[], int] = lambda: 0
 ) -> tuple[DataLoader[Any], list[DataLoader[Any]]]:
-    """Loaders of a configuration: training, and one per validation source.
+    """Data loaders: one for training, and one per validation source.
 
     Args:
-        config: What to train.
-        preprocessing: How the tracker would resize frames.
-        step: Gives the number of steps done so far, when an epoch begins.
+        config: Training configuration.
+        preprocessing: Image preprocessing.
+        step: Returns the number of completed steps; called at the start of an epoch.
 
     Raises:
         DatasetError, ConfigError: A source cannot be opened.
@@ -280,7 +280,7 @@ def build_loaders(
 
 
 def _warn_of_gaps(sources: Sequence[Source], instruments: InstrumentSet, config: TrainConfig) -> None:
-    """Say what no source of a mix labels; the network will not learn it."""
+    """Warn about landmarks and masks that no source provides."""
     missing = [name for name in instruments.landmarks if all(name not in source.landmarks for source in sources)]
     if missing:
         logger.warning("No training source labels the landmarks %s; %s will not learn them.", ", ".join(missing), config.name)

@@ -1,4 +1,4 @@
-"""What a full disk leaves of a training: an error of the system that names a place, and no half-written checkpoint."""
+"""Handles a full disk during training: raises an OSError with a path and removes partial checkpoints."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _SAFETENSORS = re.compile(r"\(os error (\d+)\)")
 
 @contextlib.contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Make the error of the system what it was before torch and safetensors wrapped it, and remove what was cut off.
+    """Convert errors wrapped by torch and safetensors back to OSError, and remove partial files.
 
     Args:
-        folder: Where a training writes; named where the system names no file.
+        folder: Output folder of the training; used if the error has no file name.
 
     Raises:
         OSError: A file could not be written.
@@ -53,7 +53,7 @@ def disk_errors(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet_threads() -> Iterator[None]:
-    """No traceback of a thread that met the full disk: the log's writer hands its error on to who writes next."""
+    """Suppress thread tracebacks about a full disk; the log writer re-raises the error on the next write."""
     before = threading.excepthook
 
     def hook(args: threading.ExceptHookArgs) -> None:
@@ -72,7 +72,7 @@ def _named(number: int, folder: Path) -> OSError:
 
 
 def _remove_broken(folder: Path) -> None:
-    """A checkpoint is a zip file, whose directory stands at its end: one that was cut off has none."""
+    """Delete truncated checkpoints: zip files without the directory at the end."""
     for path in folder.glob("*.ckpt"):
         with contextlib.suppress(OSError):
             if not zipfile.is_zipfile(path):

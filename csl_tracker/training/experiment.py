@@ -1,8 +1,8 @@
-"""Experiments: the runs of a plan, one folder and one JSON each.
+"""Executes the runs of an experiment, with one folder and one JSON per run.
 
-A run lies in ``OUT/runs/FOLD/MODEL/seedK``. Its ``result.json`` appears when it is finished; until then the training goes on
-from its last checkpoint. Several processes may work in the same OUT: each run is claimed by a lock on its ``run.lock``, which
-the kernel releases when the process ends, however it ends.
+A run is stored in ``OUT/runs/FOLD/MODEL/seedK``. ``result.json`` is written at the end; an unfinished training resumes from its
+last checkpoint. Several processes may share OUT: each run is protected by a file lock on ``run.lock``, which the kernel
+releases when the process ends.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from csl_tracker.training.result import is_finished, make_run
 
 @dataclass
 class Outcome:
-    """What became of the runs of a plan.
+    """Outcome of the runs of a plan.
 
     Attributes:
-        made: Runs finished now.
-        kept: Runs that were finished before, or by another process.
-        elsewhere: Runs that another process is at.
-        failed: Runs and what went wrong, a sentence each.
+        made: Runs finished by this call.
+        kept: Runs finished before or by another process.
+        elsewhere: Runs in progress in another process.
+        failed: Failed runs with an error sentence.
     """
 
     made: list[PlannedRun] = field(default_factory=list)
@@ -43,18 +43,18 @@ class Outcome:
 
 
 def run_plan(plan: Plan, root: Path | None, command: str, say: Callable[[str], None] = print, device: str = "auto") -> Outcome:
-    """Make all runs that are not finished; one that fails is reported, and the others go on.
+    """Execute all unfinished runs; a failure is reported and does not stop the others.
 
     Args:
-        plan: What to run.
+        plan: The plan.
         root: Folder of the dataset.
         command: The command line, for the provenance.
-        say: Takes a line about every run.
-        device: Where the trained networks are measured.
+        say: Called with a progress line per run.
+        device: Device for evaluating the trained networks.
 
     Raises:
-        OSError: The disk is full, or the folder of the experiment cannot be written; the other runs would fail, too.
-        DatasetError, ConfigError: Data is missing, or a finished run is of another configuration.
+        OSError: The disk is full or the folder is not writable, so that all runs would fail.
+        DatasetError, ConfigError: Data is missing, or a finished run has another configuration.
     """
     outcome = Outcome()
     pending: list[PlannedRun] = []
@@ -71,10 +71,10 @@ def run_plan(plan: Plan, root: Path | None, command: str, say: Callable[[str], N
         busy = []
         for position, run in enumerate(pending):
             name = f"run {plan.runs.index(run) + 1} of {len(plan.runs)}, {run.title}"
-            with claim(run.folder) as mine:
-                if not mine:
+            with claim(run.folder) as claimed:
+                if not claimed:
                     busy.append(run)
-                elif is_finished(plan, run):  # by another process, since
+                elif is_finished(plan, run):  # meanwhile, by another process
                     outcome.kept.append(run)
                 else:
                     say(f"{name} ({clock.elapsed()} so far{clock.left(pending[position:])})")
@@ -89,12 +89,12 @@ def run_plan(plan: Plan, root: Path | None, command: str, say: Callable[[str], N
         if len(busy) == len(pending):
             outcome.elsewhere = busy
             break
-        pending = busy  # they may have been given up since
+        pending = busy  # retry: the other process may have stopped
     return outcome
 
 
 def _attempt(plan: Plan, run: PlannedRun, sequences: Mapping[str, FileSequence], command: str, device: str) -> str | None:
-    """Make a run; a sentence on what went wrong, or None."""
+    """Execute a run; returns an error sentence or None."""
     try:
         with disk_errors(run.folder):
             make_run(plan, run, sequences, command, device)
@@ -106,7 +106,7 @@ def _attempt(plan: Plan, run: PlannedRun, sequences: Mapping[str, FileSequence],
 
 
 class _Clock:
-    """How long the runs took, and how long the others will."""
+    """Elapsed and estimated remaining time."""
 
     def __init__(self) -> None:
         self.started = time.monotonic()
@@ -119,7 +119,7 @@ class _Clock:
         return _duration(time.monotonic() - self.started)
 
     def left(self, runs: Sequence[PlannedRun]) -> str:
-        """Estimate for these runs, by this process alone; '' before the first is done."""
+        """Estimated time for these runs in this process; '' before the first run is done."""
         everything = [seconds for values in self.seconds.values() for seconds in values]
         if not everything:
             return ""

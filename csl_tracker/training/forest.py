@@ -1,4 +1,4 @@
-"""Fitting the classical baseline: pixels drawn from augmented samples, a random forest of scikit-learn, plain tensors out."""
+"""Fits the classical baseline: a scikit-learn forest on pixels of augmented samples, exported as plain tensors."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ from csl_tracker.weights import ModelDescription, Preprocessing, read_descriptio
 logger = logging.getLogger(__name__)
 
 MAX_SAMPLES = 1200
-"""Augmented samples that are drawn at most, however many a network would be shown: more do not fit into the minutes."""
+"""Maximum number of augmented samples, to limit the training time."""
 
 DEFAULT_TREES, DEFAULT_NODES = 12, 8191
-"""Trees of a stage and nodes of a tree where the configuration gives none: about 9 MB."""
+"""Default trees per stage and nodes per tree: about 9 MB."""
 
 _BACKGROUND_PIXELS, _BORDER_PIXELS, _CLASS_PIXELS, _LANDMARK_PIXELS = 60, 60, 40, 25
-"""Pixels that a sample gives: of the whole image, of the background beside instruments, of each class, around each landmark."""
+"""Pixels per sample: of the whole image, of the background near instruments, of each class, around each landmark."""
 
 _BORDER_REACH_PX = 8
 _FEATURES_PER_SPLIT = 64
@@ -50,25 +50,22 @@ _MIN_LEAF_PIXELS = 5
 _PRIOR_PIXELS = 4.0
 
 _HEATMAP_SCALE = 2.0
-"""A heatmap's peak beside the 1 of a class, when splits are chosen: 1 loses landmarks, 4 loses the segmentation."""
+"""Heatmap scale relative to classes in the split criterion: 1 degrades landmarks, 4 degrades segmentation."""
 
 _CLASS_POWER, _HEATMAP_POWER = 0.25, 1.0
-"""Exponents of the pixels' weights, see :func:`estimate_values`: classes do well (DICE) with nearly the balanced shares of the
-draw, landmarks (errors far away) with those of the images."""
+"""Exponents of the pixel weights, see :func:`estimate_values`: nearly balanced weights improve DICE, the original weights
+reduce large landmark errors."""
 
 _THRESHOLD_FRAMES = 48
 _HIT_PX = 5.0
-"""A peak within this many px of the heatmap is a hit when the working threshold is chosen."""
+"""Maximum distance of a hit when selecting the working threshold, heatmap px."""
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """Pixels drawn from samples.
+    """Sampled pixels: features, targets (one-hot class and heatmap values; NaN if unknown) and weights.
 
-    Attributes:
-        features: float32 (pixels, features).
-        targets: float32 (pixels, classes + landmarks): one-hot class and heatmap values; NaN where not known.
-        weight: float32 (pixels,), pixels of the samples for which this one stands.
+    float32 (pixels, features), (pixels, classes + landmarks) and (pixels,). Weights are inverse sampling probabilities.
     """
 
     features: npt.NDArray[np.float32]
@@ -83,18 +80,18 @@ def draw_pixels(
     rng: np.random.Generator,
     stages: Sequence[ForestNodes] = (),
 ) -> Pixels:
-    """Draw pixels of one sample, more of what is rare.
+    """Sample pixels of one image, with more pixels of rare regions.
 
-    An even share comes from the whole image, one from each class, one from the background beside instruments, and one from the
-    neighbourhood (two sigmas) of each landmark in view. A pixel is kept with the probability that these shares add up to, and
-    weighs its inverse (Horvitz and Thompson 1952).
+    The regions are the whole image, each class, the background near instruments, and the neighbourhood (two sigmas) of each
+    visible landmark. A pixel's sampling probability is the sum over its regions, its weight the inverse (Horvitz and Thompson
+    1952).
 
     Args:
         sample: One item of :class:`csl_tracker.training.data.MixedDataset`.
         classes: Number of classes.
         spec: Shape of the landmarks' Gaussians.
-        rng: Source of randomness.
-        stages: Those before the one that is to learn.
+        rng: Random generator.
+        stages: The previous stages.
     """
     labels = sample["labels"].numpy()
     heatmaps = encode(sample["points"], (labels.shape[0], labels.shape[1]), spec).numpy()
@@ -120,7 +117,7 @@ def draw_pixels(
 
 
 class _PixelDataset(Dataset[Pixels]):
-    """Pixels of the samples of a mix; item ``i`` depends on the seed and ``i`` alone."""
+    """Pixels of the samples of a mix; item ``i`` depends only on the seed and ``i``."""
 
     def __init__(self, samples: MixedDataset, classes: int, spec: HeatmapSpec, stages: Sequence[ForestNodes]) -> None:
         self.samples = samples
@@ -136,14 +133,7 @@ class _PixelDataset(Dataset[Pixels]):
 def gather(
     config: TrainConfig, preprocessing: Preprocessing, numbers: range, stages: Sequence[ForestNodes], description: str
 ) -> Pixels:
-    """Pixels of the samples with these numbers, drawn by the configuration's number of workers.
-
-    Args:
-        config: What to train.
-        preprocessing: How the tracker would resize frames.
-        numbers: Of the samples.
-        stages: Those before the one that is to learn.
-        description: Of the progress bar.
+    """Sample the pixels of a range of samples in parallel, for the stage after the given ones.
 
     Raises:
         DatasetError, ConfigError: A source cannot be opened.
@@ -160,18 +150,18 @@ def gather(
 
 
 def fit(pixels: Pixels, classes: int, trees: int, nodes: int, seed: int, jobs: int) -> ForestNodes:
-    """Grow a forest of extremely randomised trees (Geurts et al. 2006): thresholds are drawn, and the best of these is taken.
+    """Fit extremely randomised trees (Geurts et al. 2006): the best of several random thresholds splits a node.
 
-    Its structure is that of a multi-output regression on all targets at once, grown on the pixels as they were drawn. The
-    values of its leaves are then estimated anew, see :func:`estimate_values`.
+    The structure comes from a multi-output regression on all targets, without weights. Then :func:`estimate_values` estimates
+    the leaf values.
 
     Args:
-        pixels: What to learn.
+        pixels: Training pixels.
         classes: Number of classes, whose targets come first.
         trees: Number of trees.
-        nodes: Largest number of nodes of a tree.
-        seed: Of the features and thresholds tried at a split.
-        jobs: Trees grown at the same time.
+        nodes: Maximum number of nodes per tree.
+        seed: Random seed.
+        jobs: Number of trees fitted in parallel.
     """
     from sklearn.ensemble import ExtraTreesRegressor
 
@@ -197,7 +187,7 @@ def fit(pixels: Pixels, classes: int, trees: int, nodes: int, seed: int, jobs: i
 
 
 def fill_unknown(targets: npt.NDArray[np.float32], classes: int) -> npt.NDArray[np.float32]:
-    """Put the mean of the known pixels of the same class where a target is not known, so that it drives no split."""
+    """Replace unknown targets by the mean of the known pixels of the same class, which is neutral for splits."""
     filled = targets.copy()
     label = np.where(np.isnan(targets[:, 0]), classes, targets[:, :classes].argmax(axis=1))
     for group, output in itertools.product(range(classes + 1), range(targets.shape[1])):
@@ -210,10 +200,7 @@ def fill_unknown(targets: npt.NDArray[np.float32], classes: int) -> npt.NDArray[
 
 
 def export(forest: Any) -> ForestNodes:
-    """The nodes of a fitted forest of scikit-learn, with its own values.
-
-    A threshold there has 64 bits and a feature 32; rounded down to 32 bits it divides the features in the same way.
-    """
+    """Convert a fitted scikit-learn forest. Its float64 thresholds are rounded down to float32, with identical splits."""
     trees = []
     for estimator in forest.estimators_:
         tree = estimator.tree_
@@ -232,16 +219,16 @@ def export(forest: Any) -> ForestNodes:
 
 
 def estimate_values(nodes: ForestNodes, pixels: Pixels, powers: Sequence[float]) -> ForestNodes:
-    """Estimate the values of all nodes from all pixels, weighted, and only from what is known of each.
+    """Estimate the values of all nodes as weighted means of the known targets.
 
-    Every node's mean leans towards its parent's as by ``_PRIOR_PIXELS`` more pixels (an m-estimate); a leaf where nothing is
-    known has its parent's value.
+    The parent's value is a prior with the weight of ``_PRIOR_PIXELS`` pixels (m-estimate), so a leaf without known targets gets
+    its parent's value.
 
     Args:
         nodes: The structure.
-        pixels: What to learn.
-        powers: For every output the exponent of the pixels' weights: 1 restores the images' own shares of what was drawn more
-            often, 0 leaves those of the draw.
+        pixels: Training pixels.
+        powers: Exponent of the pixel weights per output: 1 restores the distribution of the images, 0 keeps that of the
+            sampling.
     """
     room, outputs = nodes.feature.shape[1], pixels.targets.shape[1]
     known = ~np.isnan(pixels.targets)
@@ -267,13 +254,13 @@ def estimate_values(nodes: ForestNodes, pixels: Pixels, powers: Sequence[float])
 
 
 def choose_threshold(network: ForestNetwork, config: TrainConfig, preprocessing: Preprocessing) -> tuple[float, float]:
-    """The working threshold that finds landmarks best on the held-out frames of a configuration.
+    """Select the working threshold with the best F1 on the validation frames.
 
-    A mean over trees and over pixels that look alike is far below the Gaussians' peak, the more the rarer the landmark; what
-    height makes a landmark can only be measured.
+    The averages of a forest are far below the Gaussians' peak, especially for rare landmarks, so the threshold must be
+    measured.
 
     Returns:
-        The threshold of the highest F1 over all peaks, and that F1; hits are nearer than ``_HIT_PX``.
+        The threshold with the highest F1 over all peaks, and that F1; hits are closer than ``_HIT_PX``.
     """
     spec = HeatmapSpec(config.heatmap.sigma, config.heatmap.peak)
     instruments = find_instruments(config.instruments)
@@ -309,26 +296,27 @@ def choose_threshold(network: ForestNetwork, config: TrainConfig, preprocessing:
     found = np.cumsum(np.array(hits)[order])
     f1 = 2 * found / (np.arange(1, len(order) + 1) + truths)
     best = int(f1.argmax())
-    # Rounded down, so that the peak that it was read from still passes.
+    # Round down, so that the peak at the threshold still passes.
     return math.floor(confidences[order[best]] * 1e4) / 1e4, float(f1[best])
 
 
 def train_forest(config: TrainConfig, command: str, resume: bool = True) -> Path:
-    """Fit a forest and write its weights; steps, batch size, optimiser and the validation sources have no part in it.
+    """Fit a forest and write its weights.
 
-    It sees the first ``min(steps * batch_size, MAX_SAMPLES)`` of the augmented samples that a network would be trained on.
+    Uses the first ``min(steps * batch_size, MAX_SAMPLES)`` augmented samples of a network training; optimizer settings have no
+    effect.
 
     Args:
-        config: What to train; its network's trees and nodes, where 0, are ``DEFAULT_TREES`` and ``DEFAULT_NODES``.
+        config: Training configuration; 0 trees or nodes select ``DEFAULT_TREES`` and ``DEFAULT_NODES``.
         command: The command line, for the provenance.
-        resume: Leave a finished forest of the same configuration as it is.
+        resume: Keep a finished forest of the same configuration.
 
     Returns:
         Path of the weights, ``last.safetensors`` in the output folder.
 
     Raises:
-        ConfigError: scikit-learn is not installed, or the folder holds the weights of another configuration.
-        DatasetError: Data cannot be had.
+        ConfigError: scikit-learn is not installed, or the folder has weights of another configuration.
+        DatasetError: Data is missing or broken.
     """
     path = Path(config.output) / "last.safetensors"
     if resume and path.is_file() and _is_finished(path, config):
@@ -348,7 +336,7 @@ def train_forest(config: TrainConfig, command: str, resume: bool = True) -> Path
     stages: list[ForestNodes] = []
     drawn = 0
     for stage in range(STAGES):
-        # Every stage has samples of its own: of what it was grown on, a forest knows too much to be an example.
+        # Separate samples per stage: the output of a forest on its own training samples is biased.
         numbers = range(count * stage // STAGES, count * (stage + 1) // STAGES)
         pixels = gather(config, preprocessing, numbers, stages, f"Samples {stage + 1}/{STAGES}")
         jobs = max(1, config.threads or config.workers)
@@ -391,10 +379,10 @@ def train_forest(config: TrainConfig, command: str, resume: bool = True) -> Path
 
 
 def _is_finished(path: Path, config: TrainConfig) -> bool:
-    """Whether weights are those of a configuration.
+    """Whether the weights were trained with this configuration.
 
     Raises:
-        ConfigError: They are those of another.
+        ConfigError: They were trained with another configuration.
     """
     made_with = read_description(path).provenance.get("configuration", {})
     wanted = {key: value for key, value in asdict(config).items() if key not in MAY_CHANGE}
@@ -403,6 +391,6 @@ def _is_finished(path: Path, config: TrainConfig) -> bool:
         key, before, now = differing
         raise ConfigError(
             f"The forest {path} was made with {key}={before!r} and not with {now!r};"
-            " use --fresh to start anew, or another output folder."
+            " use --fresh to start again, or another output folder."
         )
     return True

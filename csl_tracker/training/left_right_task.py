@@ -1,8 +1,8 @@
-"""Which side of its instrument's axis is a pixel on? A second task, for training alone.
+"""Auxiliary training task: on which side of its instrument's axis is a pixel?
 
-The left and the right clasper look the same; what tells them apart is on which side of the instrument they are, seen from the
-shaft to the tip. The heatmaps alone give a network next to no hint of that, and for thousands of steps it draws the same map
-twice. Asked for the side of every instrument pixel it learns the difference within a few hundred, and the heatmaps follow.
+The left and right clasper look alike and differ only in their side of the instrument, seen from the shaft to the tip. The
+heatmap loss gives little gradient for that: for thousands of steps, a network predicts the same map for both. Predicting the
+side of each instrument pixel teaches the difference within a few hundred steps, and the heatmaps follow.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from torch import Tensor
 from csl_tracker.instruments import IGNORE_LABEL, InstrumentSet
 
 _REACH = 4.0
-"""Pixels farther from the axis' end than this many lengths of the axis are not asked."""
+"""Maximum distance of pixels from the end of the axis, in axis lengths."""
 _SOFTNESS = 0.4
-"""Distance from the axis, in its lengths, at which the target is tanh(1)."""
+"""Distance from the axis, in axis lengths, at which the target is tanh(1)."""
 
 
 def side_axis(instruments: InstrumentSet) -> tuple[int, int] | None:
-    """Two landmarks on the axis that the landmarks of a flip pair lie beside: the last two before them along the skeleton.
+    """The axis next to a flip pair: the two landmarks before it along the skeleton.
 
     Returns:
-        Landmark indices, from the shaft to the tip; None where there is no such pair.
+        Landmark indices, from the shaft to the tip; None without a flip pair.
     """
     chains = instruments.chains()
     paired = {instruments.landmarks.index(name) for pair in instruments.flip_pairs for name in pair}
@@ -30,16 +30,16 @@ def side_axis(instruments: InstrumentSet) -> tuple[int, int] | None:
 
 
 def side_targets(points: Tensor, labels: Tensor, axis: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The side of every pixel: tanh of its signed distance from the axis of the nearest instrument.
+    """Side targets: tanh of the signed distance from the axis of the nearest instrument.
 
     Args:
-        points: (N, instruments, landmarks, 2), px of the map, NaN where unknown.
+        points: (N, instruments, landmarks, 2), map px, NaN if unknown.
         labels: integer (N, h, w).
         axis: From :func:`side_axis`.
 
     Returns:
-        float (N, h, w), -1 to 1, negative to the left when looking along the axis; and bool (N, h, w), the pixels that are
-        asked: those of an instrument, near one whose axis is known.
+        float (N, h, w), -1 to 1, negative to the left along the axis; and the pixel mask, bool (N, h, w): instrument pixels
+        near an instrument with a known axis.
     """
     start, end = points[:, :, axis[0]], points[:, :, axis[1]]
     along = end - start
@@ -60,15 +60,15 @@ def side_targets(points: Tensor, labels: Tensor, axis: tuple[int, int]) -> tuple
 
 
 def side_loss(sides: Tensor, targets: Tensor, asked: Tensor) -> Tensor:
-    """Mean squared error over the pixels that are asked.
+    """Mean squared error over the masked pixels.
 
     Args:
-        sides: (N, 1, h, w), what the network says.
+        sides: (N, 1, h, w), network output.
         targets: (N, h, w).
-        asked: bool (N, h, w).
+        asked: bool (N, h, w), pixel mask.
 
     Returns:
-        A scalar; 0 where no pixel is asked.
+        A scalar; 0 for an empty mask.
     """
     squared = (sides[:, 0] - targets) ** 2 * asked
     return squared.sum() / asked.sum().clamp(min=1)

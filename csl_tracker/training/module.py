@@ -1,4 +1,4 @@
-"""The Lightning module that all strategies share."""
+"""The Lightning module of all strategies."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from csl_tracker.training.left_right_task import side_axis, side_loss, side_targ
 from csl_tracker.weights import Preprocessing
 
 CHECKPOINT_KEY = "csl_tracker"
-"""Where a checkpoint keeps what is not Lightning's: configuration, seconds so far, figures of the last validation."""
+"""Checkpoint key of this package's data: configuration, elapsed seconds, metrics of the last validation."""
 
 _HIT_PX = 5.0
-"""An estimate within this many px of the heatmap counts as a hit while training is watched."""
+"""Maximum distance of a hit in the validation metrics, heatmap px."""
 
 
 class TrackingModule(pl.LightningModule):
@@ -46,7 +46,7 @@ class TrackingModule(pl.LightningModule):
         self.features: Tensor | None = None
         score_head = getattr(network, "score_head", None)
         if self.side_axis is not None and isinstance(score_head, nn.Conv2d):
-            # The features that the segmentation is made of; what is exported does not know of this head.
+            # The head uses the features of the segmentation head and is not exported.
             self.side_head = nn.Conv2d(score_head.in_channels, 1, 1)
             score_head.register_forward_pre_hook(self._keep_features)
         mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
@@ -64,11 +64,10 @@ class TrackingModule(pl.LightningModule):
         return self.network(x.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]
 
     def _losses(self, batch: dict[str, Tensor]) -> tuple[Losses, NetworkOutput]:
-        said = self(batch["image"])
-        output = NetworkOutput(*(None if tensor is None else tensor.float() for tensor in said))
+        output = NetworkOutput(*(None if tensor is None else tensor.float() for tensor in self(batch["image"])))
         height, width = batch["labels"].shape[-2:]
         targets = None if output.heatmaps is None else encode(batch["points"], (height, width), self.spec)
-        # Px of the map to px of an image of one pixel: csl_tracker.pixels, for tensors.
+        # Map px to the unit of NetworkOutput.points: Resize of csl_tracker.pixels, for tensors.
         unit = (batch["points"] + 0.5) / batch["points"].new_tensor((width, height)) - 0.5
         losses = network_loss(output, targets, unit, batch["labels"], batch["labelled"], self.weights)
         if self.side_head is not None and self.side_axis is not None and self.features is not None:
@@ -78,7 +77,7 @@ class TrackingModule(pl.LightningModule):
         return losses, output
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
-        """One step."""
+        """Compute and log the loss of a batch."""
         losses, _output = self._losses(batch)
         count = len(batch["image"])
         self.log("train/loss", losses.total.detach(), prog_bar=True, on_step=True, on_epoch=True, batch_size=count)
@@ -87,13 +86,13 @@ class TrackingModule(pl.LightningModule):
         return losses.total
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Stop at a loss that is not finite, before it reaches the weights."""
+        """Stop on a non-finite loss before it changes the weights."""
         loss = self.trainer.callback_metrics.get("train/loss_step")
         if loss is not None and not math.isfinite(float(loss)):
             raise NonFiniteLossError(self.global_step)
 
     def validation_step(self, batch: dict[str, Tensor], _: int, dataloader_idx: int = 0) -> None:
-        """Loss, DICE and localisation error of one batch of held-out frames."""
+        """Log loss, DICE and localisation error of a validation batch."""
         losses, output = self._losses(batch)
         count = len(batch["image"])
         values: dict[str, Any] = {"loss": losses.total, **_parts(losses)}
@@ -116,7 +115,7 @@ class TrackingModule(pl.LightningModule):
             self.log(f"{prefix}/hits", hits, batch_size=count, add_dataloader_idx=False)
 
     def _errors(self, output: NetworkOutput, points: Tensor, size: Size) -> list[float]:
-        """Distance of every visible landmark to the nearest of as many guesses as there are instruments, heatmap px."""
+        """Distance of each visible landmark to the nearest guess, heatmap px; one guess per instrument."""
         errors = []
         for frame, instruments in enumerate(points.cpu().numpy()):
             visible = np.isfinite(instruments).all(axis=-1)
@@ -136,7 +135,7 @@ class TrackingModule(pl.LightningModule):
         return [[(x, y) for x, y in column] for column in Resize((1, 1), size).points(slots[..., :2]).swapaxes(0, 1)]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what a resumed run is checked against and what the weights file will tell."""
+        """Store the data for checking a resumed run and for the header of the weights file."""
         metrics = self.trainer.callback_metrics
         checkpoint[CHECKPOINT_KEY] = {
             "configuration": asdict(self.config),
@@ -145,7 +144,7 @@ class TrackingModule(pl.LightningModule):
         }
 
     def configure_optimizers(self) -> Any:
-        """Optimiser and schedule of the configuration."""
+        """Optimizer and schedule of the configuration."""
         config = self.config
         encoder = [] if self.network.encoder is None else list(self.network.encoder.parameters())
         known = {id(p) for p in encoder}
@@ -157,7 +156,7 @@ class TrackingModule(pl.LightningModule):
         on_cpu = self.device.type == "cpu"
         optimizer: torch.optim.Optimizer
         if config.optimizer == "adamw":
-            # On GPUs torch's default is as fast, and the fused kernel does not go with clipping in mixed precision.
+            # On GPUs, the default is as fast, and the fused kernel does not support clipping in mixed precision.
             optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True if on_cpu else None)
         else:
             optimizer = torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9, weight_decay=config.weight_decay)
@@ -180,11 +179,7 @@ def _parts(losses: Losses) -> dict[str, Tensor]:
 
 
 class NonFiniteLossError(RuntimeError):
-    """The loss became NaN or infinite.
-
-    Attributes:
-        step: The step at which it did.
-    """
+    """The loss became NaN or infinite at ``step``."""
 
     def __init__(self, step: int) -> None:
         super().__init__(f"the loss is not finite at step {step}")

@@ -1,4 +1,4 @@
-"""The plan of an experiment: every model of a comparison, on every fold of a protocol, with every seed."""
+"""The plan of an experiment: all combinations of models, folds and seeds."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from csl_tracker.yaml_files import YamlError, parse_yaml, read_yaml, text_keys
 
 MODELS = ("l", "sl", "csl_no_skip", "csl", "unet", "forest")
 ROOT_VARIABLE = "CSL_TRACKER_EXPERIMENT_ROOT"
-"""Environment variable that stands for the data's folder in the configurations of runs, so that these hold on every machine."""
+"""Environment variable for the data folder in run configurations, which makes them independent of the machine."""
 
 FIXED = ("name", "output", "validation", "seed", "devices", "accelerator")
-"""Settings that an experiment gives every run itself."""
+"""Settings that the experiment defines for each run."""
 _SAFE = " @=,+[]"
-"""What the name of a folder may hold besides letters, digits and ``_.-~``; everything else stands there as ``%XX``."""
+"""Characters allowed in folder names besides letters, digits and ``_.-~``; others become ``%XX``."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A contender.
+    """A model of an experiment.
 
     Attributes:
-        name: As it was asked for: a strategy, ``STRATEGY@key=value,key=value``, or ``STRATEGY@VARIANT``.
+        name: A strategy, ``STRATEGY@key=value,key=value``, or ``STRATEGY@VARIANT``.
         strategy: Its strategy.
-        settings: What its training has of its own, as plain data.
+        settings: Its training settings, as plain data.
     """
 
     name: str
@@ -45,10 +45,10 @@ class Model:
 
 @dataclass(frozen=True)
 class Settings:
-    """What an experiment lays over the preset, from the bottom to the top.
+    """Settings that override the preset, in ascending priority.
 
     Attributes:
-        preset: Name of a training preset; one that the settings below name goes before.
+        preset: Name of a training preset; a preset in the settings below has priority.
         file: Settings of ``--config``.
         overrides: Settings of ``key=value``.
     """
@@ -60,15 +60,15 @@ class Settings:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run to be made.
+    """One planned run.
 
     Attributes:
-        fold: Its split.
-        model: The contender.
-        seed: Of everything random.
+        fold: The split.
+        model: The model.
+        seed: Random seed.
         preset: Name of the training preset.
-        folder: Where it lies.
-        config: Its training.
+        folder: Output folder.
+        config: Training configuration.
     """
 
     fold: Fold
@@ -80,19 +80,19 @@ class PlannedRun:
 
     @property
     def title(self) -> str:
-        """For messages."""
+        """Title for messages."""
         return f"{self.model.name}, {self.fold.name}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All runs of an experiment, in the order in which they are made.
+    """All runs of an experiment in execution order.
 
     Attributes:
         protocol: The splits.
         out: Folder of the experiment.
-        runs: Seeds outermost, then folds, then models: an experiment under way is already a fair comparison.
-        reference_size: (height, width) of the image in whose px distances are stated; the source image's when None.
+        runs: Ordered by seed, fold, model, so that partial results are comparable.
+        reference_size: (height, width) of the reference image for distances in px; None for the source image.
     """
 
     protocol: Protocol
@@ -102,14 +102,14 @@ class Plan:
 
 
 def parse_model(name: str, variants: Mapping[str, Any] | None = None) -> Model:
-    """Read the name of a model.
+    """Parse the name of a model.
 
     Args:
-        name: A strategy, or a strategy, ``@``, and settings or names of variants with commas between them.
+        name: A strategy, optionally followed by ``@`` and comma-separated settings or variant names.
         variants: Name of a variant -> its settings.
 
     Raises:
-        ConfigError: The strategy or the variant is unknown, or a setting is no ``key=value``.
+        ConfigError: The strategy or the variant is unknown, or a setting is not ``key=value``.
     """
     strategy, at, rest = name.partition("@")
     if strategy not in STRATEGIES:
@@ -135,20 +135,22 @@ def _variant(model: str, name: str, variants: Mapping[str, Any]) -> Mapping[str,
 
 
 def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
-    """Turn ``a.b=value`` into nested settings; values are YAML.
+    """Parse ``a.b=value`` into nested settings; values are YAML.
 
     Raises:
-        ConfigError: A word is no ``key=value``.
+        ConfigError: A word is not ``key=value``.
     """
     settings: dict[str, Any] = {}
     for word in words:
         key, sign, text = word.partition("=")
         if not sign or not key or any(not step for step in key.split(".")):
-            raise ConfigError(f"The setting {word!r} is no key=value; write for example steps=500 or network.encoder=resnet50.")
+            raise ConfigError(
+                f"The setting {word!r} is not key=value; write for example steps=500 or network.encoder=resnet50."
+            )
         try:
             value = parse_yaml(text) if text else ""
         except YamlError as error:
-            raise ConfigError(f"The value of the setting {word!r} is no readable YAML: {error}.") from error
+            raise ConfigError(f"The value of the setting {word!r} is not readable YAML: {error}.") from error
         *sections, last = key.split(".")
         branch: dict[str, Any] = {last: value}
         for section in reversed(sections):
@@ -158,10 +160,10 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Read a file of settings that are laid over preset and protocol.
+    """Read a file of settings that override preset and protocol.
 
     Raises:
-        ConfigError: The file is missing or no YAML mapping, or a setting is unknown or impossible.
+        ConfigError: The file is missing or not a YAML mapping, or a setting is invalid.
     """
     data = _read_mapping(path)
     check_layer(data, str(path))
@@ -169,10 +171,10 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def read_variants(path: Path) -> dict[str, Any]:
-    """Read a file of variants: name -> settings, None where a variant has none.
+    """Read a file of variants: name -> settings or None.
 
     Raises:
-        ConfigError: The file is missing or no YAML mapping, or a setting is unknown or impossible.
+        ConfigError: The file is missing or not a YAML mapping, or a setting is invalid.
     """
     variants = _read_mapping(path)
     for name, settings in variants.items():
@@ -183,19 +185,19 @@ def read_variants(path: Path) -> dict[str, Any]:
 def _read_mapping(path: Path) -> dict[str, Any]:
     data = read_yaml(path, "The settings file")
     if data is not None and not isinstance(data, dict):
-        raise ConfigError(f"{path} holds a {type(data).__name__} and no mapping of settings.")
+        raise ConfigError(f"{path} holds a {type(data).__name__} and not a mapping of settings.")
     return text_keys(data or {}, str(path))
 
 
 def check_layer(data: Mapping[str, Any], where: str) -> None:
-    """Check settings that an experiment lays over others.
+    """Validate the settings of an experiment.
 
     Args:
         data: Some settings by name.
-        where: What to call them in messages.
+        where: Name of the data in messages.
 
     Raises:
-        ConfigError: A setting is unknown, impossible, or one that the experiment sets itself.
+        ConfigError: A setting is invalid, or is defined by the experiment itself.
     """
     fixed = [key for key in data if key in FIXED]
     if fixed:
@@ -204,7 +206,7 @@ def check_layer(data: Mapping[str, Any], where: str) -> None:
 
 
 def _check_protocol(protocol: Protocol) -> None:
-    """Check the settings that a protocol brings, those of all presets."""
+    """Validate the settings of a protocol, including those of all presets."""
     where = f"The protocol {protocol.name}"
     check_layer(protocol.settings, f"{where}, settings")
     for preset, settings in protocol.preset_settings.items():
@@ -214,7 +216,7 @@ def _check_protocol(protocol: Protocol) -> None:
 
 def _check_variant(name: str, settings: Any, where: str) -> None:
     if settings is not None and not isinstance(settings, Mapping):
-        raise ConfigError(f"The variant {name!r} is a {type(settings).__name__} and no mapping of settings.")
+        raise ConfigError(f"The variant {name!r} is a {type(settings).__name__} and not a mapping of settings.")
     check_layer(settings or {}, where)
 
 
@@ -228,23 +230,23 @@ def make_plan(
     accelerator: str = "auto",
     variants: Mapping[str, Any] | None = None,
 ) -> Plan:
-    """Plan all runs; nothing is read but the arguments, nothing is written.
+    """Plan all runs, without file access.
 
     Args:
         protocol: The splits.
         out: Folder of the experiment.
         models: Names of the models.
-        seeds: Every model meets every fold with each of these.
-        settings: Of every training.
-        reference_size: (height, width) of the image in whose px distances are stated; the source image's when None.
-        accelerator: ``auto``, ``cpu`` or ``gpu``; every run takes one device.
-        variants: Name of a variant -> its settings, for models that are named ``STRATEGY@VARIANT``.
+        seeds: Random seeds.
+        settings: Settings for all trainings.
+        reference_size: (height, width) of the reference image for distances in px; None for the source image.
+        accelerator: ``auto``, ``cpu`` or ``gpu``; each run uses one device.
+        variants: Name of a variant -> its settings, for models named ``STRATEGY@VARIANT``.
 
     Raises:
-        ConfigError: A model or a setting is unknown or impossible.
+        ConfigError: A model or a setting is invalid.
     """
     layers = settings or Settings()
-    protocol = protocol.with_groups(None)  # says what is missing where its groups were not read
+    protocol = protocol.with_groups(None)  # raises if the groups are missing
     _check_protocol(protocol)
     if not models or len(set(models)) != len(models):
         raise ConfigError(f"The models {', '.join(models)} name one twice; name each once.")
@@ -270,12 +272,12 @@ def make_plan(
 
 
 def run_folder(out: Path, fold: str, model: str, seed: int) -> Path:
-    """Where a run lies."""
+    """Folder of a run."""
     return out / "runs" / quote(fold, safe=_SAFE) / quote(model, safe=_SAFE) / f"seed{seed}"
 
 
 def _layers(protocol: Protocol, model: Model, settings: Settings) -> tuple[str, dict[str, Any]]:
-    """Name of the preset, and everything that is laid over it but what a single run fixes."""
+    """Name of the preset, and the merged settings that are common to all runs of a model."""
     given = {
         "The settings of --config": settings.file or {},
         "The settings of the command line": settings.overrides or {},
@@ -298,14 +300,14 @@ def _layers(protocol: Protocol, model: Model, settings: Settings) -> tuple[str, 
     if model.strategy in WITHOUT_ENCODER:
         data["network"] |= {"encoder": "none", "decoder": "none", "decoder_width": 1.0}
     if model.strategy in REGRESSING:
-        # Coordinates hold for one input size: such a network gets frames of the size that the others are trained on.
+        # Regression has a fixed input size: use the crop size of the other strategies.
         crop = layered(PRESETS[preset], data).get("crop", TrainConfig.crop)
         data |= {"input_size": list(crop), "crop": list(crop)}
     return preset, data
 
 
 def _sources(protocol: Protocol, parts: Sequence[Part]) -> list[dict[str, Any]]:
-    """Sources of parts; every frame of every sequence has about the same chance."""
+    """Sources of parts, with approximately equal probability per frame."""
     weights = [len(part.sequences) * (part.last - part.first) for part in parts]
     return [
         {

@@ -1,4 +1,4 @@
-"""Presets: how a network is trained, apart from the data and the network itself."""
+"""Training presets, without data and network."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 _PAPER_SIGMA = 7.0
-"""EndoVis, px of a 320x240 heatmap."""
+"""Sigma for EndoVis, px of a 320x240 heatmap."""
 
 _MEAN_OVER_PIXELS = 1.0 / (240 * 240)
-"""``lambda_H`` that makes of the sum over a heatmap's pixels, for 480x480 crops, their mean; the segmentation's loss is one."""
+"""``lambda_H`` that converts the sum over heatmap pixels (480x480 crops) to a mean, like the segmentation loss."""
 
 _LITERAL: Mapping[str, Any] = {
     "resize": "stretch",
@@ -57,7 +57,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 """Preset name -> settings of :class:`csl_tracker.training.config.TrainConfig`.
 
-``paper_literal`` has the numbers of Laina et al. 2017, section 3, as they are printed; ``paper`` rescales learning rate,
-``lambda_H`` and target height; ``modern`` is what the shipped weights are trained with, but for the task of left and right
-(docs/training.md).
+``paper_literal`` has the numbers of Laina et al. 2017, section 3, as printed; ``paper`` rescales learning rate, ``lambda_H``
+and target height; the bundled weights use ``modern`` plus the left/right task (docs/training.md).
 """

@@ -1,4 +1,4 @@
-"""Several processes at one experiment: claims of runs, and a device for each."""
+"""Parallel processes of one experiment: run locks and device assignment."""
 
 from __future__ import annotations
 
@@ -30,13 +30,10 @@ _LAUNCHER_PREFIXES = ("TORCHELASTIC_", "ROLE_", "PET_")
 
 @contextlib.contextmanager
 def claim(folder: Path) -> Iterator[bool]:
-    """Claim a run's folder for this process; gives False where another process has it.
-
-    Args:
-        folder: Of the run; it is made.
+    """Lock a run's folder, which is created; yields False if another process holds the lock.
 
     Raises:
-        OSError: The folder cannot be made or written.
+        OSError: The folder cannot be created or written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("a") as lock:
@@ -49,10 +46,10 @@ def claim(folder: Path) -> Iterator[bool]:
 
 
 def take_local_rank() -> int | None:
-    """Number of this process among those that a launcher started on this machine; None without a launcher.
+    """Local rank of this process under a launcher (torchrun, Slurm); None without one.
 
-    Takes the launcher's variables (torchrun's or Slurm's) out of the environment: left there, Lightning would form one job of
-    all processes, where here every process makes runs of its own.
+    Removes the launcher's environment variables: otherwise Lightning would join all processes into one distributed training,
+    while here each process executes separate runs.
     """
     ranks = [os.environ.pop("LOCAL_RANK", None), os.environ.get("SLURM_LOCALID") if "SLURM_NTASKS" in os.environ else None]
     for key in list(os.environ):
@@ -62,24 +59,24 @@ def take_local_rank() -> int | None:
 
 
 def choose_device(device: str, rank: int | None) -> str:
-    """Leave this process the one device that it is to use: all later code sees no other GPU.
+    """Select the device of this process and hide all other GPUs.
 
-    To be called before anything else asks for CUDA, which reads its environment once.
+    Call it before CUDA is initialised, which reads the environment once.
 
     Args:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        rank: Number of this process on this machine, of a launcher; it takes the GPU of that number.
+        rank: Local rank under a launcher; selects the GPU.
 
     Returns:
-        ``cpu`` or ``gpu``, as Lightning calls the accelerators.
+        Lightning accelerator, ``cpu`` or ``gpu``.
 
     Raises:
-        EngineError: The device is unknown or not there.
+        EngineError: The device is unknown or not available.
     """
     named = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", device)
     if named is None:
         raise EngineError(f"The device {device!r} is unknown; use 'auto', 'cpu', 'cuda' or 'cuda:N'.")
-    count = torch.cuda.device_count()  # asks the driver's library, not CUDA
+    count = torch.cuda.device_count()  # uses NVML, does not initialise CUDA
     if device == "cpu" or (device == "auto" and not count):
         return "cpu"
     index = int(named[1]) if named[1] else (rank or 0) % max(1, count)

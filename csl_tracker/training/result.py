@@ -1,4 +1,4 @@
-"""The result of a run of an experiment: training, measuring on the test sequences, and one JSON."""
+"""Executes a run: training, evaluation on the test sequences, and ``result.json``."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from csl_tracker.training.plan import Plan, PlannedRun
 
 RESULT = "result.json"
 _OF_THE_MACHINE = ("name", "output", "workers", "threads", "precision", "accelerator", "devices", "cache")
-"""Settings that are no part of what a result says."""
+"""Settings that do not affect the result."""
 _PATHS = ("encoder_weights", "init_weights")
 _TENSORBOARD = "tensorboard"
 
 
 def make_run(plan: Plan, run: PlannedRun, sequences: Mapping[str, FileSequence], command: str, device: str = "auto") -> None:
-    """Train, measure on the test sequences, and write ``result.json``.
+    """Train, evaluate on the test sequences, and write ``result.json``.
 
     Raises:
-        CslTrackerError: What training and evaluation raise.
+        CslTrackerError: Training or evaluation failed.
     """
     from csl_tracker.training.run import train
     from csl_tracker.weights import read_description
@@ -101,7 +101,7 @@ def _measure(plan: Plan, run: PlannedRun, weights: Path, sequences: Mapping[str,
 
 
 def stated(config: TrainConfig) -> dict[str, Any]:
-    """The settings that make a result what it is, as plain data: nothing of the machine, and of paths only the last part."""
+    """The settings that affect the result, as plain data; paths are cut to their last part."""
     data: dict[str, Any] = _plain(asdict(config))
     for key in _PATHS:
         if PurePath(data[key]).is_absolute():
@@ -110,11 +110,11 @@ def stated(config: TrainConfig) -> dict[str, Any]:
 
 
 def is_finished(plan: Plan, run: PlannedRun) -> bool:
-    """Whether the run has its result.
+    """Whether the run has a result.
 
     Raises:
         DatasetError: The result is damaged.
-        ConfigError: It is of another configuration; the sentence names the setting.
+        ConfigError: It was made with another configuration.
     """
     path = run.folder / RESULT
     if not path.is_file():
@@ -142,15 +142,15 @@ def is_finished(plan: Plan, run: PlannedRun) -> bool:
 
 
 def find_results(out: Path, protocol: str) -> list[dict[str, Any]]:
-    """The data of all finished runs below an experiment's folder, in the order of their paths; none if there is none.
+    """The data of all finished runs in an experiment's folder, sorted by path; may be empty.
 
     Args:
         out: The folder.
-        protocol: Name of the protocol that all of them must be of.
+        protocol: Name of the expected protocol.
 
     Raises:
-        DatasetError: One is damaged.
-        ConfigError: One is of another protocol.
+        DatasetError: A result is damaged.
+        ConfigError: A result belongs to another protocol.
     """
     results = []
     for path in sorted((out / "runs").glob(f"*/*/*/{RESULT}")):

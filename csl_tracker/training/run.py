@@ -1,4 +1,4 @@
-"""One training run: build or resume, fit, and write self-describing weights."""
+"""A training run: build or resume, fit, and write weights files."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ BEST = "best.ckpt"
 
 
 def build(config: TrainConfig) -> tuple[Network, Preprocessing, str]:
-    """Network, preprocessing, and a sentence on what the network was initialised from.
+    """Build the network and its preprocessing; also returns a description of the initialisation.
 
     Raises:
-        WeightsError: Initial weights cannot be had.
-        ConfigError: They are of another network.
+        WeightsError: Initial weights are missing or invalid.
+        ConfigError: They belong to another network.
     """
     instruments = find_instruments(config.instruments)
     section = config.network
@@ -84,7 +84,7 @@ def build(config: TrainConfig) -> tuple[Network, Preprocessing, str]:
 
 
 def initialise_new_layers(network: Network, std: float) -> None:
-    """Draw the weights behind the encoder from a normal distribution around 0 (Laina et al. 2017, section 3)."""
+    """Initialise the layers after the encoder from a zero-mean normal distribution (Laina et al. 2017, section 3)."""
     encoder = set() if network.encoder is None else {id(module) for module in network.encoder.modules()}
     for module in network.modules():
         if id(module) not in encoder and isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
@@ -201,7 +201,7 @@ def _trainer(config: TrainConfig, last: Path, interrupt: _Interrupt) -> pl.Train
 
 
 def _read_checkpoint(path: Path, config: TrainConfig) -> dict[str, Any]:
-    """Read a checkpoint that this configuration may go on from.
+    """Read a checkpoint to resume from.
 
     Raises:
         ConfigError: It is damaged, or belongs to another configuration.
@@ -212,7 +212,7 @@ def _read_checkpoint(path: Path, config: TrainConfig) -> dict[str, Any]:
     except Exception as error:
         raise ConfigError(
             f"The checkpoint {path} cannot be read ({type(error).__name__});"
-            " use --fresh to start anew, or another output folder."
+            " use --fresh to start again, or another output folder."
         ) from error
     wanted = {key: value for key, value in asdict(config).items() if key not in MAY_CHANGE}
     differing = differing_setting(made_with, wanted)
@@ -220,13 +220,13 @@ def _read_checkpoint(path: Path, config: TrainConfig) -> dict[str, Any]:
         key, before, now = differing
         raise ConfigError(
             f"The checkpoint {path} was made with {key}={before!r} and not with {now!r};"
-            " use --fresh to start anew, or another output folder."
+            " use --fresh to start again, or another output folder."
         )
     return state
 
 
 def _export(path: Path, config: TrainConfig, network: Network, preprocessing: Preprocessing, origin: dict[str, Any]) -> None:
-    """Make a weights file of a checkpoint, beside it; its averaged weights, where there are such."""
+    """Convert a checkpoint to a weights file in the same folder, using averaged weights if available."""
     state = torch.load(path, map_location="cpu", weights_only=True)
     prefix = "network."
     network.load_state_dict({k.removeprefix(prefix): v for k, v in state["state_dict"].items() if k.startswith(prefix)})
@@ -252,16 +252,16 @@ def _export(path: Path, config: TrainConfig, network: Network, preprocessing: Pr
 
 
 class _StepCount(Callback):
-    """Lets the log count optimiser steps: Lightning's own count grows by one more each time a run is taken up."""
+    """Makes the logger count optimizer steps; Lightning's count is off by one for each resume."""
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: object) -> None:
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
 
 
 class _LastCheckpoint(Callback):
-    """Writes the last checkpoint at the end of every epoch, atomically: a kill while writing keeps the one before.
+    """Writes the last checkpoint at the end of each epoch, atomically.
 
-    The log is brought to the disk first, so that a run that goes on from the checkpoint leaves no gap in it.
+    Flushes the log first, so that it has no gap after resuming.
     """
 
     def __init__(self, path: Path) -> None:
@@ -280,9 +280,9 @@ class _LastCheckpoint(Callback):
 
 
 class _Interrupt(Callback):
-    """A Ctrl-C ends the training though a library swallows the exception that it raised.
+    """Ends the training on Ctrl-C even if a library swallows the exception.
 
-    As a context manager it notes SIGINT, and puts back what that did before: Lightning leaves it ignored.
+    The context manager records SIGINT and restores the previous handler, since Lightning leaves it ignored.
     """
 
     def __init__(self) -> None:
@@ -304,7 +304,7 @@ class _Interrupt(Callback):
         self._before(number, frame)
 
     def raise_it(self) -> None:
-        """Raise ``KeyboardInterrupt`` if there was one."""
+        """Raise ``KeyboardInterrupt`` if SIGINT was received."""
         if self._came:
             raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""JSON schemas of the YAML files that training and experiments read, for editors that check while one types."""
+"""JSON schemas of the YAML files of training and experiments, for validation in editors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _train() -> dict[str, Any]:
 def _settings() -> dict[str, Any]:
     schema = _train()
     properties = {key: value for key, value in schema["properties"].items() if key not in FIXED}
-    text = "Settings of an experiment's trainings, laid over preset and protocol."
+    text = "Settings of an experiment's trainings; they override preset and protocol."
     return {**schema, "title": "Settings", "description": text, "properties": properties}
 
 
@@ -58,9 +58,9 @@ SCHEMAS: Mapping[str, Callable[[], dict[str, Any]]] = {
     "variants": _variants,
     "protocol": _protocol,
 }
-"""Kind of a file -> its schema; the shipped ones lie in config/schema."""
+"""File kind -> schema; generated copies are in config/schema."""
 
 
 def schema_text(kind: str) -> str:
-    """The JSON schema of a kind of file, one of :data:`SCHEMAS`, with a line feed at its end."""
+    """The JSON schema of a file kind, one of :data:`SCHEMAS`, with a final line feed."""
     return json.dumps({"$schema": _DIALECT, **SCHEMAS[kind]()}, indent=2) + "\n"

@@ -92,9 +92,9 @@ def test_a_mistake_is_one_sentence_and_leaves_no_bag(tmp_path, dataset, video, c
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"image_width": 640}, "left.yaml is that of images of 640x64 px, and the frames have 80x64 px"),
+        ({"image_width": 640}, "left.yaml is for images of 640x64 px, but the frames have 80x64 px"),
         ({"camera_matrix": None}, "has no camera_matrix"),
-        ({"camera_matrix": "none"}, "is no YAML file of camera_calibration"),
+        ({"camera_matrix": "none"}, "is not a YAML file of camera_calibration"),
         ({"distortion_model": "thin_prism"}, "'thin_prism' of camera_info is not known"),
     ],
 )

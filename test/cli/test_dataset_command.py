@@ -32,7 +32,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["inspect", "{tmp}/nowhere"], "nowhere does not exist"),
         (["inspect", "{tmp}"], "No known layout fits"),
         (["inspect", "{tmp}", "--layout", "cocoo"], "There is no dataset 'cocoo'; known are"),
-        (["inspect", "{source}", "--layout", "coco"], "is no COCO dataset"),
+        (["inspect", "{source}", "--layout", "coco"], "is not a COCO dataset"),
         (["inspect", "{source}", "--sequences", "Dataset9"], "no sequence 'Dataset9'"),
         (["inspect", "{source}", "--frames", "0"], "--frames is 0"),
         (["inspect", "{source}", "--out", "{tmp}/sheet.txt"], "needs a name that ends in .png"),

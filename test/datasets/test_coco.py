@@ -127,13 +127,13 @@ def test_one_sentence_for_a_broken_file(root: Path, changes: dict[str, Any], tex
 def test_cut_off_json_names_file_and_line(root: Path) -> None:
     path = write(root, [area(1)]) / "coco.json"
     path.write_text(path.read_text()[:100])
-    with pytest.raises(DatasetError, match=r"coco\.json is no JSON from line 1 on .* cut off"):
+    with pytest.raises(DatasetError, match=r"coco\.json is not valid JSON from line 1 on .* cut off"):
         open_coco(path)
 
 
 def test_folder_without_coco(root: Path) -> None:
     (root / "other.json").write_text("[1, 2]")
-    with pytest.raises(DatasetError, match="is no COCO dataset: looked for"):
+    with pytest.raises(DatasetError, match="is not a COCO dataset: looked for"):
         open_coco(root)
     with pytest.raises(DatasetError, match="does not exist"):
         open_coco(root / "nowhere")
@@ -427,8 +427,14 @@ def test_whole_numbers_may_be_written_as_decimals(root: Path) -> None:
     [
         ({"annotations": [points(7, [1, 2, 2, 3, 4, 2], image_id=1.5)]}, r"belongs to the image 1.5 \(no whole number\)"),
         ({"annotations": [points(7, [1, 2, 2, 3, 4, 2], image_id="1")]}, r"belongs to the image '1' \(a text, not a number\)"),
-        ({"annotations": [], "images": [{"id": 1.5, "file_name": "frame1.png"}]}, "has the id 1.5, which is no whole number"),
-        ({"annotations": [], "images": [{"id": True, "file_name": "frame1.png"}]}, "has the id True, which is no whole number"),
+        (
+            {"annotations": [], "images": [{"id": 1.5, "file_name": "frame1.png"}]},
+            "has the id 1.5, which is not a whole number",
+        ),
+        (
+            {"annotations": [], "images": [{"id": True, "file_name": "frame1.png"}]},
+            "has the id True, which is not a whole number",
+        ),
         ({"annotations": [], "images": [{"id": None, "file_name": "frame1.png"}]}, "Entry 0 of 'images' .* has no id"),
         (
             {"annotations": [], "images": [image(1, "frame1.png", width="60")]},
@@ -439,8 +445,8 @@ def test_whole_numbers_may_be_written_as_decimals(root: Path) -> None:
             {"annotations": [], "images": [image(1, "frame1.png", width=60_000, height=60_000)]},
             "it has 60000x60000 px, and from",
         ),
-        ({"annotations": [points(7, [float("nan"), 2, 1, 3, 4, 2])]}, "tip with x nan, y 2.0 and v 1; x or y is no number"),
-        ({"annotations": [points(7, [None, 2, 2, 3, 4, 2])]}, "x or y is no number"),
+        ({"annotations": [points(7, [float("nan"), 2, 1, 3, 4, 2])]}, "tip with x nan, y 2.0 and v 1; x or y is not a number"),
+        ({"annotations": [points(7, [None, 2, 2, 3, 4, 2])]}, "x or y is not a number"),
         ({"annotations": [points(7, ["1", 2, 2, 3, 4, 2])]}, "has the text '1' among its keypoints"),
     ],
 )

@@ -230,7 +230,7 @@ def test_files_that_a_spreadsheet_saved_again(folder: Path, text: str, encoding:
     [
         (HAND + "img1.png,1_0,2\n", "has the cell '1_0'; write a number"),
         (HAND.replace(",", ";") + "img1.png;1.234,5;2\n", "has the cell '1.234,5'"),
-        (HAND.replace("me", "m\xe9"), r"byte 8 is no UTF-8\); save it as CSV in UTF-8"),
+        (HAND.replace("me", "m\xe9"), r"byte 8 is not UTF-8\); save it as CSV in UTF-8"),
         (
             "\n".join(
                 ",".join([head, *(f"{name}{k}" if name else "xy"[k % 2] for k in range(6000))])

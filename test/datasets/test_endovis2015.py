@@ -72,7 +72,7 @@ def test_pose_file_without_poses(tmp_path: Path, content: bytes, text: str) -> N
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        ('[{"annotations": []},\n {"annotations": [}]', "is no JSON from line 2"),
+        ('[{"annotations": []},\n {"annotations": [}]', "is not valid JSON from line 2"),
         ('{"annotations": []}', "holds a JSON dict"),
         ('[{"annotations": []}, {}]', "Entry 1 .* has no list 'annotations'"),
         (json.dumps([entry(joint("ElbowPoint", "tool1", 1, 2))]), "ElbowPoint"),
@@ -90,7 +90,7 @@ def test_broken_joint_file_is_named(tmp_path: Path, content: str, text: str) -> 
 def test_folder_that_is_no_dataset(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     with pytest.raises(
-        DatasetError, match=r"is no EndoVis 2015 dataset: looked for folders with Video\.avi beside Segmentation\.avi"
+        DatasetError, match=r"is not an EndoVis 2015 dataset: looked for folders with Video\.avi beside Segmentation\.avi"
     ):
         find_sequences(tmp_path)
     with pytest.raises(DatasetError, match="does not exist"):

@@ -82,7 +82,7 @@ def with_images(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[{", r"joint file .*test5_labels.json is no JSON from line 1"),
+        ("[{", r"joint file .*test5_labels.json is not valid JSON from line 1"),
         (json.dumps([{"annotations": [joint("ElbowPoint", 1, 2)]}]), "Entry 0 of the joint file .*ElbowPoint"),
         (json.dumps(entries({5: [joint("HeadPoint", 1, 2)]}, 6)), r"annotates entry 5, for which there is no frame \(1 of 1"),
     ],

@@ -92,7 +92,7 @@ def test_masks_that_are_broken_are_named(segmentation: Path, spoil: Callable[[Pa
 
 
 def test_another_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="no dataset of EndoVis 2015's rigid instruments: looked for folders OPn"):
+    with pytest.raises(DatasetError, match="not a dataset of EndoVis 2015's rigid instruments: looked for folders OPn"):
         open_endovis2015_rigid(tmp_path)
 
 

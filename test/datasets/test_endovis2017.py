@@ -87,7 +87,7 @@ def test_what_is_broken_is_named(dataset: Path, spoil: Callable[[Path], object],
     ("below", "names", "said"),
     [
         ("nowhere", None, "nowhere does not exist; looked for folders instrument_dataset_N"),
-        ("test/instrument_dataset_9/left_frames", None, "is no EndoVis 2017 dataset"),
+        ("test/instrument_dataset_9/left_frames", None, "is not an EndoVis 2017 dataset"),
         ("", ["instrument_dataset_1"], "no sequence 'instrument_dataset_1'; it has instrument_dataset_2, instrument_dataset_9"),
     ],
 )

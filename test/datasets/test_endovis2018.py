@@ -57,7 +57,7 @@ def dataset(tmp_path: Path) -> Path:
     [
         (lambda r: (r / "seq_1/labels/frame001.png").unlink(), r"frame .*frame001.png has no label image in .*labels"),
         (lambda r: write(r / "seq_1/labels/frame004.png", np.zeros((20, 20, 3), np.uint8)), r"frame004.png has 20x20 px and"),
-        (lambda r: (r / "labels.json").write_text('[{"name"'), "labels.json is no JSON from line 1 on"),
+        (lambda r: (r / "labels.json").write_text('[{"name"'), "labels.json is not valid JSON from line 1 on"),
         (lambda r: (r / "labels.json").write_text("{}"), "labels.json holds a dict; it needs a list"),
         (
             lambda r: (r / "labels.json").write_text('[{"name": "a", "color": [0, 256, 0]}]'),
@@ -76,7 +76,7 @@ def test_what_is_broken_is_named(dataset: Path, spoil: Callable[[Path], object],
 
 
 def test_another_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="is no EndoVis 2018 dataset: looked for folders seq_N"):
+    with pytest.raises(DatasetError, match="is not an EndoVis 2018 dataset: looked for folders seq_N"):
         open_endovis2018(tmp_path)
 
 

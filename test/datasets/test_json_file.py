@@ -25,10 +25,10 @@ def test_encodings(tmp_path: Path, encoding: str) -> None:
         (b'["\\"[", ' + b"[" * 33, "34 levels deep"),
         (b"[" + b"1," * 3_000_001, "has 3000002 values and 3000000 are the limit"),
         (b'["' + b"\\u0041" * 1_000_001 + b'"]', "more than 1000000 backslashes"),
-        (b"[" + b"1" * 5000 + b"]", "holds a number of thousands of digits|is no JSON"),
+        (b"[" + b"1" * 5000 + b"]", "holds a number of thousands of digits|is not valid JSON"),
         (b'["\xff"]', "cannot be read"),
-        (b'{"a": 1', "is no JSON from line 1 on"),
-        (b"", "is no JSON"),
+        (b'{"a": 1', "is not valid JSON from line 1 on"),
+        (b"", "is not valid JSON"),
         (b"\xff\xfe\x00", "cannot be read"),
     ],
 )

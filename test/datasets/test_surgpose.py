@@ -51,8 +51,8 @@ def dataset(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("0: {1: [2, 3]", r"keypoints_left.yaml is no readable YAML: .*line"),
-        ("- 1", "hold a list and no mapping of frames"),
+        ("0: {1: [2, 3]", r"keypoints_left.yaml is not readable YAML: .*line"),
+        ("- 1", "hold a list and not a mapping of frames"),
         ("first: {1: [2, 3]}", "have the entry 'first'"),
         ("0: [1, 2]", r"have the entry 0: \[1, 2\]"),
         ("0: {15: [2, 3]}", "Frame 0 of .* has the keypoint 15: .* a number from 1 to 14"),
@@ -73,8 +73,8 @@ def test_keypoints_that_are_broken_are_named(dataset: Path, text: str, said: str
     [
         ("fc_x=1", "StereoCalibrationDVRK.ini is broken"),
         ("[StereoLeft]\nfc_x=1", "has no fc_y"),
-        (calibration(fc_x=-1.0), "is that of no pair of cameras: camera_info tells of 64x48 px"),
-        (calibration(R_0=3.0), "is that of no pair of cameras: R is"),
+        (calibration(fc_x=-1.0), "is not a valid stereo calibration: camera_info states 64x48 px"),
+        (calibration(R_0=3.0), "is not a valid stereo calibration: R is"),
     ],
 )
 def test_calibrations_that_are_broken_are_named(dataset: Path, text: str, said: str) -> None:
@@ -87,7 +87,7 @@ def test_calibrations_that_are_broken_are_named(dataset: Path, text: str, said: 
     ("spoil", "said"),
     [
         (lambda f: (f / "regular/left_video.mp4").unlink(), "keypoints_left.yaml have no video .*left_video.mp4"),
-        (lambda f: [path.unlink() for path in f.glob("*.yaml")], "is no SurgPose dataset: looked for folders 00000N"),
+        (lambda f: [path.unlink() for path in f.glob("*.yaml")], "is not a SurgPose dataset: looked for folders 00000N"),
     ],
 )
 def test_missing_files_are_named(dataset: Path, spoil: Callable[[Path], object], said: str) -> None:

@@ -66,7 +66,7 @@ def test_what_is_damaged_is_said_once_and_not_used(cache, caplog, damage, words)
         assert cache.find(KEY) is None
     assert len(caplog.records) == 1
     assert words in caplog.text
-    assert "'csl-tracker export' writes it anew" in caplog.text
+    assert "'csl-tracker export' writes it again" in caplog.text
     cache.put(KEY, write)
     assert cache.find(KEY) is not None
 
@@ -99,7 +99,7 @@ def replace_by_link(path: Path) -> None:
         (lambda folder: give_away(folder / "manifest.json"), "manifest.json belongs to another user"),
         (lambda folder: replace_by_link(folder / "network.onnx"), "cannot be used"),
         (lambda folder: replace_by_link(folder / "manifest.json"), "cannot be used"),
-        (lambda folder: (folder / "more.bin").write_bytes(b""), "more.bin does not stand in its manifest"),
+        (lambda folder: (folder / "more.bin").write_bytes(b""), "more.bin is not listed in its manifest"),
         (lambda folder: (folder / "manifest.json").write_text("[" * 100_000), "cannot be used"),
         (lambda folder: (folder / "manifest.json").write_text('"' + "x" * (2 << 20) + '"'), "larger than 1048576"),
     ],
@@ -118,7 +118,7 @@ def test_what_another_user_could_have_written_is_not_used(cache, caplog, change,
 def test_a_cache_of_others_is_not_written_to(cache):
     cache.folder.mkdir(mode=0o755)
     cache.folder.chmod(0o777)
-    with pytest.raises(CacheError, match="nobody would trust it: other users can write to"):
+    with pytest.raises(CacheError, match="it is not trusted: other users can write to"):
         cache.put(KEY, write)
     assert list(cache.folder.iterdir()) == []
 

@@ -95,7 +95,7 @@ def test_what_cannot_be_captured_runs_piece_by_piece(model, caplog):
             check(engine, eager, A, True)
             engine.settle()
     assert len(caplog.records) == 2, "once with and once without a label map, and not again for every frame"
-    assert "Images of 48x64 px are processed piece by piece" in caplog.text
+    assert "Images of 48x64 px are processed without a CUDA graph" in caplog.text
     assert "operation not permitted." in caplog.text
 
 

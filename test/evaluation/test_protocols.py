@@ -100,7 +100,7 @@ def test_wrong_protocols_are_named(data: Any, said: str) -> None:
     [
         ("nonsense", None, "choose one of endovis_loso"),
         ("missing.yaml", None, "cannot be read"),
-        ("broken.yaml", "name: [", "no readable YAML"),
+        ("broken.yaml", "name: [", "not readable YAML"),
     ],
 )
 def test_a_protocol_that_is_not_there(tmp_path: Path, name: str, text: str | None, said: str) -> None:

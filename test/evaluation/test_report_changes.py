@@ -35,8 +35,8 @@ def test_other_protocols_are_refused(tmp_path, key, value):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("{", "is no JSON"),
-        pytest.param("[" * 100_000, "is no JSON", id="nested too deeply"),
+        ("{", "is not valid JSON"),
+        pytest.param("[" * 100_000, "is not valid JSON", id="nested too deeply"),
         ("[1]", "holds no figures"),
         ('{"landmark_error_px": 3}', "holds no figures"),
         ('{"kind": "evaluate-bag", "name": "x"}', "lacks a part .*'truth_sha256'"),

@@ -207,7 +207,7 @@ def test_a_torchvision_state_dict_loads_from_a_file(tmp_path) -> None:  # type: 
     ("make", "message"),
     [
         (lambda path: None, "no file"),
-        (lambda path: path.write_bytes(b"nonsense"), "no readable state dict"),
+        (lambda path: path.write_bytes(b"nonsense"), "not a readable state dict"),
         (lambda path: torch.save([torch.zeros(1)], path), "holds a list"),
     ],
 )

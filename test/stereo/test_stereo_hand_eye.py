@@ -27,8 +27,8 @@ QUATERNION = [float(f"{value:.5f}") for value in ROTATION.as_quat()]
     ("text", "words"),
     [
         (None, "cannot be read"),
-        ("\x00", "no readable YAML"),
-        ("{", "no readable YAML"),
+        ("\x00", "not readable YAML"),
+        ("{", "not readable YAML"),
         ("[1, 2]", "holds no keys"),
         ("parent_frame: a\nmatrlx: 1", "unknown key 'matrlx'"),
         ("matrix: [[1]]", "parent_frame None"),

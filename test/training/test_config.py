@@ -29,7 +29,7 @@ def test_there_are_shipped_configurations() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("steps: [", "no readable YAML"),
+        ("steps: [", "not readable YAML"),
         ("- 1", "holds a list"),
         ("stepz: 3", "unknown setting 'stepz'"),
         ("steps: many", "steps is 'many'; give a whole number"),

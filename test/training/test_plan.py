@@ -63,9 +63,9 @@ def test_names_of_models(name: str, strategy: str, settings: dict[str, Any]) -> 
         ("csi", "no known strategy; choose one of l, sl"),
         ("csl@", "nothing behind the @"),
         ("csl@random", "variants with names come from --variants FILE"),
-        ("csl@=1", "no key=value"),
-        ("csl@a..b=1", "no key=value"),
-        ("csl@a={", "no readable YAML"),
+        ("csl@=1", "not key=value"),
+        ("csl@a..b=1", "not key=value"),
+        ("csl@a={", "not readable YAML"),
     ],
 )
 def test_names_that_are_none(name: str, said: str) -> None:
@@ -84,7 +84,7 @@ def test_variants_have_names() -> None:
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("csl@small", "the file of variants has large, calm, empty, list"), ("csl@list", "'list' is a list and no mapping")],
+    [("csl@small", "the file of variants has large, calm, empty, list"), ("csl@list", "'list' is a list and not a mapping")],
 )
 def test_variants_that_are_none(name: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
@@ -122,7 +122,7 @@ def test_impossible_settings(models: list[str], settings: dict[str, Any], said: 
 
 
 @pytest.mark.parametrize("read", [read_settings, read_variants])
-@pytest.mark.parametrize(("text", "said"), [(None, "cannot be read"), ("[1]", "holds a list"), ("a: [", "no readable YAML")])
+@pytest.mark.parametrize(("text", "said"), [(None, "cannot be read"), ("[1]", "holds a list"), ("a: [", "not readable YAML")])
 def test_settings_files_that_are_none(
     tmp_path: Path, read: Callable[[Path], dict[str, Any]], text: str | None, said: str
 ) -> None:

@@ -1,4 +1,4 @@
-"""Synthetic endoscopy: deterministic by seed, with exact labels; for training on the fly, for the demo, and for tests."""
+"""Synthetic endoscopy with exact labels, deterministic by seed; for training, the demo and tests."""
 
 from csl_tracker.datasets.synthetic.scene import render_frame
 from csl_tracker.datasets.synthetic.sequence import SyntheticSequence

@@ -1,4 +1,4 @@
-"""Things on the tissue that look a little like instruments and are none: pale bands, gauze, threads, tubes."""
+"""Clutter that resembles instruments: pale bands, gauze, threads, tubes."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _THREADS = np.array([(35, 30, 60), (20, 20, 24), (90, 40, 120), (40, 70, 150), (
 
 
 def add_clutter(rng: np.random.Generator, color: Float32Array, height: Float32Array) -> None:
-    """Lay one to three things over a piece of tissue, in place; light and highlights follow from the height.
+    """Add one to three objects to the tissue, in place; lighting and highlights follow from the height.
 
     Args:
-        rng: Source of randomness.
+        rng: Random generator.
         color: Diffuse colour, float32 (h, w, 3), 0..255.
         height: Height field, float32 (h, w).
     """
@@ -55,7 +55,7 @@ def _lay(color: Float32Array, height: Float32Array, alpha: Float32Array, tint: F
 
 
 def _band(rng: np.random.Generator, color: Float32Array, height: Float32Array) -> None:
-    """A ligament, a fold of peritoneum, a duct: round across, frayed at the edges, tapering."""
+    """A ligament, a fold of peritoneum or a duct: round profile, frayed edges, tapering."""
     h, w = height.shape
     along, across = _across(rng, (h, w), 0.05)
     half = w * np.float32(np.exp(rng.uniform(np.log(0.015), np.log(0.12))))
@@ -67,7 +67,7 @@ def _band(rng: np.random.Generator, color: Float32Array, height: Float32Array) -
     inside = np.clip(1 - np.abs(across) / half, 0, 1)
     alpha = np.clip(inside * np.float32(rng.uniform(2, 8)), 0, 1) * np.float32(rng.uniform(0.6, 1.0))
     grain = fractal(rng, (h, w), rng.uniform(6, 30), 3, 0.7)[..., None]
-    # Fibres run along.
+    # Fibres along the band.
     fibres = np.sin(across * np.float32(rng.uniform(0.2, 1.2) * 320 / w) + 2 * smooth(rng, (h, w), 6).reshape(h, w))[..., None]
     tint = _pick(rng, _PALE) * (1 + np.float32(rng.uniform(0.02, 0.1)) * grain + np.float32(rng.uniform(0, 0.06)) * fibres)
     round_ = np.sqrt(np.clip(1 - (across / half) ** 2, 0, 1))
@@ -76,7 +76,7 @@ def _band(rng: np.random.Generator, color: Float32Array, height: Float32Array) -
 
 
 def _tube(rng: np.random.Generator, color: Float32Array, height: Float32Array) -> None:
-    """A drain, a catheter, a trocar's end: straight, smooth, one colour."""
+    """A drain, a catheter or the end of a trocar: straight, smooth, one colour."""
     h, w = height.shape
     along, across = _across(rng, (h, w), 0.01)
     half = np.float32(w * rng.uniform(0.008, 0.03))
@@ -89,7 +89,7 @@ def _tube(rng: np.random.Generator, color: Float32Array, height: Float32Array) -
 
 
 def _gauze(rng: np.random.Generator, color: Float32Array, height: Float32Array) -> None:
-    """A swab: white, woven, soaked here and there."""
+    """A swab: white, woven, partly soaked."""
     h, w = height.shape
     along, across = _across(rng, (h, w), 0.02)
     extent = np.float32(w * rng.uniform(0.08, 0.3))

@@ -14,15 +14,15 @@ from csl_tracker.datasets.synthetic.noise import smooth
 
 @dataclass(frozen=True)
 class Shape:
-    """Proportions of an instrument; lengths in shaft widths.
+    """Proportions of an instrument in shaft widths.
 
     Attributes:
-        sleeve: From the ring to the shaft's end.
-        wrist: From the shaft's end to the claspers' joint.
-        wrist_width: At the joint.
+        sleeve: Length from the ring to the end of the shaft.
+        wrist: Length from the end of the shaft to the clasper joint.
+        wrist_width: Width at the joint.
         clasper: Length of the claspers.
-        clasper_width: At their base.
-        clasper_tip: Width of their tip.
+        clasper_width: Width at their base.
+        clasper_tip: Width at their tip.
     """
 
     sleeve: float
@@ -45,17 +45,17 @@ class Look:
 
 @dataclass(frozen=True)
 class Pose:
-    """Where an instrument is: px of the image, rad.
+    """Pose of an instrument, image px and rad.
 
     Attributes:
-        x: Of the shaft's end, where the wrist begins.
-        y: Row.
+        x: Column of the end of the shaft, where the wrist begins.
+        y: Row of the end of the shaft.
         angle: Direction of the shaft towards the tip.
-        bend: Of the wrist against the shaft.
-        yaw: Of the claspers against the wrist.
-        opening: Between the claspers.
-        width: Of the shaft, px.
-        reach: Foreshortening of what lies beyond the shaft's end, 0..1.
+        bend: Angle of the wrist relative to the shaft.
+        yaw: Angle of the claspers relative to the wrist.
+        opening: Angle between the claspers.
+        width: Width of the shaft, px.
+        reach: Foreshortening beyond the end of the shaft, 0..1.
     """
 
     x: float
@@ -69,7 +69,7 @@ class Pose:
 
 
 def random_shape(rng: np.random.Generator) -> Shape:
-    """Half of them like a large needle driver, the others anything."""
+    """Random proportions: 65 % similar to a large needle driver, the others arbitrary."""
     if rng.random() < 0.65:
         return Shape(
             rng.uniform(0.45, 0.85),
@@ -113,7 +113,7 @@ def _scratches(rng: np.random.Generator, image: Float32Array, count: int, value:
 
 
 def _metal(rng: np.random.Generator, size: tuple[int, int], bright: float) -> Float32Array:
-    """Polished, machined metal: patches of nearly white next to nearly black."""
+    """Polished, machined metal: nearly white patches next to nearly black ones."""
     base = bright * rng.uniform(0.8, 1.1) * np.array([1, 0.99, 0.98]) + rng.normal(0, 5, 3)
     image = _cylinder(rng, size, base * 0.75, 130, 1.0)
     along = smooth(rng, (size[0], size[1] // 3), rng.uniform(3, 7))
@@ -193,12 +193,12 @@ def random_look(rng: np.random.Generator) -> Look:
 
 @dataclass(frozen=True)
 class Part:
-    """One drawn part: outline and texture frame in px of the image.
+    """One part with its outline and texture mapping.
 
     Attributes:
-        outline: float64 (n, 2).
+        outline: float64 (n, 2), image px.
         label: Class.
-        texture: What is mapped on it.
+        texture: The texture.
         frame: float64 (2, 3), texture px to image px.
     """
 
@@ -209,7 +209,7 @@ class Part:
 
 
 def _frame(origin: FloatArray, along: FloatArray, across: FloatArray, texture: Float32Array) -> FloatArray:
-    """Map of a texture whose left middle lies at the origin; ``along`` and ``across`` span its whole length and width."""
+    """Affine map of a texture with its left centre at the origin; ``along`` and ``across`` span its length and width."""
     rows, columns = texture.shape[:2]
     a, b = along / columns, across / rows
     start = origin - 0.5 * across + 0.5 * a + 0.5 * b

@@ -1,4 +1,4 @@
-"""Writes synthetic sequences in the layout of EndoVis 2015 robotic, so that whatever reads that dataset reads these."""
+"""Writes synthetic sequences in the layout of EndoVis 2015 robotic."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TOOL_IDS = {"left": "tool2", "right": "tool1"}
 
 
 def write_endovis2015(sequence: SyntheticSequence, root: Path, progress: Callable[[], Any] | None = None) -> Path:
-    """Write one sequence as a folder with all its files: video, masks, poses and joints.
+    """Write the folder of one sequence: video, masks, poses and joints.
 
     The folder appears when it is complete; what an interrupted call left behind is removed by the next.
 

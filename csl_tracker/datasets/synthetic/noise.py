@@ -9,10 +9,10 @@ from csl_tracker.arrays import Float32Array
 
 
 def smooth(rng: np.random.Generator, size: tuple[int, int], cells: float, channels: int = 1) -> Float32Array:
-    """Normal noise on a coarse grid, up-sampled.
+    """Normal noise on a coarse grid, upsampled.
 
     Args:
-        rng: Source of randomness.
+        rng: Random generator.
         size: (height, width).
         cells: Grid cells over the longer side.
         channels: Number of planes.

@@ -1,4 +1,4 @@
-"""A scene: tissue, light, instruments on smooth paths, and the camera's faults."""
+"""A scene: tissue, lighting, instruments on smooth paths, and camera artefacts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHIFT = 6
 _OVERSAMPLING = 4
 _RETREAT_FREQUENCY = 0.55  # rad/s
 _BALANCE_DRIFT = 0.05  # of the colour channels
-_LIGHT_SWAY = 0.05  # of the light's direction, which moves the highlights over the tissue
+_LIGHT_SWAY = 0.05  # of the light direction; moves the highlights over the tissue
 LANDMARKS = 5
 
 
@@ -48,7 +48,7 @@ class Path:
     retreat: float = 0.0
 
     def pose(self, time: float, width: float) -> Pose:
-        """Where the instrument is after so many seconds, in an image of that width."""
+        """Pose of the instrument at a time, s, in an image of the given width."""
         wave = np.sin(self.frequency * time + self.phase)
         x, y, angle, bend, yaw, opening, size = self.center + (self.swing * wave).sum(axis=0)
         back = self.retreat * max(0.0, float(np.sin(_RETREAT_FREQUENCY * time))) ** 2
@@ -66,10 +66,10 @@ class Path:
 
 
 def random_path(rng: np.random.Generator, aspect: float, entry: float) -> Path:
-    """A path of an instrument that comes from a side.
+    """A random path of an instrument that enters from a side.
 
     Args:
-        rng: Source of randomness.
+        rng: Random generator.
         aspect: Height over width of the image.
         entry: Direction of the shaft towards the tip, rad.
     """
@@ -101,7 +101,7 @@ class Tool:
 
 
 class Scene:
-    """Everything that stays the same over a sequence.
+    """The constant parts of a sequence.
 
     Args:
         seed: Of the scene.
@@ -152,7 +152,7 @@ class Scene:
         self.gloss_seed = int(rng.integers(2**31))
         self.moving = moving
         if moving:
-            # Draws of their own, so that the still scene of a seed stays what it is.
+            # A separate generator, so that the scene of a seed does not change.
             motion_rng = np.random.default_rng((seed, 5))
             self.shutter_s = motion_rng.uniform(0.005, 0.03)
             self.tools = [
@@ -161,7 +161,7 @@ class Scene:
             ]
 
     def render(self, time: float, frame: int, sequence: str, stamp_ns: int) -> Sample:
-        """Render the scene after so many seconds."""
+        """Render the scene at a time, s."""
         h, w = self.size
         rng = np.random.default_rng((self.seed, 2, frame))
         light_rng = np.random.default_rng((self.seed, 3))
@@ -186,11 +186,11 @@ class Scene:
         return Sample(seen, labels, landmarks, np.ones(landmarks.shape[:2], bool), sequence, frame, stamp_ns)
 
     def poses(self, time: float) -> list[Pose]:
-        """Where the instruments are after so many seconds, px and rad."""
+        """Poses of the instruments at a time, s; px and rad."""
         return [tool.path.pose(time, self.size[1]) for tool in self.tools]
 
     def layers(self, time: float) -> list[npt.NDArray[np.uint8]]:
-        """Label maps of the instruments one by one, uint8 (h, w); what another instrument hides is background."""
+        """Label map of each instrument, uint8 (h, w); pixels hidden by another instrument are background."""
         layers: list[npt.NDArray[np.uint8]] = []
         for tool, pose in zip(self.tools, self.poses(time), strict=True):
             labels = np.zeros(self.size, np.uint8)
@@ -214,7 +214,7 @@ class Scene:
         matrix = np.array([[4.0, 0, 0.4 * spread], [0, 4.0, 0.9 * spread]])
         shadow = cv2.warpAffine(shadow, matrix, (w, h), flags=cv2.INTER_LINEAR)
         image = image * three_channels(1 - np.float32(self.shadow / 255) * shadow)
-        # Light falls off along the shaft, and the tissue colours the metal.
+        # Light attenuation along the shaft, and reflection of the tissue colour.
         color_cast = (1 + np.float32(self.tint) * (ambient - 1)).astype(np.float32)
         for part, alpha in zip(parts, alphas, strict=True):
             if not alpha.any():
@@ -230,7 +230,7 @@ class Scene:
         return image
 
     def _smear(self, image: Float32Array, parts: list[Part], path: Path, time: float) -> Float32Array:
-        """Blur an instrument along its way while the shutter is open."""
+        """Apply motion blur to an instrument."""
         before, after = (path.pose(time + s * self.shutter_s / 2, self.size[1]) for s in (-1, 1))
         way = np.array([after.x - before.x, after.y - before.y])
         length = float(np.linalg.norm(way))
@@ -278,7 +278,7 @@ class Scene:
 
 
 def _mask(outline: FloatArray, size: Size) -> npt.NDArray[np.uint8]:
-    """Filled polygon, uint8 (height, width): the covered share of every pixel, 0..255.
+    """Filled polygon, uint8 (height, width): coverage of each pixel, 0..255.
 
     Drawn at four times the size within its box and averaged: OpenCV's own anti-aliased filling is off by up to a third of a px.
     """
@@ -296,5 +296,5 @@ def _mask(outline: FloatArray, size: Size) -> npt.NDArray[np.uint8]:
 
 
 def render_frame(seed: int, size: Size = (256, 320), clutter: float = 0.0) -> Sample:
-    """One frame of a scene of its own; ``clutter`` as for :class:`Scene`."""
+    """Render one frame of a separate scene; ``clutter`` as for :class:`Scene`."""
     return Scene(seed, size, clutter=clutter).render(0.0, seed, "synthetic", 0)

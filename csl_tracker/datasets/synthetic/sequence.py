@@ -51,15 +51,15 @@ class SyntheticSequence:
 
     @property
     def scene(self) -> Scene:
-        """What is rendered."""
+        """The scene."""
         return self._scene
 
     def time(self, frame: int) -> float:
-        """Seconds from the start of the sequence to a frame."""
+        """Time of a frame since the start of the sequence, s."""
         return frame / self.fps
 
     def _slot(self) -> str:
-        """Of a single instrument: the side from which it points into the image, on average."""
+        """Average side from which a single instrument enters."""
         poses = [self._scene.poses(self.time(frame))[0] for frame in range(self.frames)]
         return "left" if sum(math.cos(pose.angle) for pose in poses) > 0 else "right"
 
@@ -68,6 +68,6 @@ class SyntheticSequence:
         return self.frames
 
     def __iter__(self) -> Iterator[Sample]:
-        """Render the frames one after the other."""
+        """Render the frames in order."""
         for frame in range(self.frames):
             yield self._scene.render(self.time(frame), frame, self.name, round(frame * 1e9 / self.fps))

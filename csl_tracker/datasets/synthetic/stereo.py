@@ -110,21 +110,21 @@ class Placement:
 def random_placement(
     rng: np.random.Generator, rig: StereoRig, shape: Shape | None = None, angle: float | None = None, aside: float = 0.0
 ) -> Placement:
-    """An instrument between 5 and 15 cm deep that both cameras see.
+    """A random instrument at a depth of 5 to 15 cm, visible in both cameras.
 
     Args:
-        rng: Source of randomness.
+        rng: Random generator.
         rig: The cameras.
-        shape: Its proportions; drawn when None.
-        angle: Direction of the shaft in the image, rad; drawn when None.
-        aside: How far from the middle of the image its place is drawn, image widths to the right.
+        shape: Its proportions; random if None.
+        angle: Direction of the shaft in the image, rad; random if None.
+        aside: Offset from the image centre to the right, image widths.
     """
     drawn = random_shape(rng) if shape is None else shape
     turn = float(rng.uniform(-math.pi, math.pi) if angle is None else angle)
     tilt = float(rng.uniform(0.0, _MAX_TILT))
     depth = float(rng.uniform(*DEPTHS))
     geometry = rig.geometry
-    # The middle of what both images show, in the left one.
+    # Centre of the common field of view, in the left image.
     middle = np.array([rig.left.width / 2 + geometry.disparity_px(depth) / 2, rig.left.height / 2])
     place = rng.uniform(-0.15, 0.15, 2) + np.array([aside, 0.0])
     point = (middle + np.array([rig.left.width, rig.left.height]) * place - geometry.left_center) / geometry.focal
@@ -149,10 +149,10 @@ def random_placement(
 
 @dataclass(frozen=True)
 class StereoFrame:
-    """Two images of one moment, and the truth about them.
+    """A stereo image pair with ground truth.
 
     Attributes:
-        images: Left and right, uint8 (h, w, 3), RGB, as the lens distorts them.
+        images: Left and right, uint8 (h, w, 3), RGB, with lens distortion.
         positions: float64 (instruments, landmarks, 3), m, in the left camera's rectified frame.
         landmarks: Left and right, float64 (instruments, landmarks, 2), px of the images.
     """
@@ -163,13 +163,13 @@ class StereoFrame:
 
 
 class StereoScene(Scene):
-    """A still scene before two cameras.
+    """A static scene seen by two cameras.
 
     Args:
-        seed: Of the scene.
+        seed: Seed of the scene.
         rig: The cameras.
         sides: Sides from which the instruments come.
-        lenses: :func:`lens_maps` of the rig, which many scenes can share; made when None.
+        lenses: :func:`lens_maps` of the rig, which scenes can share; None computes them.
     """
 
     def __init__(
@@ -182,7 +182,7 @@ class StereoScene(Scene):
         super().__init__(seed, (rig.left.height + 2 * _MARGIN_PX, rig.left.width + 2 * _MARGIN_PX), sides=sides)
         self.rig = rig
         self.lenses = lens_maps(rig) if lenses is None else lenses
-        # The blur of the optics was drawn for images of a camera, which the margin is not part of.
+        # Disable the black borders, which are defined for the image without the margin.
         self.border, self.round_border = 0.0, False
         rng = np.random.default_rng((seed, 7))
         self.placements = [
@@ -192,7 +192,7 @@ class StereoScene(Scene):
         self.order = sorted(range(len(self.tools)), key=lambda k: -float(self.placements[k].origin[2]))
 
     def render_pair(self) -> StereoFrame:
-        """Both images; the noise of each is its own."""
+        """Render both images, with independent noise."""
         flat = [
             parts_and_landmarks(tool.shape, tool.look, place.pose)
             for tool, place in zip(self.tools, self.placements, strict=True)
@@ -219,7 +219,7 @@ class StereoScene(Scene):
         return self._distort(side, seen)
 
     def _project(self, side: int, place: Placement, part: Part) -> Part:
-        """A part of the plane in the rectified image of a camera, its margin included."""
+        """Project a planar part into the rectified image of a camera, including the margin."""
         outline = part.outline.copy()
         depth, rise = float(place.origin[2]), float(place.along[2])
         if rise > 0:
@@ -228,7 +228,7 @@ class StereoScene(Scene):
         def pixels(points: FloatArray) -> FloatArray:
             return np.asarray(self.rig.geometry.project(place.positions(points))[side] + _MARGIN_PX, np.float64)
 
-        # The texture goes along by the first-order map at the part's middle.
+        # Map the texture by the first-order approximation at the centre of the part.
         middle = outline.mean(axis=0)
         step = 1e-3 * SHAFT_WIDTH
         ahead = pixels(middle + step * np.eye(2))
@@ -238,14 +238,14 @@ class StereoScene(Scene):
         return Part(pixels(outline), part.label, part.texture, frame)
 
     def _distort(self, side: int, rectified: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """The image of a camera from its rectified one."""
+        """Distort a rectified image."""
         lens = self.lenses[side] + np.float32(_MARGIN_PX)
         image = cv2.remap(rectified, lens[..., 0], lens[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(image, np.uint8)
 
 
 def lens_maps(rig: StereoRig) -> tuple[Float32Array, Float32Array]:
-    """For each px of the left and of the right raw image its place in the rectified one, float32 (h, w, 2)."""
+    """Rectified position of each raw pixel of the left and right image, float32 (h, w, 2)."""
     maps = []
     for camera in (rig.left, rig.right):
         columns, rows = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
@@ -255,7 +255,7 @@ def lens_maps(rig: StereoRig) -> tuple[Float32Array, Float32Array]:
 
 
 def project(rig: StereoRig, positions: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
-    """Px of the cameras' own, distorted images, float64 (..., 2), of positions (..., 3) in the left rectified frame, m."""
+    """Project positions (..., 3) in the left rectified frame, m, to px of the distorted images, float64 (..., 2)."""
     left, right = rig.geometry.project(positions)
     return (
         rig.left.unrectify_points(left.reshape(-1, 2)).reshape(left.shape),
@@ -266,12 +266,12 @@ def project(rig: StereoRig, positions: npt.ArrayLike) -> tuple[FloatArray, Float
 def as_result(
     landmarks: npt.ArrayLike, size: Size, sigma_px: float = 0.0, slots: Sequence[str] = ("left", "right")
 ) -> TrackingResult:
-    """Landmarks as a tracker would tell of them, all visible where finite.
+    """Convert landmarks to a tracking result; finite landmarks are visible.
 
     Args:
         landmarks: (instruments, landmarks of EndoVis, 2), px.
         size: (height, width) of the image, px.
-        sigma_px: Standard deviation that is stated for every coordinate, px.
+        sigma_px: Standard deviation of each coordinate, px.
         slots: Names of the instruments.
     """
     covariance = sigma_px**2 * np.eye(2)

@@ -28,7 +28,7 @@ _PALETTE = np.array(
 
 
 def render_tissue(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Float32Array, Float32Array]:
-    """Render a piece of tissue.
+    """Render tissue.
 
     Returns:
         The diffuse colour, float32 (h, w, 3) on the scale 0..255, and the height field, float32 (h, w), from which light and
@@ -45,7 +45,7 @@ def render_tissue(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Floa
     color *= three_channels(1 + np.float32(rng.uniform(0.02, 0.07)) * fractal(rng, size, 24, 3, 0.8))
     height = fractal(rng, size, rng.uniform(1, 3), 2) * np.float32(rng.uniform(0.8, 1.8))
     for _ in range(rng.integers(1, 4)):
-        # A ridge where a smooth field crosses zero: a fold.
+        # A fold at the zero crossing of a smooth field.
         field = fractal(rng, size, rng.uniform(1, 3), 2)
         fold = np.exp(-np.abs(field) / np.float32(rng.uniform(0.1, 0.5)))
         mask = 1 / (1 + np.exp(-4 * smooth(rng, size, 2).reshape(size)))
@@ -99,15 +99,15 @@ def light(
     """Light a height field from the camera and add highlights.
 
     Args:
-        rng: Source of randomness.
+        rng: Random generator.
         color: Diffuse colour, float32 (h, w, 3), 0..255.
         height: Height field, float32 (h, w).
-        wetness: How much of the tissue mirrors: from -1.5, hardly any, to 1, most of it.
-        gloss_seed: Of the ripples in the wet film.
-        sway: Change of the light's direction, (x, y).
+        wetness: Extent of specular reflection, from -1.5 (little) to 1 (most of the tissue).
+        gloss_seed: Seed of the ripples in the wet film.
+        sway: Change of the light direction, (x, y).
 
     Returns:
-        float32 (h, w, 3), from 0 to beyond 255.
+        float32 (h, w, 3), may exceed 255.
     """
     h, w = height.shape
     scale = w / 320
@@ -121,7 +121,7 @@ def light(
     diffuse = np.clip(facing, 0.05, 1.2) ** 1.3
     deep = 1 / (1 + np.exp(-1.6 * (height + 1.4)))
     shade = diffuse * (0.45 + 0.65 * deep)
-    # Highlights: where the wet film's finer ripples mirror the light.
+    # Highlights: specular reflections of the ripples in the wet film.
     ripple_rng = np.random.default_rng(gloss_seed)
     cells, strength = rng.uniform(18, 55), np.float32(rng.uniform(0.15, 0.5))
     ripple = strength * smooth(ripple_rng, (h, w), cells, 2)
