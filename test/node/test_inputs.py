@@ -37,7 +37,7 @@ def node(peer):
             {"/t/b/compressed": CompressedImage},
             "/t/b/compressed",
             False,
-            ("/t/b/compressed is published as " + JPEG, f"takes {RAW}", "'-p image_transport:=compressed -r image:=/t/b'"),
+            ("/t/b/compressed is published as " + JPEG, f"expects {RAW}", "'-p image_transport:=compressed -r image:=/t/b'"),
         ),
         (
             {"/t/c/compressed": CompressedImage},
@@ -65,7 +65,11 @@ def node(peer):
             {"/t/f/compressed": Image},
             "/t/f",
             True,
-            ("/t/f/compressed is published as " + RAW, f"takes {JPEG}", "'-p image_transport:=raw -r image:=/t/f/compressed'"),
+            (
+                "/t/f/compressed is published as " + RAW,
+                f"expects {JPEG}",
+                "'-p image_transport:=raw -r image:=/t/f/compressed'",
+            ),
         ),
         ({"/t/g": CompressedImage}, "/t/g", False, ("/t/g is published as " + JPEG, "republish them as /t/g/compressed")),
         (

@@ -188,7 +188,9 @@ def test_what_is_not_possible_now_is_refused_and_the_node_lives(rig):
         assert rig.state() == state
         for step in way:
             assert rig.change(step)
-    assert "The transition 3 is refused: the node is active; possible are: deactivate, shutdown." in rig.process.output()
+    assert (
+        "The transition 3 is refused: the node is active; possible transitions: deactivate, shutdown." in rig.process.output()
+    )
     rig.track()
 
     for kind, value in ((77, {}), (0, {}), (4, {"string_value": "x"})):  # of no type, not set, of another type
@@ -333,7 +335,7 @@ def test_a_camera_that_offers_too_little_is_named_with_both_sides(rig):
     line = next(line for line in rig.process.output().splitlines() if "image_reliability:=" in line)
     assert "/peer" in line
     assert "offers best effort, volatile" in line
-    assert "asks for reliable, volatile" in line
+    assert "requests reliable, volatile" in line
     rig.says(WARN, "offers best effort")
 
 

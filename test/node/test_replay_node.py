@@ -61,7 +61,7 @@ def bag(tmp_path):
         (["bag:=BAG", "start:=2.0", "end:=1.0"], "with end after start"),
         (["bag:=BAG", "stamps:=mine"], "stamps is 'mine'; choose one of now, original"),
         (["bag:=BAG", "clock:=true"], "stamps:=original"),
-        (["bag:=BAG", "loop:=true"], "loop has no end"),
+        (["bag:=BAG", "loop:=true"], "With loop the replay never ends"),
         (
             ["bag:=BAG", "publish_topic:=/left image"],
             "publish_topic is '/left image', which is no valid topic name: topic name must",
@@ -170,7 +170,7 @@ def test_lock_step_gives_up_when_no_frame_or_several_in_a_row_are_not_answered(
         return
     assert status == 2
     assert f"did not answer {words} of" in output
-    assert "each sent 2 times with 0.6 s of patience" in output
+    assert "each sent 2 times with 0.6 s to answer" in output
     assert not (bag.parent / "poses.mcap").exists()
 
 
@@ -179,7 +179,7 @@ def test_lock_step_passes_over_a_frame_that_is_never_answered(peer, ros_environm
     status, output = replay(peer, ros_environment, bag, attempts=2, timeout_s=1.0)
     assert status == 0, output
     assert [pixel for pixel, _ in answerer.seen] == [0, 1, 2, 2, 3, 4, 5]
-    assert "Frame 2 was sent 2 times and not answered" in output
+    assert "Frame 2 was sent 2 times without an answer" in output
     assert "7 frames published (1 of them again), 5 answered" in output
     publications = read_publications(bag.parent / "poses.mcap")
     assert [(item.source_ns - NS) // STEP_NS for item in publications if item.result is not None] == [0, 1, 3, 4, 5]

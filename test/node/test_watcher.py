@@ -100,7 +100,7 @@ def test_another_tracker_is_named_when_this_one_is_not_there(peer, ros_environme
 def test_a_topic_of_another_type_is_named(peer, patient):
     with Other(peer, "tracker_node") as node, Watcher("tracker_node") as watcher:
         node.create_publisher(Image, "~/poses", 1)
-        wait_for_problem(peer, watcher, "/tracker_node/poses carries sensor_msgs/msg/Image of /tracker_node")
+        wait_for_problem(peer, watcher, "/tracker_node/poses has type sensor_msgs/msg/Image (from /tracker_node)")
 
 
 def test_a_managed_node_that_is_not_active_is_named(peer, patient):
@@ -109,10 +109,10 @@ def test_a_managed_node_that_is_not_active_is_named(peer, patient):
     try:
         with Watcher("tracker_node") as watcher:
             wait_for_problem(
-                peer, watcher, "The node /tracker_node is there (unconfigured), but has no /tracker_node/poses yet"
+                peer, watcher, "The node /tracker_node exists (unconfigured), but does not publish /tracker_node/poses yet"
             )
             node.create_publisher(InstrumentPoseArray, "~/poses", 1)
-            wait_for_problem(peer, watcher, "'ros2 lifecycle set /tracker_node configure' brings it on")
+            wait_for_problem(peer, watcher, "run 'ros2 lifecycle set /tracker_node configure'")
             node.trigger_configure()
             wait_for_problem(peer, watcher, "The node is inactive, not active: run 'ros2 lifecycle set /tracker_node activate'")
             assert watcher.view().state == "inactive"
@@ -130,7 +130,7 @@ def test_why_the_tracker_has_no_images_is_found_out(peer, patient):
         wait_for_problem(
             peer,
             watcher,
-            "/camera offers best effort, volatile, /tracker_node asks for reliable, volatile; change one of the two",
+            "/camera offers best effort, volatile, /tracker_node requests reliable, volatile; change one of them",
         )
         camera.destroy_publisher(publisher)
         camera.create_publisher(Image, "/endoscope/image_raw", RELIABLE)
