@@ -113,6 +113,11 @@ class ReplayNode(Node):  # type: ignore[misc]
         self._missing: dict[str, set[int]] = {}
         self._unanswered: set[int] = set()
 
+    def destroy_node(self) -> None:
+        """Leave the graph. The executor ends first: rclpy fails over one that is collected after ROS was shut down."""
+        self._executor.shutdown(timeout_sec=0)
+        super().destroy_node()
+
     def replay(self) -> None:
         """Replay the whole bag.
 

@@ -2,7 +2,7 @@
 
     python -m csl_tracker.node.stereo_parameters          # the table of docs/dvrk.md
 
-All but ``autostart`` are read when the node is configured. This module imports no ROS.
+``autostart`` and ``hand_eye`` are set at the start; the others are read when the node is configured. This module imports no ROS.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ PARAMETERS: dict[str, Parameter] = {
         choices=("rectified", "camera"),
     ),
     "hand_eye": Parameter(
-        "", "YAML file with the left camera's pose in an arm's base frame; empty keeps poses in the camera's frame."
+        "",
+        "YAML file with the left camera's pose in an arm's base frame; empty keeps poses in the camera's frame.",
+        Change.START,
     ),
     "tolerance": Parameter(
         0.0,

@@ -77,7 +77,7 @@ def write_sequence(folder: Path, frames: int = 4) -> Path:
         (["--input", "NONE"], "does not exist"),
         (["--input", "EMPTY"], "EMPTY"),
         (["--input", "TEXT.avi"], "TEXT.avi"),
-        (["--input", "TEXT.mcap"], "broken"),
+        (["--input", "TEXT.mcap"], "corrupt"),
         (["--input", "BAG.mcap", "--topic", "/other"], "no images on /other; it has images on /davinci/left/compressed"),
         (["--input", "SEQUENCES"], "2 sequences (Dataset1, Dataset2)"),
         (["--frames", "0"], "--frames is 0"),

@@ -360,4 +360,4 @@ def test_what_matches_no_image_and_what_came_twice_is_printed(tmp_path, capsys):
     said = capsys.readouterr().out
     assert re.search(r"frames / with poses / dropped +6 / 2 / 4", said)
     assert re.search(r"match no image +1 \(stamps may differ by 1 ms, the nearest to an image is 2.000 ms away: copy", said)
-    assert re.search(r"further ones of the same image +1; the first one counts", said)
+    assert re.search(r"further ones of the same image +1; only the first one counts", said)
