@@ -2,7 +2,7 @@
 
     python -m csl_tracker.node.stereo_parameters          # the table of docs/dvrk.md
 
-``autostart`` and ``hand_eye`` are set at the start; the others are read when the node is configured. This module imports no ROS.
+``autostart`` and ``hand_eye`` are set at the start, the others are read when the node is configured. No ROS is imported here.
 """
 
 from __future__ import annotations

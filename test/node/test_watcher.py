@@ -82,7 +82,7 @@ def patient(monkeypatch):
     monkeypatch.setattr(module, "DISCOVERY_S", 0.0)
 
 
-def wait_for_problem(peer, watcher, words, timeout_s=30.0):
+def wait_for_problem(peer, watcher, words, timeout_s=120.0):
     end = time.monotonic() + timeout_s
     while words not in (problems := " ".join(watcher.view().problems)):
         assert time.monotonic() < end, problems
