@@ -21,12 +21,16 @@ demo: setup  ## track instruments with a real node; INPUT=PATH takes your video,
 	@$(VENV)/csl-tracker demo $(if $(INPUT),--input "$(INPUT)")
 
 lint: setup  ## ruff, mypy, and a search for copied code
-	@$(VENV)/ruff check .
-	@$(VENV)/ruff format --check .
-	@$(VENV)/mypy
-	@$(VENV)/pylint --score=no csl_tracker benchmark tools launch examples
+	@status=0; \
+	$(VENV)/mypy & mypy=$$!; \
+	$(VENV)/pylint --score=no csl_tracker benchmark tools launch examples & pylint=$$!; \
+	$(VENV)/ruff check . || status=$$?; \
+	$(VENV)/ruff format --check . || status=$$?; \
+	wait $$mypy || status=$$?; \
+	wait $$pylint || status=$$?; \
+	exit $$status
 
-check: setup  ## lint, and the quick tests of the core, without ROS: under a minute
+check: setup  ## lint, and the quick tests of the core, without ROS
 	@status=0; \
 	$(MAKE) --no-print-directory lint || status=$$?; \
 	$(VENV)/python -m pytest $(PARALLEL) -q -m "core" $(PYTEST_ARGS) || status=$$?; \
