@@ -84,7 +84,11 @@ class TrackerOutputs:
 
     def assert_liveliness(self) -> None:
         """Renew the lease of the poses."""
-        self._poses.assert_liveliness()
+        try:
+            self._poses.assert_liveliness()
+        except Exception:  # ROS may be shut down between two heartbeats
+            if self._node.context.ok():
+                raise
 
     def _create(self, kind: Any, name: str, profile: QoSProfile) -> Publisher:
         topic = self._node.resolve_topic_name(name)

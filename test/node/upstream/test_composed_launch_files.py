@@ -72,9 +72,9 @@ def test_every_argument_has_a_description_and_a_default(file: str, own: set[str]
     ("cameras", "words"),
     [
         ("left,left", "names a camera twice"),
-        ("left,", "'' is no name of a camera"),
-        ("left right", "'left right' is no name"),
-        ("1,2", "'1' is no name"),
+        ("left,", "'' is not a valid camera name"),
+        ("left right", "'left right' is not a valid camera name"),
+        ("1,2", "'1' is not a valid camera name"),
     ],
 )
 def test_names_that_cannot_be_namespaces_are_refused(cameras: str, words: str) -> None:

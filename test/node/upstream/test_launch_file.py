@@ -106,9 +106,9 @@ def test_only_what_was_given_overrides_the_file_of_parameters(
         ({"autostart": "maybe"}, "autostart:=maybe is neither true nor false"),
         ({"rviz": "please"}, "rviz:=please is neither true nor false"),
         ({"use_sim_time": "2"}, "use_sim_time:=2 is neither true nor false"),
-        ({"max_instruments": "two"}, "max_instruments:=two is no integer"),
-        ({"expected_rate": "fast"}, "expected_rate:=fast is no number"),
-        ({"params_file": "/nowhere/mine.yaml"}, "params_file:=/nowhere/mine.yaml is not there"),
+        ({"max_instruments": "two"}, "max_instruments:=two is not an integer"),
+        ({"expected_rate": "fast"}, "expected_rate:=fast is not a number"),
+        ({"params_file": "/nowhere/mine.yaml"}, "params_file:=/nowhere/mine.yaml does not exist"),
         ({"params_file": "/"}, "params_file:=/ is a folder"),
     ],
 )
