@@ -3,6 +3,7 @@ import gc
 import re
 import signal
 import time
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -24,6 +25,7 @@ from csl_tracker.node.activation import Activation
 from csl_tracker.node.processes import NodeProcess
 from csl_tracker.node.ros_types import ROS_TYPES
 from csl_tracker.node.session_ports import InputFrame
+from csl_tracker.node.tracker_outputs import TrackerOutputs
 from csl_tracker_msgs.msg import InstrumentPose, InstrumentPoseArray
 
 pytestmark = pytest.mark.ros
@@ -386,3 +388,18 @@ def test_the_segmentation_is_made_only_while_someone_subscribes(peer, tiny_weigh
         peer.executor.remove_node(node)
         node.close()
         node.destroy_node()
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_heartbeat_fails_silently_only_after_the_shutdown_of_ros(alive):
+    def fail():
+        raise RuntimeError("context is not valid")
+
+    outputs = TrackerOutputs.__new__(TrackerOutputs)
+    outputs._poses = SimpleNamespace(assert_liveliness=fail)
+    outputs._node = SimpleNamespace(context=SimpleNamespace(ok=lambda: alive))
+    if alive:
+        with pytest.raises(RuntimeError, match="context"):
+            outputs.assert_liveliness()
+    else:
+        outputs.assert_liveliness()
