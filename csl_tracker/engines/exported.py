@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,8 +39,42 @@ _OTHER_SIZES: tuple[Size, ...] = ((96, 64), (64, 96), *((32 * k, 64) for k in ra
 _USUAL_SIZES: tuple[Size, ...] = ((480, 640), (576, 720), (720, 1080), (1080, 1920), (1000, 1000), (1920, 1080))
 """Common camera image sizes, used to warm up a network with dynamic size."""
 
+_MOST_CONVERSIONS = 2
+"""Maximum number of conversions that a process keeps."""
+
 _WRONG = 0.1
 """Difference to torch, relative to the largest output, that is too large for a rounding error."""
+
+
+class _Conversions:
+    """Conversions that a process keeps for its next engines, by engine, weights and size.
+
+    PyTorch never frees all memory of a trace (10 MB for the default weights), so a node that is configured again and again
+    must not trace again. The next start is faster, too.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: dict[tuple[str, str, Size | None], Any] = {}
+
+    def get(self, engine: ExportedEngine, size: Size | None) -> Any:
+        """The conversion of the engine's model for a size (None: dynamic size), made on first use.
+
+        It is not kept for a model without a hash.
+        """
+        key = (engine.name, engine.model.sha256, size)
+        with self._lock:
+            converted = self._kept.pop(key, None)
+            if converted is None:
+                converted = engine.convert(size)
+            if engine.model.sha256:
+                self._kept[key] = converted  # the newest is last
+            while len(self._kept) > _MOST_CONVERSIONS:
+                del self._kept[next(iter(self._kept))]
+        return converted
+
+
+_conversions = _Conversions()
 
 
 class ExportedEngine(CpuEngine):
@@ -71,7 +106,6 @@ class ExportedEngine(CpuEngine):
         self._ready: dict[Size, Any] = {}
         self._any: Any | None = None
         self._takes_any = self.preprocessing.resize == "keep_aspect"
-        self._converted: Any | None = None
 
     @classmethod
     def write(cls, model: Model, size: Size, folder: Path) -> None:
@@ -118,11 +152,9 @@ class ExportedEngine(CpuEngine):
         if artefact is not None:
             self.use(size, artefact)
         elif self._takes_any:
-            if self._converted is None:
-                self._converted = self.convert(None)
-            self._keep(size, self.build(self._converted, size))
+            self._keep(size, self.build(_conversions.get(self, None), size))
         else:
-            self._keep(size, self.build(self.convert(size), size))
+            self._keep(size, self.build(_conversions.get(self, size), size))
         return self._ready[size]
 
     def warm_up(self, size: Size, count: int = 1) -> None:
@@ -137,8 +169,7 @@ class ExportedEngine(CpuEngine):
         """The dynamic network, built on first use; None if it cannot be built."""
         if self._any is None:
             try:
-                converted, self._converted = self._converted, None  # free the memory
-                self._any = self.build(self.convert(None) if converted is None else converted, None)
+                self._any = self.build(_conversions.get(self, None), None)
                 self._try_out()
             except Exception as error:  # third-party converters may raise anything
                 reason = first_line(error)

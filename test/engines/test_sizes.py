@@ -108,3 +108,22 @@ def test_a_network_that_holds_for_one_size_is_built_for_each_and_few_are_kept(
         found, expected = engine.run(image, False), reference.run(image, False)
         assert np.abs(np.asarray(found.heatmaps) - expected.heatmaps).max() <= 1e-4 * np.abs(expected.heatmaps).max()
         assert len(engine._ready) <= 2
+
+
+@pytest.mark.parametrize("build", [openvino, onnx])
+def test_weights_are_converted_once_in_a_process(build: Builder, random_weights: Path, tmp_path: Path) -> None:
+    """PyTorch never frees all memory of a trace: a node that is configured again must not trace again."""
+    path = tmp_path / "copy.safetensors"
+    path.write_bytes(random_weights.read_bytes())
+    first = build(load_weights(path), False, ArtefactCache(tmp_path))
+    first.warm_up(WARMED_UP)
+    again = build(load_weights(path), True, ArtefactCache(tmp_path))
+    again.convert = None  # type: ignore[assignment,method-assign]
+    again.warm_up(WARMED_UP)
+    for other in (replace(load_weights(path), sha256=""), replace(load_weights(path), sha256="0" * 64)):
+        converted = []
+        engine = build(other, False, ArtefactCache(tmp_path))
+        make = engine.convert
+        engine.convert = lambda size, make=make, to=converted: to.append(size) or make(size)  # type: ignore[method-assign]
+        engine.ready((64, 64))
+        assert converted == [None]
