@@ -185,7 +185,7 @@ RETINAL = InstrumentSet(
     landmark_colors=((0, 255, 0), (0, 200, 255), (255, 0, 255)),
     class_colors=((0, 0, 0), (255, 210, 60)),
 )
-"""Retinal microsurgery, section 4 of the paper: the two forceps tips and the joint between them."""
+"""Retinal microsurgery, section 3 of the paper: the two forceps tips and the joint between them."""
 
 INSTRUMENT_SETS: Mapping[str, InstrumentSet] = {"endovis": ENDOVIS, "retinal": RETINAL}
 """Built-in sets, by their name in a training configuration."""

@@ -1,4 +1,4 @@
-"""The losses of Laina et al. 2017, equations (1) and (2), and of direct regression; unlabelled data is masked."""
+"""The losses of Laina et al. 2017, section 2.2, and of direct regression; unlabelled data is masked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from csl_tracker.networks import NetworkOutput
 
 
 def segmentation_loss(scores: Tensor, labels: Tensor) -> Tensor:
-    """Pixel-wise cross-entropy, mean over the labelled pixels of the batch; the first term of equation (1).
+    """Pixel-wise cross-entropy, mean over the labelled pixels of the batch; equation (1).
 
     Args:
         scores: (N, classes, H, W), before the softmax.
@@ -29,7 +29,7 @@ def segmentation_loss(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def heatmap_loss(heatmaps: Tensor, targets: Tensor, labelled: Tensor, weight: float = 1.0) -> Tensor:
-    """``lambda_H / n`` times the squared error summed over landmarks and pixels, equation (2); mean over the batch.
+    """``lambda_H / n`` times the squared error summed over landmarks and pixels, in equation (2); mean over the batch.
 
     Args:
         heatmaps: (N, landmarks, H, W).
@@ -108,7 +108,7 @@ class Losses:
 
     @property
     def total(self) -> Tensor:
-        """The sum of the terms, equation (1)."""
+        """The sum of the terms, equation (2)."""
         total = self.localisation
         for part in (self.segmentation, self.side):
             if part is not None:

@@ -63,7 +63,12 @@ def make(
         "fold": fold,
         "model": model,
         "seed": seed,
-        "network": {"strategy": model.partition("@")[0], "encoder": "efficientnet_lite0", "decoder": "separable"},
+        "network": {
+            "strategy": model.partition("@")[0],
+            "encoder": "efficientnet_lite0",
+            "decoder": "separable",
+            "bottleneck_relu": False,
+        },
         "preset": "modern",
         "steps": 400,
         "batch_size": 8,

@@ -13,7 +13,7 @@ from csl_tracker.cli.main import COMMANDS, build_parser
 from csl_tracker.errors import BagError, ConfigError, CslTrackerError, WeightsError
 from csl_tracker.evaluation.protocols import load_protocol
 from csl_tracker.instruments import find_instruments
-from csl_tracker.networks.encoders import published_weights
+from csl_tracker.networks.published import published_weights
 from csl_tracker.paths import user_path
 from csl_tracker.stereo.hand_eye import load_hand_eye
 from csl_tracker.training.config import load_config

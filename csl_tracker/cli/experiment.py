@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from csl_tracker.cli.sizes import size_argument
 from csl_tracker.errors import EXIT_USER_ERROR, ConfigError, CslTrackerError
+from csl_tracker.network_names import COMPARED, STRATEGIES
 from csl_tracker.paths import user_path
 from csl_tracker.provenance import portable_command
 from csl_tracker.text import printable
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="MODEL",
         help="strategies, or variants STRATEGY@key=value,key=value such as csl@encoder_weights= (random initialisation)"
-        " (default: all strategies)",
+        f" (default: {' '.join(COMPARED)})",
     )
     parser.add_argument("--preset", default="modern", metavar="NAME", help="training preset (default: %(default)s)")
     parser.add_argument("--config", type=user_path, metavar="FILE.yaml", help="settings applied over preset and protocol")
@@ -108,7 +109,7 @@ def _protocol(args: argparse.Namespace) -> tuple[Protocol, Path | None]:
 
 
 def _make_runs(args: argparse.Namespace, protocol: Protocol, root: Path | None) -> int:
-    from csl_tracker.training.plan import MODELS, Settings, make_plan, parse_overrides, read_settings, read_variants
+    from csl_tracker.training.plan import Settings, make_plan, parse_overrides, read_settings, read_variants
 
     # Read before slow imports.
     settings = Settings(args.preset, read_settings(args.config) if args.config else {}, parse_overrides(args.overrides))
@@ -120,7 +121,7 @@ def _make_runs(args: argparse.Namespace, protocol: Protocol, root: Path | None) 
     find_results(args.out, protocol.name)  # before hours of work: rejects other protocols and damaged results
     rank = take_local_rank()
     accelerator = choose_device(args.device, rank)
-    models, seeds = args.models or MODELS, range(args.seeds)
+    models, seeds = args.models or COMPARED, range(args.seeds)
     plan = make_plan(protocol, args.out, models, seeds, settings, args.reference_size, accelerator, variants)
     device = "cpu" if args.device == "cpu" else "auto"  # other GPUs than the chosen one are hidden
     prefix = "" if rank is None else f"[{rank}] "
@@ -164,7 +165,6 @@ def summarise(
 def explain() -> str:
     """Describe the protocols, models and presets."""
     from csl_tracker.evaluation.protocols import load_protocol, shipped_protocols
-    from csl_tracker.network_names import STRATEGIES
     from csl_tracker.training.presets import PRESETS
 
     lines = ["Protocols:"]

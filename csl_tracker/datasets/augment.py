@@ -1,7 +1,8 @@
 """Augmentation: one affine warp of image, label map and landmarks, then photometric changes.
 
 A single affine map from source px to crop px avoids repeated resampling and applies equally to landmarks and label map. The
-preset ``paper`` has the ranges of Laina et al. 2017, section 3.
+presets ``paper`` and ``paper_retinal`` follow Laina et al. 2017, section 3: rotation, scale, crop, gamma, colour factors, in
+this order, drawn uniformly; horizontal flips for EndoVis only.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class Augmentation:
     Attributes:
         rotation_deg: Maximum rotation in either direction.
         scale: Zoom relative to the tracker's working size.
+        overhang: How far a zoomed crop may extend beyond the frame, as a share of the crop.
         stretch: Maximum relative difference of the zooms in x and y.
         shear: Maximum shear.
         flip: Probability of a horizontal flip.
@@ -44,10 +46,13 @@ class Augmentation:
         erase: Probability of erasing a rectangle, whose labels become unknown.
         shade: Probability of a smooth light gradient.
         paste: Probability of pasting the instruments of another sample onto this one.
+        logarithmic: Draw zoom and gamma uniformly in their logarithms; otherwise uniformly.
+        gamma_first: Apply gamma before the channel gains; otherwise after them.
     """
 
     rotation_deg: float = 0.0
     scale: tuple[float, float] = (1.0, 1.0)
+    overhang: float = 0.06
     stretch: float = 0.0
     shear: float = 0.0
     flip: float = 0.0
@@ -64,11 +69,24 @@ class Augmentation:
     erase: float = 0.0
     shade: float = 0.0
     paste: float = 0.0
+    logarithmic: bool = True
+    gamma_first: bool = False
 
+
+_PAPER = Augmentation(
+    rotation_deg=5,
+    scale=(1.0, 1.2),
+    overhang=0.0,
+    gamma=(0.9, 1.1),
+    channel_gain=(0.8, 1.2),
+    logarithmic=False,
+    gamma_first=True,
+)
 
 AUGMENTATIONS: Mapping[str, Augmentation] = {
     "none": Augmentation(),
-    "paper": Augmentation(rotation_deg=5, scale=(1.0, 1.2), flip=0.5, gamma=(0.9, 1.1), channel_gain=(0.8, 1.2)),
+    "paper": replace(_PAPER, flip=0.5),
+    "paper_retinal": _PAPER,
     "strong": Augmentation(
         rotation_deg=40,
         scale=(0.75, 1.5),
@@ -125,7 +143,7 @@ def random_affine(
     Returns:
         float64 (2, 3), and whether the map mirrors the image.
     """
-    zoom = math.exp(rng.uniform(*np.log(augmentation.scale)))
+    zoom = _draw(rng, augmentation.scale, augmentation.logarithmic)
     stretch = 1.0 + rng.uniform(-augmentation.stretch, augmentation.stretch)
     angle = math.radians(rng.uniform(-augmentation.rotation_deg, augmentation.rotation_deg))
     shear = rng.uniform(-augmentation.shear, augmentation.shear)
@@ -133,14 +151,19 @@ def random_affine(
     flip_y = -1.0 if rng.random() < augmentation.upside_down else 1.0
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     linear = turn @ np.array([[1.0, shear], [0.0, 1.0]]) @ np.diag([zoom * stretch * flip_x, zoom / stretch * flip_y])
-    # Along a side longer than the crop, the crop position is random; otherwise it is near the centre.
-    slack = [max(0.0, working[i] * zoom - crop[i]) / 2 + 0.06 * crop[i] * (zoom != 1.0) for i in (1, 0)]
+    # Along a side longer than the crop, the crop position is random; otherwise it is near the centre. Without overhang, a crop
+    # of an upright frame that covers it shows no border; rotation alone brings one into the corners.
+    slack = [max(0.0, working[i] * zoom - crop[i]) / 2 + augmentation.overhang * crop[i] * (zoom != 1.0) for i in (1, 0)]
     shift = np.array([rng.uniform(-s, s) if s > 0 else 0.0 for s in slack])
     resize = Resize(source, working).matrix()
     middle = np.array([(working[1] - 1) / 2, (working[0] - 1) / 2])
     target = np.array([(crop[1] - 1) / 2, (crop[0] - 1) / 2])
     offset = linear @ (resize[:, 2] - middle) + target + shift
     return np.column_stack((linear @ resize[:, :2], offset)), flip_x * flip_y < 0
+
+
+def _draw(rng: np.random.Generator, limits: tuple[float, float], logarithmic: bool) -> float:
+    return math.exp(rng.uniform(*np.log(limits))) if logarithmic else float(rng.uniform(*limits))
 
 
 def warp_sample(
@@ -216,10 +239,13 @@ def photometric(rng: np.random.Generator, augmentation: Augmentation, sample: Tr
     shift = rng.uniform(-a.brightness, a.brightness)
     mean = float(image.mean())
     image = (image - mean) * np.float32(contrast) + np.float32(mean + shift)
+    gamma = np.float32(_draw(rng, a.gamma, a.logarithmic)) if a.gamma != (1.0, 1.0) else None
+    if gamma is not None and a.gamma_first:
+        image = _power(image, gamma)
     image *= color_row(gain, image.shape[1])
     image = np.clip(image, 0.0, 255.0)
-    if a.gamma != (1.0, 1.0):
-        image = 255.0 * (image / 255.0) ** np.float32(math.exp(rng.uniform(*np.log(a.gamma))))
+    if gamma is not None and not a.gamma_first:
+        image = _power(image, gamma)
     if a.blur and rng.random() < a.blur:
         image = _blur(rng, image)
     if a.noise:
@@ -234,6 +260,10 @@ def photometric(rng: np.random.Generator, augmentation: Augmentation, sample: Tr
     if a.erase and rng.random() < a.erase:
         result = _erase(rng, result)
     return result
+
+
+def _power(image: npt.NDArray[np.float32], gamma: np.float32) -> npt.NDArray[np.float32]:
+    return np.asarray(255.0 * (np.clip(image, 0.0, 255.0) / 255.0) ** gamma, np.float32)
 
 
 def _shade(rng: np.random.Generator, size: Size) -> npt.NDArray[np.float32]:

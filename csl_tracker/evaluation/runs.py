@@ -16,10 +16,9 @@ import numpy.typing as npt
 
 from csl_tracker.arrays import FloatArray, IntArray
 from csl_tracker.errors import DatasetError
+from csl_tracker.network_names import STRATEGIES, upgraded
 
 FORMAT = "csl_tracker/run/1"
-MODELS = ("l", "sl", "csl_no_skip", "csl", "unet", "forest")
-"""Order of the models in tables and legends: those of the paper, then the baselines."""
 OVERLAPS = ("dice", "precision", "recall")
 
 
@@ -90,7 +89,7 @@ def parse_runs(results: Iterable[Mapping[str, Any]]) -> list[Run]:
     """Validate and convert the data of ``result.json`` files.
 
     Returns:
-        The runs ordered by model (``MODELS``, each followed by its variants, then others in input order), fold and seed.
+        The runs ordered by model (``STRATEGIES``, each followed by its variants, then others in input order), fold and seed.
 
     Raises:
         DatasetError: An item is invalid or duplicate, or the runs differ in protocol or reference size.
@@ -115,10 +114,11 @@ def parse_runs(results: Iterable[Mapping[str, Any]]) -> list[Run]:
                 f"The results differ in their {what} ({listed}) and cannot be combined in one table; summarise them separately."
             )
     met = list(dict.fromkeys(model for model, _, _ in runs))
+    known = list(STRATEGIES)
 
     def order(run: Run) -> tuple[int, bool, int, str, int]:
         base, at, _ = run.model.partition("@")
-        return MODELS.index(base) if base in MODELS else len(MODELS), bool(at), met.index(run.model), run.fold, run.seed
+        return known.index(base) if base in known else len(known), bool(at), met.index(run.model), run.fold, run.seed
 
     return sorted(runs.values(), key=order)
 
@@ -133,10 +133,11 @@ def parse_run(data: Mapping[str, Any]) -> Run:
     if found != FORMAT:
         raise DatasetError(f"A result has the format {found!r} instead of {FORMAT!r}; make it again with this version.")
     try:
+        model, data = _upgraded(data)
         return Run(
             protocol=str(data["protocol"]),
             fold=str(data["fold"]),
-            model=str(data["model"]),
+            model=model,
             seed=int(data["seed"]),
             sequences={name: _sequence(name, report) for name, report in data["sequences"].items()},
             data=data,
@@ -146,6 +147,18 @@ def parse_run(data: Mapping[str, Any]) -> Run:
         raise DatasetError(
             f"The result of {where} is damaged ({type(error).__name__}: {error}); delete it and run the experiment again."
         ) from error
+
+
+def _upgraded(data: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """The model's name in today's terms, and the data with the network's settings in these."""
+    model, stored = str(data["model"]), data.get("network")
+    if not isinstance(stored, Mapping):
+        return model, data
+    network = upgraded(stored)
+    strategy, at, variant = model.partition("@")
+    if strategy == stored.get("strategy"):
+        model = f"{network['strategy']}{at}{variant}"
+    return model, {**data, "network": network}
 
 
 def pool(parts: Iterable[LandmarkErrors]) -> LandmarkErrors:

@@ -18,7 +18,8 @@ from csl_tracker.network_names import (
     MAX_WIDTH,
     REGRESSING,
     STRATEGIES,
-    WITHOUT_ENCODER,
+    WITHOUT_DECODER,
+    upgraded,
 )
 from csl_tracker.networks.encoders import ENCODERS, Encoder, Normalization
 from csl_tracker.pixels import Size
@@ -35,6 +36,12 @@ _MOST: Mapping[str, int] = {
     "nodes": MAX_NODES,
 }
 """Upper limits of a configuration."""
+
+
+def valid_parts(strategy: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Valid encoders and decoders of a strategy; a forest has neither, a U-Net its own unless it is given an encoder."""
+    encoders = {"forest": ("none",), "unet": ("none", *ENCODERS)}.get(strategy, tuple(ENCODERS))
+    return encoders, ("none",) if strategy in WITHOUT_DECODER else DECODERS
 
 
 class NetworkOutput(NamedTuple):
@@ -58,14 +65,15 @@ class NetworkConfig:
 
     Attributes:
         strategy: A key of ``STRATEGIES``.
-        encoder: ``resnet50``, ``efficientnet_lite0``, ``efficientnet_lite2``, or ``none`` for unet and forest.
+        encoder: ``resnet50``, ``efficientnet_lite0``, ``efficientnet_lite2``, or ``none`` for forest and the U-Net's own.
         decoder: ``up_projection`` (as in the paper), ``separable``, or ``none`` for unet and forest; l ignores it.
         num_landmarks: Heatmap channels.
         num_classes: Segmentation channels, including the background.
-        input_size: (height, width), px: the fixed input size of l and sl; None for the others.
-        slots: Number of instruments regressed by l and sl.
+        input_size: (height, width), px: the fixed input size of l, sl and sl_skip; None for the others.
+        slots: Number of instruments regressed by l, sl and sl_skip.
         width: Channels of the U-Net's first level; 64 in Ronneberger et al. 2015.
         decoder_width: Channel multiplier of the separable decoder.
+        bottleneck_relu: ReLU after the bottleneck of the up-projection decoder, as in weights of the first release.
         trees: Trees per stage of a forest.
         nodes: Maximum nodes per tree of a forest.
     """
@@ -79,6 +87,7 @@ class NetworkConfig:
     slots: int = 2
     width: int = 64
     decoder_width: float = 1.0
+    bottleneck_relu: bool = False
     trees: int = 0
     nodes: int = 0
 
@@ -104,7 +113,7 @@ class NetworkConfig:
             )
 
     def _check_names(self) -> None:
-        encoders, decoders = (tuple(ENCODERS), DECODERS) if self.strategy not in WITHOUT_ENCODER else (("none",), ("none",))
+        encoders, decoders = valid_parts(self.strategy)
         for key, known in (("strategy", tuple(STRATEGIES)), ("encoder", encoders), ("decoder", decoders)):
             if getattr(self, key) not in known:
                 raise ConfigError(f"The network's {key} {getattr(self, key)!r} is unknown; choose one of {', '.join(known)}.")
@@ -156,6 +165,7 @@ class NetworkConfig:
             raise ConfigError(
                 f"The network has no setting {sorted(unknown)[0]!r}; known are {', '.join(cls.__dataclass_fields__)}."
             )
+        data = upgraded(data)
         size = data.get("input_size")
         return cls(**{**data, "input_size": None if size is None else (int(size[0]), int(size[1]))})
 

@@ -24,7 +24,7 @@ class CslNetwork(Network):
         self.normalization = self.encoder.normalization
         skips = config.strategy != "csl_no_skip"
         self.decoder: UpProjectionDecoder | SeparableDecoder = build_decoder(
-            config.decoder, self.encoder.channels, skips, config.decoder_width
+            config.decoder, self.encoder.channels, skips, config.decoder_width, config.bottleneck_relu
         )
         width = self.decoder.out_channels
         self.heatmap_head: nn.Module

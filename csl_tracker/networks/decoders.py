@@ -38,10 +38,13 @@ class UpProjectionDecoder(nn.Module):
     Args:
         channels: Channels of the encoder maps, from stride 2 to stride 32.
         skips: False gives the paper's "CSL w/o skip".
+        bottleneck_relu: Use a ReLU after the bottleneck. The authors' reference implementation (FCRN) has none; weights of the
+            first release were trained with it.
     """
 
-    def __init__(self, channels: Sequence[int], skips: bool = True) -> None:
+    def __init__(self, channels: Sequence[int], skips: bool = True, bottleneck_relu: bool = False) -> None:
         super().__init__()
+        self.bottleneck_relu = bottleneck_relu
         top = channels[-1] // 2
         self.bottleneck = nn.Sequential(nn.Conv2d(channels[-1], top, 1, bias=False), nn.BatchNorm2d(top))
         widths = [top, top // 2, top // 4, top // 8, top // 16]
@@ -54,7 +57,9 @@ class UpProjectionDecoder(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Map the encoder's maps to (N, out_channels, H / 2, W / 2)."""
-        x = functional.relu(self.bottleneck(features[-1]))
+        x = self.bottleneck(features[-1])
+        if self.bottleneck_relu:
+            x = functional.relu(x)
         for i, up in enumerate(self.ups):
             x = up(x)
             if len(self.skips):
@@ -124,7 +129,7 @@ class SeparableDecoder(nn.Module):
 
 
 def build_decoder(
-    name: str, channels: Sequence[int], skips: bool, width: float = 1.0
+    name: str, channels: Sequence[int], skips: bool, width: float = 1.0, bottleneck_relu: bool = False
 ) -> UpProjectionDecoder | SeparableDecoder:
     """Build a decoder by name.
 
@@ -133,7 +138,8 @@ def build_decoder(
         channels: Channels of the encoder maps, from stride 2 to stride 32.
         skips: Use skip connections.
         width: Channel multiplier of the separable decoder; channels are rounded to multiples of 8, at least 8.
+        bottleneck_relu: See :class:`UpProjectionDecoder`.
     """
     if name == "up_projection":
-        return UpProjectionDecoder(channels, skips)
+        return UpProjectionDecoder(channels, skips, bottleneck_relu)
     return SeparableDecoder(channels, skips, [max(8, 8 * round(width * own / 8)) for own in SEPARABLE_WIDTHS])

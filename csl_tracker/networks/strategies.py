@@ -7,7 +7,7 @@ from csl_tracker.networks.base import Network, NetworkConfig
 from csl_tracker.networks.csl import CslNetwork
 from csl_tracker.networks.forest import ForestNetwork
 from csl_tracker.networks.regression import RegressionNetwork
-from csl_tracker.networks.unet import UNet
+from csl_tracker.networks.unet import EncoderUNet, UNet
 
 
 def build_network(config: NetworkConfig) -> Network:
@@ -15,7 +15,7 @@ def build_network(config: NetworkConfig) -> Network:
     if config.strategy in REGRESSING:
         return RegressionNetwork(config)
     if config.strategy == "unet":
-        return UNet(config)
+        return UNet(config) if config.encoder == "none" else EncoderUNet(config)
     if config.strategy == "forest":
         return ForestNetwork(config)
     return CslNetwork(config)

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from csl_tracker.networks.base import STRIDE, Network, NetworkConfig, NetworkOutput, crop_to_output, pad_to
 from csl_tracker.networks.csl import start_near_zero
-from csl_tracker.networks.encoders import Normalization
+from csl_tracker.networks.encoders import ENCODERS, Normalization
 
 _LEVELS = 5
 
@@ -63,4 +63,36 @@ class UNet(Network):
         features = functional.avg_pool2d(x, STRIDE)
         scores = self.score_head(features)
         heatmaps = self.heatmap_head(torch.cat((features, scores), dim=1))
+        return NetworkOutput(crop_to_output(heatmaps, image), crop_to_output(scores, image))
+
+
+class EncoderUNet(Network):
+    """The U-Net's expanding path on an encoder with published weights, for comparisons with equal initialisation.
+
+    Transposed convolutions, concatenated skips and double convolutions as in :class:`UNet`, from stride 32 to stride 2, which
+    is the size of the outputs: the encoder has no map at stride 1. Accepts any input size; pads to multiples of 32.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = ENCODERS[config.encoder]()
+        self.normalization = self.encoder.normalization
+        widths = [config.width * 2**level for level in range(1, _LEVELS)]
+        steps = list(itertools.pairwise([self.encoder.channels[-1], *reversed(widths)]))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(a, b, 2, stride=2) for a, b in steps)
+        skips = reversed(self.encoder.channels[:-1])
+        self.merge = nn.ModuleList(DoubleConv(skip + b, b) for skip, (_, b) in zip(skips, steps, strict=True))
+        self.score_head = nn.Conv2d(widths[0], config.num_classes, 1)
+        self.heatmap_head = nn.Conv2d(widths[0] + config.num_classes, config.num_landmarks, 1)
+        start_near_zero(self.heatmap_head)
+
+    def forward(self, image: Tensor) -> NetworkOutput:
+        """Map normalised RGB of shape (N, 3, H, W), any H and W >= 1, to heatmaps and scores at half the size."""
+        assert self.encoder is not None
+        *skips, x = self.encoder(pad_to(image, 32))
+        for up, merge, skip in zip(self.up, self.merge, reversed(skips), strict=True):
+            x = merge(torch.cat((skip, up(x)), dim=1))
+        scores = self.score_head(x)
+        heatmaps = self.heatmap_head(torch.cat((x, scores), dim=1))
         return NetworkOutput(crop_to_output(heatmaps, image), crop_to_output(scores, image))

@@ -42,7 +42,7 @@ def write_experiment_panels(
     for fold in dict.fromkeys(run.fold for run in runs):
         seed = min(run.seed for run in runs if run.fold == fold)
         found = [run for run in runs if (run.fold, run.seed) == (fold, seed)]
-        weights = {run.model: run_folder(out, fold, run.model, seed) / WEIGHTS for run in found}
+        weights = {run.model: run_folder(out, fold, run.data["model"], seed) / WEIGHTS for run in found}
         available = [run for run in found if weights[run.model].is_file()]
         if not available:
             continue

@@ -70,6 +70,7 @@ _MODELS: dict[str, Line] = {
     "csl": Line("CSL", "#D55E00", "-", 2.0, 5.0),
     "csl_no_skip": Line("CSL without skips", "#E69F00", (0, (5.0, 1.5)), 1.5, 4.0),
     "sl": Line("SL", "#0072B2", "-", 1.5, 3.8),
+    "sl_skip": Line("SL with skips", "#0072B2", (0, (3.0, 1.2)), 1.5, 3.7),
     "l": Line("L", "#56B4E9", (0, (5.0, 1.5)), 1.5, 3.6),
     "unet": Line("U-Net", "#009E73", (0, (4.0, 1.2, 1.0, 1.2)), 1.5, 3.4),
     "forest": Line("random forest", "#666666", (0, (1.0, 1.2)), 1.5, 3.2),

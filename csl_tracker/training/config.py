@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 from csl_tracker.errors import ConfigError
 from csl_tracker.instruments import find_instruments
 from csl_tracker.names import check_model_name
-from csl_tracker.network_names import MAX_NODES, MAX_SLOTS, MAX_TREES, MAX_WIDTH, REGRESSING, WITHOUT_ENCODER
+from csl_tracker.network_names import MAX_NODES, MAX_SLOTS, MAX_TREES, MAX_WIDTH, REGRESSING, WITHOUT_DECODER, upgraded
 from csl_tracker.output import JSON_DECIMALS
 from csl_tracker.paths import user_path
 from csl_tracker.training.presets import PRESETS
@@ -38,6 +38,9 @@ from csl_tracker.typed import (
     mistake,
 )
 from csl_tracker.yaml_files import YamlError, parse_yaml, read_yaml
+
+if TYPE_CHECKING:
+    from csl_tracker.heatmaps import HeatmapSpec
 
 _WRITTEN = 10.0**-JSON_DECIMALS
 """Rounding error of numbers read from a report."""
@@ -119,18 +122,20 @@ class SourceConfig(Section):
 class NetworkSection(Section):
     """The network to train."""
 
-    strategy: Annotated[Literal["l", "sl", "csl_no_skip", "csl", "unet", "forest"], TEXT] = "csl"
+    strategy: Annotated[Literal["l", "sl", "sl_skip", "csl_no_skip", "csl", "unet", "forest"], TEXT] = "csl"
     """Strategy: how localisation and segmentation share the network."""
     encoder: Annotated[Literal["resnet50", "efficientnet_lite0", "efficientnet_lite2", "none"], TEXT] = "efficientnet_lite0"
-    """Encoder with published weights; ``none`` for unet and forest."""
+    """Encoder with published weights; ``none`` for forest, and for a U-Net with its own contracting path."""
     decoder: Annotated[Literal["up_projection", "separable", "none"], TEXT] = "separable"
     """Decoder; ``up_projection`` is that of the paper; ``none`` for unet and forest."""
     slots: Annotated[int, Field(ge=1, le=MAX_SLOTS), WHOLE] = 2
-    """Number of instruments regressed by l and sl."""
+    """Number of instruments regressed by l, sl and sl_skip."""
     width: Annotated[int, Field(ge=1, le=MAX_WIDTH), WHOLE] = 64
     """Channels of the U-Net's first level."""
     decoder_width: Annotated[float, Field(ge=0.1, le=10), NUMBER] = 1.0
     """Channel multiplier of the separable decoder."""
+    bottleneck_relu: Flag = False
+    """ReLU after the bottleneck of the up-projection decoder, as in weights of the first release; the paper's has none."""
     trees: Annotated[int, Field(ge=0, le=MAX_TREES), WHOLE] = 0
     """Trees per stage of a forest; 0 for the default."""
     nodes: Annotated[int, Field(ge=0, le=MAX_NODES), WHOLE] = 0
@@ -143,8 +148,14 @@ class HeatmapSection(Section):
 
     sigma: Positive = 3.5
     """Standard deviation of the Gaussians, heatmap px."""
-    peak: Positive = 1.0
-    """Height of the Gaussians."""
+    peak: NotNegative = 1.0
+    """Height of the Gaussians; 0 for the paper's, ``1 / sqrt(2 pi sigma^2)``."""
+
+    def spec(self) -> HeatmapSpec:
+        """The shape with its height in numbers."""
+        from csl_tracker.heatmaps import HeatmapSpec  # imports torch
+
+        return HeatmapSpec(self.sigma, self.peak) if self.peak else HeatmapSpec.paper(self.sigma)
 
 
 @dataclass(frozen=True, config=SETTINGS)
@@ -175,7 +186,7 @@ class TrainSettings(Section):
     """Sources of training frames."""
     validation: Annotated[tuple[SourceConfig, ...], Field(min_length=1)] = (SourceConfig("synthetic", seed=9_000_000),)
     """Sources of validation frames."""
-    augmentation: Annotated[Literal["none", "paper", "strong"], TEXT] = "paper"
+    augmentation: Annotated[Literal["none", "paper", "paper_retinal", "strong"], TEXT] = "paper"
     """Augmentation preset; see docs/training.md."""
     heatmap_weight: NotNegative = 0.05
     """``lambda_H``, weight of the heatmap loss."""
@@ -243,8 +254,9 @@ class TrainConfig(TrainSettings):
             )
         network = self.network
         parts = {"encoder": network.encoder, "decoder": network.decoder}
-        own = network.strategy in WITHOUT_ENCODER
-        wrong = next((key for key, part in parts.items() if (part == "none") != own), None)
+        own = network.strategy in WITHOUT_DECODER
+        free = ("encoder",) if network.strategy == "unet" else ()
+        wrong = next((key for key, part in parts.items() if (part == "none") != own and key not in free), None)
         if wrong is not None:
             remedy = f"set network.{wrong} to none" if own else f"name a network.{wrong}"
             raise mistake(f"names the strategy {network.strategy!r} with the {wrong} {parts[wrong]!r}; {remedy}")
@@ -346,6 +358,8 @@ def differing_setting(before: Any, now: Any, key: str = "") -> tuple[str, Any, A
     A setting that is missing in ``before`` (written by an older version) counts as its default.
     """
     if isinstance(before, Mapping) and isinstance(now, Mapping):
+        if key == "network":
+            before = upgraded(before)
         for name, value in now.items():
             path = f"{key}.{name}" if key else name
             known = before[name] if name in before else _default(path)

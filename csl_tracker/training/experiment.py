@@ -19,6 +19,7 @@ from csl_tracker.datasets.registry import FileSequence
 from csl_tracker.errors import CslTrackerError
 from csl_tracker.evaluation.protocol_data import prepare_data
 from csl_tracker.instruments import find_instruments
+from csl_tracker.networks.published import find_published
 from csl_tracker.training.disk import disk_errors
 from csl_tracker.training.plan import ROOT_VARIABLE, Plan, PlannedRun
 from csl_tracker.training.processes import claim
@@ -55,6 +56,7 @@ def run_plan(plan: Plan, root: Path | None, command: str, say: Callable[[str], N
     Raises:
         OSError: The disk is full or the folder is not writable, so that all runs would fail.
         DatasetError, ConfigError: Data is missing, or a finished run has another configuration.
+        WeightsError: Initial weights of an encoder are missing.
     """
     outcome = Outcome()
     pending: list[PlannedRun] = []
@@ -65,6 +67,7 @@ def run_plan(plan: Plan, root: Path | None, command: str, say: Callable[[str], N
     if not pending:
         return outcome
     sequences = prepare_data(plan.protocol, root, find_instruments(plan.runs[0].config.instruments))
+    _find_encoder_weights(pending)
     os.environ[ROOT_VARIABLE] = "" if root is None else str(root.resolve())
     clock = _Clock()
     while pending:
@@ -91,6 +94,18 @@ def run_plan(plan: Plan, root: Path | None, command: str, say: Callable[[str], N
             break
         pending = busy  # retry: the other process may have stopped
     return outcome
+
+
+def _find_encoder_weights(runs: Sequence[PlannedRun]) -> None:
+    """Find, or download, the encoders' initial weights before the first run, since all runs need them.
+
+    Raises:
+        WeightsError: They are missing.
+    """
+    configs = [run.config for run in runs if not run.config.init_weights and run.config.encoder_weights]
+    for encoder, source in dict.fromkeys((config.network.encoder, config.encoder_weights) for config in configs):
+        if encoder != "none":
+            find_published(encoder, source)
 
 
 def _attempt(plan: Plan, run: PlannedRun, sequences: Mapping[str, FileSequence], command: str, device: str) -> str | None:

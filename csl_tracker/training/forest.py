@@ -142,7 +142,7 @@ def gather(
     sources = [open_source(source, instruments, config.cache, config.input_size) for source in config.train]
     augmentation = AUGMENTATIONS[config.augmentation]
     samples = MixedDataset(sources, augmentation, instruments, preprocessing, config.crop, config.seed)
-    spec = HeatmapSpec(config.heatmap.sigma, config.heatmap.peak)
+    spec = config.heatmap.spec()
     pixels = _PixelDataset(samples, instruments.num_classes, spec, stages)
     loader: DataLoader[Any] = DataLoader(pixels, batch_size=None, sampler=numbers, num_workers=config.workers)
     drawn: list[Pixels] = list(tqdm(loader, desc=description, unit="sample", total=len(numbers)))
@@ -262,7 +262,7 @@ def choose_threshold(network: ForestNetwork, config: TrainConfig, preprocessing:
     Returns:
         The threshold with the highest F1 over all peaks, and that F1; hits are closer than ``_HIT_PX``.
     """
-    spec = HeatmapSpec(config.heatmap.sigma, config.heatmap.peak)
+    spec = config.heatmap.spec()
     instruments = find_instruments(config.instruments)
     held_out = []
     for source in config.validation:
@@ -369,7 +369,7 @@ def train_forest(config: TrainConfig, command: str, resume: bool = True) -> Path
         name=config.name,
         network=network_config,
         instruments=instruments,
-        heatmap=HeatmapSpec(config.heatmap.sigma, config.heatmap.peak),
+        heatmap=config.heatmap.spec(),
         preprocessing=preprocessing,
         confidence_threshold=threshold,
         provenance=provenance,

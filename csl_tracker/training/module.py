@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from csl_tracker.heatmaps import HeatmapSpec, decode, encode
+from csl_tracker.heatmaps import decode, encode
 from csl_tracker.instruments import IGNORE_LABEL, find_instruments
 from csl_tracker.losses import Losses, LossWeights, network_loss
 from csl_tracker.networks import Network, NetworkOutput
@@ -40,7 +40,7 @@ class TrackingModule(pl.LightningModule):
         self.weights = LossWeights(config.heatmap_weight, config.regression_weight)
         self.seconds_before = 0.0
         self.started = time.monotonic()
-        self.spec = HeatmapSpec(config.heatmap.sigma, config.heatmap.peak)
+        self.spec = config.heatmap.spec()
         self.side_axis = side_axis(find_instruments(config.instruments)) if config.side_weight else None
         self.side_head: nn.Conv2d | None = None
         self.features: Tensor | None = None

@@ -12,13 +12,12 @@ from urllib.parse import quote
 from csl_tracker.errors import ConfigError
 from csl_tracker.evaluation.protocol_models import Fold, Part
 from csl_tracker.evaluation.protocols import Protocol
-from csl_tracker.network_names import REGRESSING, STRATEGIES, WITHOUT_ENCODER
+from csl_tracker.network_names import COMPARED, REGRESSING, STRATEGIES, WITHOUT_DECODER
 from csl_tracker.pixels import Size
 from csl_tracker.training.config import TrainConfig, check_preset, check_settings, layered, parse_config
 from csl_tracker.training.presets import PRESETS
 from csl_tracker.yaml_files import YamlError, parse_yaml, read_yaml, text_keys
 
-MODELS = ("l", "sl", "csl_no_skip", "csl", "unet", "forest")
 ROOT_VARIABLE = "CSL_TRACKER_EXPERIMENT_ROOT"
 """Environment variable for the data folder in run configurations, which makes them independent of the machine."""
 
@@ -223,7 +222,7 @@ def _check_variant(name: str, settings: Any, where: str) -> None:
 def make_plan(
     protocol: Protocol,
     out: Path,
-    models: Sequence[str] = MODELS,
+    models: Sequence[str] = COMPARED,
     seeds: Sequence[int] = (0,),
     settings: Settings | None = None,
     reference_size: Size | None = None,
@@ -297,8 +296,10 @@ def _layers(protocol: Protocol, model: Model, settings: Settings) -> tuple[str, 
         )
     data["preset"] = preset
     data["network"] = {**data.get("network", {}), "strategy": model.strategy}
-    if model.strategy in WITHOUT_ENCODER:
-        data["network"] |= {"encoder": "none", "decoder": "none", "decoder_width": 1.0}
+    if model.strategy in WITHOUT_DECODER:
+        # A U-Net has an encoder only where its own name gives it one: the experiment's is that of the other strategies.
+        encoder = model.settings.get("network", {}).get("encoder", "none")
+        data["network"] |= {"encoder": encoder, "decoder": "none", "decoder_width": 1.0}
     if model.strategy in REGRESSING:
         # Regression has a fixed input size: use the crop size of the other strategies.
         crop = layered(PRESETS[preset], data).get("crop", TrainConfig.crop)

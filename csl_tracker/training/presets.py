@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +12,8 @@ _MEAN_OVER_PIXELS = 1.0 / (240 * 240)
 """``lambda_H`` that converts the sum over heatmap pixels (480x480 crops) to a mean, like the segmentation loss."""
 
 _LITERAL: Mapping[str, Any] = {
+    "network": {"encoder": "resnet50", "decoder": "up_projection"},
+    "encoder_weights": "imagenet",
     "resize": "stretch",
     "input_size": [480, 640],
     "crop": [480, 480],
@@ -25,7 +26,7 @@ _LITERAL: Mapping[str, Any] = {
     "weight_decay": 0.0,
     "heatmap_weight": 1.0,
     "regression_weight": 1.0,
-    "heatmap": {"sigma": _PAPER_SIGMA, "peak": 1.0 / math.sqrt(2.0 * math.pi * _PAPER_SIGMA**2)},
+    "heatmap": {"sigma": _PAPER_SIGMA, "peak": 0.0},
     "new_layers_std": 0.1,
     "ema_decay": 0.0,
     "clip": 0.0,
@@ -57,6 +58,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 """Preset name -> settings of :class:`csl_tracker.training.config.TrainConfig`.
 
-``paper_literal`` has the numbers of Laina et al. 2017, section 3, as printed; ``paper`` rescales learning rate, ``lambda_H``
-and target height; the bundled weights use ``modern`` plus the left/right task (docs/training.md).
+``paper_literal`` has the network and numbers of Laina et al. 2017, section 3, as printed; ``paper`` rescales learning rate,
+``lambda_H`` and target height; the bundled weights use ``modern`` plus the left/right task (docs/training.md).
 """

@@ -21,11 +21,10 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from csl_tracker import __version__
 from csl_tracker.errors import ConfigError
-from csl_tracker.heatmaps import HeatmapSpec
 from csl_tracker.instruments import find_instruments
 from csl_tracker.network_names import REGRESSING
 from csl_tracker.networks import Network, NetworkConfig, build_network
-from csl_tracker.networks.encoders import published_weights
+from csl_tracker.networks.published import published_weights
 from csl_tracker.provenance import portable
 from csl_tracker.training.config import MAY_CHANGE, TrainConfig, differing_setting
 from csl_tracker.training.cpu import keep_freed_memory
@@ -58,6 +57,7 @@ def build(config: TrainConfig) -> tuple[Network, Preprocessing, str]:
         slots=section.slots,
         width=section.width,
         decoder_width=section.decoder_width,
+        bottleneck_relu=section.bottleneck_relu,
     )
     torch.manual_seed(config.seed)
     network = build_network(network_config)
@@ -244,7 +244,7 @@ def _export(path: Path, config: TrainConfig, network: Network, preprocessing: Pr
         name=config.name,
         network=network.config,
         instruments=find_instruments(config.instruments),
-        heatmap=HeatmapSpec(config.heatmap.sigma, config.heatmap.peak),
+        heatmap=config.heatmap.spec(),
         preprocessing=preprocessing,
         provenance=provenance,
     )

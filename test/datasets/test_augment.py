@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -110,6 +111,47 @@ def test_colour_changes_keep_geometry_and_are_repeatable(name: str) -> None:
 def test_the_papers_ranges() -> None:
     paper = AUGMENTATIONS["paper"]
     assert (paper.rotation_deg, paper.scale, paper.gamma, paper.channel_gain) == (5, (1.0, 1.2), (0.9, 1.1), (0.8, 1.2))
+    assert replace(AUGMENTATIONS["paper_retinal"], flip=0.5) == paper  # section 3: flips for EndoVis
+    assert AUGMENTATIONS["paper_retinal"].flip == 0
+
+
+def test_the_papers_crops_show_no_more_border_than_rotation_brings() -> None:
+    """A crop of 480x480 inside a frame of 640x480, scaled by 1 to 1.2: upright, it has no border."""
+    rng = np.random.default_rng(0)
+    working, crop = (480, 640), (480, 480)
+    upright = replace(AUGMENTATIONS["paper"], rotation_deg=0.0)
+    for _ in range(500):
+        affine, _ = random_affine(rng, upright, (576, 720), working, crop)
+        outer = np.array([[-0.5, -0.5], [479.5, -0.5], [-0.5, 479.5], [479.5, 479.5]])
+        corners = (outer - affine[:, 2]) @ np.linalg.inv(affine[:, :2]).T
+        assert (corners >= -0.5 - 1e-6).all()
+        assert (corners <= np.array([719.5, 575.5]) + 1e-6).all()
+    # Rotated by at most 5 degrees, a corner of the crop leaves the frame by at most this share of its side.
+    most = 0.0
+    for _ in range(500):
+        affine, _ = random_affine(rng, AUGMENTATIONS["paper"], working, working, crop)
+        corners = (outer - affine[:, 2]) @ np.linalg.inv(affine[:, :2]).T
+        most = max(most, float(-corners.min() - 0.5), float((corners - [639.5, 479.5]).max()))
+    assert most < (640 * math.sin(math.radians(5)) + 480 * (1 - math.cos(math.radians(5)))) / 2 + 1
+
+
+def test_the_papers_scale_and_gamma_are_uniform() -> None:
+    rng = np.random.default_rng(0)
+    paper = replace(AUGMENTATIONS["paper"], rotation_deg=0.0, flip=0.0)
+    zooms = [random_affine(rng, paper, (480, 640), (480, 640), (480, 480))[0][0, 0] for _ in range(20_000)]
+    assert np.mean(zooms) == pytest.approx(1.1, abs=0.002)  # uniform in the logarithm: 1.0970
+    assert (min(zooms), max(zooms)) == (pytest.approx(1.0, abs=1e-3), pytest.approx(1.2, abs=1e-3))
+
+
+def test_the_paper_applies_gamma_before_the_colour_factors() -> None:
+    image = np.full((64, 64, 3), 60, np.uint8)
+    points = np.array([[10.0, 10.0], [20.0, 20.0], [30.0, 30.0]])
+    sample = warp_sample(blob_sample((64, 64), points), np.eye(2, 3), False, ORDER, (64, 64))
+    fixed = replace(AUGMENTATIONS["paper"], gamma=(0.5, 0.5), channel_gain=(1.5, 1.5 + 1e-9))
+    found = photometric(np.random.default_rng(0), fixed, replace(sample, image=image)).image
+    assert int(found[0, 0, 0]) == round(1.5 * 255 * (60 / 255) ** 0.5)
+    after = photometric(np.random.default_rng(0), replace(fixed, gamma_first=False), replace(sample, image=image)).image
+    assert int(after[0, 0, 0]) == round(255 * (1.5 * 60 / 255) ** 0.5)
 
 
 @pytest.mark.parametrize(("ignored", "pastes"), [((0, 0), True), ((30, 60), False)])

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from csl_tracker.datasets.registry import open_dataset
 from csl_tracker.datasets.synthetic import SyntheticSequence
 from csl_tracker.datasets.synthetic.layout import write_endovis2015
 from csl_tracker.errors import ConfigError, DatasetError
 from csl_tracker.evaluation.protocol_data import match_names, prepare_data
-from csl_tracker.evaluation.protocols import Protocol, parse_protocol
+from csl_tracker.evaluation.protocols import Protocol, load_protocol, parse_protocol
 from csl_tracker.instruments import ENDOVIS, InstrumentSet
 
 
@@ -99,3 +100,40 @@ def test_synthetic_sequences_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DatasetError, match=r"cannot be written below .*file"):
         prepare_data(synthetic(2), tmp_path / "file", ENDOVIS)
+
+
+def challenge(root: Path) -> None:
+    """A small tree in the folders of the challenge's zip files, with training sets 1 to 4 and test sets 1 to 6."""
+    for seed, (half, number) in enumerate([*(("train", n) for n in range(1, 5)), *(("test", n) for n in range(1, 7))]):
+        made = root / "made" / f"Dataset{number}"
+        write_endovis2015(SyntheticSequence(seed, 2, (64, 96), name=made.name), made.parent)
+        video, pose = {
+            "train": ("Segmentation_Robotic_Training/Training", "Tracking_Robotic_Training/Training"),
+            "test": ("Segmentation", "Tracking"),
+        }[half]
+        for file in sorted(made.iterdir()):
+            if file.name.endswith("_labels.json"):
+                target = root / f"{half}{number}_labels.json"
+            else:
+                target = root / (pose if "Pose" in file.name else video) / made.name / file.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.rename(target)
+        made.rmdir()
+    (root / "made").rmdir()
+
+
+def test_table_1_of_the_paper_in_the_challenges_layout(tmp_path: Path) -> None:
+    challenge(tmp_path)
+    protocol = match_names(load_protocol("endovis_table1"), tmp_path)
+    found = prepare_data(protocol, tmp_path, ENDOVIS)
+    assert {name: str(sequence.files[0].relative_to(tmp_path)) for name, sequence in found.items()} == {
+        f"{'testing/' if number < 5 else ''}Dataset{number}": f"Segmentation/Dataset{number}/Video.avi"
+        for number in range(2, 7)
+    }
+    trained = {name for fold in protocol.folds for part in fold.train for name in part.sequences}
+    for sequence in open_dataset("endovis2015", tmp_path, sorted(trained)):
+        assert "Segmentation_Robotic_Training/Training" in str(sequence.files[0])
+    for folder in ("Segmentation", "Tracking"):
+        shutil.rmtree(tmp_path / folder / "Dataset4")
+    with pytest.raises(DatasetError, match="found no testing/Dataset4"):
+        prepare_data(protocol, tmp_path, ENDOVIS)

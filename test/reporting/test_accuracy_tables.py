@@ -37,11 +37,11 @@ def runs(make_run: Make, sequence: Make, landmark: Make) -> list[Any]:
     absent = {"absent": 10, "false_positive_rate": 0.2}
     return parse_runs(
         [
-            make_run("csl", {"Dataset2": parts([10, 30], [70], dice=[0.9, 0.7])}, 0, "a", "endovis_loso"),
-            make_run("csl", {"Dataset1": parts([5], [None], dice=[0.5])}, 0, "b", "endovis_loso"),
-            make_run("csl", {"Dataset2": parts([20, 20], [60], dice=[0.9, 0.9])}, 1, "a", "endovis_loso"),
-            make_run("csl", {"Dataset1": parts([1], [3], dice=[0.6])}, 1, "b", "endovis_loso", steps=200),
-            make_run("l", {"Dataset2": parts([40, 40], [80], dice=None, **absent)}, 0, "a", "endovis_loso"),
+            make_run("csl", {"Dataset2": parts([10, 30], [70], dice=[0.9, 0.7])}, 0, "a", "endovis_table1"),
+            make_run("csl", {"Dataset1": parts([5], [None], dice=[0.5])}, 0, "b", "endovis_table1"),
+            make_run("csl", {"Dataset2": parts([20, 20], [60], dice=[0.9, 0.9])}, 1, "a", "endovis_table1"),
+            make_run("csl", {"Dataset1": parts([1], [3], dice=[0.6])}, 1, "b", "endovis_table1", steps=200),
+            make_run("l", {"Dataset2": parts([40, 40], [80], dice=None, **absent)}, 0, "a", "endovis_table1"),
         ]
     )
 
@@ -106,6 +106,15 @@ def test_table1_has_the_papers_figures_beside_csl_and_nowhere_else(runs: list[An
     assert (row["paper_center_error_px"], row["paper_dice"], row["paper_recall"]) == ("9.7", 0.930, 0.898)
     assert cells(table, sequence="Dataset2", model="l")["paper_dice"] is None
     assert cells(table, sequence="Dataset1")["paper_dice"] is None, "the paper has no set 1"
+
+
+@pytest.mark.parametrize("protocol", ["endovis_loso", "endovis_test", "mine"])
+def test_the_papers_figures_stand_beside_its_own_protocol_alone(
+    protocol: str, make_run: Make, sequence: Make, landmark: Make
+) -> None:
+    parts = sequence({"center": landmark([10, 30])}, dice=[0.9, 0.7])
+    table = accuracy_tables.table1(parse_runs([make_run("csl", {"Dataset2": parts}, 0, "a", protocol)]))
+    assert not [column for column in table.columns if column.key.startswith("paper")]
 
 
 def test_table1_of_other_data_has_no_columns_of_the_paper(make_run: Make, sequence: Make, landmark: Make) -> None:

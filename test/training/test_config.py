@@ -99,7 +99,7 @@ def test_there_are_shipped_configurations() -> None:
         ("3: 3", "unknown setting 3; known are"),
         ("accelerator: tpu", "accelerator 'tpu' is unknown; choose one of 'auto', 'cpu'"),
         ("network: {encoder: vgg}", "network.encoder 'vgg' is unknown; choose one of 'resnet50'"),
-        ("network: {strategy: unet}", "with the encoder 'efficientnet_lite0'; set network.encoder to none"),
+        ("network: {strategy: unet}", "with the decoder 'separable'; set network.decoder to none"),
         ("network: {encoder: none}", "with the encoder 'none'; name a network.encoder"),
         ("network: {slots: 65}", "network.slots is 65; give at most 64"),
         ("network: {decoder: up_projection, decoder_width: 2}", "has no width to choose; leave decoder_width out"),
@@ -173,7 +173,7 @@ def test_bad_overrides_are_named(tmp_path: Path, override: str) -> None:
 def test_settings_are_laid_over_a_preset_section_by_section() -> None:
     config = parse_config({"preset": "paper_literal", "heatmap": {"sigma": 2.0}, "learning_rate": 0.5}, "here")
     assert config.heatmap.sigma == 2.0
-    assert config.heatmap.peak == pytest.approx(1 / math.sqrt(2 * math.pi * 49))
+    assert config.heatmap.spec().peak == pytest.approx(1 / math.sqrt(2 * math.pi * 4))  # of the sigma in force
     assert (config.learning_rate, config.optimizer, config.heatmap_weight) == (0.5, "sgd", 1.0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ import pytest
 
 from csl_tracker.errors import ConfigError
 from csl_tracker.evaluation.protocols import Protocol, load_protocol, parse_protocol
+from csl_tracker.network_names import COMPARED, STRATEGIES
 from csl_tracker.training.plan import (
-    MODELS,
     Plan,
     Settings,
     make_plan,
@@ -197,14 +198,58 @@ def test_layers_go_over_each_other() -> None:
 
 def test_every_model_gets_the_network_that_it_can_have() -> None:
     runs = plan(
-        list(MODELS), overrides={"crop": [64, 96], "input_size": [96, 128], "network": {"decoder": "up_projection"}}
+        list(STRATEGIES), overrides={"crop": [64, 96], "input_size": [96, 128], "network": {"decoder": "up_projection"}}
     ).runs
     for run in runs:
         network = run.config.network
         assert network.strategy == run.model.name
         none = run.model.name in ("unet", "forest")
         assert (network.encoder, network.decoder) == (("none",) * 2 if none else ("efficientnet_lite0", "up_projection"))
-        assert run.config.input_size == ((64, 96) if run.model.name in ("l", "sl") else (96, 128))
+        assert run.config.input_size == ((64, 96) if run.model.name in ("l", "sl", "sl_skip") else (96, 128))
+
+
+def test_a_unet_has_an_encoder_only_where_its_name_says_so() -> None:
+    of_all = {"network": {"encoder": "efficientnet_lite2"}}
+    own, given = plan(["unet", "unet@network.encoder=efficientnet_lite0"], file=of_all).runs[:2]
+    assert (own.config.network.encoder, given.config.network.encoder) == ("none", "efficientnet_lite0")
+    assert given.config.network.decoder == "none"
+
+
+@pytest.mark.parametrize("preset", ["paper", "paper_literal"])
+def test_the_papers_presets_mean_the_papers_experiment(preset: str) -> None:
+    """Laina et al. 2017, sections 2.1 and 3, by ``experiment endovis_table1 --preset paper`` and nothing else."""
+    runs = make_plan(load_protocol("endovis_table1"), Path("out"), ["csl", "sl", "l"], settings=Settings(preset)).runs
+    for run in runs:
+        config = run.config
+        assert (config.network.encoder, config.network.decoder) == ("resnet50", "up_projection")
+        assert not config.network.bottleneck_relu
+        assert (config.encoder_weights, config.augmentation) == ("imagenet", "paper")
+        assert config.crop == (480, 480)
+        assert config.input_size == ((480, 640) if run.model.name == "csl" else (480, 480))
+        assert (config.optimizer, config.heatmap.sigma) == ("sgd", 7.0)
+    (run, *_) = make_plan(load_protocol("rm_9_9"), Path("out"), ["csl"], settings=Settings(preset)).runs
+    assert (run.config.heatmap.sigma, run.config.augmentation) == (5.0, "paper_retinal")
+    peak = 1 / math.sqrt(2 * math.pi * 25) if preset == "paper_literal" else 1.0
+    assert run.config.heatmap.spec().peak == pytest.approx(peak)
+
+
+@pytest.mark.parametrize("name", ["endovis_table1", "rm_9_9"])
+def test_settings_for_a_gpu_leave_the_papers_settings_alone(name: str) -> None:
+    settings = Settings("paper", read_settings(CONFIGS / "gpu.yaml"))
+    (given, *_) = make_plan(load_protocol(name), Path("out"), ["csl"], settings=settings).runs
+    (alone, *_) = make_plan(load_protocol(name), Path("out"), ["csl"], settings=Settings("paper")).runs
+    for key in ("network", "encoder_weights", "input_size", "crop", "heatmap", "augmentation", "learning_rate"):
+        assert getattr(given.config, key) == getattr(alone.config, key)
+
+
+def test_the_recipes_of_the_light_network_name_it() -> None:
+    variants = read_variants(CONFIGS.parent / "recipe" / "presets.yaml")
+    light = [name for name, settings in variants.items() if settings.get("preset") == "paper" and name != "p"]
+    assert "paper_lite" in light
+    for run in make_plan(protocol(), Path("out"), [f"csl@{name}" for name in light], variants=variants).runs:
+        assert run.config.network.encoder == "efficientnet_lite0"
+    settings = Settings("paper", read_settings(CONFIGS / "cpu.yaml"))
+    assert make_plan(protocol(), Path("out"), ["csl"], settings=settings).runs[0].config.network.encoder == "efficientnet_lite0"
 
 
 def test_sources_are_the_parts_of_the_fold_and_synthetic_frames_can_be_added() -> None:
@@ -234,7 +279,7 @@ def test_shares_of_several_parts_are_those_of_their_frames() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
-@pytest.mark.parametrize("name", ["synthetic", "endovis_loso", "endovis_test"])
+@pytest.mark.parametrize("name", ["synthetic", "endovis_loso", "endovis_test", "endovis_table1"])
 def test_shipped_settings_fit_every_model(path: Path, name: str) -> None:
-    runs = make_plan(load_protocol(name), Path("out"), MODELS, (0,), Settings(file=read_settings(path))).runs
-    assert len(runs) == len(MODELS) * len(load_protocol(name).folds)
+    runs = make_plan(load_protocol(name), Path("out"), COMPARED, (0,), Settings(file=read_settings(path))).runs
+    assert len(runs) == len(COMPARED) * len(load_protocol(name).folds)
