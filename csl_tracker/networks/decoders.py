@@ -57,7 +57,7 @@ class UpProjectionDecoder(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Map the encoder's maps to (N, out_channels, H / 2, W / 2)."""
-        x = self.bottleneck(features[-1])
+        x: Tensor = self.bottleneck(features[-1])
         if self.bottleneck_relu:
             x = functional.relu(x)
         for i, up in enumerate(self.ups):
