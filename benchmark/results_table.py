@@ -1,7 +1,7 @@
 """Prints the tables of results from the committed JSON files in ``docs/results``; a test holds the pages to them.
 
 ``python benchmark/results_table.py --write`` puts them between the markers in README.md, docs/measured.md, the model card,
-docs/training.md and docs/results/README.md.
+docs/training.md, docs/evaluation.md and docs/results/README.md.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from csl_tracker.weights import MODELS_DIR, find_weights, read_description, ship
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))
 
+from benchmark import coverage, presets_table  # noqa: E402
 from benchmark.gpu_steps import tables as gpu_tables  # noqa: E402
 
 RESULTS = ROOT / "docs" / "results"
 BEGIN, END = "<!-- results: benchmark/results_table.py -->", "<!-- end of results -->"
 SUMMARY_BEGIN, SUMMARY_END = "<!-- summary: benchmark/results_table.py -->", "<!-- end of summary -->"
 STRATEGIES_BEGIN, STRATEGIES_END = "<!-- strategies: benchmark/results_table.py -->", "<!-- end of strategies -->"
+COVERAGE_BEGIN, COVERAGE_END = "<!-- coverage: benchmark/coverage.py -->", "<!-- end of coverage -->"
 SIZES_BEGIN, SIZES_END = "<!-- sizes: benchmark/results_table.py -->", "<!-- end of sizes -->"
 PRESETS_BEGIN, PRESETS_END = "<!-- presets: benchmark/results_table.py -->", "<!-- end of presets -->"
 
@@ -44,8 +46,10 @@ def _accuracy_row(label: str, figures: dict[str, Any]) -> list[str]:
         label,
         str(figures["frames"]),
         _number(figures["dice"], 3),
+        str(center["visible"]),
         f"{_number(error['mean'])} / {_number(error['median'])}",
         _number(center["threshold_score_20px"], 3),
+        str(sum(part["visible"] for part in figures["landmarks"].values())),
         f"{_number(everything['mean'])} / {_number(everything['median'])}",
         _number(figures["miss_rate"], 3),
         _number(figures["false_positive_rate"], 3),
@@ -56,8 +60,10 @@ _COLUMNS = (
     "sequence",
     "frames",
     "DICE",
+    "visible `center`",
     "`center`, mean / median px",
     "`center` within 20 px",
+    "visible landmarks",
     "all landmarks, mean / median px",
     "missed",
     "false",
@@ -128,80 +134,25 @@ def strategies() -> str:
     return markdown(("run", "instruments", "correct", "margin"), rows)
 
 
-_DEPARTURES = {
-    "csl": "`modern`",
-    "csl@sgd": "SGD with one rate of 1e-2 and `lambda_H` of 2e-3 instead of AdamW",
-    "csl@weak": "the paper's augmentation instead of the strong one",
-    "csl@constant": "a constant rate instead of warm-up and cosine",
-    "csl@wide_start": "new layers normal with variance 0.01, the heads included",
-    "csl@no_average": "the last step's weights instead of the averaged ones",
-}
-
-
 def presets() -> str:
     """The presets in one budget, how `paper` was rescaled, and what the departures of `modern` bring; Markdown."""
-    runs = _load("presets.json")["runs"]
-    found = {run["model"]: run for run in runs}
-    assert len(found) == len(runs)
-    rescaled = [found[model] for model in _RESCALED]
-    first, least, others = found["csl@preset=modern"], rescaled[0], found["csl"]
-    height, width = first["input_size"]
-    figures = ("DICE", "all landmarks, mean / median px", "within 20 px")
-    by_rate = []
-    for run in sorted(rescaled, key=lambda run: (run["training"]["learning_rate"], run["training"]["heatmap_weight"])):
-        training = run["training"]
-        by_rate.append((f"{training['learning_rate']:g}", f"{training['heatmap_weight']:g}", *_means(run)))
-    own = found["csl@p,r"]
-    (tall, wide), rate, weight = (own["training"][key] for key in ("crop", "learning_rate", "heatmap_weight"))
-    parts = [
-        f"On the synthetic protocol, `csl`, input {height}x{width}, one seed; {first['steps']} steps of {first['batch_size']}"
-        " frames for each preset, measured on the held-out test sequences:",
-        markdown(("preset", *figures), [(text, *_means(found[model])) for model, text in _PRESETS.items()]),
-        "The paper's optimiser, initialisation and augmentation with other rates and `lambda_H`, the lite network,"
-        f" {least['steps']} steps:",
-        markdown(("rate", "`lambda_H`", *figures), by_rate),
-        f"With a rate of {rate:g} and `lambda_H` {weight:.2g} the paper's own network (ResNet-50 and up-projections,"
-        f" {own['initialisation']}), on {own['batch_size']} crops of {tall}x{wide} a step, does not explode: of {own['steps']}"
-        f" steps the last loss on record is {own['training_loss']:.1f}. Whether"
-        " it learns well with them was not measured.",
-        f"`modern` with one departure from the paper taken back, {others['steps']} steps"
-        f" (weights averaged with {others['training']['ema_decay']:g}):",
-        markdown(("", *figures), [(text, *_means(found[model])) for model, text in _DEPARTURES.items()]),
-    ]
-    return "\n\n".join(parts)
-
-
-_RESCALED = tuple(f"csl@{name}" for name in "abcdefghij")
-"""Of ``config/recipe/presets.yaml``."""
-_PRESETS = {
-    "csl@preset=paper_literal": "`paper_literal`",
-    "csl@paper_lite": "`paper` with a rate of 1e-2 and `lambda_H` 2e-3 (see the next table)",
-    "csl@preset=modern": "`modern`",
-}
-
-
-def _means(run: dict[str, Any]) -> tuple[str, str, str]:
-    """DICE, errors and the share within 20 px of a run, means over its test sequences."""
-    parts = list(run["sequences"].values())
-
-    def mean(values: list[float]) -> float:
-        return sum(values) / len(values)
-
-    errors = (mean([part["landmark_error_px"][key] for part in parts]) for key in ("mean", "median"))
-    dice, within = (mean([part[key] for part in parts]) for key in ("dice", "threshold_score_20px"))
-    return f"{dice:.3f}", " / ".join(_number(error) for error in errors), f"{within:.3f}"
+    return presets_table.text(_load("presets.json")["runs"])
 
 
 def history() -> str:
     """The first weights and the shipped ones on the real sequences, Markdown."""
-    head = ("weights", "sequence", "DICE", "precision", "recall", "`center`, mean px", "left / right clasper, mean px")
+    shares_head = ("DICE", "precision", "recall")
+    errors_head = ("visible `center`", "`center`, mean px", "visible claspers", "left / right clasper, mean px")
+    head = ("weights", "sequence", *shares_head, *errors_head)
     rows = []
     for file, label in (("csl_lite0_first_endovis2015.json", "first"), ("csl_lite0_endovis2015.json", "shipped")):
         for name, figures in _load(file)["sequences"].items():
             marks = figures["landmarks"]
             means = {k: _number(marks[k]["landmark_error_px"]["mean"]) for k in ("center", "left_clasper", "right_clasper")}
             shares = (_number(figures[key], 3) for key in ("dice", "precision", "recall"))
-            rows.append((label, name, *shares, means["center"], f"{means['left_clasper']} / {means['right_clasper']}"))
+            seen = {key: marks[key]["visible"] for key in means}
+            claspers = [f"{of['left_clasper']} / {of['right_clasper']}" for of in (seen, means)]
+            rows.append((label, name, *shares, seen["center"], means["center"], *claspers))
     return markdown(head, rows)
 
 
@@ -222,7 +173,9 @@ _RECIPE_COLUMNS = (
     "DICE",
     "precision",
     "recall",
+    "visible `center`",
     "`center`, mean / median / p95 / largest px",
+    "visible landmarks",
     "all landmarks, mean / median / p95 / largest px",
     "beyond 60 px",
     "`center` against TrackedPoint, mean px",
@@ -278,7 +231,9 @@ def _recipe_row(fold: str, figures: dict[str, Any], flips: str) -> list[str]:
         " and ".join(name for name in ("Dataset1", "Dataset2", "Dataset3") if name != fold),
         flips,
         *(_number(figures[key], 3) for key in ("dice", "precision", "recall")),
+        str(figures["landmarks"]["center"]["visible"]),
         errors(figures["landmarks"]["center"]),
+        str(figures["visible"]),
         errors(figures),
         _number(1 - figures["threshold_scores_px"]["60"], 3),
         _number(second["landmark_error_px"]["mean"]),
@@ -300,16 +255,18 @@ def summary() -> str:
     gpu = gpu_tables.NOT_MEASURED if gpu_tables.load(RESULTS / "gpu.json") is None else "[docs/engines.md](docs/engines.md)"
     latency = bench["latency_ms"]
     return (
-        f"{markdown(('weights', 'EndoVis 2015', '`center` error, mean px', 'DICE'), rows)}\n\n"
+        f"{markdown(('weights', 'EndoVis 2015', 'visible `center`', '`center` error, mean px', 'DICE'), rows)}\n\n"
         "Image published to poses received over DDS, 720x576 at 30 Hz on 2 CPU cores:"
         f" {_number(latency['p50'])} ms (p50), {_number(latency['p99'])} ms (p99), {bench['dropped']} of {bench['frames']}"
         f" images dropped. GPU: {gpu}."
     )
 
 
-def _in_short(sequences: dict[str, Any], names: tuple[str, ...]) -> tuple[str, str, str]:
+def _in_short(sequences: dict[str, Any], names: tuple[str, ...]) -> tuple[str, ...]:
+    visible = [str(sequences[name]["landmarks"]["center"]["visible"]) for name in names]
     errors = [_number(sequences[name]["landmarks"]["center"]["landmark_error_px"]["mean"]) for name in names]
-    return ", ".join(names), " / ".join(errors), " / ".join(_number(sequences[name]["dice"], 3) for name in names)
+    dice = [_number(sequences[name]["dice"], 3) for name in names]
+    return ", ".join(names), *(" / ".join(values) for values in (visible, errors, dice))
 
 
 def tables() -> str:
@@ -397,6 +354,7 @@ def main() -> None:
     _put(ROOT / "README.md", summary(), SUMMARY_BEGIN, SUMMARY_END)
     _put(RESULTS / "README.md", strategies(), STRATEGIES_BEGIN, STRATEGIES_END)
     _put(ROOT / "docs" / "node.md", sizes(), SIZES_BEGIN, SIZES_END)
+    _put(ROOT / "docs" / "evaluation.md", coverage.table(_load("coverage.json")), COVERAGE_BEGIN, COVERAGE_END)
     _put(ROOT / "docs" / "training.md", presets(), PRESETS_BEGIN, PRESETS_END)
 
 

@@ -32,6 +32,7 @@ def test_the_figures_of_the_pages_are_those_of_the_committed_files() -> None:
         ("latency.py", "tables", "latency", "engines.md"),
         ("training.py", "table", "training_speed", "training.md"),
         ("roofline.py", "table", "roofline", "engines.md"),
+        ("coverage.py", "table", "coverage", "evaluation.md"),
     ],
 )
 def test_the_tables_of_measurements_are_those_of_their_files(script: str, function: str, results: str, page: str) -> None:

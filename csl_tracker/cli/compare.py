@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     if out is not None and out.exists() and not args.overwrite:
         raise ConfigError(f"The file {out} exists; give --overwrite to replace it, or another --out.")
     first, *others = [read_report(path) for path in args.reports]
-    compared = [(other, compare_reports(first, other)) for other in others]
+    compared = list(zip(others, compare_reports(first, others), strict=True))
     if not any(changes for _, changes in compared):
         raise ConfigError(
             f"The file {first.path} and the others have no figure in common; evaluate against ground truth, and write the"

@@ -178,7 +178,8 @@ def _measured(figures: dict[str, Any]) -> bool:
 
 def format_table(sequences: dict[str, dict[str, Any]]) -> str:
     """The main results as text, one row per sequence and per landmark."""
-    header = ("sequence", "frames", "DICE", "precision", "recall", "err mean", "median", "< 20 px", "missed", "false pos.")
+    shares = ("DICE", "precision", "recall")
+    header = ("sequence", "frames", *shares, "visible", "err mean", "median", "< 20 px", "missed", "false pos.")
     rows: list[tuple[str, ...]] = [header]
     for name, figures in sequences.items():
         rows.append(
@@ -190,15 +191,12 @@ def format_table(sequences: dict[str, dict[str, Any]]) -> str:
             )
         )
         for landmark, part in figures["landmarks"].items():
-            rows.append((f"  {landmark}", str(part["visible"]), "", "", "", *_localisation(part)))
+            rows.append((f"  {landmark}", "", "", "", "", *_localisation(part)))
         for pair, part in figures["second_annotation"].items():
             error, apart = part["landmark_error_px"], part["annotators_distance_px"]
-            rows.append(
-                (f"  {pair}", str(part["visible"]), "", "", "", _text(error["mean"], 1), _text(error["median"], 1), "", "", "")
-            )
-            rows.append(
-                ("  between annotators", "", "", "", "", _text(apart["mean"], 1), _text(apart["median"], 1), "", "", "")
-            )
+            found = ((f"  {pair}", str(part["visible"]), error), ("  between annotators", "", apart))
+            for text, visible, px in found:
+                rows.append((text, *[""] * 4, visible, _text(px["mean"], 1), _text(px["median"], 1), *[""] * 3))
     lines = table.plain(rows, right=range(1, len(header)))
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
@@ -213,8 +211,9 @@ def _instruments(text: str) -> int | str:
 
 def _localisation(figures: dict[str, Any]) -> Sequence[str]:
     error = figures["landmark_error_px"]
-    shares = ("threshold_score_20px", "miss_rate", "false_positive_rate")
-    return (_text(error["mean"], 1), _text(error["median"], 1), *(_text(figures[key]) for key in shares))
+    errors = (_text(error[key], 1) for key in ("mean", "median"))
+    shares = (_text(figures[key]) for key in ("threshold_score_20px", "miss_rate", "false_positive_rate"))
+    return (str(figures["visible"]), *errors, *shares)
 
 
 def _text(value: float | None, digits: int = 3) -> str:

@@ -143,6 +143,7 @@ def _print(figures: dict[str, Any]) -> None:
         ("poses", f"{figures['poses_topic']}, {', '.join(figures['models']) or 'unnamed model'}"),
         ("frames / with poses / dropped", f"{figures['frames']} / {figures['answered_frames']} / {figures['dropped_frames']}"),
         ("pose arrays that match no image", _unmatched(figures)),
+        ("visible landmarks", str(accuracy.get("visible", "-"))),
         ("landmark error, mean / median", f"{number(error.get('mean'), ' px')} / {number(error.get('median'), ' px')}"),
         ("within 20 px", number(accuracy.get("threshold_score_20px"), digits=3)),
         ("DICE", number(accuracy.get("dice"), digits=3)),

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from csl_tracker.evaluation.quantities import QUANTITIES, Quantity
 from csl_tracker.evaluation.runs import SequenceResult
-from csl_tracker.evaluation.statistics import QUANTITIES, Quantity
 from csl_tracker.metrics import KBB_ALPHA
 
 

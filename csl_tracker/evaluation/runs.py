@@ -51,6 +51,7 @@ class SequenceResult:
         segmented: int64 (n,), numbers of the segmented frames.
         overlaps: ``dice``, ``precision``, ``recall`` -> float64 (n,); n is 0 without segmentation.
         landmarks: By name, in the model's order.
+        raw: Whether the values of single frames are known. If not, the arrays are empty, and the report alone counts.
     """
 
     name: str
@@ -58,10 +59,22 @@ class SequenceResult:
     segmented: IntArray
     overlaps: Mapping[str, FloatArray]
     landmarks: Mapping[str, LandmarkErrors]
+    raw: bool = True
 
     def pooled(self) -> LandmarkErrors:
         """Concatenation of all landmarks."""
         return pool(self.landmarks.values())
+
+    def visible(self, landmark: str | None = None) -> int:
+        """Number of visible ground-truth points of a landmark, or of all."""
+        if self.raw:
+            return sum(len(errors.error) for name, errors in self.landmarks.items() if landmark in (None, name))
+        figures = self.report if landmark is None else self.report["landmarks"].get(landmark, {})
+        return int(figures.get("visible", 0))
+
+    def images(self) -> int:
+        """Number of segmented images."""
+        return len(self.segmented) if self.raw else int(self.report.get("segmented_frames", 0))
 
 
 @dataclass(frozen=True)
@@ -126,6 +139,8 @@ def parse_runs(results: Iterable[Mapping[str, Any]]) -> list[Run]:
 def parse_run(data: Mapping[str, Any]) -> Run:
     """Validate and convert the data of one ``result.json``.
 
+    With ``figures_only``, the sequences have no ``details``.
+
     Raises:
         DatasetError: It is invalid.
     """
@@ -139,7 +154,10 @@ def parse_run(data: Mapping[str, Any]) -> Run:
             fold=str(data["fold"]),
             model=model,
             seed=int(data["seed"]),
-            sequences={name: _sequence(name, report) for name, report in data["sequences"].items()},
+            sequences={
+                name: _figures(name, report) if data.get("figures_only") else _sequence(name, report)
+                for name, report in data["sequences"].items()
+            },
             data=data,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -181,7 +199,7 @@ def models_of(runs: Sequence[Run]) -> list[str]:
 def landmarks_of(runs: Sequence[Run]) -> list[str]:
     """Names of the landmarks with visible ground truth in any run, in the order of the runs."""
     parts = [part for run in runs for part in run.sequences.values()]
-    return list(dict.fromkeys(name for part in parts for name, errors in part.landmarks.items() if len(errors.error)))
+    return list(dict.fromkeys(name for part in parts for name in part.landmarks if part.visible(name)))
 
 
 def full_seeds(runs: Sequence[Run], model: str) -> tuple[list[int], list[int]]:
@@ -201,6 +219,13 @@ def counted(runs: Sequence[Run], model: str) -> dict[int, list[Run]]:
     """The runs of a model by seed: complete seeds only, or all if no seed is complete."""
     whole, part = full_seeds(runs, model)
     return {seed: [run for run in runs if (run.model, run.seed) == (model, seed)] for seed in whole or part}
+
+
+def _figures(name: str, report: Mapping[str, Any]) -> SequenceResult:
+    nothing = {key: np.empty(0) for key in OVERLAPS}
+    return SequenceResult(
+        name, report, np.empty(0, np.int64), nothing, {key: pool([]) for key in report["landmarks"]}, raw=False
+    )
 
 
 def _sequence(name: str, report: Mapping[str, Any]) -> SequenceResult:

@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 
 from csl_tracker import metrics
-from csl_tracker.evaluation.pooled import GROSS_PX, class_overlap, false_positive_rate, landmark_metrics, overlap
+from csl_tracker.evaluation.pooled import (
+    GROSS_PX,
+    class_overlap,
+    false_positive_rate,
+    localisation,
+    mean_over_sequences,
+    overlap,
+)
 from csl_tracker.evaluation.published import paper
 from csl_tracker.evaluation.runs import (
     OVERLAPS,
@@ -31,7 +38,7 @@ WORST = 5
 _TABLE1_LANDMARK = "center"
 _OVERLAP_TITLES = ("DICE", "precision", "recall")
 _ERROR_COLUMNS: Mapping[str, tuple[str, int]] = {
-    "error_px_mean": ("error, px", 1),
+    "error_px_mean": ("pooled error, px", 1),
     "error_px_median": ("median", 1),
     "error_px_p90": ("p90", 1),
     "error_px_p95": ("p95", 1),
@@ -48,8 +55,13 @@ def overview(runs: Sequence[Run]) -> Table:
         Column("model", "model"),
         Column("runs", "runs"),
         Column("seeds", "seeds counted"),
+        Column("sequences", "sequences"),
+        Column("images", "segmented images"),
         *(Column(key, title, 3, True) for key, title in zip(OVERLAPS, _OVERLAP_TITLES, strict=True)),
+        Column("dice_over_sequences", "DICE, mean over sequences", 3, True),
+        Column("visible", "visible landmarks"),
         *_error_columns(),
+        Column("error_px_over_sequences", "error, mean over sequences, px", 1, True),
         Column("false_positive_rate", "false positives", 3, True),
         Column("initialisation", "initialisation"),
         Column("parameters", "parameters"),
@@ -58,23 +70,29 @@ def overview(runs: Sequence[Run]) -> Table:
     rows = []
     for model in models_of(runs):
         seeds = {seed: [part for run in of for part in run.sequences.values()] for seed, of in counted(runs, model).items()}
-        pooled = [pool(part.pooled() for part in parts) for parts in seeds.values()]
+        of_seeds = list(seeds.values())
         first = next(run for run in runs if run.model == model)
         rows.append(
             (
                 model,
                 *_completeness(runs, model),
-                *(Spread.of(overlap(parts, key) for parts in seeds.values()) for key in OVERLAPS),
-                *_error_cells(pooled),
-                Spread.of(false_positive_rate(part.report for part in parts) for parts in seeds.values()),
+                _numbers(map(len, of_seeds)),
+                _numbers(sum(part.images() for part in parts) for parts in of_seeds),
+                *(Spread.of(overlap(parts, key) for parts in of_seeds) for key in OVERLAPS),
+                Spread.of(mean_over_sequences(overlap([part], "dice") for part in parts) for parts in of_seeds),
+                _numbers(sum(part.visible() for part in parts) for parts in of_seeds),
+                *_error_cells(of_seeds),
+                Spread.of(mean_over_sequences(localisation([p])["error_px_mean"] for p in parts) for parts in of_seeds),
+                Spread.of(false_positive_rate(part.report for part in parts) for parts in of_seeds),
                 ", ".join(sorted({str(run.data.get("initialisation", "-")) for run in runs if run.model == model})),
                 _millions(parameters(first)),
                 *((_paper_dice(runs).get(model),) if _paper_dice(runs) else ()),
             )
         )
     caption = (
-        "All test sequences of all folds: overlaps averaged over the segmented images, errors over all visible landmarks; mean"
-        " over the seeds and their standard deviation. Only seeds with all folds count where a model has such."
+        "All test sequences of all folds, pooled: overlaps averaged over the segmented images, other columns over all visible"
+        " landmarks. `mean over sequences` counts each sequence once, as the paired comparisons do. Mean over the seeds and"
+        " their standard deviation; counts are those of one seed. Only seeds with all folds count where a model has such."
         f" Gross: {GROSS_PX:g} px off or more, or no guess at all, which the mean cannot hold."
     )
     return Table("overview", "Overview", caption, columns, tuple(rows))
@@ -85,7 +103,7 @@ def per_landmark(runs: Sequence[Run]) -> Table:
     columns = (
         Column("landmark", "landmark"),
         Column("model", "model"),
-        Column("visible", "visible truths"),
+        Column("visible", "visible landmarks"),
         *_error_columns(),
         Column("false_positive_rate", "false positives", 3, True),
     )
@@ -93,11 +111,13 @@ def per_landmark(runs: Sequence[Run]) -> Table:
     for name in landmarks_of(runs):
         for model in models_of(runs):
             seeds = [[part for run in of for part in run.sequences.values()] for of in counted(runs, model).values()]
-            pooled = [pool(part.landmarks[name] for part in parts if name in part.landmarks) for parts in seeds]
             false = (false_positive_rate(p.report["landmarks"][name] for p in parts if name in p.landmarks) for parts in seeds)
-            counts = sorted({len(item.error) for item in pooled})
-            rows.append((name, model, " or ".join(map(str, counts)), *_error_cells(pooled), Spread.of(false)))
-    caption = "All test sequences of all folds, each landmark by itself; mean over the seeds and their standard deviation."
+            counts = _numbers(sum(part.visible(name) for part in parts) for parts in seeds)
+            rows.append((name, model, counts, *_error_cells(seeds, name), Spread.of(false)))
+    caption = (
+        "All test sequences of all folds, pooled, each landmark by itself; mean over the seeds and their standard deviation."
+        " Counts are those of one seed."
+    )
     return Table("per_landmark", "By landmark", caption, columns, tuple(rows))
 
 
@@ -106,6 +126,7 @@ def per_class(runs: Sequence[Run]) -> Table:
     columns = (
         Column("class", "class"),
         Column("model", "model"),
+        Column("images", "segmented images"),
         *(Column(key, title, 3, True) for key, title in zip(OVERLAPS, _OVERLAP_TITLES, strict=True)),
     )
     parts = [part for run in runs for part in run.sequences.values()]
@@ -115,9 +136,10 @@ def per_class(runs: Sequence[Run]) -> Table:
             seeds = [[part for run in of for part in run.sequences.values()] for of in counted(runs, model).values()]
             shares = [Spread.of(class_overlap(parts, name, key) for parts in seeds) for key in OVERLAPS]
             if shares[0].mean is not None:
-                rows.append((name, model, *shares))
+                images = _numbers(sum(p.images() for p in parts if name in p.report.get("classes", {})) for parts in seeds)
+                rows.append((name, model, images, *shares))
     caption = (
-        "One class against all others, averaged over the segmented images of all test sequences; mean over the seeds and their"
+        "One class against all others, pooled over the segmented images of all test sequences; mean over the seeds and their"
         " standard deviation. The tables above are of any tool class against the background."
     )
     return Table("per_class", "By class", caption, columns, tuple(rows))
@@ -138,6 +160,7 @@ def table1(runs: Sequence[Run]) -> Table:
         Column("sequence", "test sequence"),
         Column("model", "model"),
         Column("seeds", "seeds"),
+        Column("visible", f"visible {named.rstrip(',')}"),
         Column(error, f"{named} error, px", 1, True),
         Column(f"{error}_median", "median, px", 1, True),
         Column("by_instrument", "by instrument, px"),
@@ -149,6 +172,7 @@ def table1(runs: Sequence[Run]) -> Table:
             if second
             else ()
         ),
+        Column("images", "segmented images"),
         *(Column(key, title, 3, True) for key, title in zip(OVERLAPS, _OVERLAP_TITLES, strict=True)),
         *(
             (
@@ -166,17 +190,18 @@ def table1(runs: Sequence[Run]) -> Table:
             if not parts:
                 continue
             pooled = [p.pooled() if landmark is None else p.landmarks.get(landmark, pool([])) for p in parts]
-            summaries = [metrics.summary(item.error) for item in pooled]
+            found = [localisation([p], landmark) for p in parts]
             theirs = known.get(_number(name)) if model == published["model"] else None
             rows.append(
                 (
                     name,
                     model,
                     len(parts),
-                    Spread.of(summary["mean"] for summary in summaries),
-                    Spread.of(summary["median"] for summary in summaries),
+                    _numbers(p.visible(landmark) for p in parts),
+                    *(Spread.of(of_seed[f"error_px_{key}"] for of_seed in found) for key in ("mean", "median")),
                     _by_instrument(pooled),
                     *(_second_cells(parts, second[0]) if second else ()),
+                    _numbers(p.images() for p in parts),
                     *(Spread.of(overlap([part], key) for part in parts) for key in OVERLAPS),
                     *(_paper_cells(theirs) if known else ()),
                 )
@@ -222,9 +247,14 @@ def _error_columns() -> Iterable[Column]:
     return (Column(key, title, digits, True) for key, (title, digits) in _ERROR_COLUMNS.items())
 
 
-def _error_cells(pooled: Sequence[LandmarkErrors]) -> Iterable[Spread]:
-    pooled_metrics = [landmark_metrics(item) for item in pooled]
-    return (Spread.of(item[key] for item in pooled_metrics) for key in _ERROR_COLUMNS)
+def _error_cells(seeds: Sequence[Sequence[SequenceResult]], landmark: str | None = None) -> Iterable[Spread]:
+    found = [localisation(parts, landmark) for parts in seeds]
+    return (Spread.of(item[key] for item in found) for key in _ERROR_COLUMNS)
+
+
+def _numbers(counts: Iterable[int]) -> str:
+    """Counts of the seeds, which differ only if seeds lack sequences."""
+    return " or ".join(map(str, sorted(set(counts))))
 
 
 def _completeness(runs: Sequence[Run], model: str) -> tuple[str, str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from csl_tracker.evaluation.report_changes import Change
+from csl_tracker.evaluation.bootstrap import BLOCK_FRAMES
+from csl_tracker.evaluation.intervals import BOOTSTRAP_SEQUENCES
+from csl_tracker.evaluation.report_changes import THESE_FRAMES, Change
 from csl_tracker.evaluation.report_files import Report, landmarks_of
-from csl_tracker.evaluation.statistics import BLOCK_FRAMES, RESAMPLES
 from csl_tracker.reporting.page import Page, Section
 from csl_tracker.reporting.table import Cell, Column, Table
 
@@ -22,18 +23,20 @@ def as_table(a: Report, b: Report, changes: Sequence[Change]) -> Table:
         Column("difference", "B - A"),
         Column("low", "95 % from"),
         Column("high", "95 % to"),
+        Column("p_holm", "p (Holm)", 4),
         Column("verdict", "B is"),
         Column("units", "pairs"),
         Column("left_out", "left out"),
     )
-    rows: list[tuple[Cell, ...]] = [
-        (one.sequence, one.quantity, one.a, one.b, one.b - one.a, one.low, one.high, one.verdict, one.units, one.left_out)
-        for one in changes
-    ]
+    keys = [column.key for column in columns]
+    rows: list[tuple[Cell, ...]] = [tuple(getattr(one, key) for key in keys) for one in changes]
     caption = (
-        f"A is {a.name}, B is {b.name}. Paired by stamp or frame, instrument and landmark; the interval draws"
-        f" blocks of {BLOCK_FRAMES} consecutive frames again ({RESAMPLES} times; a fifth of a shorter sequence)."
-        " A line without an interval is not paired and says nothing about chance."
+        f"A is {a.name}, B is {b.name}. Paired by stamp or frame, instrument and landmark. A line of one sequence: interval"
+        f" over blocks of consecutive frames (a fifth of them, at least {BLOCK_FRAMES}), which holds for {THESE_FRAMES}. `all`:"
+        f" means over the sequences, each of which counts once; paired t interval below {BOOTSTRAP_SEQUENCES} sequences, block"
+        " bootstrap from there on. The verdict rests on the p value after Holm's correction over the files compared with A, and"
+        " over the landmarks where they have their own lines; the interval is that of one comparison. `pairs`: visible"
+        " landmarks, images or frames behind a mean. A line without an interval says nothing about chance."
     )
     unpaired = [letter for letter, report in (("A", a), ("B", b)) if not landmarks_of(report, set(report.parts))]
     if unpaired:
@@ -43,7 +46,7 @@ def as_table(a: Report, b: Report, changes: Sequence[Change]) -> Table:
 
 def as_data(a: Report, b: Report, changes: Sequence[Change]) -> dict[str, Any]:
     """The changes as plain data."""
-    return {"a": a.name, "b": b.name, "changes": [{**vars(one), "difference": one.b - one.a} for one in changes]}
+    return {"a": a.name, "b": b.name, "changes": [vars(one) for one in changes]}
 
 
 def as_html(tables: Sequence[Table]) -> str:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from csl_tracker.evaluation.bootstrap import RESAMPLES
+from csl_tracker.evaluation.intervals import BOOTSTRAP_SEQUENCES, CONFIDENCE
+from csl_tracker.evaluation.quantities import QUANTITIES
 from csl_tracker.evaluation.runs import Run, models_of
-from csl_tracker.evaluation.statistics import CONFIDENCE, QUANTITIES, RESAMPLES, Comparison, compare
+from csl_tracker.evaluation.statistics import NOT_SEPARABLE, Comparison, adjust, compare
 from csl_tracker.reporting.run_tables import conditions
 from csl_tracker.reporting.table import Cell, Column, Table
 
@@ -14,28 +17,43 @@ PAIRS = (("csl", "sl"), ("sl", "l"), ("csl", "csl_no_skip"), ("csl", "unet"), ("
 
 
 def comparisons(runs: Sequence[Run], resamples: int = RESAMPLES) -> Table:
-    """The paper's claims as paired comparisons with intervals and verdicts."""
+    """The paper's claims as paired comparisons with intervals and verdicts.
+
+    All pairs of one quantity are a family, whose p values are adjusted together.
+    """
     percent = f"{CONFIDENCE:.0%}".replace("%", " %")
     columns = (
         Column("comparison", "A vs B"),
         Column("quantity", "quantity"),
-        Column("mean_a", "A"),
-        Column("mean_b", "B"),
+        Column("mean_a", "A, mean over sequences"),
+        Column("mean_b", "B, mean over sequences"),
         Column("difference", "A - B"),
         Column("low", f"{percent} from", 3),
         Column("high", f"{percent} to", 3),
+        Column("p", "p", 4),
+        Column("p_holm", "p (Holm)", 4),
         Column("verdict", "verdict"),
+        Column("by_sequence", "A - B by sequence"),
         Column("sequences", "sequences"),
         Column("seeds", "seeds"),
-        Column("units", "units"),
+        Column("visible", "landmarks or images"),
+        Column("units", "pairs"),
         Column("remarks", "remarks"),
     )
-    rows = [_comparison_row(compare(runs, a, b, quantity, resamples), runs) for a, b in pairs(runs) for quantity in QUANTITIES]
-    caption = (
-        "Paired over fold, sequence, seed, frame and landmark. The interval draws test sequences, seeds, and blocks of"
-        f" consecutive frames again ({resamples} times; docs/evaluation.md says how). `units` are the pairs behind a mean."
-    )
-    return Table("comparisons", "Paired comparisons", caption, columns, tuple(row for row in rows if row is not None))
+    wanted = pairs(runs)
+    families = [adjust([compare(runs, a, b, quantity, resamples) for a, b in wanted]) for quantity in QUANTITIES]
+    rows = [_comparison_row(family[index], runs) for index in range(len(wanted)) for family in families]
+    return Table("comparisons", "Paired comparisons", _CAPTION, columns, tuple(row for row in rows if row is not None))
+
+
+_CAPTION = (
+    "Paired over fold, sequence, seed, frame and landmark. Means over the test sequences, each of which counts once; the tables"
+    f" of accuracy pool all landmarks instead. 2 to {BOOTSTRAP_SEQUENCES - 1} sequences: paired t interval over the means of"
+    f" the sequences, and the difference of each; {BOOTSTRAP_SEQUENCES} or more: block bootstrap; 1: no interval"
+    " (docs/evaluation.md). The verdict rests on the p value after Holm's correction over all pairs of a quantity; the interval"
+    " is that of one pair. `landmarks or images`: different visible landmarks, or segmented images for `dice`, behind a mean;"
+    " `pairs` counts each once per seed."
+)
 
 
 def pairs(runs: Sequence[Run]) -> list[tuple[str, str]]:
@@ -57,8 +75,11 @@ def _comparison_row(result: Comparison, runs: Sequence[Run]) -> tuple[Cell, ...]
         remarks.append(f"not equal: {', '.join(unequal)}")
     if result.left_out:
         remarks.append(f"{result.left_out} units of one model alone left out")
+    low, high = result.difference.low, result.difference.high
     if result.sequences == 1:
         remarks.append("one test sequence: nothing said of other videos")
+    elif result.verdict == NOT_SEPARABLE and low is not None and high is not None and not low <= 0.0 <= high:
+        remarks.append("not separable after Holm's correction")
     if result.seeds == 1:
         remarks.append("one seed: nothing said of other trainings")
     return (
@@ -67,11 +88,22 @@ def _comparison_row(result: Comparison, runs: Sequence[Run]) -> tuple[Cell, ...]
         result.mean_a,
         result.mean_b,
         result.difference.estimate,
-        result.difference.low,
-        result.difference.high,
+        low,
+        high,
+        result.difference.p,
+        result.adjusted_p,
         result.verdict,
+        _by_sequence(result),
         result.sequences,
         result.seeds,
+        result.distinct,
         result.units,
         "; ".join(remarks) or None,
     )
+
+
+def _by_sequence(result: Comparison) -> str | None:
+    """Difference of each sequence, where they are too few for the bootstrap."""
+    if result.sequences >= BOOTSTRAP_SEQUENCES:
+        return None
+    return ", ".join(f"{name} {difference:+.3f}" for name, difference in result.by_sequence)

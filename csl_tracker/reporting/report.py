@@ -106,7 +106,7 @@ def _sections(measured: BagMetrics) -> Iterator[Section]:
 
 def _localisation(values: Mapping[str, Any]) -> Section:
     accuracy = values["accuracy"]
-    head = ("", "visible", "error, px", "median", "p95", "< 20 px", "KBB 0.15", "missed", "false positive")
+    head = ("", "visible landmarks", "error, px", "median", "p95", "< 20 px", "KBB 0.15", "missed", "false positive")
     parts = {"all landmarks": accuracy, **accuracy["landmarks"]}
     rows = [
         (
@@ -127,10 +127,10 @@ def _segmentation(accuracy: Mapping[str, Any]) -> Section:
     if not accuracy["segmented_frames"]:
         return Section("Segmentation", "No label maps of tracker and truth stand at the same stamps.")
     rows = (
-        (name, *(part[key] for key in ("dice", "precision", "recall")))
+        (name, accuracy["segmented_frames"], *(part[key] for key in ("dice", "precision", "recall")))
         for name, part in {"tool": accuracy, **accuracy["classes"]}.items()
     )
-    return Section("Segmentation", head=("", "DICE", "precision", "recall"), rows=_texts(rows))
+    return Section("Segmentation", head=("", "images", "DICE", "precision", "recall"), rows=_texts(rows))
 
 
 def _curves(details: Mapping[str, Any]) -> Iterator[Section]:

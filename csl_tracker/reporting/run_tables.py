@@ -103,6 +103,8 @@ def parameters(run: Run) -> int | None:
 def _validation_loss(run: Run) -> Sequence[float]:
     curve = run.data.get("curve") or {}
     values = (curve.get("validation") or {}).get(VALIDATION_LOSS) or []
+    if not curve and run.data.get("validation"):  # a run without its curve has the last value
+        values = [run.data["validation"].get(VALIDATION_LOSS)]
     return [float(value) for value in values if value is not None]
 
 

@@ -40,22 +40,8 @@ def write_summary(results: Sequence[Mapping[str, Any]], out: Path, comparators: 
         raise DatasetError(f"There is no finished run to summarise into {out}; run the experiment first.")
     published = [] if comparators is None else read_comparators(comparators)
     written: list[Path] = []
-    made: dict[str, Table] = {}
-    makers: tuple[Callable[[Sequence[Run]], Table], ...] = (
-        accuracy_tables.overview,
-        comparisons,
-        accuracy_tables.per_landmark,
-        accuracy_tables.per_class,
-        accuracy_tables.table1,
-        accuracy_tables.tail,
-        run_tables.training,
-        run_tables.provenance,
-    )
-    for maker in makers:
-        table = maker(runs)
-        if not table.rows:
-            continue
-        made[table.name] = table
+    made = tables(runs)
+    for table in made.values():
         for suffix, text in (("md", table.markdown() + "\n"), ("csv", table.csv())):
             path = out / f"{table.name}.{suffix}"
             write_text(path, text)
@@ -69,8 +55,24 @@ def write_summary(results: Sequence[Mapping[str, Any]], out: Path, comparators: 
         *plots.draw_losses(runs, out),
     ]
     page = out / PAGE
-    write_text(page, _page(runs, made, {path.stem for path in drawn}, published, unit, out))
+    write_text(page, page_text(runs, made, {path.stem for path in drawn}, out, published))
     return [*written, *drawn, page]
+
+
+def tables(runs: Sequence[Run]) -> dict[str, Table]:
+    """The tables of an experiment by name, without empty ones."""
+    makers: tuple[Callable[[Sequence[Run]], Table], ...] = (
+        accuracy_tables.overview,
+        comparisons,
+        accuracy_tables.per_landmark,
+        accuracy_tables.per_class,
+        accuracy_tables.table1,
+        accuracy_tables.tail,
+        run_tables.training,
+        run_tables.provenance,
+    )
+    made = [maker(runs) for maker in makers]
+    return {table.name: table for table in made if table.rows}
 
 
 _PLOTS: Mapping[str, tuple[str, str]] = {
@@ -96,9 +98,25 @@ _PLOTS: Mapping[str, tuple[str, str]] = {
 }
 
 
-def _page(
-    runs: Sequence[Run], made: Mapping[str, Table], drawn: set[str], published: Sequence[Comparator], unit: str, out: Path
+def page_text(
+    runs: Sequence[Run],
+    made: Mapping[str, Table],
+    drawn: set[str],
+    out: Path,
+    published: Sequence[Comparator] = (),
+    note: str = "",
 ) -> str:
+    """The page of an experiment.
+
+    Args:
+        runs: The runs.
+        made: Tables by name.
+        drawn: Names of the plots in the folder.
+        out: Folder of the experiment, with its panels.
+        published: Published curves in the plots.
+        note: Sentences about these runs.
+    """
+
     def tables_of(*names: str) -> list[str]:
         return [_section(made[name]) for name in names if name in made]
 
@@ -108,7 +126,8 @@ def _page(
     parts = [
         f"# Experiment `{runs[0].protocol}`",
         _state(runs),
-        f"Shares are fractions of 1, distances are in {unit}. `docs/evaluation.md` says how each figure is made.",
+        f"Shares are fractions of 1, distances are in {_unit(runs)}. `docs/evaluation.md` says how each figure is made.",
+        *([note] if note else []),
         *tables_of("overview", "comparisons"),
         *plots_of("threshold_curves", "kbb_curves", "error_tail"),
         *_panels(out),

@@ -159,7 +159,7 @@ def test_table_shows_a_dash_for_what_was_not_measured() -> None:
     }
     figures = {"frames": 4, "dice": 0.91649, "precision": None, "recall": 1.0, **part, "landmarks": {"center": part}}
     lines = format_table({"Dataset3": {**figures, "second_annotation": {}}}).splitlines()
-    assert lines[2].split() == ["Dataset3", "4", "0.916", "-", "1.000", "-", "-", "-", "-", "-"]
+    assert lines[2].split() == ["Dataset3", "4", "0.916", "-", "1.000", "0", "-", "-", "-", "-", "-"]
     assert len(lines) == 4
 
 

@@ -48,7 +48,10 @@ def runs(make_run: Make, sequence: Make, landmark: Make) -> list[Any]:
 
 def test_overview_pools_folds_and_averages_seeds(runs: list[Any]) -> None:
     row = cells(accuracy_tables.overview(runs), model="csl")
-    assert (row["runs"], row["seeds"]) == ("4 of 4", "2")
+    assert (row["runs"], row["seeds"], row["sequences"]) == ("4 of 4", "2", "2")
+    assert (row["images"], row["visible"]) == ("3", "5"), "of one seed"
+    assert row["dice_over_sequences"] == over((0.8 + 0.5) / 2, (0.9 + 0.6) / 2)
+    assert row["error_px_over_sequences"] == over((110 / 3 + 5) / 2, (100 / 3 + 2) / 2)
     assert row["dice"] == over(0.7, 0.8), "of three images each"
     assert row["error_px_mean"] == over((10 + 30 + 70 + 5) / 4, (20 + 20 + 60 + 1 + 3) / 5)
     assert row["error_px_median"] == over(20.0, 20.0)
@@ -101,6 +104,8 @@ def test_table1_has_the_papers_figures_beside_csl_and_nowhere_else(runs: list[An
     table = accuracy_tables.table1(runs)
     assert [row[:3] for row in table.rows] == [("Dataset1", "csl", 2), ("Dataset2", "l", 1), ("Dataset2", "csl", 2)]
     row = cells(table, sequence="Dataset2", model="csl")
+    assert (row["visible"], row["images"]) == ("2", "2")
+    assert "| visible `center` |" in table.markdown()
     assert row["center_error_px"] == over(20.0, 20.0)
     assert row["dice"] == over(0.8, 0.9)
     assert (row["paper_center_error_px"], row["paper_dice"], row["paper_recall"]) == ("9.7", 0.930, 0.898)
@@ -151,6 +156,40 @@ def test_comparisons_say_what_was_not_equal(runs: list[Any], make_run: Make, seq
     assert (row["comparison"], row["verdict"], row["sequences"], row["units"]) == ("sl vs l", "A better", 6, 240)
     assert row["difference"] == pytest.approx(-9.0)
     assert row["remarks"] == "not equal: initialisation, steps; one seed: nothing said of other trainings"
+
+
+def few_sequences(make_run: Make, sequence: Make, landmark: Make, better: list[float]) -> Table:
+    """``csl`` is better than ``sl`` by so many px in each sequence, and ``sl`` better than ``l`` by nothing in the mean."""
+    made = []
+    for index, px in enumerate(better):
+        for model, more in (("csl", -px), ("sl", 0.0), ("l", 0.5 - index % 2)):
+            part = sequence({"center": landmark([30.0 + more] * 4)}, dice=None)
+            made.append(make_run(model, {f"Dataset{index}": part}, fold=str(index)))
+    return comparisons(parse_runs(made), resamples=50)
+
+
+def test_few_sequences_show_the_difference_of_each_and_the_adjusted_verdict(
+    make_run: Make, sequence: Make, landmark: Make
+) -> None:
+    row = cells(
+        few_sequences(make_run, sequence, landmark, [9.0, 10.0, 11.0]), comparison="csl vs sl", quantity="landmark_error_px"
+    )
+    assert row["by_sequence"] == "Dataset0 -9.000, Dataset1 -10.000, Dataset2 -11.000"
+    assert (row["mean_a"], row["mean_b"], row["difference"]) == (20.0, 30.0, -10.0)
+    assert row["p_holm"] == pytest.approx(2 * row["p"])
+    assert (row["verdict"], row["visible"], row["units"]) == ("A better", 12, 12)
+    row = cells(
+        few_sequences(make_run, sequence, landmark, [9.0, 14.0, 20.0]), comparison="csl vs sl", quantity="landmark_error_px"
+    )
+    assert row["high"] < 0 < row["p_holm"] - 0.05
+    assert (row["verdict"], row["remarks"].partition(";")[0]) == ("not separable", "not separable after Holm's correction")
+
+
+def test_one_sequence_has_no_verdict(make_run: Make, sequence: Make, landmark: Make) -> None:
+    row = cells(few_sequences(make_run, sequence, landmark, [9.0]), comparison="csl vs sl", quantity="landmark_error_px")
+    assert (row["difference"], row["low"], row["high"], row["p"], row["verdict"]) == (-9.0, None, None, None, "not separable")
+    assert row["by_sequence"] == "Dataset0 -9.000"
+    assert "one test sequence: nothing said of other videos" in row["remarks"]
 
 
 def test_tail_has_the_worst_frames_once_each(runs: list[Any]) -> None:

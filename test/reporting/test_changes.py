@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from evaluation_reports import bag_report, write
 
@@ -36,3 +38,21 @@ def test_a_file_that_is_compared_is_not_overwritten(tmp_path, capsys):
 def test_arguments_that_make_no_comparison(arguments, sentence, capsys):
     assert main(["compare", *arguments]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_swapped_files_give_the_mirrored_table(tmp_path, capsys):
+    a, b = write(tmp_path / "a.json", bag_report(0, 6)), write(tmp_path / "b.json", bag_report(1, 5))
+    written = []
+    for files in ((a, b), (b, a)):
+        assert main(["compare", *map(str, files), "--out", str(tmp_path / "out.json"), "--overwrite"]) == 0
+        assert "better (these frames only)" in capsys.readouterr().out or files == (b, a)
+        written.append(json.loads((tmp_path / "out.json").read_text())["comparisons"][0]["changes"])
+    assert len(written[0]) == len(written[1]) > 5
+    for there, back in zip(*written, strict=True):
+        assert (there["sequence"], there["quantity"], there["units"]) == (back["sequence"], back["quantity"], back["units"])
+        assert (there["a"], there["b"], there["p"], there["p_holm"]) == (back["b"], back["a"], back["p"], back["p_holm"])
+        assert there["difference"] == -back["difference"]
+        if there["low"] is not None:
+            assert (there["low"], there["high"]) == (-back["high"], -back["low"])
+        pair = {there["verdict"].partition(" (")[0], back["verdict"].partition(" (")[0]}
+        assert pair in ({"better", "worse"}, {"equal"}, {"not separable"})
