@@ -4,6 +4,8 @@ INPUT ?=
 BENCH_ARGS ?=
 WORKERS ?= auto
 VENV := .venv/bin
+# Modules are compiled once, not in each of the hundreds of processes that the tests start.
+export PYTHONDONTWRITEBYTECODE :=
 PARALLEL := --numprocesses $(WORKERS) --maxprocesses 8 --dist loadscope --no-loadscope-reorder
 RUNNER := $(firstword $(shell command -v python3 2>/dev/null) $(shell command -v $(firstword $(PYTHON) python3) 2>/dev/null))
 
@@ -32,8 +34,9 @@ lint: setup  ## ruff, mypy, and a search for copied code
 
 check: setup  ## lint, and the quick tests of the core, without ROS
 	@status=0; \
-	$(MAKE) --no-print-directory lint || status=$$?; \
+	$(MAKE) --no-print-directory lint & lint=$$!; \
 	$(VENV)/python -m pytest $(PARALLEL) -q -m "core" $(PYTEST_ARGS) || status=$$?; \
+	wait $$lint || status=$$?; \
 	exit $$status
 
 test: setup  ## lint, and all the tests that can run here, in WORKERS processes side by side

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 BEGIN, END = "<!-- training speed: benchmark/training.py -->", "<!-- end of training speed -->"
 WARM_UP = 4
-BATCH = 8
+BATCH, CROP = 8, 256
 SAME_LOSS = 1e-4
 """Relative difference of the first losses that rounding may make."""
 NETWORKS = {"csl": {"strategy": "csl"}, "unet": {"strategy": "unet", "encoder": "none", "decoder": "none", "width": 16}}
@@ -46,7 +46,7 @@ SIDES = ("csl_tracker", "plain loop")
 KEPT = "plain loop, one batch kept on the device"
 
 
-def one_process(name: str, side: str, steps: int, frames: Path, workers: int) -> dict[str, Any]:
+def one_process(name: str, side: str, frames: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Train on the CPU, on frames of a folder; see :func:`time_steps`."""
     source = {"dataset": "synthetic", "root": str(frames)}
     settings = {
@@ -57,13 +57,13 @@ def one_process(name: str, side: str, steps: int, frames: Path, workers: int) ->
         "network": NETWORKS[name],
         "encoder_weights": "",
         "input_size": [256, 320],
-        "crop": [256, 256],
-        "batch_size": BATCH,
+        "crop": [args.crop, args.crop],
+        "batch_size": args.batch,
         "train": [source],
         "validation": [source],
-        "workers": workers,
+        "workers": args.workers,
     }
-    return time_steps(settings, side, steps)
+    return time_steps(settings, side, args.steps)
 
 
 def time_steps(settings: Mapping[str, Any], side: str, steps: int) -> dict[str, Any]:
@@ -166,7 +166,8 @@ def one_row(name: str, threads: int, frames: Path, args: argparse.Namespace) -> 
         for side in SIDES:
             print(f"{name}, threads {threads}: round {number + 1} of {args.rounds}, {side}", flush=True)
             command = [sys.executable, __file__, "--one", name, side, str(frames)]
-            command += ["--steps", str(args.steps), "--workers", str(args.workers)]
+            for key in ("steps", "workers", "batch", "crop"):
+                command += [f"--{key}", str(getattr(args, key))]
             environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
             done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
             if done.returncode != 0:
@@ -180,10 +181,10 @@ def one_row(name: str, threads: int, frames: Path, args: argparse.Namespace) -> 
     return {
         "network": name,
         "threads": threads,
-        "batch_size": BATCH,
-        "crop": [256, 256],
+        "batch_size": args.batch,
+        "crop": [args.crop, args.crop],
         "first_loss": first[0],
-        "images_per_s": {side: BATCH / float(np.median(medians[side])) for side in SIDES},
+        "images_per_s": {side: args.batch / float(np.median(medians[side])) for side in SIDES},
         "seconds_per_step_of_rounds": medians,
         "ratio": {"median": float(np.median(ratios)), "min": min(ratios), "max": max(ratios)},
     }
@@ -231,6 +232,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="processes of each side (%(default)s)")
     parser.add_argument("--threads", type=int, nargs="+", default=[2, 1], metavar="N", help="of each process (2 and 1)")
     parser.add_argument("--workers", type=int, default=0, help="processes that make frames (%(default)s)")
+    parser.add_argument("--batch", type=int, default=BATCH, help="images per step (%(default)s)")
+    parser.add_argument("--crop", type=int, default=CROP, help="height and width of an image, px (%(default)s)")
     parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--table", type=Path, metavar="JSON", help="print the table of such a file, and measure nothing")
     parser.add_argument("--page", type=Path, metavar="FILE", help="with --table: put it into this page, between its marks")
@@ -238,7 +241,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.one is not None:
         name, side, frames = args.one
-        print(json.dumps(one_process(name, side, args.steps, Path(frames), args.workers)))
+        print(json.dumps(one_process(name, side, Path(frames), args)))
         return
     if args.table is not None:
         print_or_write_between(args.page, BEGIN, END, table(json.loads(args.table.read_text(encoding="utf-8"))))

@@ -66,6 +66,12 @@ CORE = ("datasets", "evaluation", "messages", "networks", "reporting", "stereo")
 """Folders whose quick tests `make check` runs, beside those of the folder of tests itself."""
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Whether ``-m core`` need not import a folder, since it has no such tests; others are left to pytest."""
+    is_folder_of_tests = collection_path.parent == config.rootpath / "test" and collection_path.is_dir()
+    return True if config.option.markexpr == "core" and is_folder_of_tests and collection_path.name not in CORE else None
+
+
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the core's tests; side by side, modules with slow tests begin first, so that none of them is alone at the end."""
@@ -123,10 +129,11 @@ def make_weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
 
     def make(**changes: object) -> Path:
         torch.manual_seed(0)
-        config = NetworkConfig()
-        network = build_network(config)
-        torch.nn.init.normal_(network.heatmap_head[-1].weight, std=0.2)  # type: ignore[index,arg-type]
-        norm = network.encoder.normalization
+        config = changes.get("network", NetworkConfig())
+        network = build_network(config)  # type: ignore[arg-type]
+        *_, last = (module for module in network.heatmap_head.modules() if isinstance(module, torch.nn.Conv2d))  # type: ignore[union-attr]
+        torch.nn.init.normal_(last.weight, std=0.2)
+        norm = network.normalization
         settings: dict[str, object] = {
             "name": "random",
             "network": config,
@@ -141,6 +148,16 @@ def make_weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
         return path
 
     return make
+
+
+QUICK = NetworkConfig("unet", encoder="none", decoder="none", width=4)
+"""A network with both heads that is built, run and converted in a fraction of the time of CSL."""
+
+
+@pytest.fixture(scope="session")
+def quick_weights(make_weights: Callable[..., Path]) -> Path:
+    """As :func:`random_weights`, for tests in which any network will do."""
+    return make_weights(network=QUICK)
 
 
 @pytest.fixture(scope="session")

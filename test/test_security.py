@@ -154,12 +154,12 @@ def test_the_audit_sees_network_children_and_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("engine", ["torch", "auto"])
-def test_tracking_needs_no_network_and_writes_its_folder_alone(random_weights: Path, tmp_path: Path, engine: str) -> None:
+def test_tracking_needs_no_network_and_writes_its_folder_alone(quick_weights: Path, tmp_path: Path, engine: str) -> None:
     frames = tmp_path / "frames"
     frames.mkdir()
     for index in range(2):
         cv2.imwrite(str(frames / f"{index}.png"), np.full((48, 64, 3), 60 * index, np.uint8))
-    arguments = ["track", "frames", "--weights", str(random_weights), "--output", "out", "--device", "cpu", "--engine", engine]
+    arguments = ["track", "frames", "--weights", str(quick_weights), "--output", "out", "--device", "cpu", "--engine", engine]
     seen = audited(
         f"from csl_tracker.cli.main import main\nassert main({arguments!r}) == 0\nsys.stdout.flush()",
         tmp_path,

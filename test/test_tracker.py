@@ -21,7 +21,6 @@ from csl_tracker.pixels import Resize
 from csl_tracker.tracker import Tracker
 from csl_tracker.training.config import SourceConfig, parse_config
 from csl_tracker.training.data import HeldOutDataset, Source, collate
-from csl_tracker.training.module import TrackingModule
 from csl_tracker.weights import Model, ModelDescription, Preprocessing, find_weights, save_weights, shipped_weights
 
 
@@ -155,6 +154,8 @@ def test_regressed_points_come_back_in_source_px(source, working, engine) -> Non
 
 def test_the_loss_of_a_network_that_points_at_the_truth_is_zero() -> None:
     """Source px, crop, heatmap px and the unit of regression: one chain of half pixels."""
+    from csl_tracker.training.module import TrackingModule  # Lightning is slow to import
+
     model, truth = pointer((576, 720), (192, 256))
     config = parse_config({"preset": "modern", "network": {"strategy": "l"}, "input_size": [192, 256], "crop": [192, 256]}, "x")
     sample = Sample(np.zeros((576, 720, 3), np.uint8), None, truth, np.ones((2, 5), bool), "s", 0, 0)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from csl_tracker.engines.artefacts import ArtefactCache
 from csl_tracker.engines.base import NetworkArrays
@@ -114,7 +117,22 @@ def _convert(model: Model, size: Size | None) -> Any:
     logging.getLogger("openvino").setLevel(logging.ERROR)
     image = example(TRACED if size is None else size)
     shape = (1, -1, -1, 3) if size is None else (1, *size, 3)
-    with quiet_tracing():
+    network = normalized(model)
+    with quiet_tracing(), _constant(network):
         # Trace here without check_trace: OpenVINO would trace twice to compare the results.
-        traced = torch.jit.trace(normalized(model), image, check_trace=False)  # type: ignore[no-untyped-call]
+        # A function is traced much faster than a module, whose whole tree would become a script module.
+        traced = torch.jit.trace(lambda x: network(x), image, check_trace=False)  # type: ignore[no-untyped-call]
         return openvino.convert_model(traced, example_input=image, input=[shape])
+
+
+@contextmanager
+def _constant(network: nn.Module) -> Iterator[None]:
+    """Weights without gradients, which a trace takes as constants."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)

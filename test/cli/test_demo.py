@@ -21,6 +21,7 @@ from csl_tracker.instruments import ENDOVIS, InstrumentSet
 from csl_tracker.messages import topics
 from csl_tracker.messages.poses import bag_types, make_header
 from csl_tracker.messages.types import typestore
+from csl_tracker.networks import NetworkConfig
 from csl_tracker.video import VideoReader, VideoWriter
 from csl_tracker.weights import Preprocessing
 
@@ -31,7 +32,8 @@ RESULTS = {"overlay.mp4", "poses.mcap", "metrics.json"}
 
 @pytest.fixture(scope="module")
 def weights(make_weights) -> Path:
-    return make_weights(name="tiny", preprocessing=Preprocessing((127.0,) * 3, (128.0,) * 3, (64, 64)))
+    network = NetworkConfig("unet", encoder="none", decoder="none", width=4)
+    return make_weights(name="tiny", network=network, preprocessing=Preprocessing((127.0,) * 3, (128.0,) * 3, (64, 64)))
 
 
 def write_video(path: Path, frames: int) -> Path:

@@ -16,13 +16,15 @@ from csl_tracker.engines import create_engine, inductor
 from csl_tracker.engines.artefacts import ArtefactCache
 from csl_tracker.engines.device_engine import TorchDeviceEngine
 from csl_tracker.engines.device_path import DeviceNetwork
-from csl_tracker.networks import NetworkOutput
+from csl_tracker.networks import NetworkConfig, NetworkOutput
 from csl_tracker.tracker import Tracker
 from csl_tracker.weights import Model, load_weights
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 pytest.importorskip("onnx", reason="onnx is not installed")
 pytest.importorskip("openvino", reason="openvino is not installed")
+
+QUICK = NetworkConfig("unet", encoder="none", decoder="none", width=4)
 
 
 @pytest.fixture(autouse=True)
@@ -59,17 +61,17 @@ def frames(tmp_path: Path) -> Path:
     ],
 )
 def test_mistakes_are_said_before_anything_is_written(
-    random_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+    quick_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     (tmp_path / "file").write_text("")
     given = [str(tmp_path / "file") if word == "FILE" else word for word in arguments]
-    assert main(["export", *([] if arguments[0] == "no_such_file" else [str(random_weights)]), *given]) == 2
+    assert main(["export", *([] if arguments[0] == "no_such_file" else [str(quick_weights)]), *given]) == 2
     assert message in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_model_of_an_experiment_stays_in_its_folder(make_weights: Callable[..., Path], frames: Path, tmp_path: Path) -> None:
-    weights = make_weights(name="endovis_loso/Dataset1/csl/seed0")
+    weights = make_weights(network=QUICK, name="endovis_loso/Dataset1/csl/seed0")
     arguments = ["--engine", "onnx", "--no-cache", "--frames", str(frames), "--count", "1", "--size", "128x160"]
     assert main(["export", str(weights), *arguments, "--out", str(tmp_path / "out")]) == 0
     stem = "endovis_loso_Dataset1_csl_seed0-128x160"
@@ -123,26 +125,26 @@ def test_an_exported_network_is_checked_and_then_used(
 
 
 def test_a_damaged_cache_costs_time_and_one_sentence(
-    random_weights: Path, frames: Path, cache: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    quick_weights: Path, frames: Path, cache: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["export", str(random_weights), "--size", "128x160", "--frames", str(frames), "--count", "1"]
+    command = ["export", str(quick_weights), "--size", "128x160", "--frames", str(frames), "--count", "1"]
     assert main(command) == 0
     (network,) = cache.glob("*/network.bin")
     network.write_bytes(network.read_bytes()[:-100])
-    engine = create_engine(Tracker.from_weights(random_weights, "cpu", "torch").model, "cpu", "openvino")
+    engine = create_engine(Tracker.from_weights(quick_weights, "cpu", "torch").model, "cpu", "openvino")
     engine.warm_up((128, 160))
     assert "network.bin is damaged" in caplog.text
     assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
     caplog.clear()
-    assert main(["info", str(random_weights)]) == 0
+    assert main(["info", str(quick_weights)]) == 0
     assert "auto selects openvino on cpu; the fastest of openvino, onnx, torch; exported for 128x160" in capsys.readouterr().out
 
 
 def test_a_cache_that_cannot_be_written_to_keeps_nobody_from_a_copy(
-    random_weights: Path, tmp_path: Path, frames: Path, capsys: pytest.CaptureFixture[str]
+    quick_weights: Path, tmp_path: Path, frames: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "cache").write_text("in the way")
-    command = ["export", str(random_weights), "--size", "128x160", "--frames", str(frames), "--count", "1"]
+    command = ["export", str(quick_weights), "--size", "128x160", "--frames", str(frames), "--count", "1"]
     assert main(command) == 2
     assert "set XDG_CACHE_HOME" in capsys.readouterr().err
     assert main([*command, "--out", str(tmp_path / "out")]) == 0
@@ -165,7 +167,7 @@ def test_a_network_that_says_something_else_is_not_written(
         return infer(self, 255 - image)
 
     monkeypatch.setattr(OpenVinoEngine, "infer", wrong)
-    path = make_weights()
+    path = make_weights(network=QUICK)
     assert main(["export", str(path), "--size", "128x160", "--frames", str(frames), "--count", "1"]) == 2
     assert "differ between openvino and float32 torch" in capsys.readouterr().err
     assert list(cache.iterdir()) == []
@@ -192,7 +194,7 @@ def test_a_compiled_network_is_checked_before_it_is_kept(
 
     monkeypatch.setattr(inductor, "write_inductor", write)
     monkeypatch.setattr(inductor, "load_inductor", load)
-    path = make_weights(confidence_threshold=1e-4)
+    path = make_weights(network=QUICK, confidence_threshold=1e-4)
     command = ["export", str(path), "--engine", "inductor", "--device", "cpu", "--size", "128x160", "--frames", str(frames)]
     assert main(command) == status
     said = capsys.readouterr()
@@ -212,14 +214,14 @@ def test_a_compiled_network_is_checked_before_it_is_kept(
 
 
 def test_a_copy_has_all_its_files_or_none(
-    random_weights: Path,
+    quick_weights: Path,
     tmp_path: Path,
     frames: Path,
     cache: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    command = ["export", str(random_weights), "--size", "128x160", "--frames", str(frames), "--count", "1"]
+    command = ["export", str(quick_weights), "--size", "128x160", "--frames", str(frames), "--count", "1"]
     out = tmp_path / "out"
     copy = shutil.copyfile
 
@@ -240,9 +242,9 @@ def test_a_copy_has_all_its_files_or_none(
 
 @pytest.mark.parametrize("engine", ["openvino", "onnx"])
 def test_a_full_disk_is_one_sentence(
-    random_weights: Path, frames: Path, cache: Path, capsys: pytest.CaptureFixture[str], full_disk, engine: str
+    quick_weights: Path, frames: Path, cache: Path, capsys: pytest.CaptureFixture[str], full_disk, engine: str
 ) -> None:
-    command = ["export", str(random_weights), "--size", "128x160", "--frames", str(frames), "--engine", engine]
+    command = ["export", str(quick_weights), "--size", "128x160", "--frames", str(frames), "--engine", engine]
     with full_disk(10_000):
         assert main(command) == 2
     error = capsys.readouterr().err

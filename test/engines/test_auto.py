@@ -13,8 +13,8 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (128, 160, 3), np.uint8)
 
 
 @pytest.fixture(scope="module")
-def model(random_weights):
-    return load_weights(random_weights)
+def model(quick_weights):
+    return load_weights(quick_weights)
 
 
 class Wrong(TorchCpuEngine):

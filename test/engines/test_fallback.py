@@ -11,6 +11,7 @@ from csl_tracker.engines.device_engine import TorchDeviceEngine
 from csl_tracker.engines.device_loss import is_device_fault, is_out_of_memory
 from csl_tracker.engines.fallback import FallbackEngine
 from csl_tracker.engines.torch_engine import TorchCpuEngine
+from csl_tracker.networks import NetworkConfig
 from csl_tracker.weights import Preprocessing, load_weights
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (64, 80, 3), np.uint8)
@@ -20,7 +21,10 @@ LOST = RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA 
 
 @pytest.fixture(scope="module")
 def model(make_weights):
-    return load_weights(make_weights(name="tiny", preprocessing=Preprocessing((127.0,) * 3, (128.0,) * 3, (64, 64))))
+    network = NetworkConfig("unet", encoder="none", decoder="none", width=4)
+    return load_weights(
+        make_weights(name="tiny", network=network, preprocessing=Preprocessing((127.0,) * 3, (128.0,) * 3, (64, 64)))
+    )
 
 
 def failing(model, error):

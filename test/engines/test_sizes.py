@@ -69,8 +69,8 @@ def test_any_size_is_what_torch_says_and_nothing_is_built(
 
 
 @pytest.mark.parametrize("build", [openvino, onnx])
-def test_what_is_kept_does_not_grow_with_the_sizes(build: Builder, random_weights: Path, tmp_path: Path) -> None:
-    engine = build(load_weights(random_weights), False, ArtefactCache(tmp_path))
+def test_what_is_kept_does_not_grow_with_the_sizes(build: Builder, quick_weights: Path, tmp_path: Path) -> None:
+    engine = build(load_weights(quick_weights), False, ArtefactCache(tmp_path))
     rng = np.random.default_rng(1)
 
     def look_at(count: int) -> None:
@@ -87,10 +87,10 @@ def test_what_is_kept_does_not_grow_with_the_sizes(build: Builder, random_weight
 
 
 def test_a_network_that_holds_for_one_size_is_built_for_each_and_few_are_kept(
-    random_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    quick_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("csl_tracker.engines.exported._MOST_SIZES", 2)
-    model = load_weights(random_weights)
+    model = load_weights(quick_weights)
     engine, reference = onnx(model, False, ArtefactCache(tmp_path)), TorchCpuEngine(model)
     make = engine.build
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from csl_tracker.networks import NetworkConfig
 from csl_tracker.node.processes import free_domain_id, private_environment
 from csl_tracker.weights import Preprocessing
 
@@ -13,7 +14,8 @@ from csl_tracker.weights import Preprocessing
 @pytest.fixture(scope="session")
 def tiny_weights(make_weights) -> Path:
     """A whole model, small input, random weights: it tracks nothing in particular, and quickly."""
-    return make_weights(name="tiny", preprocessing=Preprocessing((127.0,) * 3, (128.0,) * 3, (64, 64)))
+    network = NetworkConfig("unet", encoder="none", decoder="none", width=4)
+    return make_weights(name="tiny", network=network, preprocessing=Preprocessing((127.0,) * 3, (128.0,) * 3, (64, 64)))
 
 
 @pytest.fixture(scope="session")

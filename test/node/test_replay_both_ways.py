@@ -15,6 +15,7 @@ from csl_tracker.cli.main import main
 from csl_tracker.clock import NS
 from csl_tracker.messages import topics
 from csl_tracker.node.processes import NodeProcess
+from csl_tracker.weights import Preprocessing
 
 pytestmark = pytest.mark.ros
 
@@ -42,11 +43,12 @@ def arrays(path: Path) -> tuple[list[bytes], list[int]]:
     return kept, counts
 
 
-def test_node_and_offline_replay_agree_to_the_last_bit(ros_environment, tiny_weights, tmp_path):
-    """By the engine that is taken by default."""
+def test_node_and_offline_replay_agree_to_the_last_bit(ros_environment, make_weights, tmp_path):
+    """By a CSL network and the engine that is taken by default."""
+    weights = make_weights(name="tiny", preprocessing=Preprocessing((127.0,) * 3, (128.0,) * 3, (64, 64)))
     bag = tmp_path / "frames.mcap"
     write_bag(bag)
-    shared = {"weights": str(tiny_weights), "device": "cpu", "always_report": True}
+    shared = {"weights": str(weights), "device": "cpu", "always_report": True}
     tracker = NodeProcess(
         "tracker_node",
         {**shared, "image_transport": "compressed", "warm_up_width": 80, "warm_up_height": 64},
@@ -57,7 +59,7 @@ def test_node_and_offline_replay_agree_to_the_last_bit(ros_environment, tiny_wei
     replay = {"bag": str(bag), "output": str(tmp_path / "node.mcap"), "stamps": "original", "timeout_s": 30.0, "wait_s": 120.0}
     with tracker, NodeProcess("replay_node", replay, environment=ros_environment, log=tmp_path / "replay.log") as process:
         assert process.wait(180.0) == 0, process.output() + tracker.output()
-    given = ["--weights", str(tiny_weights), "--device", "cpu", "--always-report"]
+    given = ["--weights", str(weights), "--device", "cpu", "--always-report"]
     assert main(["replay", str(bag), "--out", str(tmp_path / "offline.mcap"), *given]) == 0
     by_node, counts = arrays(tmp_path / "node.mcap")
     offline, _ = arrays(tmp_path / "offline.mcap")

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from csl_tracker.cli import experiment
 from csl_tracker.cli.main import main
+from csl_tracker.engines import auto
 from csl_tracker.evaluation.runs import parse_runs
 
 pytest.importorskip("lightning", reason="the training extra (lightning) is not installed")
@@ -41,6 +44,22 @@ def protocol(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture
+def without_conversion(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks are evaluated by torch: converting one for a faster engine takes longer than these runs."""
+    monkeypatch.setattr(auto, "BY_SPEED", {"torch": auto.BY_SPEED["torch"]})
+
+
+WITHOUT_CONVERSION = """
+import sys
+from csl_tracker.cli.main import main
+from csl_tracker.engines import auto
+
+auto.BY_SPEED = {"torch": auto.BY_SPEED["torch"]}
+sys.exit(main())
+"""
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the first experiment makes the sequences."""
@@ -51,9 +70,9 @@ def arguments(protocol: Path, root: Path, out: Path, *more: str) -> list[str]:
     return ["experiment", str(protocol), "--root", str(root), "--out", str(out), *FAST, *more]
 
 
-def start(words: Sequence[str], *before: str) -> subprocess.Popen[str]:
+def start(*words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, *before, "-m", "csl_tracker.cli.main", *words],
+        [sys.executable, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -66,6 +85,7 @@ def results(out: Path) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_conversion")
 def test_an_experiment_to_its_end_and_again(
     protocol: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -103,14 +123,22 @@ def test_an_experiment_to_its_end_and_again(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_conversion")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
 def test_a_stopped_experiment_goes_on_from_its_checkpoint(
-    protocol: Path, root: Path, tmp_path: Path, number: signal.Signals, code: int
+    protocol: Path,
+    root: Path,
+    tmp_path: Path,
+    number: signal.Signals,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    monkeypatch.setattr(experiment, "summarise", lambda *given: None)  # in the other tests
     out = tmp_path / "out"
-    words = arguments(protocol, root, out, "--models", "unet", "--sequences", "A", "B", "steps=30")
+    words = arguments(protocol, root, out, "--models", "unet", "--sequences", "A", "B", "steps=16")
     checkpoint = out / "runs/A/unet/seed0/last.ckpt"
-    with start(words) as process:
+    with start("-m", "csl_tracker.cli.main", *words) as process:
         deadline = time.monotonic() + 200
         while not checkpoint.is_file():
             assert process.poll() is None, "the experiment ended before it could be killed"
@@ -121,20 +149,20 @@ def test_a_stopped_experiment_goes_on_from_its_checkpoint(
     assert process.returncode == code, said
     assert "Traceback" not in said
     finished = set(results(out))
-    with start(words) as process:
-        said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said
+    with caplog.at_level(logging.INFO):
+        assert main(words) == 0
     if not finished:
-        assert f"Going on from {checkpoint}" in said
+        assert f"Going on from {checkpoint}" in caplog.text
     assert set(results(out)) == {"A/unet/seed0", "B/unet/seed0"}
     steps = results(out)["A/unet/seed0"]["curve"]["validation_step"]
     # From before the stop to the end; Lightning may leave out a validation, or count one step more, where it goes on.
     assert steps[0] == 0
-    assert steps[-1] in (29, 30)
-    assert len(steps) >= 28
+    assert steps[-1] in (15, 16)
+    assert len(steps) >= 14
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_conversion")
 def test_a_run_that_fails_does_not_stop_the_others(
     protocol: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -166,6 +194,7 @@ def test_a_full_disk_stops_the_experiment_in_one_sentence_and_it_can_go_on(
     full_disk: Callable[[int], contextlib.AbstractContextManager[None]],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """Evaluated by the engine that is taken by default."""
     out = tmp_path / "out"
     command = arguments(protocol, root, out, "--models", "unet")
     with full_disk(150_000):  # room for decoded frames, not for a checkpoint
@@ -183,8 +212,10 @@ def test_a_full_disk_stops_the_experiment_in_one_sentence_and_it_can_go_on(
 @pytest.mark.slow
 def test_the_launchers_processes_share_the_runs(protocol: Path, root: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    words = arguments(protocol, root, out, "--models", "unet", "unet@clip=1")
-    with start(words, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2") as process:
+    words = arguments(protocol, root, out, "--no-panels", "--models", "unet", "unet@clip=1")
+    script = tmp_path / "experiment.py"
+    script.write_text(WITHOUT_CONVERSION)
+    with start("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script), *words) as process:
         said, _ = process.communicate(timeout=400)
     assert process.returncode == 0, said
     found = results(out)

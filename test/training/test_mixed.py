@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -15,6 +13,7 @@ import yaml
 
 pytest.importorskip("lightning", reason="the training extra (lightning) is not installed")
 
+from csl_tracker.cli.main import main
 from csl_tracker.datasets.synthetic import SyntheticSequence
 from csl_tracker.datasets.synthetic.layout import write_endovis2015
 from csl_tracker.errors import ConfigError
@@ -189,9 +188,7 @@ def test_two_steps_on_a_mix(data: Path, tmp_path: Path) -> None:
     }
     path = tmp_path / "mixed.yaml"
     path.write_text(yaml.safe_dump(config))
-    command = [sys.executable, "-m", "csl_tracker.cli.main", "train", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    assert main(["train", str(path)]) == 0
     provenance = load_weights(tmp_path / "out" / "last.safetensors").description.provenance
     assert provenance["steps"] == 2
     assert provenance["configuration"]["train"][2]["landmarks"] == ["jaw_a=left_clasper"]

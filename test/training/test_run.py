@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from csl_tracker.cli.main import main
 from csl_tracker.errors import ConfigError
 from csl_tracker.training.config import SourceConfig, TrainConfig
 from csl_tracker.training.curve import read_curve
@@ -61,16 +63,21 @@ def tiny(output: Path, **changes: object) -> TrainConfig:
     return TrainConfig(**{**settings, **changes})  # type: ignore[arg-type]
 
 
+def _words(config: Path, output: Path) -> list[str]:
+    return ["train", str(config), f"output={output}"]
+
+
 def _train_command(config: Path, output: Path) -> list[str]:
-    return [sys.executable, "-m", "csl_tracker.cli.main", "train", str(config), f"output={output}"]
+    return [sys.executable, "-m", "csl_tracker.cli.main", *_words(config, output)]
 
 
 @pytest.mark.slow
-def test_a_killed_run_is_taken_up_and_ends_where_it_would_have(tmp_path: Path) -> None:
+def test_a_killed_run_is_taken_up_and_ends_where_it_would_have(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Killed in a process of its own, and taken up by this one."""
     config = tmp_path / "tiny.yaml"
     config.write_text(YAML)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run(_train_command(config, whole), check=True, capture_output=True, timeout=300)
+    assert main(_words(config, whole)) == 0
 
     process = subprocess.Popen(
         _train_command(config, killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
@@ -84,8 +91,9 @@ def test_a_killed_run_is_taken_up_and_ends_where_it_would_have(tmp_path: Path) -
     process.wait()
     assert not (killed / "last.safetensors").exists(), "the run was over before it could be killed"
 
-    done = subprocess.run(_train_command(config, killed), check=True, capture_output=True, text=True, timeout=300)
-    assert "Going on from" in done.stderr
+    with caplog.at_level(logging.INFO):
+        assert main(_words(config, killed)) == 0
+    assert "Going on from" in caplog.text
     expected, found = load_file(whole / "last.safetensors"), load_file(killed / "last.safetensors")
     assert expected.keys() == found.keys()
     for key, tensor in expected.items():
