@@ -31,8 +31,8 @@ from csl_tracker.provenance import machine, sha256_of, versions  # noqa: E402
 
 POWER = 0.8
 LEVEL = 0.05
-COMPARISONS = 5
-"""csl against sl, l, csl_no_skip, U-Net with its own start, U-Net with the same encoder."""
+COMPARISONS = 6
+"""Those of the protocol ``synthetic_strategies``."""
 NUMBERS = (8, 12, 16, 24, 32)
 QUANTITIES: Mapping[str, tuple[str, ...]] = {
     "dice": ("dice",),

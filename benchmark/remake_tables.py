@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from csl_tracker.evaluation.protocols import load_protocol, shipped_protocols
 from csl_tracker.evaluation.runs import FORMAT, parse_runs
 from csl_tracker.output import write_text
 from csl_tracker.reporting import summary
@@ -69,7 +70,9 @@ def remake(data: Mapping[str, Any], folder: Path) -> dict[str, str]:
     """
     raw = all("details" in part for run in data["runs"] for part in run["sequences"].values())
     runs = parse_runs(run if raw else {**run, "format": FORMAT, "figures_only": True} for run in data["runs"])
-    tables = summary.tables(runs)
+    protocol = runs[0].protocol
+    planned = load_protocol(protocol).comparisons if protocol in shipped_protocols() else ()
+    tables = summary.tables(runs, planned)
     kept: list[str] = []
     if not raw:
         tables, kept = _completed(tables, folder)

@@ -158,7 +158,7 @@ def summarise(
             write_experiment_panels(results, out, root, protocol.dataset, device)
         except CslTrackerError as error:  # tables and figures need neither data nor weights
             print(f"csl-tracker: no panels: {error}", file=sys.stderr)
-    write_summary(results, out, comparators)  # includes the panels in the folder
+    write_summary(results, out, comparators, protocol.comparisons)  # includes the panels in the folder
     print(printable(f"Tables and figures of {len(results)} runs: {out}"))
 
 

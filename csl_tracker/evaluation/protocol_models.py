@@ -7,7 +7,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from csl_tracker.datasets.folders import composed
@@ -33,6 +33,12 @@ def _file_name(name: str) -> str:
     if Path(name).name != name or Path(name).suffix not in (".yaml", ".yml"):
         raise mistake(f"is {name!r}; give the name of a .yaml file in the data's folder")
     return name
+
+
+def _two_models(value: Any) -> Any:
+    if not isinstance(value, list | tuple) or len(value) != 2 or value[0] == value[1]:
+        raise mistake(f"has the comparison {value}; give two different models, [A, B]")
+    return value
 
 
 Names = Annotated[tuple[Annotated[Name, AfterValidator(composed)], ...], Field(min_length=1), AfterValidator(_each_once)]
@@ -151,6 +157,9 @@ class ProtocolFile(Section):
     """Fraction at the end of each training sequence used for validation, with the leave-out options."""
     synthesis: Synthesis | None = None
     """Definition of synthetic data, rendered if missing."""
+    comparisons: tuple[Annotated[tuple[Name, Name], BeforeValidator(_two_models)], ...] = ()
+    """Pairs of models to compare, planned before the first run. By default, the paper's claims and each variant against its
+    model."""
 
     def __post_init__(self) -> None:
         """Reject a file without folds, or with several definitions of them."""

@@ -53,6 +53,7 @@ class Protocol:
         synthesis: Definition of synthetic data, rendered if missing; None for real data.
         groups_file: Name of the groups file in the data folder; folds are empty until :meth:`with_groups`.
         held_back: Fraction of each training sequence used for validation, with a groups file.
+        comparisons: Planned pairs of models; empty for the default pairs.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Protocol:
     synthesis: Synthesis | None = None
     groups_file: str = ""
     held_back: float = DEFAULT_HELD_BACK
+    comparisons: tuple[tuple[str, str], ...] = ()
 
     @property
     def sequences(self) -> tuple[str, ...]:
@@ -182,6 +184,7 @@ def parse_protocol(data: Any, where: str) -> Protocol:
         synthesis=file.synthesis,
         groups_file=file.leave_group_out_from or "",
         held_back=held_back,
+        comparisons=file.comparisons,
     )
 
 

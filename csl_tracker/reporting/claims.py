@@ -25,10 +25,15 @@ PAIRS = (
 """Claims of the paper: the first model is better than the second."""
 
 
-def comparisons(runs: Sequence[Run], resamples: int = RESAMPLES) -> Table:
-    """The paper's claims as paired comparisons with intervals and verdicts.
+def comparisons(runs: Sequence[Run], planned: Sequence[tuple[str, str]] = (), resamples: int = RESAMPLES) -> Table:
+    """Paired comparisons with intervals and verdicts.
 
     All pairs of one quantity are a family, whose p values are adjusted together.
+
+    Args:
+        runs: The runs of an experiment.
+        planned: Pairs of models, as in the protocol; those that are there are compared. Empty for :func:`pairs`.
+        resamples: Number of bootstrap resamples.
     """
     percent = f"{CONFIDENCE:.0%}".replace("%", " %")
     columns = (
@@ -49,7 +54,8 @@ def comparisons(runs: Sequence[Run], resamples: int = RESAMPLES) -> Table:
         Column("units", "pairs"),
         Column("remarks", "remarks"),
     )
-    wanted = pairs(runs)
+    names = models_of(runs)
+    wanted = [(a, b) for a, b in planned if a in names and b in names] if planned else pairs(runs)
     families = [adjust([compare(runs, a, b, quantity, resamples) for a, b in wanted]) for quantity in QUANTITIES]
     rows = [_comparison_row(family[index], runs) for index in range(len(wanted)) for family in families]
     return Table("comparisons", "Paired comparisons", _CAPTION, columns, tuple(row for row in rows if row is not None))

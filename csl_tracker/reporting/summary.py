@@ -18,7 +18,12 @@ PAGE = "README.md"
 _SOURCE_PX = "px of the source image"
 
 
-def write_summary(results: Sequence[Mapping[str, Any]], out: Path, comparators: Path | None = None) -> list[Path]:
+def write_summary(
+    results: Sequence[Mapping[str, Any]],
+    out: Path,
+    comparators: Path | None = None,
+    planned: Sequence[tuple[str, str]] = (),
+) -> list[Path]:
     """Write tables (Markdown and CSV), plots (PNG and SVG), and a README.md with all of them.
 
     The page states which runs are missing. The output is reproducible.
@@ -27,6 +32,7 @@ def write_summary(results: Sequence[Mapping[str, Any]], out: Path, comparators: 
         results: Data of the ``result.json`` files of one experiment.
         out: Output folder; created if missing.
         comparators: A CSV file of published curves, see :mod:`csl_tracker.evaluation.published`.
+        planned: Pairs of models to compare, as in the protocol; empty for the default pairs.
 
     Returns:
         Paths of all written files.
@@ -40,7 +46,7 @@ def write_summary(results: Sequence[Mapping[str, Any]], out: Path, comparators: 
         raise DatasetError(f"There is no finished run to summarise into {out}; run the experiment first.")
     published = [] if comparators is None else read_comparators(comparators)
     written: list[Path] = []
-    made = tables(runs)
+    made = tables(runs, planned)
     for table in made.values():
         for suffix, text in (("md", table.markdown() + "\n"), ("csv", table.csv())):
             path = out / f"{table.name}.{suffix}"
@@ -59,11 +65,11 @@ def write_summary(results: Sequence[Mapping[str, Any]], out: Path, comparators: 
     return [*written, *drawn, page]
 
 
-def tables(runs: Sequence[Run]) -> dict[str, Table]:
+def tables(runs: Sequence[Run], planned: Sequence[tuple[str, str]] = ()) -> dict[str, Table]:
     """The tables of an experiment by name, without empty ones."""
     makers: tuple[Callable[[Sequence[Run]], Table], ...] = (
         accuracy_tables.overview,
-        comparisons,
+        lambda of: comparisons(of, planned),
         accuracy_tables.per_landmark,
         accuracy_tables.per_class,
         accuracy_tables.table1,

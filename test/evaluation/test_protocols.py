@@ -150,6 +150,20 @@ def test_table_1_trains_on_the_other_training_surgeries() -> None:
     assert {name.split("/")[0] for name in names} == {"training"}
 
 
+def test_planned_comparisons_are_pairs_of_models() -> None:
+    data = {"name": "mine", "dataset": "synthetic", "leave_one_out": ["A", "B"], "comparisons": [["csl", "unet@width=8"]]}
+    assert parse_protocol(data, "FILE").comparisons == (("csl", "unet@width=8"),)
+    for wrong in ("csl", ["csl"], ["csl", "csl"], ["csl", "l", "sl"]):
+        with pytest.raises(ConfigError, match="give two different models"):
+            parse_protocol({**data, "comparisons": [wrong]}, "FILE")
+
+
+def test_the_powers_level_is_that_of_the_planned_comparisons() -> None:
+    from benchmark.power import COMPARISONS
+
+    assert len(load_protocol("synthetic_strategies").comparisons) == COMPARISONS
+
+
 def test_every_shipped_protocol_is_tested() -> None:
     tested = next(mark for mark in test_shipped_protocols.pytestmark if mark.name == "parametrize")  # type: ignore[attr-defined]
     assert set(shipped_protocols()) == {case[0] for case in tested.args[1]} | {"rm_cross_validation"}

@@ -145,6 +145,14 @@ def test_pairs_of_the_paper_and_of_variants(make_run: Make) -> None:
     ]
 
 
+def test_planned_pairs_are_compared_and_no_others(make_run: Make, sequence: Make, landmark: Make) -> None:
+    parts = {f"Dataset{i}": sequence({"center": landmark([5.0, 6.0, 7.0 + i])}) for i in range(6)}
+    runs = parse_runs(make_run(name, parts) for name in ("csl", "sl", "unet@pretrained"))
+    table = comparisons(runs, planned=[("csl", "unet@pretrained"), ("csl", "l")], resamples=20)
+    assert {row[0] for row in table.rows} == {"csl vs unet@pretrained"}
+    assert {row[0] for row in comparisons(runs, resamples=20).rows} == {"csl vs sl"}
+
+
 def test_comparisons_say_what_was_not_equal(runs: list[Any], make_run: Make, sequence: Make, landmark: Make) -> None:
     clear = [float(x) for x in range(40)]
     parts = {f"Dataset{i}": sequence({"center": landmark([x + i for x in clear])}, dice=[0.9] * 40) for i in range(6)}
