@@ -6,7 +6,6 @@ order mark.
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import math
@@ -20,6 +19,7 @@ import numpy.typing as npt
 from csl_tracker.arrays import FloatArray
 from csl_tracker.datasets.folders import path_parts
 from csl_tracker.errors import DatasetError
+from csl_tracker.text_files import decode
 
 LIKELIHOOD_GATE = 0.6
 """DeepLabCut's default ``pcutoff``."""
@@ -142,7 +142,7 @@ def is_table(path: Path) -> bool:
     """Whether a file starts like a DeepLabCut CSV."""
     try:
         with path.open("rb") as file:
-            text = _decode(file.read(1 << 16), errors="replace")
+            text = decode(file.read(1 << 16), errors="replace")
         lines = _without_hint(text).splitlines()[:4]
         delimiter = _delimiter(lines)
         heads = [next(csv.reader([line], delimiter=delimiter), [""])[0].strip().lower() for line in lines if line.strip()]
@@ -161,7 +161,7 @@ def _rows(path: Path) -> tuple[list[tuple[int, list[str]]], str]:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise DatasetError(f"The file {path} has {size >> 20} MiB and {MAX_BYTES >> 20} are the limit; export it in parts.")
-        text = _decode(path.read_bytes())
+        text = decode(path.read_bytes())
         shift = text.count("\n", 0, len(text) - len(_without_hint(text)))
         text = _without_hint(text)
         delimiter = _delimiter(text[: 1 << 16].splitlines()[:4])
@@ -176,11 +176,6 @@ def _rows(path: Path) -> tuple[list[tuple[int, list[str]]], str]:
         ) from error
     except (OSError, csv.Error) as error:
         raise DatasetError(f"The file {path} cannot be read as a CSV ({error}); export it again.") from error
-
-
-def _decode(content: bytes, errors: str = "strict") -> str:
-    utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return content.decode("utf-16" if utf16 else "utf-8-sig", errors)
 
 
 def _without_hint(text: str) -> str:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from csl_tracker.arrays import FloatArray
 from csl_tracker.datasets.json_file import load_json
 from csl_tracker.errors import DatasetError
+from csl_tracker.text_files import read_text
 
 LANDMARKS = ("center", "shaft", "head", "left_clasper", "right_clasper", "end", "tracked_point")
 """``center`` comes from the pose file, all others from the JSON of Du et al."""
@@ -65,7 +66,7 @@ class PoseTrack:
 
 
 def read_poses(path: Path) -> PoseTrack:
-    """Read a pose file; accepts CRLF, a byte order mark and a missing last newline.
+    """Read a pose file; accepts UTF-16, CRLF, a byte order mark and a missing last newline.
 
     Raises:
         DatasetError: The file is missing or empty, or a line does not have seven finite numbers.
@@ -73,7 +74,7 @@ def read_poses(path: Path) -> PoseTrack:
     try:
         if path.stat().st_size > _MAX_POSE_BYTES:
             raise DatasetError(f"The pose file {path} has {path.stat().st_size >> 20} MiB; it needs a line a frame.")
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"The pose file {path} cannot be read ({error}); copy it again.") from error
     while lines and not lines[-1].strip():

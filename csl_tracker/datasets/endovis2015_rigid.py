@@ -19,6 +19,7 @@ the lowest value of a sequence is the first slot. Frames of the segmentation dat
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 import re
@@ -34,6 +35,7 @@ from csl_tracker.datasets.endovis2015_annotations import CLASSES, MASK_VALUES
 from csl_tracker.datasets.folders import choose, unique_names, walk
 from csl_tracker.datasets.image_folder import ImageSequence, check_root, drop_outside, numbered_images, take_labels
 from csl_tracker.errors import DatasetError
+from csl_tracker.text_files import read_text
 from csl_tracker.video import read_image
 
 LANDMARKS = ("border",)
@@ -78,9 +80,8 @@ def read_instruments(path: Path, images: Mapping[int, Path]) -> InstrumentTable:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise DatasetError(f"The file {path} has {path.stat().st_size >> 20} MiB; it needs a line an image.")
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
+        reader = csv.reader(io.StringIO(read_text(path), newline=""))
+        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(f"The file {path} cannot be read as a CSV ({error}); copy it again.") from error
     centers: dict[int, FloatArray] = {}

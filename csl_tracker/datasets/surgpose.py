@@ -38,6 +38,7 @@ from csl_tracker.datasets.image_folder import check_root, drop_outside
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.errors import ConfigError, DatasetError
 from csl_tracker.pixels import Size
+from csl_tracker.text_files import decode
 from csl_tracker.video import VideoReader
 from csl_tracker.yaml_files import read_yaml
 
@@ -118,8 +119,8 @@ def read_calibration(path: Path) -> StereoCalibration:
     """
     parser = configparser.ConfigParser()
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            parser.read_string(file.read(_MAX_CALIBRATION))
+        with path.open("rb") as file:
+            parser.read_string(decode(file.read(_MAX_CALIBRATION)))
         sides = [_intrinsics(parser[section]) for section in ("StereoLeft", "StereoRight")]
         pose = parser["StereoRight"]
         rotation = np.array([float(pose[f"R_{i}"]) for i in range(9)]).reshape(3, 3)

@@ -8,6 +8,7 @@ landmarks below, 0 to 1. No such file is bundled, since the accuracy of digitise
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import numpy as np
 
 from csl_tracker.arrays import FloatArray
 from csl_tracker.errors import DatasetError
+from csl_tracker.text_files import read_text
 from csl_tracker.yaml_files import read_yaml
 
 HEADER = ["name", "kind", "x", "y"]
@@ -55,8 +57,7 @@ def read_comparators(path: Path) -> list[Comparator]:
         DatasetError: The file cannot be read, or a line is invalid.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = list(csv.reader(file))
+        lines = list(csv.reader(io.StringIO(read_text(path), newline="")))
     except OSError as error:
         raise DatasetError(f"The file of curves {path} cannot be read ({error.strerror}); check the path.") from error
     except (UnicodeDecodeError, csv.Error) as error:
