@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from csl_tracker.reporting.robustness import summary as robustness_summary
 from csl_tracker.reporting.table import markdown
 from csl_tracker.weights import MODELS_DIR, find_weights, read_description, shipped_weights
 
@@ -25,6 +26,7 @@ RESULTS = ROOT / "docs" / "results"
 BEGIN, END = "<!-- results: benchmark/results_table.py -->", "<!-- end of results -->"
 SUMMARY_BEGIN, SUMMARY_END = "<!-- summary: benchmark/results_table.py -->", "<!-- end of summary -->"
 STRATEGIES_BEGIN, STRATEGIES_END = "<!-- strategies: benchmark/results_table.py -->", "<!-- end of strategies -->"
+ROBUSTNESS_BEGIN, ROBUSTNESS_END = "<!-- robustness: benchmark/results_table.py -->", "<!-- end of robustness -->"
 COVERAGE_BEGIN, COVERAGE_END = "<!-- coverage: benchmark/coverage.py -->", "<!-- end of coverage -->"
 SIZES_BEGIN, SIZES_END = "<!-- sizes: benchmark/results_table.py -->", "<!-- end of sizes -->"
 PRESETS_BEGIN, PRESETS_END = "<!-- presets: benchmark/results_table.py -->", "<!-- end of presets -->"
@@ -338,6 +340,16 @@ def sizes() -> str:
     )
 
 
+def robustness() -> str:
+    """The table of corrupted frames, Markdown."""
+    data = _load("robustness.json")
+    found = robustness_summary(data["sequences"])
+    return (
+        f"`{data['weights'].removesuffix('.safetensors')}` on {', '.join(data['sequences'])} of EndoVis 2015, {data['frames']}"
+        f" frames each. {found.caption}\n\n{found.markdown()}"
+    )
+
+
 def main() -> None:
     """Print the tables, or put them into the pages."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -357,6 +369,7 @@ def main() -> None:
     _put(RESULTS / "README.md", strategies(), STRATEGIES_BEGIN, STRATEGIES_END)
     _put(ROOT / "docs" / "node.md", sizes(), SIZES_BEGIN, SIZES_END)
     _put(ROOT / "docs" / "evaluation.md", coverage.table(_load("coverage.json")), COVERAGE_BEGIN, COVERAGE_END)
+    _put(ROOT / "docs" / "evaluation.md", robustness(), ROBUSTNESS_BEGIN, ROBUSTNESS_END)
     _put(ROOT / "docs" / "training.md", presets(), PRESETS_BEGIN, PRESETS_END)
 
 

@@ -37,9 +37,7 @@ def test_other_bytes_are_no_text(content: bytes) -> None:
         ("name,kind,x,y\nFPBC,threshold,20,0.8\n", lambda path: [curve.name for curve in read_comparators(path)], ["FPBC"]),
     ],
 )
-def test_readers_take_them(
-    encoding: str, text: str, read: Callable[[Path], object], expected: object, tmp_path: Path
-) -> None:
+def test_readers_take_them(encoding: str, text: str, read: Callable[[Path], object], expected: object, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(text.encode(encoding))
     np.testing.assert_equal(read(path), expected)

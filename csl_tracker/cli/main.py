@@ -28,6 +28,7 @@ COMMANDS = {
     "train": "train a network from a YAML configuration",
     "experiment": "train and compare models by a protocol, with tables and figures",
     "evaluate": "evaluate weights on the labelled sequences of a dataset",
+    "robustness": "measure weights on corrupted frames of a labelled sequence: blood, smoke, blur, grey, zoom and more",
     "evaluate-bag": "evaluate the poses of a recorded bag against its ground truth, with a report",
     "compare": "compare the results of evaluations",
     "dataset": "inspect a labelled dataset of any layout, or convert it to COCO keypoints",
