@@ -299,8 +299,10 @@ class VideoWriter(AtomicOutput):
         here = [name for name in _chosen_encoders() if name in av.codec.codecs_available]
         name = next(name for name in here if not (avi and name == "libvpx-vp9"))
         options = {"crf": str(self._crf), "preset": self._preset} if name == "libx264" else {}
-        if avi:
-            options["bf"] = "0"  # AVI cannot store the display order of B-frames
+        if avi or self._timed:
+            # AVI cannot store the display order of B-frames. MP4 stores durations in decoding order, so that browsers would
+            # show a frame before a pause for too long.
+            options["bf"] = "0"
         stream: Any = self._container.add_stream(name, rate=self._rate, options=options)
         stream.height, stream.width = size[0] + size[0] % 2, size[1] + size[1] % 2
         stream.pix_fmt = "yuv420p"

@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from csl_tracker.messages.images import message_to_rgb
     from csl_tracker.output import write_json
     from csl_tracker.provenance import machine, portable, portable_command, sha256_of, versions
+    from csl_tracker.reporting.film_times import FilmTimes
     from csl_tracker.reporting.report import write_report
     from csl_tracker.video import Film, VideoWriter
 
@@ -83,8 +84,9 @@ def run(args: argparse.Namespace) -> int:
         stack.callback(_remove_empty, out)  # if stopped or failed before there was a result
         writer = None if video is None else stack.enter_context(VideoWriter(video, bag.fps, crf=23))
         film = None if writer is None else Film(writer)
-        # The page locates frames by the rate, so the frames must be evenly spaced.
-        measured = evaluate_bag(bag, None if film is None else lambda image, _: film.add(image), encode)
+        times = FilmTimes(round(1e9 / bag.fps))
+        show = None if film is None else lambda image, stamp_ns: film.add(image, times.add(stamp_ns))
+        measured = evaluate_bag(bag, show, encode)
     if film is not None and film.changed is not None:
         problems.append(film.changed)
         logger.warning("%s", film.changed)
@@ -101,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
         **measured.values,
     }
     write_json(out / "figures.json", report)
-    write_report(out / "report.html", report, measured, video, bag.fps, report["problems"])
+    write_report(out / "report.html", report, measured, video, times.starts_ns, report["problems"])
     if video is None:
         (out / "overlay.mp4").unlink(missing_ok=True)  # from an earlier run
     _print(measured.values)

@@ -58,14 +58,12 @@ class Video:
     Attributes:
         source: Its URL; a ``data:`` URL if embedded.
         beside: Its file name if it is stored next to the page; else empty.
-        fps: Frame rate, 1/s.
-        frames: Number of frames.
+        starts: Start of each frame, s, separated by spaces.
     """
 
     source: str
     beside: str
-    fps: str
-    frames: int
+    starts: str
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class PageFrame:
 
     Attributes:
         index: Frame number.
-        time: Time of its middle in the video, s.
+        time: A time inside it in the video, s; empty without a video.
         label: Text of its button.
         title: Tooltip.
         picture: ``data:`` URL of its image, or empty.

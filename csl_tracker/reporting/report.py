@@ -16,6 +16,7 @@ from csl_tracker.evaluation.bag_metrics import BagMetrics
 from csl_tracker.evaluation.pose_errors import WorstFrame
 from csl_tracker.output import write_text
 from csl_tracker.reporting import report_charts as charts
+from csl_tracker.reporting.film_times import inside
 from csl_tracker.reporting.page import Page, PageFrame, Player, Section, Video
 from csl_tracker.reporting.table import Cell, cell_text
 
@@ -26,7 +27,12 @@ _ALPHAS = tuple(index / 100 for index in range(51))
 
 
 def write_report(
-    path: Path, report: Mapping[str, Any], measured: BagMetrics, video: Path | None, fps: float, problems: Sequence[str]
+    path: Path,
+    report: Mapping[str, Any],
+    measured: BagMetrics,
+    video: Path | None,
+    starts_ns: Sequence[int],
+    problems: Sequence[str],
 ) -> None:
     """Write the page.
 
@@ -35,7 +41,7 @@ def write_report(
         report: The JSON's content: the values with ``command``, ``date``, ``machine``, ``versions``.
         measured: Values and worst frames.
         video: The overlay video, in the folder of the page; deleted if embedded. None without images.
-        fps: Frame rate of the video, 1/s.
+        starts_ns: Start of each frame of the video, ns; empty without a video.
         problems: Sentences about anomalies in the bags.
 
     Raises:
@@ -48,7 +54,7 @@ def write_report(
         sections=list(_sections(measured)),
         summary=_summary(values),
         problems=problems,
-        player=_player(measured, video, inline, fps),
+        player=_player(measured, video, inline, starts_ns),
         command=report["command"],
         provenance=(
             f"{report['date']}, {machine['cpu']}, {machine['cores']} cores, GPU {machine['gpu'] or 'none'}",
@@ -67,22 +73,23 @@ def _summary(values: Mapping[str, Any]) -> str:
     return f"{text} on {values['poses_topic']}."
 
 
-def _player(measured: BagMetrics, video: Path | None, inline: bool, fps: float) -> Player:
+def _player(measured: BagMetrics, video: Path | None, inline: bool, starts_ns: Sequence[int]) -> Player:
     stamps = measured.values["details"]["stamp_ns"]
     shown = None
     if video is not None:
         kind = "video/webm" if video.suffix == ".webm" else "video/mp4"
         source, beside = (_data_url(kind, video.read_bytes()), "") if inline else (video.name, video.name)
-        shown = Video(source, beside, f"{fps:.9g}", len(stamps))
-    return Player(shown, [_frame(frame, stamps[0], fps) for frame in measured.worst])
+        shown = Video(source, beside, " ".join(f"{start * 1e-9:.4f}" for start in starts_ns))
+    return Player(shown, [_frame(frame, stamps[0], inside(starts_ns)) for frame in measured.worst])
 
 
-def _frame(frame: WorstFrame, start_ns: int, fps: float) -> PageFrame:
+def _frame(frame: WorstFrame, start_ns: int, times: Sequence[float]) -> PageFrame:
     label = f"frame {frame.index}: {frame.landmark} {_error_text(frame.error_px)}"
     seconds = (frame.stamp_ns - start_ns) * 1e-9
     title = f"{label}, {seconds:.3f} s after the first frame, stamp {frame.stamp_ns * 1e-9:.6f} s"
     picture = "" if frame.picture is None else _data_url("image/jpeg", frame.picture)
-    return PageFrame(frame.index, f"{(frame.index + 0.5) / fps:.4f}", label, title, picture)
+    time = f"{times[frame.index]:.4f}" if frame.index < len(times) else ""  # no video
+    return PageFrame(frame.index, time, label, title, picture)
 
 
 def _data_url(kind: str, content: bytes) -> str:

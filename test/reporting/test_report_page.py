@@ -30,6 +30,12 @@ SIZE = (96, 128)
 SECOND = 1_000_000_000
 STEP = 100_000_000
 FRAMES = 30
+PAUSE = 3 * SECOND // 2
+OFFSETS = [index * STEP + (index % 2) * STEP // 10 + (PAUSE if index > 20 else 0) for index in range(FRAMES)]
+"""Stamps of the frames: uneven, with a pause of one and a half seconds, which the video shortens to one."""
+SAVED = OFFSETS[21] - OFFSETS[20] - SECOND
+STARTS = [(offset - (SAVED if index > 20 else 0)) / SECOND for index, offset in enumerate(OFFSETS)]
+MIDDLES = [(a + b) / 2 for a, b in zip(STARTS, [*STARTS[1:], STARTS[-1] + 0.004], strict=True)]
 FAR = 17
 EVIL = "<script>document.title='owned'</script>\"'&"
 
@@ -46,7 +52,7 @@ def page(tmp_path_factory):
         bag.add_topic(topics.TRUTH_POSES, topics.POSES_TYPE)
         bag.add_topic(topics.POSES, topics.POSES_TYPE)
         for index in range(FRAMES):
-            stamp = SECOND + index * STEP
+            stamp = SECOND + OFFSETS[index]
             header = make_header(bag_types(), stamp, "camera")
             picture = rng.integers(0, 60, (*SIZE, 3)).astype(np.uint8)
             picture[:, 4 * index : 4 * index + 8] = 255
@@ -92,7 +98,7 @@ def test_a_page_escapes_every_text_it_is_given():
     frame = PageFrame(1, EVIL, EVIL, EVIL, EVIL)
     section = Section(EVIL, EVIL, [EVIL], [[EVIL, EVIL]], caption=EVIL, notes=[EVIL])
     chart = Section("chart", chart=share_curve([(0.0, 0.0), (1.0, 1.0)], EVIL, EVIL, EVIL), caption=EVIL)
-    player = Player(Video(EVIL, EVIL, EVIL, 3), [frame])
+    player = Player(Video(EVIL, EVIL, EVIL), [frame])
     text = Page(EVIL, [section, chart], EVIL, [EVIL], player, EVIL, [EVIL]).html()
     shown = EVIL.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&#34;").replace("'", "&#39;")
     assert text.count("owned") == text.count(shown) == 23
@@ -251,7 +257,7 @@ def test_a_browser_shows_the_chosen_frame_and_plays_the_video(page):
         browser.click(f'circle.worst[data-frame="{other}"]')
         browser.until(f"document.body.dataset.chosen === '{other}'")
         browser.until("!document.querySelector('video').seeking")
-        expected = (int(other) + 0.5) * STEP / SECOND
+        expected = MIDDLES[int(other)]
         assert browser.value("document.querySelector('video').currentTime") == pytest.approx(expected, abs=0.01)
         browser.until("document.getElementById('picture').complete")
         size = browser.value(
@@ -272,13 +278,13 @@ def test_a_browser_shows_the_chosen_frame_and_plays_the_video(page):
         browser.key("Enter", 13)
         browser.until(f"document.body.dataset.chosen === '{FAR}'")
 
-        for start, step, expected in ((12, 1, 13), (12, -1, 11), (0, -1, 0), (FRAMES - 1, 1, FRAMES - 1)):
-            browser.value(f"document.querySelector('video').currentTime = {(start + 0.5) * STEP / SECOND}")
+        for start, step, expected in ((12, 1, 13), (12, -1, 11), (20, 1, 21), (0, -1, 0), (FRAMES - 1, 1, FRAMES - 1)):
+            browser.value(f"document.querySelector('video').currentTime = {MIDDLES[start]}")
             browser.until("!document.querySelector('video').seeking")
             browser.click(f'button[data-step="{step}"]')
             browser.until(f"document.querySelector('.steps output').textContent === 'frame {expected} of 0 to {FRAMES - 1}'")
             time_s = browser.value("document.querySelector('video').currentTime")
-            assert time_s == pytest.approx((expected + 0.5) * STEP / SECOND, abs=0.01)
+            assert time_s == pytest.approx(MIDDLES[expected], abs=0.01)
 
         browser.value("document.querySelector('video').currentTime = 0")
         browser.until("!document.querySelector('video').seeking")

@@ -37,16 +37,24 @@
   }
   const steps = document.querySelector(".steps");
   if (video && steps) {
-    const fps = Number(steps.dataset.fps);
-    const last = Number(steps.dataset.frames) - 1;
-    const shown = () => Math.min(last, Math.max(0, Math.floor(video.currentTime * fps)));
+    const starts = steps.dataset.starts.split(" ").map(Number);
+    const last = starts.length - 1;
+    const shown = () => {  // the last frame that has started
+      let low = 0, high = last;
+      while (low < high) {
+        const middle = (low + high + 1) >> 1;
+        if (starts[middle] <= video.currentTime + 1e-4) low = middle; else high = middle - 1;
+      }
+      return low;
+    };
     const say = () => { steps.querySelector("output").textContent = `frame ${shown()} of 0 to ${last}`; };
     for (const button of steps.querySelectorAll("button")) {
       button.addEventListener("click", () => {
         video.pause();
         const frame = Math.min(last, Math.max(0, shown() + Number(button.dataset.step)));
         if (frame === shown()) return;  // Chromium takes a second seek to the last frame for the end of the video
-        video.currentTime = (frame + 0.5) / fps;  // the middle of a frame, so that rounding shows no neighbour
+        // The middle of a frame, so that rounding shows no neighbour; the end of the last one is not known.
+        video.currentTime = frame < last ? (starts[frame] + starts[frame + 1]) / 2 : starts[frame] + 0.002;
       });
     }
     for (const event of ["loadeddata", "timeupdate", "seeked"]) video.addEventListener(event, say);
