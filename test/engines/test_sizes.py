@@ -111,15 +111,15 @@ def test_a_network_that_holds_for_one_size_is_built_for_each_and_few_are_kept(
 
 
 @pytest.mark.parametrize("build", [openvino, onnx])
-def test_weights_are_converted_once_in_a_process(build: Builder, random_weights: Path, tmp_path: Path) -> None:
+def test_weights_are_converted_once_in_a_process(build: Builder, quick_weights: Path, tmp_path: Path) -> None:
     """PyTorch never frees all memory of a trace: a node that is configured again must not trace again."""
     path = tmp_path / "copy.safetensors"
-    path.write_bytes(random_weights.read_bytes())
+    path.write_bytes(quick_weights.read_bytes())
     first = build(load_weights(path), False, ArtefactCache(tmp_path))
-    first.warm_up(WARMED_UP)
+    first.warm_up((64, 64))
     again = build(load_weights(path), True, ArtefactCache(tmp_path))
     again.convert = None  # type: ignore[assignment,method-assign]
-    again.warm_up(WARMED_UP)
+    again.warm_up((64, 64))
     for other in (replace(load_weights(path), sha256=""), replace(load_weights(path), sha256="0" * 64)):
         converted = []
         engine = build(other, False, ArtefactCache(tmp_path))
