@@ -102,11 +102,11 @@ def test_synthetic_sequences_below_a_file(tmp_path: Path) -> None:
         prepare_data(synthetic(2), tmp_path / "file", ENDOVIS)
 
 
-def challenge(root: Path) -> None:
+def challenge(root: Path, frames: int = 2) -> None:
     """A small tree in the folders of the challenge's zip files, with training sets 1 to 4 and test sets 1 to 6."""
     for seed, (half, number) in enumerate([*(("train", n) for n in range(1, 5)), *(("test", n) for n in range(1, 7))]):
         made = root / "made" / f"Dataset{number}"
-        write_endovis2015(SyntheticSequence(seed, 2, (64, 96), name=made.name), made.parent)
+        write_endovis2015(SyntheticSequence(seed, frames, (64, 96), name=made.name), made.parent)
         video, pose = {
             "train": ("Segmentation_Robotic_Training/Training", "Tracking_Robotic_Training/Training"),
             "test": ("Segmentation", "Tracking"),
