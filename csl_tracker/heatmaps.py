@@ -232,12 +232,11 @@ def _fit(heatmaps: npt.NDArray[np.float32], maxima: Sequence[tuple[int, int, int
     enough = np.ones(len(maxima), bool)
     if not usable.all():
         used = np.count_nonzero(squared, axis=1)
-        enough = used >= 6
         # Pixels on one conic do not determine a quadratic; more than two window rows of pixels cannot lie on one.
         doubtful = np.flatnonzero(used <= 2 * (2 * radius + 1))
         if len(doubtful):
             spread = np.linalg.eigvalsh(left[doubtful])
-            enough[doubtful] &= spread[:, 0] > LEAST_SPREAD * spread[:, 5]
+            enough[doubtful] = spread[:, 0] > LEAST_SPREAD * spread[:, 5]
             left[~enough] = np.eye(6)
     solution = np.linalg.solve(left, right[..., None])[..., 0]
     return [

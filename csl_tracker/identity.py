@@ -138,7 +138,7 @@ class TrackAssigner:
         if not free:
             return next(name for k in itertools.count(1) if (name := f"extra{k}") not in taken)
         # A single new instrument takes the slot of its side; several take slots from left to right.
-        wanted = min(rank if count > 1 and not taken else round(origin * (len(self.slots) - 1)), len(self.slots) - 1)
+        wanted = rank if count > 1 and not taken else round(origin * (len(self.slots) - 1))
         return min(free, key=lambda slot: abs(self.slots.index(slot) - wanted))
 
 

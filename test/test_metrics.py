@@ -37,6 +37,43 @@ def test_errors_against_scipy() -> None:
     assert np.isnan(metrics.landmark_errors([[NAN, NAN]], [[1.0, 2.0]])).all()
 
 
+@pytest.mark.parametrize("shape", [(2,), (3, 2), (4, 3, 2), (5, 4, 3, 2)])
+def test_errors_of_any_shape_are_distances_of_points(shape: tuple[int, ...]) -> None:
+    predicted, truth = np.random.default_rng(4).normal(size=(2, *shape))
+    errors = metrics.landmark_errors(predicted, truth)
+    expected = [math.dist(a, b) for a, b in zip(predicted.reshape(-1, 2), truth.reshape(-1, 2), strict=True)]
+    assert errors.shape == shape[:-1]
+    assert errors.ravel() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "truth", "error"),
+    [
+        (np.array([1, 2], np.uint8), np.array([4, 6], np.uint8), 5.0),  # unsigned differences would wrap
+        (np.array([16777216.0, 0.0]), np.array([16777217, 0], np.int32), 1.0),
+        (np.array([0.1, 0.0], np.float16), np.array([0.0, 0.0], np.float16), float(np.float16(0.1))),
+        (np.array([60000.0, 0.0], np.float16), np.array([-60000.0, 0.0], np.float16), 120000.0),  # beyond float16
+    ],
+)
+def test_errors_are_computed_in_double_precision(predicted: np.ndarray, truth: np.ndarray, error: float) -> None:
+    for a, b in ((predicted, truth), (truth, predicted), (predicted.tolist(), truth), (truth, predicted.tolist())):
+        found = metrics.landmark_errors(a, b)
+        assert (found.dtype, float(found)) == (np.float64, error)
+
+
+def test_thresholds_are_compared_in_double_precision() -> None:
+    """In float16, 10.001 and 0.1 * 100.01 are 10."""
+    error = np.array([10.0], np.float16)
+    assert metrics.threshold_score(error, 10.001) == metrics.threshold_curve(error, [10.001])[0] == 1.0
+    assert metrics.kbb_score(error, [100.01], 0.1) == metrics.kbb_curve(error, [100.01], [0.1])[0] == 1.0
+    assert metrics.kbb_score([10.0], np.array([100.0], np.float16), 0.10001) == 1.0
+
+
+@pytest.mark.parametrize(("error", "score"), [(15.0, 0.0), (math.nextafter(15.0, 0.0), 1.0), (NAN, 0.0)])
+def test_an_error_at_the_factor_of_the_side_is_not_below_it(error: float, score: float) -> None:
+    assert metrics.kbb_score([error], [100.0], 0.15) == metrics.kbb_curve([error], [100.0], [0.15])[0] == score
+
+
 def test_threshold_score_is_the_empirical_distribution() -> None:
     errors = np.random.default_rng(1).gamma(2, 8, size=200)
     thresholds = [0.0, 5.0, 20.0, 1000.0]
@@ -71,6 +108,11 @@ def test_error_at_the_threshold_and_no_guess_are_not_below_it() -> None:
     [
         ([[0, 0], [30, 40], [10, 5]], 40.0),
         ([[0, 0], [50, 40], [NAN, NAN]], 50.0),
+        ([[0, 1000], [30, 1040], [10, 1005]], 40.0),  # not the range of all coordinates
+        ([[1000, 0], [1050, 40]], 50.0),
+        ([[0, 0], [30, 40], [NAN, 500], [500, NAN]], 40.0),  # half a point is none
+        (np.array([[250, 3], [5, 4]], np.uint8), 245.0),
+        (np.array([[-60000, 3], [60000, 4]], np.float16), 120000.0),  # beyond float16
         ([[3, 4], [NAN, NAN]], None),
         ([[3, 4]], None),
         ([[NAN, NAN]], None),
@@ -133,7 +175,20 @@ def test_empty_masks(predicted: int, truth: int, expected: tuple[float, float, f
     assert (result.dice, result.precision, result.recall) == expected
 
 
+@pytest.mark.parametrize("shift", [0, 1, 2, 4])
+def test_masks_of_one_area_overlap_by_what_they_share(shift: int) -> None:
+    truth = np.zeros((3, 8), np.uint8)
+    truth[1, :4] = 1
+    share = (4 - shift) / 4
+    assert metrics.class_overlap(np.roll(truth, shift, axis=1), truth, 1) == metrics.Overlap(share, share, share)
+
+
 def test_summary_leaves_out_what_is_not_there() -> None:
     result = metrics.summary([4.0, NAN, 1.0, 2.0, 3.0])
     p90, p95 = (pytest.approx(stats.scoreatpercentile([1, 2, 3, 4], q)) for q in (90, 95))
     assert result == {"mean": 2.5, "median": 2.5, "p90": p90, "p95": p95, "max": 4.0}
+
+
+def test_summary_is_computed_in_double_precision() -> None:
+    result = metrics.summary(np.array([1.0, 2048.0], np.float16))
+    assert (result["mean"], result["median"]) == (1024.5, 1024.5), "1024 or 1025 in float16"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,30 @@ def units(values: np.ndarray, name: str = "a", fold: str = "all") -> Units:
 )
 def test_blocks_of_a_sequence(frames: int, length: int, number: int) -> None:
     assert (block_length(frames), block_number(frames)) == (length, number)
+
+
+@pytest.mark.filterwarnings("error")
+def test_nothing_known_has_no_error_and_no_warning() -> None:
+    nothing = Units("all", "a", (0, 1), np.zeros((2, 40)), np.zeros((2, 40)))
+    assert math.isnan(error_over_frames(nothing, resamples=9))
+    assert math.isnan(error_over_sequences([nothing, replace(nothing, sequence="b")], resamples=9))
+
+
+@pytest.mark.parametrize(("frames", "block", "number"), [(125, None, 5), (60, None, 2), (60, 20, 3), (9, 1, 9)])
+def test_blocks_of_frames_have_the_standard_error_of_one_fewer(frames: int, block: int | None, number: int) -> None:
+    """Exactly: the variance of all circular blocks' means, over the number of blocks less one."""
+    values = np.random.default_rng(4).normal(size=frames)
+    length = block_length(frames, block)
+    means = [np.mean(np.roll(values, -start)[:length]) for start in range(frames)]
+    found = error_over_frames(units(values[None]), resamples=40_000, block=block)
+    assert found == pytest.approx(np.std(means) / math.sqrt(number - 1), rel=0.02)
+
+
+def test_frames_that_move_together_increase_the_error_over_sequences() -> None:
+    slow = [np.repeat(np.random.default_rng(i).normal(size=4), 25)[None] for i in range(6)]
+    parts = [units(values - values.mean(), str(i)) for i, values in enumerate(slow)]
+    together, apart = (error_over_sequences(parts, block=block) for block in (25, 1))
+    assert together > 3 * apart
 
 
 def test_independent_frames_of_one_video_against_scipy() -> None:
@@ -50,8 +75,8 @@ def test_seeds_that_differ_increase_the_error() -> None:
 
 
 def test_a_seed_without_units_in_a_sequence_is_skipped() -> None:
-    total, count = np.array([[1.0, 1.0], [0.0, 0.0]]), np.array([[1.0, 1.0], [0.0, 0.0]])
-    parts = [Units("all", name, (0, 1), total, count) for name in "ab"]
+    total, count = np.array([[3.0, 3.0], [0.0, 0.0], [3.0, 3.0]]), np.array([[1.0, 1.0], [0.0, 0.0], [1.0, 1.0]])
+    parts = [Units("all", name, (0, 1, 2), total, count) for name in "ab"]
     assert error_over_sequences(parts, resamples=50) == 0.0
 
 
@@ -65,5 +90,6 @@ def test_resampling_is_reproducible_and_mirrored() -> None:
     parts = [units(np.random.default_rng(i).normal(size=(2, 30)), str(i)) for i in range(6)]
     mirrored = [units(-part.total, part.sequence) for part in parts]
     assert error_over_sequences(parts) == error_over_sequences(parts) == error_over_sequences(mirrored)
-    assert error_over_sequences(parts) != error_over_sequences(parts, seed=1)
+    assert error_over_sequences(parts) == error_over_sequences(parts, seed=0) != error_over_sequences(parts, seed=1)
+    assert error_over_frames(parts[0]) == error_over_frames(parts[0], seed=0) != error_over_frames(parts[0], seed=1)
     assert error_over_frames(parts[0]) == error_over_frames(mirrored[0])

@@ -4,7 +4,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ from csl_tracker.errors import DatasetError, WeightsError
 from csl_tracker.evaluation.sequence import SequenceEvaluator, evaluate_sequence, match_instruments
 from csl_tracker.instruments import ENDOVIS, IGNORE_LABEL, InstrumentSet
 from csl_tracker.results import InstrumentEstimate, LandmarkEstimate, TrackingResult
-from csl_tracker.tracker import Tracker
 
 NAN = (math.nan, math.nan)
 MODEL = InstrumentSet(landmarks=("center", "head"), classes=("background", "shaft", "manipulator"))
@@ -113,7 +112,7 @@ def test_model_with_other_landmarks() -> None:
 def test_result_of_another_image_or_model() -> None:
     evaluator = SequenceEvaluator(Frames(), MODEL)
     truth = sample({"center": (1, 1)})
-    with pytest.raises(ValueError, match="is for an image of"):
+    with pytest.raises(ValueError, match=r"is for an image of \(height, width\) \(9, 9\), not \(8, 10\)$"):
         evaluator.add(truth, TrackingResult((), None, (9, 9), 0.0))
     alien = InstrumentEstimate(1, "left", (LandmarkEstimate("tip", 1, 1, np.eye(2), 1, True),), 1, 0, (0, 0, 0, 0))
     with pytest.raises(ValueError, match="has the landmarks"):
@@ -171,6 +170,43 @@ def test_false_positives_are_counted_where_truth_is_absent(unsure: frozenset[int
     assert (head["absent"], head["false_positive_rate"]) == (0, None)  # nobody looked for the head
 
 
+@pytest.mark.parametrize("point", [None, (5.0, math.nan), (math.nan, 5.0)])
+def test_half_a_point_is_absent(point: Point | None) -> None:
+    report = evaluate((sample({"center": point}), result(((5, 5), NAN))))
+    assert (report["visible"], report["absent"], report["false_positive_rate"]) == (0, 1, 1.0)
+    assert report["landmark_error_px"]["mean"] is None
+
+
+def test_counts_of_all_frames_and_landmarks_are_added() -> None:
+    sure, unsure = result(((0, 4), (0, 5))), result(((0, 4), (0, 5)), unsure=frozenset({0}))
+    report = evaluate(
+        (sample({"center": None, "head": None}), sure),
+        (sample({"center": None, "head": (0, 0)}), sure),
+        (sample({"center": None, "head": None}), unsure),
+        (sample({"center": (0, 0), "head": (0, 0)}), sure),
+        (sample({"center": (0, 0)}), unsure),
+    )
+    center, head = report["landmarks"]["center"], report["landmarks"]["head"]
+    assert [part["absent"] for part in (center, head, report)] == [3, 2, 5]
+    assert [part["false_positive_rate"] for part in (center, head, report)] == pytest.approx([2 / 3, 1 / 2, 3 / 5])
+    assert [part["visible"] for part in (center, head, report)] == [2, 2, 4]
+    assert [part["miss_rate"] for part in (center, head, report)] == [1 / 2, 0.0, 1 / 4]
+
+
+def test_threshold_scores_by_distance() -> None:
+    """Errors of 4, 15, 60 px, and no guess; an error at a threshold is not below it."""
+    pairs = [(sample({"center": (0, 0)}), result(((x, 0), NAN))) for x in (4, 15, 60, math.nan)]
+    report = evaluate(*pairs)
+    expected = {"5": 0.25, "10": 0.25, "15": 0.25, "20": 0.5, "30": 0.5, "40": 0.5, "60": 0.5}
+    assert report["threshold_scores_px"] == report["landmarks"]["center"]["threshold_scores_px"] == expected
+
+
+def test_extra_instruments_of_all_labelled_frames_are_added() -> None:
+    truth, twice = sample({"center": (0, 0)}), result(((1, 0), NAN), ((200, 0), NAN))
+    report = evaluate((truth, twice), (truth, twice), (truth, result()), (truth, result()), (sample({}), twice))
+    assert report["extra_instruments_per_frame"] == 0.5
+
+
 def test_extra_instruments_are_counted_when_reported() -> None:
     truth = sample({"center": (0, 0)})
     twice = ((1.0, 0.0), NAN), ((200.0, 0.0), NAN)
@@ -189,6 +225,18 @@ def test_absent_instrument_takes_what_the_others_leave() -> None:
     report = evaluate((truth, result(((299, 0), NAN))))
     center = report["landmarks"]["center"]
     assert (center["landmark_error_px"]["max"], center["false_positive_rate"]) == (1, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("truth", "guesses"),
+    [
+        ([(0.0, 0.0), (9.0, 0.0)], [[(0.0, 1.2), (9.0, 1.2)], [(0.0, 1.0), NAN]]),  # what is not common costs nothing
+        ([(0.0, 0.0), (9.0, 0.0)], [[(0.0, 1.5), NAN], [(0.0, 1.2), (9.0, 1.2)]]),  # the mean, not the sum
+        ([(0.0, 0.0), NAN], [[NAN, (1.0, 1.0)], [(50.0, 0.0), NAN]]),  # nothing in common is farther than anything
+    ],
+)
+def test_the_nearest_in_the_mean_over_common_landmarks_matches(truth: list[Point], guesses: list[list[Point]]) -> None:
+    assert match_instruments(np.array(guesses), np.array([truth])) == [1]
 
 
 @pytest.mark.parametrize(("predictions", "instruments"), [(0, 2), (1, 2), (2, 1), (2, 2), (3, 2), (4, 3)])
@@ -216,6 +264,7 @@ def test_second_annotation_is_scored_beside_the_first() -> None:
     )
     second = report["second_annotation"]["center_vs_tracked_point"]
     assert (second["visible"], second["landmark_error_px"]["mean"], second["landmark_error_px"]["max"]) == (2, 13, 20)
+    assert second["threshold_score_20px"] == 0.5, "20 px is not below 20 px"
     assert second["annotators_distance_px"] == {"mean": 10, "median": 10, "p90": 10, "p95": 10, "max": 10}
     assert report["landmarks"]["center"]["visible"] == 2
 
@@ -257,6 +306,14 @@ def test_details_hold_one_entry_for_every_visible_truth() -> None:
         "precision": [1.0],
         "recall": [0.0],
     }
+
+
+def test_details_have_four_decimals() -> None:
+    truth, said = np.zeros((8, 10), np.uint8), np.zeros((8, 10), np.uint8)
+    truth[0, :4], said[0, 1:4] = 1, 1
+    said[1, :4] = 1
+    details = evaluator_of((sample({}, label_map=truth), result(label_map=said))).details()
+    assert [details[key] for key in ("dice", "precision", "recall")] == [[0.5455], [0.4286], [0.75]]
 
 
 @pytest.mark.parametrize("truth", [None, np.ones((8, 10), np.uint8)])
@@ -307,6 +364,8 @@ class Video(Frames):
 
     landmarks: tuple[str, ...] = ENDOVIS.landmarks
     size: tuple[int, int] = (128, 160)
+    masks: bool = True
+    read: int = 0
 
     def __len__(self) -> int:
         return 6
@@ -315,26 +374,67 @@ class Video(Frames):
         rng = np.random.default_rng(0)
         image = rng.integers(0, 256, (128, 160, 3), np.uint8)
         for frame in range(6):
-            points = rng.uniform(10, 100, (1, 5, 2))
-            mask = np.ones((128, 160), np.uint8)
-            yield Sample(image, mask, points, np.ones((1, 5), bool), "Dataset1", frame, frame * 40_000_000)
+            self.read += 1
+            points = rng.uniform(10, 100, (1, len(self.landmarks), 2))
+            mask = np.ones((128, 160), np.uint8) if self.masks else None
+            yield Sample(image, mask, points, np.isfinite(points[..., 0]), "Dataset1", frame, frame * 40_000_000)
 
 
-@pytest.mark.parametrize("frames", [range(3, 7), range(-1, 2), range(2, 2)])
-def test_frames_that_a_sequence_does_not_have(random_weights: Path, frames: range) -> None:
-    tracker = Tracker.from_weights(random_weights, "cpu", "torch", 1, always_report=True)
-    with pytest.raises(DatasetError, match="of sequence Dataset1 were asked for, which has the frames 0 to 5"):
-        evaluate_sequence(tracker, Video(), frames)
+class Watcher:
+    """A tracker that says where nothing is, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.model = SimpleNamespace(instruments=ENDOVIS)
+        self.asked: list[Any] = []
+
+    def reset(self) -> None:
+        self.asked.append("reset")
+
+    def track(self, image: np.ndarray, stamp_s: float, *, segmentation: bool) -> TrackingResult:
+        self.asked.append((image.shape, round(stamp_s, 9), segmentation))
+        return TrackingResult((), np.ones(image.shape[:2], np.uint8) if segmentation else None, image.shape[:2], 0.0)
 
 
 @pytest.mark.parametrize(
-    ("frames", "expected"), [(None, [0, 1, 2, 3, 4, 5]), (range(3, 6), [3, 4, 5]), (range(1, 5, 2), [1, 3])]
+    ("frames", "named"), [(range(3, 7), "3 to 6"), (range(-1, 2), "-1 to 1"), (range(2, 2), "2 to 1"), (range(6, 7), "6 to 6")]
 )
-def test_only_the_frames_asked_for_are_tracked_and_scored(
-    random_weights: Path, frames: range | None, expected: list[int]
-) -> None:
-    tracker = Tracker.from_weights(random_weights, "cpu", "torch", 1, always_report=True)
-    report = evaluate_sequence(tracker, Video(), frames, details=True)
-    assert report["frames"] == report["segmented_frames"] == tracker.frames == len(expected)
-    assert report["details"]["segmented_frame"] == report["details"]["landmarks"]["center"]["frame"] == expected
-    assert "details" not in evaluate_sequence(tracker, Video(), range(1))
+def test_frames_that_a_sequence_does_not_have(frames: range, named: str) -> None:
+    tracker = Watcher()
+    message = f"^The frames {named} of sequence Dataset1 were asked for, which has the frames 0 to 5; name some of these.$"
+    with pytest.raises(DatasetError, match=message):
+        evaluate_sequence(tracker, Video(), frames)  # type: ignore[arg-type]
+    assert tracker.asked == []
+
+
+@pytest.mark.parametrize(
+    ("frames", "expected"),
+    [
+        (None, [0, 1, 2, 3, 4, 5]),
+        (range(0, 1), [0]),
+        (range(3, 6), [3, 4, 5]),
+        (range(1, 5, 2), [1, 3]),
+        (range(4, 0, -3), [1, 4]),
+    ],
+)
+@pytest.mark.parametrize("masks", [True, False])
+def test_only_the_frames_asked_for_are_tracked_and_scored(frames: range | None, expected: list[int], masks: bool) -> None:
+    tracker = Watcher()
+    video = Video(masks=masks)
+    report = evaluate_sequence(tracker, video, frames, details=True)  # type: ignore[arg-type]
+    assert tracker.asked == ["reset", *(((128, 160, 3), round(0.04 * frame, 9), masks) for frame in expected)]
+    assert video.read == max(expected) + 1, "later frames need no decoding"
+    assert report["frames"] == len(expected)
+    assert report["details"]["segmented_frame"] == (expected if masks else None)
+    assert report["details"]["landmarks"]["center"]["frame"] == expected
+
+
+def test_the_settings_of_an_evaluation_reach_it() -> None:
+    plain = evaluate_sequence(Watcher(), Video())  # type: ignore[arg-type]
+    assert "details" not in plain
+    assert plain["reference_size"] is None
+    assert evaluate_sequence(Watcher(), Video(), reference_size=(64, 80))["reference_size"] == [64, 80]  # type: ignore[arg-type]
+    other = Video(landmarks=("center", "fin"))
+    with pytest.raises(WeightsError):
+        evaluate_sequence(Watcher(), other, range(1))  # type: ignore[arg-type]
+    only_center = evaluate_sequence(Watcher(), other, range(1), matching=Matching(partial=True))  # type: ignore[arg-type]
+    assert {name for name, part in only_center["landmarks"].items() if part["visible"]} == {"center"}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from csl_tracker.evaluation.intervals import Interval
+from csl_tracker.evaluation.bootstrap import RESAMPLES
+from csl_tracker.evaluation.intervals import CONFIDENCE, Interval
 from csl_tracker.evaluation.quantities import QUANTITIES
 from csl_tracker.evaluation.runs import parse_runs
 from csl_tracker.evaluation.statistics import Comparison, adjust, compare, verdict
@@ -24,6 +26,8 @@ Make = Callable[..., Any]
         (-0.2, 0.01, True, "B better"),
         (-0.2, 0.01, False, "A better"),
         (-0.1, 0.051, True, "not separable"),
+        (0.1, 1.0 - CONFIDENCE, True, "A better"),
+        (0.1, math.nextafter(1.0 - CONFIDENCE, 1.0), True, "not separable"),
         (0.1, None, True, "not separable"),
         (0.1, float("nan"), True, "not separable"),
         (0.0, 0.0, True, "not separable"),
@@ -37,7 +41,8 @@ def test_nothing_in_common_is_not_measured(make_run: Make, sequence: Make, landm
     part = {"Dataset1": sequence({"center": landmark([1.0])}, dice=None)}
     runs = parse_runs([make_run("csl", part), make_run("l", part), make_run("sl", part, seed=1)])
     without_masks = compare(runs, "csl", "l", QUANTITY["dice"])
-    assert (without_masks.verdict, without_masks.difference, without_masks.units) == ("not measured", None, 0)
+    expected = Comparison("csl", "l", QUANTITY["dice"], None, None, None, (), None, "not measured", 0, 0, 0, 0, 0)
+    assert without_masks == expected
     assert compare(runs, "csl", "sl", QUANTITY["landmark_error_px"]).verdict == "not measured"
     assert compare(runs, "csl", "unet", QUANTITY["landmark_error_px"]).verdict == "not measured"
 
@@ -59,6 +64,13 @@ def test_only_units_of_both_count_and_the_others_are_named(make_run: Make, seque
     ), "20 px is not below 20 px, and no guess is not below it either"
     gross = compare(runs, "csl", "sl", QUANTITY["gross_miss_rate_60px"])
     assert (gross.mean_a, gross.mean_b) == (pytest.approx(1 / 3), pytest.approx(1 / 3))
+
+
+def test_units_of_one_model_alone_are_named(make_run: Make, sequence: Make, landmark: Make) -> None:
+    parts = [{"Dataset1": sequence({"center": landmark(errors)}, dice=None)} for errors in ([1.0, None], [None, None])]
+    runs = parse_runs([make_run("csl", parts[0]), make_run("sl", parts[1])])
+    found = compare(runs, "csl", "sl", QUANTITY["landmark_error_px"])
+    assert (found.verdict, found.left_out) == ("not measured", 1)
 
 
 @pytest.mark.parametrize("errors", [[], [None], [None, None, None]])
@@ -84,6 +96,20 @@ def test_frames_of_two_recordings_are_refused(make_run: Make, sequence: Make, la
     runs = parse_runs([make_run("csl", parts), make_run("sl", parts)])
     with pytest.raises(ValueError, match="unpack"):
         compare(runs, "csl", "sl", QUANTITY["dice"], these_frames_only=True)
+
+
+@pytest.mark.parametrize(("names", "only_frames"), [(("Dataset1",), True), (tuple("abcdef"), False)])
+def test_the_number_of_resamples_is_that_of_the_interval(
+    make_run: Make, sequence: Make, landmark: Make, names: tuple[str, ...], only_frames: bool
+) -> None:
+    runs = experiment(make_run, sequence, landmark, names)
+    quantity = QUANTITY["landmark_error_px"]
+    few, more, again = (compare(runs, "csl", "sl", quantity, resamples, only_frames) for resamples in (20, 40, 20))
+    assert few == again
+    assert few.difference != more.difference
+    assert compare(runs, "csl", "sl", quantity, these_frames_only=only_frames) == compare(
+        runs, "csl", "sl", quantity, RESAMPLES, only_frames
+    )
 
 
 def experiment(make_run: Make, sequence: Make, landmark: Make, names: tuple[str, ...]) -> list[Any]:
