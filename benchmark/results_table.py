@@ -7,6 +7,7 @@ docs/training.md, docs/evaluation.md and docs/results/README.md.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import sys
 from pathlib import Path
@@ -26,6 +27,8 @@ RESULTS = ROOT / "docs" / "results"
 BEGIN, END = "<!-- results: benchmark/results_table.py -->", "<!-- end of results -->"
 SUMMARY_BEGIN, SUMMARY_END = "<!-- summary: benchmark/results_table.py -->", "<!-- end of summary -->"
 STRATEGIES_BEGIN, STRATEGIES_END = "<!-- strategies: benchmark/results_table.py -->", "<!-- end of strategies -->"
+PAIRS_OF = ("synthetic", "endovis_loso", "endovis_loso_800")
+"""Experiments whose comparisons stand in docs/results/README.md."""
 ROBUSTNESS_BEGIN, ROBUSTNESS_END = "<!-- robustness: benchmark/results_table.py -->", "<!-- end of robustness -->"
 COVERAGE_BEGIN, COVERAGE_END = "<!-- coverage: benchmark/coverage.py -->", "<!-- end of coverage -->"
 SIZES_BEGIN, SIZES_END = "<!-- sizes: benchmark/results_table.py -->", "<!-- end of sizes -->"
@@ -340,6 +343,32 @@ def sizes() -> str:
     )
 
 
+def pairs(folder: str) -> str:
+    """Differences of the compared pairs with their intervals, Markdown; separable ones are bold.
+
+    Args:
+        folder: Folder of the experiment's tables below ``docs/results``.
+    """
+    with (RESULTS / folder / "comparisons.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    quantities = {"dice": ("DICE", 3), "landmark_error_px": ("error, px", 1), "threshold_score_20px": ("within 20 px", 3)}
+    found = {(row["comparison"], row["quantity"]): row for row in rows}
+
+    def cell(pair: str, quantity: str) -> str:
+        row = found.get((pair, quantity))
+        if row is None:
+            return "not applicable"
+        numbers = (f"{float(row[key]):.{quantities[quantity][1]}f}" for key in ("difference", "low", "high"))
+        text = "{} ({} to {})".format(*numbers)
+        return text if row["verdict"] == "not separable" else f"**{text}**"
+
+    names = [f"`{pair.replace(' vs ', '` - `')}`" for pair in dict.fromkeys(row["comparison"] for row in rows)]
+    cells = [[cell(pair, quantity) for quantity in quantities] for pair in dict.fromkeys(row["comparison"] for row in rows)]
+    return markdown(
+        ("pair", *(title for title, _ in quantities.values())), [(name, *row) for name, row in zip(names, cells, strict=True)]
+    )
+
+
 def robustness() -> str:
     """The table of corrupted frames, Markdown."""
     data = _load("robustness.json")
@@ -367,6 +396,8 @@ def main() -> None:
         _put(page, content, BEGIN, END)
     _put(ROOT / "README.md", summary(), SUMMARY_BEGIN, SUMMARY_END)
     _put(RESULTS / "README.md", strategies(), STRATEGIES_BEGIN, STRATEGIES_END)
+    for folder in PAIRS_OF:
+        _put(RESULTS / "README.md", pairs(folder), f"<!-- pairs of {folder} -->", f"<!-- end of {folder} -->")
     _put(ROOT / "docs" / "node.md", sizes(), SIZES_BEGIN, SIZES_END)
     _put(ROOT / "docs" / "evaluation.md", coverage.table(_load("coverage.json")), COVERAGE_BEGIN, COVERAGE_END)
     _put(ROOT / "docs" / "evaluation.md", robustness(), ROBUSTNESS_BEGIN, ROBUSTNESS_END)

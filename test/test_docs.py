@@ -21,6 +21,8 @@ def test_the_figures_of_the_pages_are_those_of_the_committed_files() -> None:
     assert module["recipe"]() in (ROOT / "docs" / "results" / "README.md").read_text(encoding="utf-8")
     assert module["strategies"]() in (ROOT / "docs" / "results" / "README.md").read_text(encoding="utf-8")
     assert module["sizes"]() in (ROOT / "docs" / "node.md").read_text(encoding="utf-8")
+    for folder in module["PAIRS_OF"]:
+        assert module["pairs"](folder) in (ROOT / "docs" / "results" / "README.md").read_text(encoding="utf-8")
     assert module["robustness"]() in (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
     assert module["presets"]() in (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     assert module["history"]() in (ROOT / "docs" / "results" / "README.md").read_text(encoding="utf-8")
