@@ -19,6 +19,7 @@ from csl_tracker.datasets.cache import FrameCache
 from csl_tracker.datasets.registry import select_landmarks
 from csl_tracker.evaluation.sequence import evaluate_sequence
 from csl_tracker.instruments import ENDOVIS
+from csl_tracker.networks.published import URLS
 from csl_tracker.provenance import portable
 from csl_tracker.tracker import Tracker
 from csl_tracker.training import run as training_run
@@ -66,7 +67,7 @@ def configuration(context: Context) -> TrainConfig:
     """The protocol's training, as ``csl-tracker experiment synthetic --preset paper`` plans it, for the paper's network."""
     settings: dict[str, Any] = {
         "network": {key: value for key, value in SETTINGS[PAPER].items() if key != "strategy"},
-        "encoder_weights": "",
+        "encoder_weights": "imagenet" if _has_weights() and not context.dry else "",
         "batch_size": 16,
         "steps": context.scale.paper_steps or _MOST_STEPS,
         "steps_per_epoch": context.scale.paper_steps or _STEPS_PER_EPOCH,
@@ -87,6 +88,11 @@ def configuration(context: Context) -> TrainConfig:
         accelerator=accelerator,
     )
     return replace(plan.runs[0].config, precision=settings["precision"])
+
+
+def _has_weights() -> bool:
+    """Whether ResNet-50's ImageNet weights are in the cache of ``torch.hub``; a GPU machine may have no network."""
+    return (Path(torch.hub.get_dir()) / "checkpoints" / Path(URLS["resnet50"]).name).is_file()
 
 
 class _Watch:

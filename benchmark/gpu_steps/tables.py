@@ -197,7 +197,8 @@ def training(data: Data | None) -> str:
 def paper(data: Data | None) -> str:
     """The paper's network on the synthetic protocol, a sentence."""
     step = _step(data, "paper")
-    head = "The paper's network on the synthetic protocol, preset `paper`, from random weights: "
+    start = "ImageNet's encoder" if step.get("configuration", {}).get("encoder_weights") else "random weights"
+    head = f"The paper's network on the synthetic protocol, preset `paper`, from {start}: "
     if "steps" not in step:
         return f"{head}{NOT_MEASURED}.{_remark(step)}"
     losses = [loss for loss in step["curve"]["loss"] if loss is not None]
