@@ -2,7 +2,8 @@
 PYTHON ?=
 INPUT ?=
 BENCH_ARGS ?=
-WORKERS ?= auto
+# One more than cores: many tests wait for nodes.
+WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); echo $$((cores + 1)))
 VENV := .venv/bin
 # Modules are compiled once, not in each of the hundreds of processes that the tests start.
 export PYTHONDONTWRITEBYTECODE :=
