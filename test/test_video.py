@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 from pathlib import Path
 
@@ -232,6 +233,20 @@ def test_a_video_of_uneven_pace_keeps_its_times(tmp_path, suffix):
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     assert [time_ns for time_ns, _ in VideoReader(tmp_path / f"a{suffix}").timed()] == [ms * 1_000_000 for ms in milliseconds]
+
+
+def test_the_frames_of_a_timed_video_are_stored_in_the_order_of_their_times(tmp_path):
+    """MP4 stores durations in decoding order: with B-frames, browsers show the frame before a pause for too long."""
+    times_ms = [0, 40, 80, 120, 1000, 1040, 1080, 1120, 1160]
+    with VideoWriter(tmp_path / "a.mp4", 25) as video:
+        for index, time_ms in enumerate(times_ms):
+            video.write(frame(index), time_ms * 1_000_000)
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.pts is not None]
+        assert [float(packet.pts * packet.time_base) for packet in packets] == pytest.approx([ms / 1000 for ms in times_ms])
+        assert [float(packet.duration * packet.time_base) for packet in packets[:-1]] == pytest.approx(
+            [(b - a) / 1000 for a, b in itertools.pairwise(times_ms)]
+        )
 
 
 def test_an_avi_has_no_times_of_its_own(tmp_path):

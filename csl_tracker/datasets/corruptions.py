@@ -217,21 +217,18 @@ def _warped(sample: Sample, scale: float, shift: FloatArray, outside: int) -> Sa
     middle = np.array([(width - 1) / 2, (height - 1) / 2])
     offset = middle + shift - scale * middle
     affine = np.array([[scale, 0.0, offset[0]], [0.0, scale, offset[1]]])
-    kind = cv2.INTER_LINEAR if scale >= 1 else cv2.INTER_AREA
-    if scale < 1:  # warpAffine does not average: shrink first
+    if scale < 1:  # warpAffine does not average: shrink first, then place on whole pixels
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        small = np.asarray(cv2.resize(sample.image, size, interpolation=kind), np.uint8)
+        small = np.asarray(cv2.resize(sample.image, size, interpolation=cv2.INTER_AREA), np.uint8)
         ratio = np.array([size[0] / width, size[1] / height])
-        inner = np.array([(size[0] - 1) / 2, (size[1] - 1) / 2])
-        place = np.rint(middle + shift - inner)
-        affine = np.column_stack((np.diag(ratio), place + (ratio - 1) / 2))
-        left, top = int(place[0]), int(place[1])
+        left, top = (int(v) for v in np.rint(middle + shift - (np.array(size) - 1) / 2))
+        affine = np.column_stack((np.diag(ratio), np.array([left, top]) + (ratio - 1) / 2))
         image = np.zeros_like(sample.image)
         rows = slice(max(0, top), min(height, top + size[1]))
         columns = slice(max(0, left), min(width, left + size[0]))
         image[rows, columns] = small[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
     else:
-        image = np.asarray(cv2.warpAffine(sample.image, affine, (width, height), flags=kind), np.uint8)
+        image = np.asarray(cv2.warpAffine(sample.image, affine, (width, height), flags=cv2.INTER_LINEAR), np.uint8)
 
     def labels(values: Image | None) -> Image | None:
         if values is None:

@@ -27,7 +27,7 @@ CLEAN = "clean"
 KEPT = ("dice", "landmark_error_px", "threshold_score_20px", "miss_rate", "false_positive_rate", "extra_instruments_per_frame")
 """Figures of a cell, as in ``csl-tracker evaluate``; ``visible`` and ``frames`` are the counts behind them."""
 SAME = ("weights_sha256", "input_sha256", "frames", "engine", "precision", "max_instruments")
-"""What all cells of a file have in common."""
+"""What all cells of a file have in common, beside ``versions``: the versions of the packages."""
 
 
 @dataclass(frozen=True)
@@ -121,13 +121,20 @@ class CellFile:
         before = load_json(path, "The file of measured cells")
         if not isinstance(before, dict) or not isinstance(before.get("sequences"), dict):
             raise ConfigError(f"{path} is no file of 'csl-tracker robustness'; give another folder as --out.")
-        for key in SAME:
-            if before.get(key) != common[key]:
+        for key, then, now in self._facts(before, common):
+            if then != now:
                 raise ConfigError(
-                    f"{path} was measured with {key} {before.get(key)} and not with {common[key]}; give another folder as"
-                    " --out, or remove the file."
+                    f"{path} was measured with {key} {then} and not with {now}; give another folder as --out, or remove the"
+                    " file."
                 )
         self.data["sequences"] = before["sequences"]
+
+    @staticmethod
+    def _facts(before: Mapping[str, Any], common: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+        """(name, value in the file, value now) of all facts that must be equal."""
+        yield from ((key, before.get(key), common[key]) for key in SAME)
+        then, now = before.get("versions", {}), common["versions"]
+        yield from ((f"version of {name}", then.get(name), now.get(name)) for name in {**now, **then})
 
     def missing(self, sequence: str, cells: Sequence[str]) -> list[str]:
         """Names of the cells that are not measured yet."""

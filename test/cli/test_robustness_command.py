@@ -90,6 +90,10 @@ def test_cells_tables_and_heat_map_and_only_what_is_missing(
     capsys.readouterr()
     assert main([*command[:-1], "4"]) == 2
     assert "was measured with frames 3 and not with 4; give another folder" in capsys.readouterr().err
+    older = {**data, "versions": {**data["versions"], "torch": "1.0"}}
+    (out / "robustness.json").write_text(json.dumps(older))
+    assert main(command) == 2
+    assert "was measured with version of torch 1.0 and not with" in capsys.readouterr().err
     (out / "robustness.json").write_text("[]")
     assert main(command) == 2
     assert "is no file of 'csl-tracker robustness'" in capsys.readouterr().err

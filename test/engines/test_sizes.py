@@ -127,3 +127,12 @@ def test_weights_are_converted_once_in_a_process(build: Builder, quick_weights: 
         engine.convert = lambda size, make=make, to=converted: to.append(size) or make(size)  # type: ignore[method-assign]
         engine.ready((64, 64))
         assert converted == [None]
+
+
+def test_a_conversion_leaves_the_model_trainable(quick_weights: Path, tmp_path: Path) -> None:
+    model = load_weights(quick_weights)
+    parameters = list(model.network.parameters())
+    parameters[0].requires_grad_(False)
+    engine = openvino(replace(model, sha256=""), False, ArtefactCache(tmp_path))
+    engine.convert(None)
+    assert [parameter.requires_grad for parameter in parameters] == [False, *[True] * (len(parameters) - 1)]
