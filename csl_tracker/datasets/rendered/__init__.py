@@ -1,0 +1,1 @@
+"""Path-traced and procedural pictures for training."""
