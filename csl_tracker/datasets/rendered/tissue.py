@@ -191,19 +191,19 @@ def draw_tissue(rng: np.random.Generator, family: str | None = None, aspect: flo
 
 
 def _draw_view(rng: np.random.Generator) -> View:
-    tilt = np.clip(rng.normal(0, 0.4, 2), -0.9, 0.9)
+    tilt = np.clip(rng.normal(0, 0.45, 2), -1.0, 1.0)
     return View(log_uniform(rng, 0.040, 0.150), (float(tilt[0]), float(tilt[1])), math.radians(float(rng.uniform(42, 72))))
 
 
 def _draw_exposure(rng: np.random.Generator) -> Exposure:
     kind = rng.random()
-    if kind < 0.12:
+    if kind < 0.10:
         level = log_uniform(rng, 0.008, 0.03)
-    elif kind < 0.22:
+    elif kind < 0.20:
         level = log_uniform(rng, 0.30, 0.55)
     else:
-        level = log_uniform(rng, 0.05, 0.26)
-    balance = np.exp(rng.normal(0, 0.06, 3))
+        level = log_uniform(rng, 0.06, 0.28)
+    balance = np.exp(rng.normal(0, 0.035, 3))
     return Exposure(
         level,
         float(rng.uniform(0, 0.5)),
@@ -293,6 +293,8 @@ def develop(radiance: Float32Array, spec: TissueSpec) -> Image:
     linear = _scatter(linear, look.scatter * 0.001 * spec.view.focal(w) / spec.view.distance)
     grey = linear.mean(axis=-1, keepdims=True)
     linear = np.maximum(grey + np.float32(look.saturation) * (linear - grey), 0)
+    over = np.maximum(linear.max(axis=-1, keepdims=True) - np.float32(0.8), 0)  # saturated colours wash out
+    linear += np.float32(0.35) * over
     knee = np.float32(0.7)
     linear = np.where(linear < knee, linear, 1 - (1 - knee) * np.exp(-(linear - knee) / (1 - knee)))
     coded = np.power(np.clip(to_srgb(linear), 0, 1), np.float32(look.gamma))
@@ -304,6 +306,16 @@ def _scatter(linear: Float32Array, sigma: float) -> Float32Array:
     capped = np.minimum(linear, np.float32(1))
     spread = cv2.GaussianBlur(capped, (0, 0), max(sigma, 0.3)) - capped
     return np.asarray(linear + spread * np.array([0.55, 0.3, 0.25], np.float32), np.float32)
+
+
+def _bounced(direct: Float32Array) -> Float32Array:
+    """Add the light that the tissue throws on itself, estimated from the picture: it fills shadows with the tissue's colour."""
+    h, w = direct.shape[:2]
+    capped = np.minimum(direct, np.float32(3 * max(float(np.median(direct)), 1e-6)))
+    small = cv2.resize(capped, (max(1, w // 8), max(1, h // 8)), interpolation=cv2.INTER_AREA)
+    around = cv2.resize(cv2.GaussianBlur(small, (0, 0), max(w / 64, 0.5)), (w, h), interpolation=cv2.INTER_LINEAR)
+    color = around / (around.max(axis=-1, keepdims=True) + np.float32(1e-6))
+    return np.asarray(direct + np.float32(0.10) * around * color, np.float32)
 
 
 def render_tissue_picture(
@@ -327,5 +339,5 @@ def render_tissue_picture(
     density = min(1.0, 2 * size[1] / _GRID[1])
     grid = (max(8, int(_GRID[1] * density * aspect)), max(8, int(_GRID[1] * density)))
     objects = {"tissue": tissue_mesh(spec, aspect, grid).shape(), **endoscope_lights(spec.lights)}
-    radiance = render(objects, camera(size, spec.view.focal(size[1]), samples), seed)
-    return TissuePicture(develop(radiance, spec), spec.family)
+    radiance = render(objects, camera(size, spec.view.focal(size[1]), samples), seed, max_depth=None)
+    return TissuePicture(develop(_bounced(radiance), spec), spec.family)

@@ -108,7 +108,10 @@ def cells(rng: np.random.Generator, canvas: Canvas, mm: float, wobble: float = 0
     tones = rng.standard_normal(int(labels.max()) + 1).astype(np.float32)[labels]
     columns, rows = warp(rng, canvas, 2 * mm, wobble * mm)
     shift = np.float32(pitch)
-    moved = [cv2.remap(plane, columns + shift, rows + shift, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT) for plane in (border, tones)]
+    moved = [
+        cv2.remap(plane, columns + shift, rows + shift, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+        for plane in (border, tones)
+    ]
     return np.asarray(moved[0], np.float32), np.asarray(moved[1], np.float32)
 
 
@@ -134,13 +137,22 @@ def ridges(rng: np.random.Generator, canvas: Canvas, mm: float, octaves: int = 2
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Coordinates along a curved line; ``along`` in 0..1, ``across`` in map cells, signed; float32 (h, w)."""
+    """Coordinates along a curved line, float32 (h, w).
+
+    Attributes:
+        along: Position along the line, 0..1.
+        across: Signed distance, map cells; its sign flips beyond the ends of the line.
+        distance: Distance, map cells.
+    """
 
     along: Float32Array
     across: Float32Array
+    distance: Float32Array
 
 
-def wander(rng: np.random.Generator, start: FloatArray, angle: float, length: float, bend: float, points: int = 40) -> FloatArray:
+def wander(
+    rng: np.random.Generator, start: FloatArray, angle: float, length: float, bend: float, points: int = 40
+) -> FloatArray:
     """A smooth line from a point, (points, 2): ``bend`` is the typical turn over its length, rad."""
     turn = np.cumsum(np.cumsum(rng.normal(0, 1, points)))
     turn = bend * (turn - turn[0]) / (np.abs(turn - turn[0]).max() + 1e-9)
@@ -170,8 +182,8 @@ def curve_through(points: FloatArray, size: tuple[int, int]) -> Curve:
         best = np.where(near, square, best)
         along = np.where(near, (t + number) / np.float32(count), along)
         across = np.where(near, side * np.sqrt(square), across)
-    resized = [cv2.resize(plane, (w, h), interpolation=cv2.INTER_LINEAR) for plane in (along, across)]
-    return Curve(np.asarray(resized[0], np.float32), np.asarray(resized[1], np.float32))
+    resized = [cv2.resize(plane, (w, h), interpolation=cv2.INTER_LINEAR) for plane in (along, across, np.sqrt(best))]
+    return Curve(np.asarray(resized[0], np.float32), np.asarray(resized[1], np.float32), np.asarray(resized[2], np.float32))
 
 
 def random_line(rng: np.random.Generator, canvas: Canvas, bend: float, inside: float = 0.3) -> FloatArray:
@@ -191,7 +203,13 @@ def vessels(rng: np.random.Generator, canvas: Canvas, trees: int, radius_mm: flo
     h, w = canvas.size
     cover = np.zeros((h, w), np.uint8)
     for _ in range(trees):
-        stack = [(np.array([w, h]) * rng.uniform(-0.05, 1.05, 2), float(rng.uniform(0, 2 * math.pi)), radius_mm * float(rng.uniform(0.5, 1.3)))]
+        stack = [
+            (
+                np.array([w, h]) * rng.uniform(-0.05, 1.05, 2),
+                float(rng.uniform(0, 2 * math.pi)),
+                radius_mm * float(rng.uniform(0.5, 1.3)),
+            )
+        ]
         budget = 12
         while stack and budget:
             budget -= 1
@@ -200,7 +218,11 @@ def vessels(rng: np.random.Generator, canvas: Canvas, trees: int, radius_mm: flo
 
 
 def _branch(
-    rng: np.random.Generator, canvas: Canvas, cover: npt.NDArray[np.uint8], stack: list[tuple[FloatArray, float, float]], branch: float
+    rng: np.random.Generator,
+    canvas: Canvas,
+    cover: npt.NDArray[np.uint8],
+    stack: list[tuple[FloatArray, float, float]],
+    branch: float,
 ) -> None:
     """Draw the stack's first vessel and push the branches that leave it."""
     point, angle, radius = stack.pop(0)
@@ -214,7 +236,13 @@ def _branch(
         cv2.line(cover, ends[0], ends[1], strength, max(1, round(thickness)), cv2.LINE_AA, 4)
         point, radius = end, radius * 0.985
         if rng.random() < branch:
-            stack.append((point.copy(), angle + float(rng.choice((-1, 1)) * rng.uniform(0.4, 1.1)), radius * float(rng.uniform(0.5, 0.8))))
+            stack.append(
+                (
+                    point.copy(),
+                    angle + float(rng.choice((-1, 1)) * rng.uniform(0.4, 1.1)),
+                    radius * float(rng.uniform(0.5, 0.8)),
+                )
+            )
 
 
 def lay(canvas: Canvas, top: Canvas, cover: Float32Array) -> None:

@@ -45,13 +45,44 @@ from csl_tracker.datasets.rendered.tissue_parts import (
 Paint = Callable[[np.random.Generator, Canvas], None]
 """Draws on a canvas of one colour."""
 
-LIVER: tuple[Color, ...] = ((138, 56, 54), (120, 44, 48), (150, 74, 64), (104, 38, 40), (180, 122, 96), (158, 82, 82), (128, 62, 70))
-FAT: tuple[Color, ...] = ((226, 188, 104), (236, 206, 136), (228, 170, 84), (238, 214, 170), (214, 164, 116), (232, 196, 150))
-BOWEL: tuple[Color, ...] = ((208, 146, 136), (216, 164, 148), (194, 116, 112), (220, 178, 154), (198, 150, 150), (186, 130, 100))
+LIVER: tuple[Color, ...] = (
+    (138, 56, 54),
+    (120, 44, 48),
+    (150, 74, 64),
+    (104, 38, 40),
+    (180, 122, 96),
+    (158, 82, 82),
+    (128, 62, 70),
+)
+FAT: tuple[Color, ...] = (
+    (230, 172, 98),
+    (238, 192, 128),
+    (230, 156, 78),
+    (240, 204, 164),
+    (218, 152, 110),
+    (236, 184, 142),
+    (232, 178, 84),
+)
+BOWEL: tuple[Color, ...] = (
+    (208, 146, 136),
+    (216, 164, 148),
+    (194, 116, 112),
+    (220, 178, 154),
+    (198, 150, 150),
+    (186, 130, 100),
+)
 MUSCLE: tuple[Color, ...] = ((146, 56, 50), (168, 80, 70), (126, 44, 44), (190, 112, 98), (180, 96, 92))
 PINK: tuple[Color, ...] = ((196, 128, 112), (186, 120, 122), (206, 150, 128), (176, 104, 100), (190, 136, 104), (170, 110, 120))
 SKIN: tuple[Color, ...] = ((226, 182, 158), (204, 150, 122), (236, 200, 182), (178, 122, 92), (120, 80, 62), (222, 160, 150))
-SILICONE: tuple[Color, ...] = ((206, 206, 208), (160, 162, 168), (228, 190, 190), (232, 150, 150), (196, 100, 100), (226, 214, 196), (110, 112, 120))
+SILICONE: tuple[Color, ...] = (
+    (206, 206, 208),
+    (160, 162, 168),
+    (228, 190, 190),
+    (232, 150, 150),
+    (196, 100, 100),
+    (226, 214, 196),
+    (110, 112, 120),
+)
 
 
 def paint_liver(rng: np.random.Generator, canvas: Canvas) -> None:
@@ -62,7 +93,14 @@ def paint_liver(rng: np.random.Generator, canvas: Canvas) -> None:
     if rng.random() < 0.2:
         lobules(rng, canvas, log_uniform(rng, 5, 14), float(rng.uniform(0.3, 1.2)), 0.25)
     if rng.random() < 0.5:
-        blotches(rng, canvas, pick(rng, ((170, 110, 60), (176, 150, 84), (190, 120, 90), (80, 30, 50))), 7, float(rng.uniform(0.1, 0.4)), 0.5)
+        blotches(
+            rng,
+            canvas,
+            pick(rng, ((170, 110, 60), (176, 150, 84), (190, 120, 90), (80, 30, 50))),
+            7,
+            float(rng.uniform(0.1, 0.4)),
+            0.5,
+        )
     if rng.random() < 0.6:
         pale_lines(rng, canvas, log_uniform(rng, 0.2, 0.7))
     creases(rng, canvas, float(rng.uniform(6, 20)), float(rng.uniform(0.05, 0.4)), float(rng.uniform(0.1, 0.7)))
@@ -73,9 +111,16 @@ def paint_fat(rng: np.random.Generator, canvas: Canvas) -> None:
     undulate(rng, canvas, float(rng.uniform(20, 50)), float(rng.uniform(1, 4)))
     mottle(rng, canvas, float(rng.uniform(0.05, 0.14)))
     mm = log_uniform(rng, 3, 9)
-    lobules(rng, canvas, mm, float(rng.uniform(0.12, 0.3)) * mm, float(rng.uniform(0.1, 0.35)))
+    lobules(rng, canvas, mm, float(rng.uniform(0.18, 0.4)) * mm, float(rng.uniform(0.15, 0.4)))
     lobules(rng, canvas, 0.4 * mm, float(rng.uniform(0.03, 0.10)) * mm, float(rng.uniform(0.03, 0.15)))
-    blotches(rng, canvas, pick(rng, ((206, 120, 90), (190, 96, 70), (236, 214, 190))), 16, float(rng.uniform(0.1, 0.5)), float(rng.uniform(0.2, 0.6)))
+    blotches(
+        rng,
+        canvas,
+        pick(rng, ((206, 120, 90), (190, 96, 70), (236, 214, 190))),
+        16,
+        float(rng.uniform(0.1, 0.5)),
+        float(rng.uniform(0.2, 0.6)),
+    )
     add_vessels(rng, canvas, int(rng.integers(2, 10)), log_uniform(rng, 0.15, 0.6), float(rng.uniform(0.3, 0.75)))
 
 
@@ -189,7 +234,7 @@ def _loop(rng: np.random.Generator, canvas: Canvas, color: tuple[float, float, f
     radius = float(rng.uniform(7, 19))
     waves = np.sin(curve.along * np.float32(rng.uniform(20, 60)) + canvas.noise(rng, 30, 2))
     size = np.float32(radius * canvas.scale) * (1 + np.float32(rng.uniform(0.02, 0.09)) * waves)
-    inside = np.clip(1 - (curve.across / size) ** 2, 0, 1)
+    inside = np.clip(1 - (curve.distance / size) ** 2, 0, 1)
     top = blank(canvas.size, canvas.scale, np.clip(np.asarray(color) * np.exp(rng.normal(0, 0.04, 3)), 0, 250))
     mottle(rng, top, float(rng.uniform(0.05, 0.12)))
     paint_smooth(rng, top)
@@ -197,7 +242,9 @@ def _loop(rng: np.random.Generator, canvas: Canvas, color: tuple[float, float, f
     top.tint(1 - np.float32(0.35) * rim**2)
     lift = np.float32(rng.uniform(0, 8) + float(np.quantile(canvas.height[::9, ::9], 0.5)))
     top.height = np.asarray(lift + np.sqrt(inside) * np.float32(0.8 * radius) + np.float32(0.12) * top.height, np.float32)
-    canvas.tint(1 - np.float32(0.35) * np.exp(-np.maximum(np.abs(curve.across) - size, 0) / np.float32(3 * canvas.scale)).astype(np.float32))
+    canvas.tint(
+        1 - np.float32(0.35) * np.exp(-np.maximum(curve.distance - size, 0) / np.float32(3 * canvas.scale)).astype(np.float32)
+    )
     lay(canvas, top, step(inside, 0.0, 0.06))
 
 
@@ -212,15 +259,19 @@ def _omentum(rng: np.random.Generator, size: tuple[int, int], scale: float) -> C
     """A thin veil with fat along its vessels over some organ."""
     canvas = painted(rng, str(rng.choice(("bowel", "membrane", "smooth", "liver"))), size, scale)
     top = painted(rng, "fat", size, scale)
-    tree = vessels(rng, canvas, int(rng.integers(3, 8)), log_uniform(rng, 0.5, 1.2), 0.09)
+    tree = vessels(rng, canvas, int(rng.integers(4, 12)), log_uniform(rng, 0.3, 0.9), 0.09)
     near = cv2.GaussianBlur(tree, (0, 0), float(rng.uniform(1.5, 4)) * scale)
     near /= near.max() + np.float32(1e-6)
-    islands = step(near * 3 + np.float32(0.7) * canvas.noise(rng, 9, 4, 0.6), float(rng.uniform(0.2, 1.0)), float(rng.uniform(1.1, 1.8)))
-    top.height += canvas.height + np.float32(1.0)
-    canvas.blend(np.full(size, rng.uniform(0.2, 0.6), np.float32), pick(rng, ((226, 190, 170), (230, 200, 150), (216, 170, 160))))
+    islands = step(
+        near * 3 + np.float32(0.7) * canvas.noise(rng, 9, 4, 0.6), float(rng.uniform(0.2, 1.0)), float(rng.uniform(1.1, 1.8))
+    )
+    top.height = np.asarray(0.5 * top.height + canvas.height + np.float32(0.8), np.float32)
+    canvas.blend(
+        np.full(size, rng.uniform(0.2, 0.6), np.float32), pick(rng, ((226, 190, 170), (230, 200, 150), (216, 170, 160)))
+    )
     lay(canvas, top, islands)
     canvas.blend(tree * np.float32(rng.uniform(0.4, 0.85)), pick(rng, VEINS))
-    canvas.height += tree * np.float32(0.5)
+    canvas.height += cv2.GaussianBlur(tree, (0, 0), 1.5) * np.float32(0.25)
     return canvas
 
 
@@ -297,7 +348,7 @@ def _cut(rng: np.random.Generator, canvas: Canvas) -> None:
     """A cut with raised lips, often sewn with thread."""
     line = random_line(rng, canvas, float(rng.uniform(0, 0.5)), 1.0)
     curve = curve_through(line[: int(rng.integers(8, 20))], canvas.size)
-    mm = np.abs(curve.across) / np.float32(canvas.scale)
+    mm = curve.distance / np.float32(canvas.scale)
     ends = np.clip(4 * curve.along * (1 - curve.along), 0, 1)
     wide = np.float32(rng.uniform(0.3, 2.0)) * ends
     gap = step(-mm, -1.0, 0.0) * step(wide - mm, -0.2, 0.3)
@@ -317,7 +368,9 @@ def _stitches(rng: np.random.Generator, canvas: Canvas, line: Float32Array | np.
         ends = line[number] + np.stack([-normal, normal]) + rng.normal(0, 0.6 * canvas.scale, (2, 2))
         cv2.polylines(cover, [np.rint(ends).astype(np.int32)], False, 255, max(1, round(0.5 * canvas.scale)), cv2.LINE_AA)
     alpha: Float32Array = cover.astype(np.float32) / np.float32(255)
-    canvas.blend(alpha * np.float32(0.95), pick(rng, ((24, 24, 40), (40, 30, 90), (90, 40, 120), (30, 90, 60), (220, 220, 210))))
+    canvas.blend(
+        alpha * np.float32(0.95), pick(rng, ((24, 24, 40), (40, 30, 90), (90, 40, 120), (30, 90, 60), (220, 220, 210)))
+    )
     canvas.height += np.float32(0.4) * alpha
 
 

@@ -16,6 +16,7 @@ from csl_tracker.datasets.rendered.tissue_canvas import (
     cells,
     curve_through,
     fibres,
+    grid,
     lay,
     random_line,
     ridges,
@@ -40,7 +41,8 @@ VEINS: tuple[Color, ...] = ((88, 24, 40), (70, 36, 66), (120, 34, 36), (100, 50,
 
 def pick(rng: np.random.Generator, colors: tuple[Color, ...], spread: float = 0.06) -> tuple[float, float, float]:
     """One of the colours, slightly changed; sRGB."""
-    value = np.clip(np.asarray(colors[int(rng.integers(len(colors)))]) * np.exp(rng.normal(0, spread, 3)), 0, 250)
+    change = np.exp(rng.normal(0, spread) + rng.normal(0, 0.35 * spread, 3))
+    value = np.clip(np.asarray(colors[int(rng.integers(len(colors)))]) * change, 0, 245)
     return float(value[0]), float(value[1]), float(value[2])
 
 
@@ -56,11 +58,13 @@ def mottle(rng: np.random.Generator, canvas: Canvas, strength: float = 0.10) -> 
         canvas.color *= np.exp(plane[..., None] * np.array([0.6, 1.0, 0.95], np.float32))
 
 
-def blotches(rng: np.random.Generator, canvas: Canvas, color: tuple[float, float, float], mm: float, share: float, strength: float) -> None:
+def blotches(
+    rng: np.random.Generator, canvas: Canvas, color: tuple[float, float, float], mm: float, share: float, strength: float
+) -> None:
     """Patches of another colour that cover about a share of the canvas, with soft or sharp borders."""
-    field = canvas.noise(rng, mm, 4, 0.6)
+    field = canvas.noise(rng, mm, 4, 0.5)
     edge = float(np.quantile(field[::7, ::7], 1 - share))
-    canvas.blend(step(field, edge - 0.05, edge + float(rng.uniform(0.2, 1.5))) * np.float32(strength), color)
+    canvas.blend(step(field, edge - 0.2, edge + float(rng.uniform(0.3, 2.0))) * np.float32(strength), color)
 
 
 def wet_film(rng: np.random.Generator, canvas: Canvas) -> None:
@@ -68,7 +72,9 @@ def wet_film(rng: np.random.Generator, canvas: Canvas) -> None:
     patches = step(canvas.noise(rng, float(rng.uniform(10, 30)), 2), float(rng.uniform(-1.5, 0.5)), float(rng.uniform(0.8, 2)))
     strength = log_uniform(rng, 0.25, 1.6)
     fine = log_uniform(rng, 0.7, 2.2)
-    bumps = canvas.noise(rng, fine, 2, 0.4) * np.float32(0.030 * fine) + canvas.noise(rng, 4 * fine, 2) * np.float32(0.05 * fine)
+    bumps = canvas.noise(rng, fine, 2, 0.4) * np.float32(0.030 * fine) + canvas.noise(rng, 4 * fine, 2) * np.float32(
+        0.05 * fine
+    )
     canvas.height += bumps * (np.float32(0.15) + patches) * np.float32(strength)
     canvas.rough += np.float32(0.08) * smooth_plane(rng, canvas.size, 6)
 
@@ -85,7 +91,9 @@ def creases(rng: np.random.Generator, canvas: Canvas, mm: float, depth: float, s
     canvas.tint(1 - np.float32(0.45) * line)
 
 
-def add_vessels(rng: np.random.Generator, canvas: Canvas, trees: int, radius_mm: float, strength: float, raised: float = 0.4) -> None:
+def add_vessels(
+    rng: np.random.Generator, canvas: Canvas, trees: int, radius_mm: float, strength: float, raised: float = 0.4
+) -> None:
     """Fine branching vessels in one colour."""
     cover = vessels(rng, canvas, trees, radius_mm)
     canvas.blend(cover * np.float32(strength), pick(rng, VEINS))
@@ -104,10 +112,14 @@ def strand(rng: np.random.Generator, canvas: Canvas, radius_mm: float, color: tu
     curve = curve_through(random_line(rng, canvas, bend), canvas.size)
     r = np.float32(radius_mm * canvas.scale)
     wobble = float(rng.uniform(0.0, 0.25))
-    size = r * (1 + np.float32(wobble) * _along_noise(rng, curve.along, 12) + np.float32(rng.normal(0, 0.25)) * (curve.along - np.float32(0.5)))
+    size = r * (
+        1
+        + np.float32(wobble) * _along_noise(rng, curve.along, 12)
+        + np.float32(rng.normal(0, 0.25)) * (curve.along - np.float32(0.5))
+    )
     if rng.random() < 0.25:
         size = size * np.sqrt(np.clip(1 - np.abs(2 * curve.along - 1) ** 4, 0, 1))
-    across = curve.across + np.float32(0.08) * r * canvas.noise(rng, max(1.0, radius_mm), 2)
+    across = curve.distance + np.float32(0.08) * r * canvas.noise(rng, max(1.0, radius_mm), 2)
     inside = np.clip(1 - (across / np.maximum(size, 0.5)) ** 2, 0, 1)
     cover = step(inside, 0.0, float(rng.uniform(0.08, 0.5)))
     if rng.random() < 0.3:  # thin membrane: the ground shows through
@@ -115,7 +127,9 @@ def strand(rng: np.random.Generator, canvas: Canvas, radius_mm: float, color: tu
     top = _strand_look(rng, canvas, curve, size, color)
     under = cv2.GaussianBlur(canvas.height, (0, 0), max(1.0, float(rng.uniform(1, 4)) * float(r)))
     lift = float(rng.uniform(0.0, 1.2)) * radius_mm
-    top.height = np.asarray(under + np.float32(lift) + np.sqrt(inside) * np.float32(radius_mm * rng.uniform(0.4, 1.1)), np.float32)
+    top.height = np.asarray(
+        under + np.float32(lift) + np.sqrt(inside) * np.float32(radius_mm * rng.uniform(0.4, 1.1)), np.float32
+    )
     top.height += np.float32(0.03 * radius_mm) * canvas.noise(rng, max(1.0, 0.5 * radius_mm), 2)
     lay(canvas, top, np.asarray(cover, np.float32))
 
@@ -126,29 +140,42 @@ def _along_noise(rng: np.random.Generator, along: Float32Array, count: int) -> F
     return np.asarray(values[np.clip(along * 511, 0, 511).astype(np.int32)], np.float32)
 
 
-def _strand_look(rng: np.random.Generator, canvas: Canvas, curve: Curve, size: Float32Array, color: tuple[float, float, float]) -> Canvas:
+def _strand_look(
+    rng: np.random.Generator, canvas: Canvas, curve: Curve, size: Float32Array, color: tuple[float, float, float]
+) -> Canvas:
     """Colour of a strand: fibres along it, blotches, a few vessels, a darker or redder rim."""
     top = blank(canvas.size, canvas.scale, color)
     values = rng.standard_normal((48, 14)).astype(np.float32)
     u = curve.along * np.float32(values.shape[1] - 1)
     v = (curve.across / np.maximum(size, 1) * np.float32(0.5) + np.float32(0.5)) * np.float32(values.shape[0] - 1)
-    streaks = cv2.remap(values, np.asarray(u, np.float32), np.asarray(v, np.float32), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+    streaks = cv2.remap(
+        values, np.asarray(u, np.float32), np.asarray(v, np.float32), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
+    )
     top.tint(np.exp(np.float32(rng.uniform(0.02, 0.14)) * streaks))
     mottle(rng, top, float(rng.uniform(0.05, 0.2)))
     if rng.random() < 0.5:
-        blotches(rng, top, pick(rng, ((150, 60, 55), (200, 120, 110), (120, 60, 80), (226, 196, 120))), 8, float(rng.uniform(0.1, 0.5)), 0.6)
+        blotches(
+            rng,
+            top,
+            pick(rng, ((150, 60, 55), (200, 120, 110), (120, 60, 80), (226, 196, 120))),
+            8,
+            float(rng.uniform(0.1, 0.5)),
+            0.6,
+        )
     if rng.random() < 0.5:
         add_vessels(rng, top, int(rng.integers(4, 14)), float(rng.uniform(0.15, 0.4)), 0.6)
-    rim = step(np.abs(curve.across) / np.maximum(size, 1), 0.5, 1.0)
+    rim = step(curve.distance / np.maximum(size, 1), 0.5, 1.0)
     top.blend(rim * np.float32(rng.uniform(0, 0.5)), pick(rng, ((160, 80, 75), (120, 60, 60), (200, 150, 140))))
     top.rough[...] = np.float32(rng.uniform(0.25, 0.5))
     return top
 
 
 def strands(rng: np.random.Generator, canvas: Canvas, count: int, colors: tuple[Color, ...] = PALE) -> None:
-    """Several strands, from threads to bodies as thick as an instrument's shaft (8 mm) and thicker."""
+    """Several strands, from cords to bodies as thick as an instrument's shaft (8 mm) and thicker."""
     for _ in range(count):
-        strand(rng, canvas, log_uniform(rng, 0.5, 7.0), pick(rng, colors), float(abs(rng.normal(0, 0.5))))
+        radius = log_uniform(rng, 0.8, 8.0)
+        bend = float(abs(rng.normal(0, 0.35 + 1.2 / (radius + 0.5))))
+        strand(rng, canvas, radius, pick(rng, colors), bend)
 
 
 def organ(rng: np.random.Generator, canvas: Canvas, top: Canvas, lift: float) -> None:
@@ -167,15 +194,18 @@ def organ(rng: np.random.Generator, canvas: Canvas, top: Canvas, lift: float) ->
 
 
 def char(rng: np.random.Generator, canvas: Canvas, share: float) -> None:
-    """Burnt spots: a pale rim of cooked tissue, brown, then a rough black crust."""
-    field = canvas.noise(rng, log_uniform(rng, 5, 22), 4, 0.55)
+    """Burnt spots: a pale rim of cooked tissue, brown, then a rough, patchy black crust."""
+    field = canvas.noise(rng, log_uniform(rng, 12, 45), 5, 0.5)
     edge = float(np.quantile(field[::7, ::7], 1 - share))
-    canvas.blend(step(field, edge - 0.9, edge - 0.2) * np.float32(rng.uniform(0.4, 0.85)), pick(rng, ((226, 206, 176), (214, 186, 150), (205, 180, 165))))
-    canvas.blend(step(field, edge - 0.35, edge) * np.float32(0.85), pick(rng, ((120, 72, 34), (96, 58, 34), (140, 90, 50))))
-    crust = step(field, edge - 0.05, edge + 0.3)
-    canvas.blend(crust * np.float32(0.92), pick(rng, ((30, 22, 20), (22, 20, 22), (46, 32, 26))))
-    canvas.height += crust * (np.float32(0.18) * canvas.noise(rng, 1.2, 3, 0.7) - np.float32(0.5))
-    canvas.rough += crust * np.float32(0.35)
+    pale = step(field, edge - float(rng.uniform(0.5, 1.2)), edge - 0.1)
+    canvas.blend(pale * np.float32(rng.uniform(0.3, 0.8)), pick(rng, ((222, 200, 168), (206, 176, 140), (198, 172, 156))))
+    ragged = field + np.float32(0.12) * canvas.noise(rng, 2.0, 3, 0.6)
+    brown = step(ragged, edge - 0.35, edge + 0.25)
+    canvas.blend(brown * np.float32(rng.uniform(0.6, 0.9)), pick(rng, ((130, 82, 44), (106, 64, 40), (150, 100, 60))))
+    crust = step(ragged, edge + 0.05, edge + 0.8) * step(canvas.noise(rng, 3, 3, 0.6), -1.4, 0.4)
+    canvas.blend(crust * np.float32(0.9), pick(rng, ((40, 30, 26), (32, 28, 28), (58, 40, 30))))
+    canvas.height += crust * (np.float32(0.10) * canvas.noise(rng, 1.2, 3, 0.6) - np.float32(0.6))
+    canvas.rough += brown * np.float32(0.3)
 
 
 def blood(rng: np.random.Generator, canvas: Canvas, share: float) -> None:
@@ -187,7 +217,9 @@ def blood(rng: np.random.Generator, canvas: Canvas, share: float) -> None:
     pool = step(-low, -level - 0.03 * spread, -level + 0.10 * spread)
     stain = step(-low, -level - 1.2 * spread, -level) * step(canvas.noise(rng, 6, 4, 0.6), -0.5, 1.2)
     canvas.blend(stain * np.float32(rng.uniform(0.2, 0.7)), pick(rng, ((150, 24, 22), (130, 20, 24), (165, 40, 34))))
-    canvas.blend(pool * np.float32(rng.uniform(0.85, 0.97)), pick(rng, ((112, 6, 8), (90, 6, 10), (134, 12, 12), (70, 8, 12))))
+    canvas.blend(
+        pool * np.float32(rng.uniform(0.85, 0.97)), pick(rng, ((112, 14, 16), (92, 14, 18), (130, 22, 22), (74, 14, 18)))
+    )
     surface = np.maximum(soft, np.float32(level)) + np.float32(0.02) * canvas.noise(rng, 4, 2)
     canvas.height += pool * (surface - canvas.height)
     canvas.rough += pool * (np.float32(0.1) - canvas.rough)
@@ -210,22 +242,26 @@ def drops(rng: np.random.Generator, canvas: Canvas, count: int) -> None:
 
 
 def hole(rng: np.random.Generator, canvas: Canvas, depth: float) -> None:
-    """A deep hole with winding walls; its inside is darker and redder."""
+    """A deep hole with winding, folded walls; its inside is redder and, lit from the lens, dark."""
     h, w = canvas.size
-    columns, rows = np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32))
+    columns, rows = grid((h, w))
     at = rng.uniform(0.3, 0.7, 2)
-    reach = float(rng.uniform(0.15, 0.42)) * min(h, w)
-    dx, dy = (columns - np.float32(at[0] * w)) * np.float32(rng.uniform(0.6, 1.1)), (rows - np.float32(at[1] * h))
+    reach = float(rng.uniform(0.22, 0.5)) * min(h, w)
+    dx, dy = (columns - np.float32(at[0] * w)) * np.float32(rng.uniform(0.5, 1.1)), rows - np.float32(at[1] * h)
     radius = np.hypot(dx, dy) / np.float32(reach)
     angle = np.arctan2(dy, dx)
-    folds = np.zeros((h, w), np.float32)
     for count in (2, 3, 5, 8):
-        folds += np.float32(rng.normal(0, 0.35 / count)) * np.sin(count * angle + np.float32(rng.uniform(0, 6.28)) + 2 * radius)
-    radius = radius + folds + np.float32(0.06) * canvas.noise(rng, 12, 3)
-    deep = 1 - step(radius, float(rng.uniform(0.1, 0.5)), float(rng.uniform(0.95, 1.25)))
-    canvas.height -= np.float32(depth) * deep
-    canvas.height += np.float32(1.2) * deep * np.sin(radius * np.float32(rng.uniform(6, 20)) + 2 * canvas.noise(rng, 15, 2))
-    canvas.color *= np.exp(-deep[..., None] * np.array([0.35, 0.8, 0.75], np.float32) * np.float32(rng.uniform(0.4, 1.5)))
+        radius = radius + np.float32(rng.normal(0, 0.3 / count)) * np.sin(
+            count * angle + np.float32(rng.uniform(0, 6.28)) + 2 * radius
+        )
+    radius = radius + np.float32(0.05) * canvas.noise(rng, 12, 3)
+    deep = np.clip((1 - radius) / np.float32(rng.uniform(0.4, 0.9)), 0, 1) ** np.float32(rng.uniform(0.5, 1.4))
+    rim = np.exp(-(((radius - 1) / np.float32(0.12)) ** 2)).astype(np.float32)
+    terraces = np.sin(radius * np.float32(rng.uniform(8, 26)) + 2 * canvas.noise(rng, 15, 2))
+    canvas.height += np.float32(rng.uniform(0, 3)) * rim - np.float32(depth) * deep
+    canvas.height += np.float32(rng.uniform(0.5, 2.5)) * step(deep, 0.0, 0.2) * terraces
+    canvas.color *= np.exp(-deep[..., None] * np.array([0.4, 0.9, 0.85], np.float32) * np.float32(rng.uniform(0.4, 1.6)))
+    canvas.tint(1 - np.float32(rng.uniform(0.1, 0.5)) * step(deep, 0.6, 1.0))
 
 
 def lobules(rng: np.random.Generator, canvas: Canvas, mm: float, height: float, shade: float) -> None:
