@@ -1,1 +1,1 @@
-"""Path-traced and procedural pictures for training."""
+"""Path-traced instruments and scenes, the bank that stores them, and training frames composed from it."""
