@@ -34,6 +34,7 @@ COMMANDS = {
     "dataset": "inspect a labelled dataset of any layout, or convert it to COCO keypoints",
     "label-suggest": "choose the frames of a video that are most worth labelling, with predicted labels",
     "synthesize": "write synthetic endoscopic sequences in the EndoVis 2015 layout",
+    "render": "path-trace instruments, tissue and scenes into a bank of pictures for training",
     "demo": "run bag, node and evaluation on an embedded synthetic sequence or on your own input",
     "bag": "write a dataset or video to a bag, or describe a bag",
     "replay": "track the images of a bag, without ROS, into a bag of poses",
