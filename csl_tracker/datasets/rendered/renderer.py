@@ -91,7 +91,7 @@ class Lights:
 
 def draw_lights(rng: np.random.Generator) -> Lights:
     """Draw one or two lights, with a colour temperature between warm halogen and cold xenon."""
-    warm = float(rng.normal(0, 0.07))
+    warm = max(-0.06, float(rng.normal(0.02, 0.06)))
     return Lights(
         angle=float(rng.uniform(0, 2 * math.pi)),
         offset=float(rng.uniform(0.003, 0.009)),
@@ -223,12 +223,11 @@ def to_srgb(linear: Float32Array) -> Float32Array:
     """Linear values to sRGB, both 0..1."""
     low = np.clip(linear, 0, 1).astype(np.float32)
     high = np.float32(1.055) * np.power(np.maximum(low, np.float32(1e-6)), np.float32(1 / 2.4)) - np.float32(0.055)
-    return np.where(low <= 0.0031308, np.float32(12.92) * low, high)
+    return np.asarray(np.where(low <= 0.0031308, np.float32(12.92) * low, high), np.float32)
 
 
 def from_srgb(color: npt.ArrayLike) -> Float32Array:
     """8-bit sRGB, 0..255, to linear values, 0..1."""
     value = np.asarray(color, np.float32) / np.float32(255)
-    return np.where(
-        value <= 0.04045, value / np.float32(12.92), ((value + np.float32(0.055)) / np.float32(1.055)) ** np.float32(2.4)
-    )
+    high = ((value + np.float32(0.055)) / np.float32(1.055)) ** np.float32(2.4)
+    return np.asarray(np.where(value <= 0.04045, value / np.float32(12.92), high), np.float32)

@@ -37,7 +37,7 @@ _MARGIN = 1.12
 """The surface reaches beyond the picture by this factor."""
 _GRID = (432, 540)
 """Vertices of the surface: rows and columns."""
-_MAP_CELLS = 300_000
+_MAP_CELLS = 240_000
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def _draw_exposure(rng: np.random.Generator) -> Exposure:
         level = log_uniform(rng, 0.30, 0.55)
     else:
         level = log_uniform(rng, 0.06, 0.28)
-    balance = np.exp(rng.normal(0, 0.035, 3))
+    balance = np.exp(rng.normal((0.02, -0.01, 0), (0.03, 0.01, 0.04)))
     return Exposure(
         level,
         float(rng.uniform(0, 0.5)),
@@ -215,7 +215,7 @@ def _draw_exposure(rng: np.random.Generator) -> Exposure:
 
 
 def _rays(view: View, aspect: float, grid: tuple[int, int]) -> tuple[Float32Array, Float32Array]:
-    """x / z and y / z of a grid of rays over the view and its margin."""
+    """X / z and y / z of a grid of rays over the view and its margin."""
     reach = math.tan(0.5 * view.width_angle) * _MARGIN
     u = np.linspace(-reach, reach, grid[1], dtype=np.float32)
     v = np.linspace(-reach * aspect, reach * aspect, grid[0], dtype=np.float32)
@@ -298,7 +298,8 @@ def develop(radiance: Float32Array, spec: TissueSpec) -> Image:
     knee = np.float32(0.7)
     linear = np.where(linear < knee, linear, 1 - (1 - knee) * np.exp(-(linear - knee) / (1 - knee)))
     coded = np.power(np.clip(to_srgb(linear), 0, 1), np.float32(look.gamma))
-    return np.rint(255 * np.clip(coded * np.float32(1.02), 0, 1)).astype(np.uint8)
+    image: Image = np.rint(255 * np.clip(coded * np.float32(1.02), 0, 1)).astype(np.uint8)
+    return image
 
 
 def _scatter(linear: Float32Array, sigma: float) -> Float32Array:

@@ -96,7 +96,7 @@ def cells(rng: np.random.Generator, canvas: Canvas, mm: float, wobble: float = 0
     h, w = canvas.size
     pitch = max(3.0, mm * canvas.scale)
     ny, nx = int(h / pitch) + 3, int(w / pitch) + 3
-    at = np.stack(np.mgrid[0:ny, 0:nx], -1).reshape(-1, 2) + rng.uniform(-0.45, 0.45, (ny * nx, 2))
+    at = np.moveaxis(np.mgrid[0:ny, 0:nx], 0, -1).reshape(-1, 2) + rng.uniform(-0.45, 0.45, (ny * nx, 2))
     seeds = np.ones((int((ny + 1) * pitch), int((nx + 1) * pitch)), np.uint8)
     spots = np.clip(np.rint((at + 0.5) * pitch).astype(int), 0, np.array(seeds.shape) - 1)
     seeds[spots[:, 0], spots[:, 1]] = 0
@@ -117,7 +117,7 @@ def cells(rng: np.random.Generator, canvas: Canvas, mm: float, wobble: float = 0
 
 def fibres(rng: np.random.Generator, canvas: Canvas, angle: float, length_mm: float, width_mm: float) -> Float32Array:
     """Streaks along a direction, of about unit variance."""
-    columns, rows = warp(rng, canvas, 3 * length_mm, 0.3 * length_mm)
+    columns, rows = warp(rng, canvas, 3 * length_mm, 0.14 * length_mm)
     c, s = np.float32(math.cos(angle)), np.float32(math.sin(angle))
     along, across = columns * c + rows * s, rows * c - columns * s
     h, w = canvas.size
@@ -214,7 +214,8 @@ def vessels(rng: np.random.Generator, canvas: Canvas, trees: int, radius_mm: flo
         while stack and budget:
             budget -= 1
             _branch(rng, canvas, cover, stack, branch)
-    return np.asarray(cv2.GaussianBlur(cover, (0, 0), 0.7), np.float32) / np.float32(255)
+    soft: Float32Array = np.asarray(cv2.GaussianBlur(cover, (0, 0), 0.7), np.float32) / np.float32(255)
+    return soft
 
 
 def _branch(
@@ -226,23 +227,29 @@ def _branch(
 ) -> None:
     """Draw the stack's first vessel and push the branches that leave it."""
     point, angle, radius = stack.pop(0)
+    count = int(rng.integers(15, 60))
+    angles = angle + np.cumsum(rng.normal(0, 0.22, count))
     stride = max(2.0, 1.2 * canvas.scale)
-    for _ in range(int(rng.integers(15, 60))):
-        angle += float(rng.normal(0, 0.22))
-        end = point + stride * np.array([math.cos(angle), math.sin(angle)])
-        thickness = 2 * radius * canvas.scale
+    points = point + stride * np.cumsum(np.stack([np.cos(angles), np.sin(angles)], -1), axis=0)
+    fixed = np.rint(16 * np.vstack([point[None], points])).astype(np.int32)
+    for first in range(0, count, 8):
+        thickness = 2 * radius * 0.985**first * canvas.scale
         strength = int(255 * min(1.0, thickness))
-        ends = [tuple(int(round(value * 16)) for value in p) for p in (point, end)]
-        cv2.line(cover, ends[0], ends[1], strength, max(1, round(thickness)), cv2.LINE_AA, 4)
-        point, radius = end, radius * 0.985
-        if rng.random() < branch:
-            stack.append(
-                (
-                    point.copy(),
-                    angle + float(rng.choice((-1, 1)) * rng.uniform(0.4, 1.1)),
-                    radius * float(rng.uniform(0.5, 0.8)),
-                )
-            )
+        cv2.polylines(cover, [fixed[first : first + 9]], False, strength, max(1, round(thickness)), cv2.LINE_AA, 4)
+    for number in np.flatnonzero(rng.random(count) < branch):
+        turn = float(rng.choice((-1, 1)) * rng.uniform(0.4, 1.1))
+        stack.append((points[number], float(angles[number]) + turn, radius * 0.985**number * float(rng.uniform(0.5, 0.8))))
+
+
+def soften(plane: Float32Array, sigma: float) -> Float32Array:
+    """Gaussian blur; wide ones are computed on a smaller plane."""
+    if sigma < 8:
+        return np.asarray(cv2.GaussianBlur(plane, (0, 0), sigma), np.float32)
+    h, w = plane.shape
+    small = cv2.resize(plane, (max(1, w // 4), max(1, h // 4)), interpolation=cv2.INTER_AREA)
+    return np.asarray(
+        cv2.resize(cv2.GaussianBlur(small, (0, 0), sigma / 4), (w, h), interpolation=cv2.INTER_LINEAR), np.float32
+    )
 
 
 def lay(canvas: Canvas, top: Canvas, cover: Float32Array) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from csl_tracker.arrays import Float32Array
 from csl_tracker.datasets.rendered.tissue_canvas import (
     Canvas,
     Color,
@@ -20,6 +19,7 @@ from csl_tracker.datasets.rendered.tissue_canvas import (
     step,
     vessels,
 )
+from csl_tracker.datasets.rendered.tissue_marks import cut, print_marks
 from csl_tracker.datasets.rendered.tissue_parts import (
     PALE,
     VEINS,
@@ -146,7 +146,7 @@ def paint_muscle(rng: np.random.Generator, canvas: Canvas) -> None:
     grain_along(rng, canvas, angle, float(rng.uniform(0.08, 0.25)))
     mottle(rng, canvas, 0.10)
     if rng.random() < 0.7:
-        blotches(rng, canvas, pick(rng, PALE), 20, float(rng.uniform(0.1, 0.4)), float(rng.uniform(0.3, 0.7)))
+        blotches(rng, canvas, pick(rng, PALE), 20, float(rng.uniform(0.05, 0.3)), float(rng.uniform(0.2, 0.6)))
     if rng.random() < 0.5:
         add_vessels(rng, canvas, int(rng.integers(2, 6)), 0.4, 0.5)
 
@@ -261,7 +261,7 @@ def _omentum(rng: np.random.Generator, size: tuple[int, int], scale: float) -> C
     top = painted(rng, "fat", size, scale)
     tree = vessels(rng, canvas, int(rng.integers(4, 12)), log_uniform(rng, 0.3, 0.9), 0.09)
     near = cv2.GaussianBlur(tree, (0, 0), float(rng.uniform(1.5, 4)) * scale)
-    near /= near.max() + np.float32(1e-6)
+    near = np.asarray(near / (near.max() + np.float32(1e-6)), np.float32)
     islands = step(
         near * 3 + np.float32(0.7) * canvas.noise(rng, 9, 4, 0.6), float(rng.uniform(0.2, 1.0)), float(rng.uniform(1.1, 1.8))
     )
@@ -324,54 +324,10 @@ def _phantom(rng: np.random.Generator, size: tuple[int, int], scale: float) -> C
         strands(rng, canvas, int(rng.integers(1, 3)), SILICONE + SKIN)
     ink = pick(rng, ((30, 40, 120), (20, 20, 24), (150, 30, 40), (40, 90, 60), (90, 50, 120)))
     for _ in range(int(rng.integers(0, 4))):
-        _print_marks(rng, canvas, ink)
+        print_marks(rng, canvas, ink)
     for _ in range(int(rng.integers(0, 4))):
-        _cut(rng, canvas)
+        cut(rng, canvas)
     return canvas
-
-
-def _print_marks(rng: np.random.Generator, canvas: Canvas, ink: tuple[float, float, float]) -> None:
-    """A row of dots, or a drawn line."""
-    line = random_line(rng, canvas, float(rng.uniform(0, 1)), 0.5)
-    cover = np.zeros(canvas.size, np.uint8)
-    radius = max(1, round(log_uniform(rng, 0.4, 1.6) * canvas.scale))
-    if rng.random() < 0.6:
-        for x, y in line[:: int(rng.integers(1, 3))]:
-            cv2.circle(cover, (int(x), int(y)), radius, 255, -1, cv2.LINE_AA)
-    else:
-        cv2.polylines(cover, [np.rint(line).astype(np.int32)], False, 255, radius, cv2.LINE_AA)
-    alpha: Float32Array = cover.astype(np.float32) / np.float32(255)
-    canvas.blend(alpha * np.float32(rng.uniform(0.5, 0.95)), ink)
-
-
-def _cut(rng: np.random.Generator, canvas: Canvas) -> None:
-    """A cut with raised lips, often sewn with thread."""
-    line = random_line(rng, canvas, float(rng.uniform(0, 0.5)), 1.0)
-    curve = curve_through(line[: int(rng.integers(8, 20))], canvas.size)
-    mm = curve.distance / np.float32(canvas.scale)
-    ends = np.clip(4 * curve.along * (1 - curve.along), 0, 1)
-    wide = np.float32(rng.uniform(0.3, 2.0)) * ends
-    gap = step(-mm, -1.0, 0.0) * step(wide - mm, -0.2, 0.3)
-    lips = np.exp(-((mm - wide - np.float32(0.8)) ** 2)).astype(np.float32) * ends
-    canvas.height += np.float32(0.6) * lips - np.float32(2.0) * gap
-    canvas.blend(gap * np.float32(0.85), pick(rng, ((120, 40, 40), (200, 90, 90), (60, 30, 34), (150, 150, 150))))
-    if rng.random() < 0.6:
-        _stitches(rng, canvas, line, float(rng.uniform(3, 8)))
-
-
-def _stitches(rng: np.random.Generator, canvas: Canvas, line: Float32Array | np.ndarray, half_mm: float) -> None:  # type: ignore[type-arg]
-    """Threads across a cut."""
-    cover = np.zeros(canvas.size, np.uint8)
-    for number in range(1, 14, int(rng.integers(1, 4))):
-        way = line[number + 1] - line[number]
-        normal = np.array([-way[1], way[0]]) / (np.hypot(*way) + 1e-9) * half_mm * canvas.scale
-        ends = line[number] + np.stack([-normal, normal]) + rng.normal(0, 0.6 * canvas.scale, (2, 2))
-        cv2.polylines(cover, [np.rint(ends).astype(np.int32)], False, 255, max(1, round(0.5 * canvas.scale)), cv2.LINE_AA)
-    alpha: Float32Array = cover.astype(np.float32) / np.float32(255)
-    canvas.blend(
-        alpha * np.float32(0.95), pick(rng, ((24, 24, 40), (40, 30, 90), (90, 40, 120), (30, 90, 60), (220, 220, 210)))
-    )
-    canvas.height += np.float32(0.4) * alpha
 
 
 RECIPES: dict[str, Callable[[np.random.Generator, tuple[int, int], float], Canvas]] = {

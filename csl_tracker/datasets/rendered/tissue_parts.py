@@ -21,6 +21,7 @@ from csl_tracker.datasets.rendered.tissue_canvas import (
     random_line,
     ridges,
     smooth_plane,
+    soften,
     step,
     vessels,
 )
@@ -53,9 +54,11 @@ def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
 
 def mottle(rng: np.random.Generator, canvas: Canvas, strength: float = 0.10) -> None:
     """Uneven colour at several sizes, stronger in green and blue than in red, as blood makes it."""
+    plane = np.zeros(canvas.size, np.float32)
     for mm, share in ((25.0, 0.8), (6.0, 0.6), (0.9, 0.35)):
-        plane = canvas.noise(rng, mm, 3) * np.float32(strength * share)
-        canvas.color *= np.exp(plane[..., None] * np.array([0.6, 1.0, 0.95], np.float32))
+        plane += canvas.noise(rng, mm, 3) * np.float32(strength * share)
+    red, green = np.exp(np.float32(0.6) * plane), np.exp(plane)
+    canvas.color *= cv2.merge((red, green, green))
 
 
 def blotches(
@@ -125,7 +128,7 @@ def strand(rng: np.random.Generator, canvas: Canvas, radius_mm: float, color: tu
     if rng.random() < 0.3:  # thin membrane: the ground shows through
         cover = cover * np.float32(rng.uniform(0.55, 0.9))
     top = _strand_look(rng, canvas, curve, size, color)
-    under = cv2.GaussianBlur(canvas.height, (0, 0), max(1.0, float(rng.uniform(1, 4)) * float(r)))
+    under = soften(canvas.height, max(1.0, float(rng.uniform(1, 4)) * float(r)))
     lift = float(rng.uniform(0.0, 1.2)) * radius_mm
     top.height = np.asarray(
         under + np.float32(lift) + np.sqrt(inside) * np.float32(radius_mm * rng.uniform(0.4, 1.1)), np.float32
@@ -182,7 +185,7 @@ def organ(rng: np.random.Generator, canvas: Canvas, top: Canvas, lift: float) ->
     """Lay a neighbouring organ over one side of the canvas, with a rounded, winding border."""
     curve = curve_through(random_line(rng, canvas, float(rng.uniform(0.2, 1.5)), 0.0), canvas.size)
     wave = canvas.noise(rng, float(rng.uniform(15, 50)), 3, 0.4) * np.float32(rng.uniform(0.5, 4))
-    far = curve.across / np.float32(canvas.scale) + wave
+    far = np.asarray(curve.across / np.float32(canvas.scale) + wave, np.float32)
     dome = np.float32(lift) * (1 - np.exp(-np.maximum(far, 0) / np.float32(rng.uniform(1.5, 9)))).astype(np.float32)
     level = float(np.quantile(canvas.height[::9, ::9], 0.6))
     top.height = np.asarray(np.float32(0.4) * top.height + dome + np.float32(level), np.float32)
@@ -210,7 +213,7 @@ def char(rng: np.random.Generator, canvas: Canvas, share: float) -> None:
 
 def blood(rng: np.random.Generator, canvas: Canvas, share: float) -> None:
     """Blood that fills the low places with a level, glossy surface and stains what is above."""
-    soft = cv2.GaussianBlur(canvas.height, (0, 0), max(1.0, 0.5 * canvas.scale))
+    soft = soften(canvas.height, max(1.0, 0.5 * canvas.scale))
     low = soft + np.float32(0.5) * canvas.noise(rng, 10, 3)
     level = float(np.quantile(low[::7, ::7], share))
     spread = float(soft.std()) + 0.2
@@ -250,12 +253,12 @@ def hole(rng: np.random.Generator, canvas: Canvas, depth: float) -> None:
     dx, dy = (columns - np.float32(at[0] * w)) * np.float32(rng.uniform(0.5, 1.1)), rows - np.float32(at[1] * h)
     radius = np.hypot(dx, dy) / np.float32(reach)
     angle = np.arctan2(dy, dx)
-    for count in (2, 3, 5, 8):
-        radius = radius + np.float32(rng.normal(0, 0.3 / count)) * np.sin(
-            count * angle + np.float32(rng.uniform(0, 6.28)) + 2 * radius
-        )
-    radius = radius + np.float32(0.05) * canvas.noise(rng, 12, 3)
-    deep = np.clip((1 - radius) / np.float32(rng.uniform(0.4, 0.9)), 0, 1) ** np.float32(rng.uniform(0.5, 1.4))
+    wave = np.float32(1) + np.float32(0.06) * canvas.noise(rng, 18, 2, 0.3)
+    for count in (2, 3, 5):
+        turn = np.float32(rng.uniform(0, 6.28)) + np.float32(rng.uniform(0, 2)) * radius
+        wave = wave + np.float32(rng.normal(0, 0.3 / count)) * np.sin(count * angle + turn)
+    radius = np.asarray(radius * np.maximum(wave, 0.3), np.float32)
+    deep: Float32Array = np.clip((1 - radius) / np.float32(rng.uniform(0.4, 0.9)), 0, 1) ** np.float32(rng.uniform(0.7, 1.6))
     rim = np.exp(-(((radius - 1) / np.float32(0.12)) ** 2)).astype(np.float32)
     terraces = np.sin(radius * np.float32(rng.uniform(8, 26)) + 2 * canvas.noise(rng, 15, 2))
     canvas.height += np.float32(rng.uniform(0, 3)) * rim - np.float32(depth) * deep
