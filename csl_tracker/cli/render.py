@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     if args.size > 4096 or args.size % 5:
         raise ConfigError(f"--size is {args.size}; give a multiple of 5 up to 4095.")
     if importlib.util.find_spec("mitsuba") is None:
-        raise ConfigError(f"Rendering needs Mitsuba; install it with {install_command('render')}.")
+        raise ConfigError(f"Rendering needs Mitsuba; install it with {install_command('mitsuba')}.")
 
     from tqdm import tqdm
 

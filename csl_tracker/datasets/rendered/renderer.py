@@ -8,11 +8,11 @@ Mitsuba is imported on first use only; it comes with ``csl_tracker[render]``.
 
 from __future__ import annotations
 
-import ctypes.util
 import glob
 import importlib
 import math
 import os
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
@@ -25,15 +25,23 @@ from csl_tracker.arrays import Float32Array
 from csl_tracker.errors import EngineError
 
 _LLVM_PATHS = ("/usr/lib/*/libLLVM*.so*", "/usr/lib/llvm-*/lib/libLLVM*.so*", "/opt/homebrew/opt/llvm/lib/libLLVM*.dylib")
+_LLVM_VERSION = re.compile(r"libLLVM(?:-|\.so\.|\.)(\d+)")
+_MIN_LLVM = 16
 
 
 def find_llvm() -> str | None:
-    """Path of an LLVM library for Dr.Jit: the user's ``DRJIT_LIBLLVM_PATH``, or one in the usual places; None without one."""
+    """Path of an LLVM library for Dr.Jit: the user's ``DRJIT_LIBLLVM_PATH``, or the newest in the usual places.
+
+    Returns:
+        None without one; version 15 and older ones are not taken, since Dr.Jit 1.5 crashes with them.
+    """
     chosen = os.environ.get("DRJIT_LIBLLVM_PATH")
     if chosen:
         return chosen if os.path.exists(chosen) else None
-    found = [path for pattern in _LLVM_PATHS for path in sorted(glob.glob(pattern), reverse=True)]
-    return found[0] if found else ctypes.util.find_library("LLVM")
+    found = [path for pattern in _LLVM_PATHS for path in glob.glob(pattern)]
+    versions = {path: int(number[1]) for path in found if (number := _LLVM_VERSION.search(path))}
+    usable = [path for path, version in versions.items() if version >= _MIN_LLVM]
+    return max(usable, key=versions.__getitem__) if usable else None
 
 
 @lru_cache(maxsize=1)
