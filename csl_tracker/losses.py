@@ -100,20 +100,48 @@ class Losses:
         segmentation: :func:`segmentation_loss`.
         localisation: :func:`heatmap_loss` or :func:`regression_loss`.
         side: Loss of the auxiliary task, :mod:`csl_tracker.training.left_right_task`.
+        consistency: :func:`consistency_loss`, weighted.
     """
 
     segmentation: Tensor | None
     localisation: Tensor
     side: Tensor | None = None
+    consistency: Tensor | None = None
 
     @property
     def total(self) -> Tensor:
         """The sum of the terms, equation (2)."""
         total = self.localisation
-        for part in (self.segmentation, self.side):
+        for part in (self.segmentation, self.side, self.consistency):
             if part is not None:
                 total = total + part
         return total
+
+
+def consistency_loss(output: NetworkOutput, weights: LossWeights) -> Tensor:
+    """Squared difference between the outputs for two views of the same frames, on the scale of the other losses.
+
+    Heatmaps and points count as in :func:`heatmap_loss` and :func:`regression_loss`, over all landmarks, labelled or not;
+    class probabilities count with the mean over pixels of the squared distance.
+
+    Args:
+        output: Output for a batch of the first views, then the second views in the same order.
+        weights: Weights of the terms.
+
+    Returns:
+        A scalar; 0 for equal outputs.
+    """
+    parts = []
+    if output.heatmaps is not None:
+        one, other = output.heatmaps.chunk(2)
+        parts.append(weights.heatmaps * ((one - other) ** 2).sum(dim=(-2, -1)).mean())
+    if output.points is not None:
+        one, other = output.points[..., :2].chunk(2)
+        parts.append(weights.regression * ((one - other) ** 2).sum(dim=-1).mean())
+    if output.scores is not None:
+        one, other = output.scores.softmax(dim=1).chunk(2)
+        parts.append(((one - other) ** 2).sum(dim=1).mean())
+    return torch.stack(parts).sum()
 
 
 def network_loss(

@@ -107,8 +107,29 @@ AUGMENTATIONS: Mapping[str, Augmentation] = {
         shade=0.3,
         paste=0.3,
     ),
+    "rendered": Augmentation(
+        rotation_deg=40,
+        scale=(0.7, 1.5),
+        stretch=0.1,
+        shear=0.1,
+        flip=0.5,
+        upside_down=0.3,
+        gamma=(0.8, 1.25),
+        channel_gain=(0.85, 1.15),
+        brightness=12,
+        contrast=(0.85, 1.2),
+        saturation=(0.7, 1.3),
+        hue=0.1,
+        blur=0.1,
+        noise=3,
+        compression=0.1,
+        erase=0.15,
+        shade=0.15,
+        paste=0.3,
+    ),
 }
-"""Presets by name."""
+"""Presets by name. ``rendered`` has the geometry of ``strong`` and mild colours, since the effects of
+:mod:`csl_tracker.datasets.rendered.effects` come on top."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
@@ -15,8 +14,7 @@ from pydantic.dataclasses import dataclass
 from csl_tracker.errors import ConfigError
 from csl_tracker.instruments import find_instruments
 from csl_tracker.names import check_model_name
-from csl_tracker.network_names import MAX_NODES, MAX_SLOTS, MAX_TREES, MAX_WIDTH, REGRESSING, WITHOUT_DECODER, upgraded
-from csl_tracker.output import JSON_DECIMALS
+from csl_tracker.network_names import MAX_NODES, MAX_SLOTS, MAX_TREES, MAX_WIDTH, REGRESSING, WITHOUT_DECODER
 from csl_tracker.paths import user_path
 from csl_tracker.training.presets import PRESETS
 from csl_tracker.typed import (
@@ -42,8 +40,6 @@ from csl_tracker.yaml_files import YamlError, parse_yaml, read_yaml
 if TYPE_CHECKING:
     from csl_tracker.heatmaps import HeatmapSpec
 
-_WRITTEN = 10.0**-JSON_DECIMALS
-"""Rounding error of numbers read from a report."""
 MAY_CHANGE = ("name", "output", "workers", "threads", "precision", "accelerator", "devices", "cache", "half")
 """Settings that may differ when a run is resumed."""
 
@@ -92,7 +88,7 @@ class SourceConfig(Section):
     share: NotNegative = 1.0
     """Relative share of this source in the training frames."""
     seed: CountOrNone = 0
-    """Seed of synthetic frames."""
+    """Seed of synthetic and of rendered frames."""
     frames: Count = 64
     """Number of validation frames; approximate for datasets on disk."""
     skip_first: Share = 0.0
@@ -108,6 +104,10 @@ class SourceConfig(Section):
     """Renamings ``THEIRS=OURS``: landmark name in the dataset and in the instrument set."""
     classes: tuple[Renaming, ...] = ()
     """Renamings of classes; ``THEIRS=ignore`` ignores the pixels of a class."""
+    hold_out: tuple[Name, ...] = ()
+    """Families of a bank of rendered scenes to leave out."""
+    only: tuple[Name, ...] = ()
+    """The only families of a bank of rendered scenes to use; empty means all."""
 
     def __post_init__(self) -> None:
         """Reject a source without frames."""
@@ -116,6 +116,8 @@ class SourceConfig(Section):
                 f"leaves no frames: skip_first {self.skip_first:g} and skip_last {self.skip_last:g} are together less than 1"
                 " where some are to stay"
             )
+        if (self.hold_out or self.only) and self.dataset != "rendered":
+            raise mistake(f"has hold_out or only for the dataset {self.dataset!r}; only 'rendered' has families")
 
 
 @dataclass(frozen=True, config=SETTINGS)
@@ -186,14 +188,21 @@ class TrainSettings(Section):
     """Sources of training frames."""
     validation: Annotated[tuple[SourceConfig, ...], Field(min_length=1)] = (SourceConfig("synthetic", seed=9_000_000),)
     """Sources of validation frames."""
-    augmentation: Annotated[Literal["none", "paper", "paper_retinal", "strong"], TEXT] = "paper"
+    augmentation: Annotated[Literal["none", "paper", "paper_retinal", "strong", "rendered"], TEXT] = "paper"
     """Augmentation preset; see docs/training.md."""
+    effects: Share = 0.0
+    """Probability that a training frame gets effects of a video chain: smoke, borders, zoom, overlays, noise, compression."""
+    style: Share = 0.0
+    """Probability that a training frame gets the colours or the low frequencies of another training frame."""
     heatmap_weight: NotNegative = 0.05
     """``lambda_H``, weight of the heatmap loss."""
     regression_weight: NotNegative = 10.0
     """``lambda_L``, weight of the regression loss."""
     side_weight: NotNegative = 0.0
     """Weight of the auxiliary task that distinguishes left from right landmarks; 0 disables it. Needs a decoder."""
+    consistency_weight: NotNegative = 0.0
+    """Weight of the difference between the outputs for two views of each frame, which differ in effects, style and colours; 0
+    trains on one view."""
     new_layers_std: NotNegative = 0.0
     """Standard deviation of the normal initialisation of the layers after the encoder; 0 for the default initialisation."""
     optimizer: Annotated[Literal["adamw", "sgd"], TEXT] = "adamw"
@@ -218,6 +227,9 @@ class TrainSettings(Section):
     """Epochs between validations."""
     ema_decay: Annotated[float, Field(ge=0, lt=1), NUMBER] = 0.998
     """Decay of the averaged weights, which are validated and saved; 0 disables averaging."""
+    ema_warmup: Flag = False
+    """Raise the decay of the averaged weights from 0.1 to ``ema_decay`` in the first steps, so that the first weights do not
+    weigh on the average."""
     clip: NotNegative = 5.0
     """Maximum gradient norm; 0 disables clipping."""
     seed: Annotated[int, Field(ge=0, le=_MAX_SEED), WHOLE] = 0
@@ -350,39 +362,6 @@ def layered(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         below = merged.get(key)
         merged[key] = layered(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
     return merged
-
-
-def differing_setting(before: Any, now: Any, key: str = "") -> tuple[str, Any, Any] | None:
-    """The first difference between two configurations: its dotted name and both values.
-
-    A setting that is missing in ``before`` (written by an older version) counts as its default.
-    """
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        if key == "network":
-            before = upgraded(before)
-        for name, value in now.items():
-            path = f"{key}.{name}" if key else name
-            known = before[name] if name in before else _default(path)
-            if (found := differing_setting(known, value, path)) is not None:
-                return found
-        return None
-    if isinstance(before, list | tuple) and isinstance(now, list | tuple) and len(before) == len(now):
-        pairs = enumerate(zip(before, now, strict=True))
-        return next((found for i, (a, b) in pairs if (found := differing_setting(a, b, f"{key}.{i}")) is not None), None)
-    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (before, now))
-    same = abs(before - now) <= _WRITTEN if numbers else before == now
-    return None if same else (key, before, now)
-
-
-def _default(path: str) -> Any:
-    """Default of a setting by its dotted name, or None."""
-    section, _, name = path.rpartition(".")
-    if re.fullmatch(r"(train|validation)\.\d+", section):
-        return SourceConfig.__dataclass_fields__[name].default
-    value: Any = dataclasses.asdict(TrainConfig())
-    for step in path.split("."):
-        value = value.get(step) if isinstance(value, Mapping) else None
-    return value
 
 
 def _assign(data: Any, keys: list[str], value: Any) -> None:

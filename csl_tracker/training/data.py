@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from csl_tracker.arrays import Image
 from csl_tracker.datasets.augment import (
     AUGMENTATIONS,
     Augmentation,
@@ -36,6 +37,7 @@ from csl_tracker.datasets.synthetic import render_frame
 from csl_tracker.errors import ConfigError, WeightsError
 from csl_tracker.instruments import ENDOVIS, InstrumentSet, find_instruments
 from csl_tracker.training.config import SourceConfig, TrainConfig
+from csl_tracker.training.views import Cropping, FrameChanges, agreed_labels, change_frame
 from csl_tracker.weights import Preprocessing
 
 logger = logging.getLogger(__name__)
@@ -95,6 +97,8 @@ def open_source(config: SourceConfig, instruments: InstrumentSet, cache: str, si
         raise ConfigError(
             f"The root {config.root!r} of {config.dataset!r} is not set; set that environment variable or give a path."
         )
+    if config.dataset == "rendered":
+        return _open_rendered(config, instruments, Path(root), size)
     samples: list[tuple[FrameCache, int]] = []
     landmarks: set[str] = set()
     segmented = False
@@ -126,6 +130,25 @@ def open_source(config: SourceConfig, instruments: InstrumentSet, cache: str, si
     )
 
 
+def _open_rendered(config: SourceConfig, instruments: InstrumentSet, root: Path, size: tuple[int, int]) -> Source:
+    """Frames that are composed on the fly from a bank of rendered instruments and scenes."""
+    from csl_tracker.datasets.rendered.bank import open_bank  # type: ignore[import-not-found,unused-ignore]
+    from csl_tracker.datasets.rendered.compose import compose_frame  # type: ignore[import-not-found,unused-ignore]
+
+    if instruments != ENDOVIS:
+        raise ConfigError(
+            "Rendered frames have the landmarks and classes of the instruments 'endovis'; leave the source 'rendered' out."
+        )
+    bank = open_bank(root, hold_out=config.hold_out, only=config.only)
+    composed = max(SYNTHETIC_SIZE, size, key=math.prod)
+    return Source(
+        lambda index: compose_frame(bank, config.seed + index, composed),
+        None,
+        config.share,
+        frozenset(instruments.landmarks),
+    )
+
+
 class MixedDataset(Dataset[dict[str, Tensor]]):
     """Random crops from a mix of sources; item ``i`` depends only on the seed and ``i``."""
 
@@ -137,32 +160,47 @@ class MixedDataset(Dataset[dict[str, Tensor]]):
         preprocessing: Preprocessing,
         crop: tuple[int, int],
         seed: int,
+        changes: FrameChanges | None = None,
     ) -> None:
         self.sources = list(sources)
         shares = np.array([source.share for source in sources], np.float64)
         self.shares = shares / shares.sum()
         self.augmentation = augmentation
-        self.flip_order = instruments.flip_permutation()
-        self.preprocessing = preprocessing
-        self.crop = crop
+        self.cropping = Cropping(augmentation, preprocessing, instruments.flip_permutation(), crop)
         self.seed = seed
+        self.changes = changes or FrameChanges()
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """One augmented training sample as tensors."""
         # OpenCV threads would compete with torch threads for the cores.
         cv2.setNumThreads(0)
         rng = np.random.default_rng((self.seed, index))
-        sample = self._draw(rng, 2 * index)
+        if self.changes:
+            return self._changed(rng, index)
+        sample = self.cropping.draw(rng, self._frame(rng, 2 * index))
         if self.augmentation.paste and rng.random() < self.augmentation.paste:
-            sample = paste(sample, self._draw(rng, 2 * index + 1))
+            sample = paste(sample, self.cropping.draw(rng, self._frame(rng, 2 * index + 1)))
         return to_tensors(photometric(rng, self.augmentation, sample))
 
-    def _draw(self, rng: np.random.Generator, number: int) -> TrainingSample:
+    def _changed(self, rng: np.random.Generator, index: int) -> dict[str, Tensor]:
+        """A sample whose whole frame is changed before the crop, with its second view if there are two."""
+        frame = self._frame(rng, 2 * index)
+        if self.augmentation.paste and rng.random() < self.augmentation.paste:
+            frame = self.cropping.paste_onto_frame(rng, frame, self._frame(rng, 2 * index + 1))
+
+        def pool(rng: np.random.Generator) -> Image:
+            # Infinite sources number their frames; an earlier one is never a validation frame.
+            return self._frame(rng, int(rng.integers(2 * index + 1))).image
+
+        views = self.cropping.draw_views(rng, change_frame(rng, frame, self.changes, pool))
+        item = to_tensors(agreed_labels(views))
+        if len(views) > 1:
+            item["second"] = torch.from_numpy(np.ascontiguousarray(views[1].image))
+        return item
+
+    def _frame(self, rng: np.random.Generator, number: int) -> Sample:
         source = self.sources[int(rng.choice(len(self.sources), p=self.shares))]
-        sample = source.get(number if source.length is None else int(rng.integers(source.length)))
-        size = (sample.image.shape[0], sample.image.shape[1])
-        affine, mirrored = random_affine(rng, self.augmentation, size, self.preprocessing.working_size(size), self.crop)
-        return warp_sample(sample, affine, mirrored, self.flip_order, self.crop)
+        return source.get(number if source.length is None else int(rng.integers(source.length)))
 
 
 class HeldOutDataset(Dataset[dict[str, Tensor]]):
@@ -201,7 +239,7 @@ def to_tensors(sample: TrainingSample) -> dict[str, Tensor]:
 
 def collate(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Stack samples; pads the instruments with NaN to a common number."""
-    batch = {key: torch.stack([item[key] for item in items]) for key in ("image", "labels", "labelled")}
+    batch = {key: torch.stack([item[key] for item in items]) for key in items[0] if key != "points"}
     count = max(1, *(len(item["points"]) for item in items))
     points = torch.full((len(items), count, *items[0]["points"].shape[1:]), torch.nan)
     for i, item in enumerate(items):
@@ -261,6 +299,7 @@ def build_loaders(
         preprocessing,
         config.crop,
         config.seed,
+        frame_changes(config),
     )
     _warn_of_gaps(sources, instruments, config)
     sampler = StepSampler(config.steps_per_epoch, config.batch_size, step)
@@ -277,6 +316,11 @@ def build_loaders(
             DataLoader(HeldOutDataset(opened, source, preprocessing), batch_size=config.batch_size, collate_fn=collate)
         )
     return DataLoader(train, sampler=sampler, **shared), held_out
+
+
+def frame_changes(config: TrainConfig) -> FrameChanges:
+    """Changes of whole frames that a configuration asks for."""
+    return FrameChanges(config.effects, config.style, 2 if config.consistency_weight else 1)
 
 
 def _warn_of_gaps(sources: Sequence[Source], instruments: InstrumentSet, config: TrainConfig) -> None:

@@ -29,8 +29,9 @@ from csl_tracker.instruments import IGNORE_LABEL, find_instruments
 from csl_tracker.networks import NetworkConfig
 from csl_tracker.networks.forest import LEAF, STAGES, ForestNetwork, ForestNodes, describe, stack_trees
 from csl_tracker.provenance import portable
-from csl_tracker.training.config import MAY_CHANGE, TrainConfig, differing_setting
-from csl_tracker.training.data import HeldOutDataset, MixedDataset, open_source
+from csl_tracker.training.config import MAY_CHANGE, TrainConfig
+from csl_tracker.training.data import HeldOutDataset, MixedDataset, frame_changes, open_source
+from csl_tracker.training.differences import differing_setting
 from csl_tracker.weights import ModelDescription, Preprocessing, read_description, save_weights
 
 logger = logging.getLogger(__name__)
@@ -141,7 +142,8 @@ def gather(
     instruments = find_instruments(config.instruments)
     sources = [open_source(source, instruments, config.cache, config.input_size) for source in config.train]
     augmentation = AUGMENTATIONS[config.augmentation]
-    samples = MixedDataset(sources, augmentation, instruments, preprocessing, config.crop, config.seed)
+    changes = replace(frame_changes(config), views=1)
+    samples = MixedDataset(sources, augmentation, instruments, preprocessing, config.crop, config.seed, changes)
     spec = config.heatmap.spec()
     pixels = _PixelDataset(samples, instruments.num_classes, spec, stages)
     loader: DataLoader[Any] = DataLoader(pixels, batch_size=None, sampler=numbers, num_workers=config.workers)

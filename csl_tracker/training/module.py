@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from csl_tracker.heatmaps import decode, encode
 from csl_tracker.instruments import IGNORE_LABEL, find_instruments
-from csl_tracker.losses import Losses, LossWeights, network_loss
+from csl_tracker.losses import Losses, LossWeights, consistency_loss, network_loss
 from csl_tracker.networks import Network, NetworkOutput
 from csl_tracker.pixels import Resize, Size
 from csl_tracker.training.config import TrainConfig
@@ -64,6 +64,9 @@ class TrackingModule(pl.LightningModule):
         return self.network(x.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]
 
     def _losses(self, batch: dict[str, Tensor]) -> tuple[Losses, NetworkOutput]:
+        twice = "second" in batch
+        if twice:
+            batch = _both_views(batch)
         output = NetworkOutput(*(None if tensor is None else tensor.float() for tensor in self(batch["image"])))
         height, width = batch["labels"].shape[-2:]
         targets = None if output.heatmaps is None else encode(batch["points"], (height, width), self.spec)
@@ -74,6 +77,9 @@ class TrackingModule(pl.LightningModule):
             sides = self.side_head(self.features)[..., :height, :width].float()
             sided = side_loss(sides, *side_targets(batch["points"], batch["labels"], self.side_axis))
             losses = replace(losses, side=self.config.side_weight * sided)
+        if twice:
+            difference = consistency_loss(output, self.weights)
+            losses = replace(losses, consistency=self.config.consistency_weight * difference)
         return losses, output
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
@@ -173,8 +179,20 @@ class TrackingModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
+def _both_views(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A batch of the first views and then the second views, which share their labels."""
+    images = torch.cat((batch["image"], batch["second"]))
+    rest = {key: torch.cat((value, value)) for key, value in batch.items() if key not in ("image", "second")}
+    return {"image": images, **rest}
+
+
 def _parts(losses: Losses) -> dict[str, Tensor]:
-    named = {"segmentation": losses.segmentation, "localisation": losses.localisation, "side": losses.side}
+    named = {
+        "segmentation": losses.segmentation,
+        "localisation": losses.localisation,
+        "side": losses.side,
+        "consistency": losses.consistency,
+    }
     return {name: part for name, part in named.items() if part is not None}
 
 

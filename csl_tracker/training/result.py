@@ -14,8 +14,9 @@ from csl_tracker.errors import ConfigError, DatasetError
 from csl_tracker.evaluation.runs import FORMAT
 from csl_tracker.output import write_json
 from csl_tracker.provenance import machine, sha256_of, versions
-from csl_tracker.training.config import TrainConfig, differing_setting
+from csl_tracker.training.config import TrainConfig
 from csl_tracker.training.curve import read_curve
+from csl_tracker.training.differences import differing_setting
 from csl_tracker.training.plan import Plan, PlannedRun
 
 RESULT = "result.json"

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -26,9 +27,10 @@ from csl_tracker.network_names import REGRESSING
 from csl_tracker.networks import Network, NetworkConfig, build_network
 from csl_tracker.networks.published import published_weights
 from csl_tracker.provenance import portable
-from csl_tracker.training.config import MAY_CHANGE, TrainConfig, differing_setting
+from csl_tracker.training.config import MAY_CHANGE, TrainConfig
 from csl_tracker.training.cpu import keep_freed_memory
 from csl_tracker.training.data import build_loaders
+from csl_tracker.training.differences import differing_setting
 from csl_tracker.training.module import CHECKPOINT_KEY, NonFiniteLossError, TrackingModule
 from csl_tracker.weights import ModelDescription, Preprocessing, find_weights, load_weights, save_weights
 
@@ -181,7 +183,7 @@ def _trainer(config: TrainConfig, last: Path, interrupt: _Interrupt) -> pl.Train
         TQDMProgressBar(refresh_rate=5),
     ]
     if config.ema_decay:
-        callbacks.append(WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay)))  # type: ignore[no-untyped-call]
+        callbacks.append(WeightAveraging(multi_avg_fn=averaging(config.ema_decay, config.ema_warmup)))
     return pl.Trainer(
         default_root_dir=output,
         accelerator=config.accelerator,
@@ -198,6 +200,30 @@ def _trainer(config: TrainConfig, last: Path, interrupt: _Interrupt) -> pl.Train
         log_every_n_steps=10,
         enable_model_summary=False,
     )
+
+
+def averaging(decay: float, warmup: bool) -> Callable[[Any, Any, Any], None]:
+    """The update of the exponential moving average of the weights, for torch's ``AveragedModel``.
+
+    The average starts at the weights of the first step, which keep a share of ``decay ** steps``: 8 % after 5000 steps at
+    0.9995. The warm-up lowers the decay to ``(1 + n) / (10 + n)`` at update n while that is less; their share then falls as
+    ``n ** -9``.
+
+    Args:
+        decay: Decay per step.
+        warmup: Whether to warm up the decay.
+    """
+    plain: Callable[[Any, Any, Any], None] = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    if not warmup:
+        return plain
+
+    def update(averaged: Any, current: Any, count: Any) -> None:
+        number = int(count)
+        warm = (1 + number) / (10 + number)
+        step = plain if warm >= decay else get_ema_multi_avg_fn(warm)  # type: ignore[no-untyped-call]
+        step(averaged, current, count)
+
+    return update
 
 
 def _read_checkpoint(path: Path, config: TrainConfig) -> dict[str, Any]:

@@ -128,15 +128,15 @@ def random_effects(rng: np.random.Generator, sample: Sample, recipe: Recipe = DE
     return apply_steps(sample, draw_steps(rng, recipe, EFFECTS))
 
 
-def random_views(rng: np.random.Generator, sample: Sample, recipe: Recipe = DEFAULT, count: int = 2) -> list[Sample]:
-    """Apply random effects several times with common geometry.
+def random_views(rng: np.random.Generator, views: Sequence[Sample], recipe: Recipe = DEFAULT) -> list[Sample]:
+    """Apply random effects to several views of one frame, with common geometry.
 
     All views share the effects that move the picture or hide instruments, and differ in the others. So their landmarks and
-    instances are equal, and so are their labels, except pixels that one view ignores.
+    instances stay equal, and so do their labels, except pixels that one view ignores.
     """
     common = draw_steps(rng, recipe, (name for name, effect in EFFECTS.items() if effect.geometric))
     others = [name for name, effect in EFFECTS.items() if not effect.geometric]
-    return [apply_steps(sample, [*common, *draw_steps(rng, recipe, others)]) for _ in range(count)]
+    return [apply_steps(view, [*common, *draw_steps(rng, recipe, others)]) for view in views]
 
 
 def draw_steps(rng: np.random.Generator, recipe: Recipe, names: Iterable[str]) -> list[Step]:

@@ -9,11 +9,17 @@ from csl_tracker.arrays import Float32Array, Image
 from csl_tracker.datasets.blending import color_row, three_channels
 from csl_tracker.datasets.rendered.effects_fields import Generator, amount, on_image, smooth_field, to_linear, to_srgb
 
+_LEAST_LIGHT = 0.003
+"""Mean linear light that :func:`dark` leaves, unless the frame has less."""
+
 
 @on_image
 def dark(rng: Generator, image: Image, strength: float) -> Image:
     """Too little light: the linear light falls to between 60 % and 2 %, and blacks are crushed in part."""
-    light = to_linear(image) * np.float32(0.6 ** (1.0 + 6.6 * strength * rng.uniform(0.5, 1.0)))
+    light = to_linear(image)
+    gain = 0.6 ** (1.0 + 6.6 * strength * rng.uniform(0.5, 1.0))
+    # A frame that is dark already keeps enough light to see an instrument.
+    light *= np.float32(max(gain, min(1.0, _LEAST_LIGHT / max(float(light.mean()), 1e-6))))
     return to_srgb(light - np.float32(rng.uniform(0.0, 0.004) * (rng.random() < 0.4)))
 
 

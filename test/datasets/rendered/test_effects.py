@@ -290,7 +290,7 @@ def test_random_effects_are_reproducible_and_varied(scene: Sample) -> None:
 def test_views_share_their_geometry_and_differ_in_the_rest(scene: Sample) -> None:
     different = moved = 0
     for seed in range(25):
-        one, other = random_views(np.random.default_rng(seed), scene, Recipe(most=8))
+        one, other = random_views(np.random.default_rng(seed), [scene, scene], Recipe(most=8))
         np.testing.assert_array_equal(one.landmarks, other.landmarks)
         np.testing.assert_array_equal(one.labelled, other.labelled)
         np.testing.assert_array_equal(one.instances, other.instances)
