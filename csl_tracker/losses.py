@@ -28,7 +28,9 @@ def segmentation_loss(scores: Tensor, labels: Tensor) -> Tensor:
     return total / (labels != IGNORE_LABEL).sum().clamp(min=1)
 
 
-def heatmap_loss(heatmaps: Tensor, targets: Tensor, labelled: Tensor, weight: float = 1.0) -> Tensor:
+def heatmap_loss(
+    heatmaps: Tensor, targets: Tensor, labelled: Tensor, weight: float = 1.0, unasked: Tensor | None = None
+) -> Tensor:
     """``lambda_H / n`` times the squared error summed over landmarks and pixels, in equation (2); mean over the batch.
 
     Args:
@@ -36,11 +38,13 @@ def heatmap_loss(heatmaps: Tensor, targets: Tensor, labelled: Tensor, weight: fl
         targets: (N, landmarks, H, W).
         labelled: bool (N, landmarks); unlabelled landmarks are ignored, ``n`` counts the labelled ones of each image.
         weight: ``lambda_H``.
+        unasked: bool (N, landmarks, H, W), pixels to ignore, since an unlabelled landmark may lie there.
 
     Returns:
         A scalar; images without labelled landmarks contribute 0.
     """
-    squared = ((heatmaps - targets) ** 2).sum(dim=(-2, -1))
+    errors = (heatmaps - targets) ** 2
+    squared = (errors if unasked is None else errors.masked_fill(unasked, 0.0)).sum(dim=(-2, -1))
     mask = labelled.to(squared.dtype)
     per_image = (squared * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1.0)
     return weight * per_image.mean()
@@ -145,7 +149,13 @@ def consistency_loss(output: NetworkOutput, weights: LossWeights) -> Tensor:
 
 
 def network_loss(
-    output: NetworkOutput, targets: Tensor | None, points: Tensor, labels: Tensor, labelled: Tensor, weights: LossWeights
+    output: NetworkOutput,
+    targets: Tensor | None,
+    points: Tensor,
+    labels: Tensor,
+    labelled: Tensor,
+    weights: LossWeights,
+    unasked: Tensor | None = None,
 ) -> Losses:
     """The loss terms of a network of any strategy.
 
@@ -156,10 +166,14 @@ def network_loss(
         labels: integer (N, h, w); 255 is ignored.
         labelled: bool (N, landmarks).
         weights: Weights of the terms.
+        unasked: bool (N, landmarks, h, w), where an unlabelled landmark may lie. Heatmaps ignore these pixels, regression the
+            landmark in the whole image.
     """
     segmentation = None if output.scores is None else segmentation_loss(output.scores, labels)
     if output.heatmaps is not None:
         assert targets is not None
-        return Losses(segmentation, heatmap_loss(output.heatmaps, targets, labelled, weights.heatmaps))
+        return Losses(segmentation, heatmap_loss(output.heatmaps, targets, labelled, weights.heatmaps, unasked))
     assert output.points is not None
+    if unasked is not None:
+        labelled = labelled & ~unasked.flatten(2).any(dim=2)
     return Losses(segmentation, regression_loss(output.points, points, labelled, weights.regression))

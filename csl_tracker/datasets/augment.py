@@ -132,6 +132,10 @@ AUGMENTATIONS: Mapping[str, Augmentation] = {
 :mod:`csl_tracker.datasets.rendered.effects` come on top."""
 
 
+_MARGIN_PX = 12
+"""Margin around an instrument within which its landmarks and their Gaussians lie, heatmap px."""
+
+
 @dataclass(frozen=True)
 class TrainingSample:
     """A training sample at network resolution.
@@ -140,13 +144,16 @@ class TrainingSample:
         image: uint8 (h, w, 3), RGB.
         label_map: uint8 (h / stride, w / stride), 255 for unknown.
         landmarks: float64 (instruments, landmarks, 2), heatmap px, NaN if absent.
-        labelled: bool (landmarks,): whether the landmark is labelled for all instruments in view.
+        labelled: bool (landmarks,): whether the landmark is labelled for all instruments, or only unlabelled where ``unasked``
+            says so.
+        unasked: bool (landmarks, h / stride, w / stride): where an unlabelled landmark may lie; None if there is none.
     """
 
     image: Image
     label_map: Image
     landmarks: FloatArray
     labelled: npt.NDArray[np.bool_]
+    unasked: npt.NDArray[np.bool_] | None = None
 
 
 def random_affine(
@@ -217,7 +224,42 @@ def warp_sample(
         points, labelled = points[:, list(flip_order)], labelled[:, list(flip_order)]
     inside = (points >= -0.5).all(axis=-1) & (points[..., 0] <= small[0] - 0.5) & (points[..., 1] <= small[1] - 0.5)
     points = np.where(inside[..., None], points, np.nan)
-    return TrainingSample(np.asarray(image, np.uint8), np.asarray(labels, np.uint8), points, np.asarray(labelled.all(axis=0)))
+    asked, unasked = labelled_region(sample.instances, labelled, output, small[::-1])
+    return TrainingSample(np.asarray(image, np.uint8), np.asarray(labels, np.uint8), points, asked, unasked)
+
+
+def labelled_region(
+    instances: Image | None, labelled: npt.NDArray[np.bool_], affine: FloatArray, size: Size
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_] | None]:
+    """Which landmarks are labelled, and where in a crop they are not.
+
+    A landmark that is unlabelled on one instrument is unknown in a box around that instrument only, and nowhere if the
+    instrument is out of view. Without instances, it is unknown in the whole frame.
+
+    Args:
+        instances: uint8 (H, W), see :class:`Sample`.
+        labelled: bool (instruments, landmarks).
+        affine: float64 (2, 3), from px of the frame to px of the crop.
+        size: (height, width) of the crop.
+
+    Returns:
+        bool (landmarks,), and bool (landmarks, height, width) or None.
+    """
+    everywhere = np.asarray(labelled.all(axis=0))
+    if instances is None or everywhere.all():
+        return everywhere, None
+    partly = np.flatnonzero(~labelled.all(axis=1))
+    moved = cv2.warpAffine(instances, affine, size[::-1], flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
+    unasked = np.zeros((labelled.shape[1], *size), bool)
+    unknown = cv2.dilate((moved == IGNORE_LABEL).astype(np.uint8), np.ones((2 * _MARGIN_PX + 1,) * 2, np.uint8)) > 0
+    for number in partly:
+        rows, columns = np.nonzero(moved == number + 1)
+        box = np.zeros(size, bool)
+        if len(rows):
+            top, left = max(0, int(rows.min()) - _MARGIN_PX), max(0, int(columns.min()) - _MARGIN_PX)
+            box[top : int(rows.max()) + _MARGIN_PX + 1, left : int(columns.max()) + _MARGIN_PX + 1] = True
+        unasked[~labelled[number]] |= box | unknown
+    return np.ones_like(everywhere), unasked
 
 
 def paste(onto: TrainingSample, pasted: TrainingSample, stride: int = 2) -> TrainingSample:
@@ -240,7 +282,12 @@ def paste(onto: TrainingSample, pasted: TrainingSample, stride: int = 2) -> Trai
         np.where(tool, pasted.label_map, onto.label_map),
         np.concatenate((onto.landmarks, pasted.landmarks)),
         onto.labelled & pasted.labelled,
+        _either(onto.unasked, pasted.unasked),
     )
+
+
+def _either(one: npt.NDArray[np.bool_] | None, other: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_] | None:
+    return other if one is None else one if other is None else np.asarray(one | other)
 
 
 def photometric(rng: np.random.Generator, augmentation: Augmentation, sample: TrainingSample) -> TrainingSample:

@@ -228,18 +228,27 @@ class HeldOutDataset(Dataset[dict[str, Tensor]]):
 
 
 def to_tensors(sample: TrainingSample) -> dict[str, Tensor]:
-    """Tensors of one sample: image uint8 (h, w, 3), labels uint8, points float32 (instruments, landmarks, 2), labelled bool."""
-    return {
+    """Tensors of one sample: image uint8 (h, w, 3), labels uint8, points float32 (instruments, landmarks, 2), labelled bool.
+
+    ``unasked``, bool (landmarks, h, w) of the heatmaps, is there only if a landmark is unlabelled in a part of the frame.
+    """
+    tensors = {
         "image": torch.from_numpy(np.ascontiguousarray(sample.image)),
         "labels": torch.from_numpy(np.ascontiguousarray(sample.label_map)),
         "points": torch.from_numpy(sample.landmarks.astype(np.float32)),
         "labelled": torch.from_numpy(np.asarray(sample.labelled)),
     }
+    if sample.unasked is not None:
+        tensors["unasked"] = torch.from_numpy(np.ascontiguousarray(sample.unasked))
+    return tensors
 
 
 def collate(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Stack samples; pads the instruments with NaN to a common number."""
-    batch = {key: torch.stack([item[key] for item in items]) for key in items[0] if key != "points"}
+    """Stack samples; pads the instruments with NaN to a common number, and ``unasked`` with False."""
+    batch = {key: torch.stack([item[key] for item in items]) for key in items[0] if key not in ("points", "unasked")}
+    if any("unasked" in item for item in items):
+        nowhere = torch.zeros(items[0]["points"].shape[1], *items[0]["labels"].shape, dtype=torch.bool)
+        batch["unasked"] = torch.stack([item.get("unasked", nowhere) for item in items])
     count = max(1, *(len(item["points"]) for item in items))
     points = torch.full((len(items), count, *items[0]["points"].shape[1:]), torch.nan)
     for i, item in enumerate(items):

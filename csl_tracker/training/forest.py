@@ -97,6 +97,7 @@ def draw_pixels(
     labels = sample["labels"].numpy()
     heatmaps = encode(sample["points"], (labels.shape[0], labels.shape[1]), spec).numpy()
     heatmaps[~sample["labelled"].numpy()] = np.nan
+    heatmaps[sample.get("unasked", torch.tensor(False)).numpy()] = np.nan
     tool = (labels > 0) & (labels != IGNORE_LABEL)
     beside = cv2.dilate(tool.astype(np.uint8), np.ones((2 * _BORDER_REACH_PX + 1,) * 2, np.uint8)) > 0
     shares = [(np.ones_like(tool), _BACKGROUND_PIXELS), (beside & (labels == 0), _BORDER_PIXELS)]
@@ -281,7 +282,7 @@ def choose_threshold(network: ForestNetwork, config: TrainConfig, preprocessing:
         assert heatmaps is not None
         points = sample["points"].numpy()
         for landmark, peaks in enumerate(decode(heatmaps[0].numpy(), spec, max(1, len(points)))):
-            if not sample["labelled"][landmark]:
+            if not sample["labelled"][landmark] or ("unasked" in sample and bool(sample["unasked"][landmark].any())):
                 continue
             left = [point for point in points[:, landmark] if np.isfinite(point).all()]
             truths += len(left)

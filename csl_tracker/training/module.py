@@ -72,7 +72,7 @@ class TrackingModule(pl.LightningModule):
         targets = None if output.heatmaps is None else encode(batch["points"], (height, width), self.spec)
         # Map px to the unit of NetworkOutput.points: Resize of csl_tracker.pixels, for tensors.
         unit = (batch["points"] + 0.5) / batch["points"].new_tensor((width, height)) - 0.5
-        losses = network_loss(output, targets, unit, batch["labels"], batch["labelled"], self.weights)
+        losses = network_loss(output, targets, unit, batch["labels"], batch["labelled"], self.weights, batch.get("unasked"))
         if self.side_head is not None and self.side_axis is not None and self.features is not None:
             sides = self.side_head(self.features)[..., :height, :width].float()
             sided = side_loss(sides, *side_targets(batch["points"], batch["labels"], self.side_axis))

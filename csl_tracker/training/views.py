@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 
+from csl_tracker.arrays import FloatArray, LabelMap
 from csl_tracker.datasets.augment import Augmentation, TrainingSample, paste, photometric, random_affine, warp_sample
 from csl_tracker.datasets.rendered.effects import random_views
 from csl_tracker.datasets.rendered.effects_style import Pool, random_style
@@ -82,9 +85,15 @@ class Cropping:
         both = paste(below, above, stride=1)
         if both is below:
             return sample
-        labelled = np.broadcast_to(both.labelled, both.landmarks.shape[:2]).copy()
+        moved = replace(other, labelled=other.labelled[:, list(self.flip_order)] if mirrored else other.labelled)
+        labelled, instances = _joined_instances(sample, moved, affine, above.label_map)
         return replace(
-            sample, image=both.image, label_map=both.label_map, landmarks=both.landmarks, labelled=labelled, instances=None
+            sample,
+            image=both.image,
+            label_map=both.label_map,
+            landmarks=both.landmarks,
+            labelled=labelled,
+            instances=instances,
         )
 
 
@@ -106,6 +115,23 @@ def agreed_labels(views: Sequence[TrainingSample]) -> TrainingSample:
     """The first view, with labels that are known in all views."""
     unknown = np.any([view.label_map == IGNORE_LABEL for view in views], axis=0)
     return replace(views[0], label_map=np.where(unknown, np.uint8(IGNORE_LABEL), views[0].label_map))
+
+
+def _joined_instances(
+    below: Sample, above: Sample, affine: FloatArray, pasted: LabelMap
+) -> tuple[npt.NDArray[np.bool_], LabelMap | None]:
+    """Labelled landmarks (instruments, landmarks) and instances of a frame with pasted instruments.
+
+    Without instances in both frames, a landmark that is unlabelled on one instrument becomes unlabelled on all.
+    """
+    labelled = np.concatenate((below.labelled, above.labelled))
+    if below.instances is None or above.instances is None:
+        return np.broadcast_to(labelled.all(axis=0), labelled.shape).copy(), None
+    size = (below.image.shape[1], below.image.shape[0])
+    moved = cv2.warpAffine(above.instances, affine, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
+    numbers = np.where((moved > 0) & (moved != IGNORE_LABEL), moved + len(below.labelled), moved)
+    tool = (pasted > 0) & (pasted != IGNORE_LABEL)
+    return labelled, np.asarray(np.where(tool, numbers, below.instances), np.uint8)
 
 
 def _size(sample: Sample) -> Size:

@@ -18,7 +18,7 @@ from csl_tracker.datasets.sample import Sample
 from csl_tracker.datasets.synthetic import render_frame
 from csl_tracker.errors import ConfigError
 from csl_tracker.instruments import ENDOVIS, RETINAL
-from csl_tracker.losses import LossWeights, consistency_loss
+from csl_tracker.losses import LossWeights, consistency_loss, network_loss
 from csl_tracker.networks import NetworkConfig, NetworkOutput, build_network
 from csl_tracker.training.config import SourceConfig, TrainConfig, parse_config
 from csl_tracker.training.data import MixedDataset, Source, build_loaders, collate, frame_changes, open_source
@@ -172,6 +172,7 @@ def test_the_loss_has_both_views_and_their_difference(strategy: str) -> None:
     batch = collate([mixed(FrameChanges(0.0, 0.0, 2))[index] for index in range(2)])
     losses, output = module._losses(batch)
     assert losses.consistency is not None
+    torch.testing.assert_close(losses.consistency, 0.5 * consistency_loss(output, module.weights))
     assert len(output.scores) == 4  # type: ignore[arg-type]
     both = [module._losses({**batch, "image": image, "second": image})[0] for image in (batch["image"], batch["second"])]
     assert [float(one.consistency.detach()) for one in both] == pytest.approx([0, 0], abs=1e-6)  # type: ignore[union-attr]
@@ -291,3 +292,56 @@ def test_after_its_warm_up_the_average_decays_as_without() -> None:
     for average, warmup in zip(averages, (False, True), strict=True):
         averaging(0.98, warmup)(average, [torch.tensor([5.0])], torch.tensor(1000))
     assert averages[0][0] == averages[1][0] == pytest.approx(3.04)
+
+
+def partly_labelled(index: int) -> Sample:
+    """Frames whose even instruments lack the landmark ``head`` and whose instances are known."""
+    sample = render_frame(index, SIZE)
+    assert sample.label_map is not None
+    labelled = sample.labelled.copy()
+    labelled[::2, 2] = False
+    return replace(sample, labelled=labelled, instances=(sample.label_map > 0).astype(np.uint8))
+
+
+@pytest.mark.parametrize("changes", [None, *EVERY.values()])
+def test_what_is_unlabelled_on_one_instrument_reaches_the_batch(changes: FrameChanges | None) -> None:
+    sources = [Source(partly_labelled, None, 1.0), Source(SOURCES["both"], None, 1.0)]
+    dataset = MixedDataset(sources, AUGMENTATIONS["strong"], ENDOVIS, PREPROCESSING, CROP, 1, changes)
+    items = [dataset[index] for index in range(12)]
+    assert any("unasked" in item for item in items)
+    batch = collate(items)
+    assert tuple(batch["unasked"].shape) == (12, 5, CROP[0] // 2, CROP[1] // 2)
+    assert not batch["unasked"][:, [0, 1, 3, 4]].any()
+    assert batch["unasked"][:, 2].any()
+    assert all(batch["labelled"][:, [0, 1, 3, 4]].all(dim=1))
+
+
+def test_pasting_onto_a_frame_keeps_instances_and_what_each_lacks() -> None:
+    cropping = Cropping(AUGMENTATIONS["paper"], PREPROCESSING, ENDOVIS.flip_permutation(), CROP)
+    below, above = partly_labelled(3), partly_labelled(5)
+    both = cropping.paste_onto_frame(np.random.default_rng(0), below, above)
+    assert both.instances is not None
+    count = len(below.landmarks)
+    assert set(np.unique(both.instances)) <= {0, 1, count + 1}
+    assert (both.instances == count + 1).any()
+    np.testing.assert_array_equal(both.labelled[:, 2], np.concatenate((below.labelled[:, 2], above.labelled[:, 2])))
+    alone = cropping.paste_onto_frame(np.random.default_rng(0), replace(below, instances=None), above)
+    assert alone.instances is None
+    assert not alone.labelled[:, 2].any()
+    assert alone.labelled[:, [0, 1, 3, 4]].all()
+
+
+def test_losses_ignore_unasked_pixels() -> None:
+    """Heatmaps ignore the pixels; regression ignores the landmark in that image."""
+    heatmaps = torch.rand(2, 3, 6, 8, requires_grad=True)
+    points = torch.rand(2, 1, 3, 3, requires_grad=True)
+    unasked = torch.zeros(2, 3, 6, 8, dtype=torch.bool)
+    unasked[1, 2, :3] = True
+    labelled, labels, truth = torch.ones(2, 3, dtype=torch.bool), torch.zeros(2, 6, 8), torch.zeros(2, 1, 3, 2)
+    given = (truth, labels, labelled, LossWeights(), unasked)
+    network_loss(NetworkOutput(heatmaps, None), torch.zeros(2, 3, 6, 8), *given).total.backward()
+    network_loss(NetworkOutput(None, None, points), None, *given).total.backward()
+    assert heatmaps.grad is not None
+    assert points.grad is not None
+    torch.testing.assert_close(heatmaps.grad.eq(0), unasked)
+    assert points.grad[:, 0].ne(0).all(dim=-1).tolist() == [[True] * 3, [True, True, False]]
