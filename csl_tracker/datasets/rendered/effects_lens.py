@@ -17,11 +17,14 @@ from csl_tracker.datasets.rendered.effects_fields import (
     Generator,
     amount,
     cloud,
+    enlarged,
+    halved,
     ignoring,
     mix,
     on_image,
     px,
     smooth_field,
+    softened,
     step,
     to_uint8,
 )
@@ -58,7 +61,7 @@ def fog(rng: Generator, image: Image, strength: float) -> Float32Array:
     clear = rng.uniform(0.0, 0.6)
     cover = step(distance if rng.random() < 0.5 else np.float32(1.2) - distance, clear, rng.uniform(0.3, 1.0))
     cover = np.asarray(cover * (0.7 + 0.3 * cloud(rng, size, 3, 2)), np.float32)
-    blurred = cv2.GaussianBlur(image, (0, 0), max(0.5, px(image, amount(rng, strength, 1.0, 6.0)))).astype(np.float32)
+    blurred = softened(image, max(0.5, px(image, amount(rng, strength, 1.0, 6.0)))).astype(np.float32)
     tone = rng.uniform(110, 220)
     veil = blurred + np.float32(amount(rng, strength, 0.1, 0.75)) * (np.float32(tone) - blurred)
     return mix(image, veil, cover)
@@ -66,17 +69,18 @@ def fog(rng: Generator, image: Image, strength: float) -> Float32Array:
 
 def blood(rng: Generator, sample: Sample, strength: float) -> Sample:
     """Drops and smears of blood, out of focus, that absorb light by their thickness (Beer and Lambert)."""
-    size = (sample.image.shape[0], sample.image.shape[1])
+    frame = (sample.image.shape[0], sample.image.shape[1])
+    size = halved(frame)
     thickness = _drops(rng, size, amount(rng, strength, 2, 28), (0.015, 0.09)) * rng.uniform(0.5, 3.0)
     if rng.random() < 0.6:  # a smear: noise stretched along a direction
         covered = _smear(rng, size)
         share = amount(rng, strength, 0.03, 0.4)
-        edge = float(np.quantile(covered[::4, ::4], 1.0 - share))
+        edge = float(np.quantile(covered[::2, ::2], 1.0 - share))
         thickness = thickness + step(covered, edge, rng.uniform(0.05, 0.3)) * np.float32(rng.uniform(0.4, 2.5))
     thickness = thickness * (0.6 + 0.8 * cloud(rng, size, 6, 3))
-    thickness = np.asarray(cv2.GaussianBlur(thickness, (0, 0), px(sample.image, rng.uniform(0.8, 3.5))), np.float32)
+    thickness = np.asarray(cv2.GaussianBlur(thickness, (0, 0), px(sample.image, rng.uniform(0.4, 1.75))), np.float32)
     absorption = np.array([rng.uniform(0.35, 0.9), rng.uniform(2.0, 4.0), rng.uniform(1.8, 4.0)], np.float32)
-    through = cv2.merge([np.exp(-thickness * k) for k in absorption])
+    through = enlarged(cv2.merge([np.exp(-thickness * k) for k in absorption]), frame)
     back = np.array([rng.uniform(30, 120), rng.uniform(0, 18), rng.uniform(0, 18)], np.float32)
     image = sample.image * through + (1.0 - through[..., 1:2]) * back * np.float32(rng.uniform(0.2, 1.0))
     return ignoring(replace(sample, image=to_uint8(image)), np.asarray(through[..., 0] < _OPAQUE))
@@ -85,18 +89,19 @@ def blood(rng: Generator, sample: Sample, strength: float) -> Sample:
 @on_image
 def dirt(rng: Generator, image: Image, strength: float) -> Float32Array:
     """Blurred specks, fibres and smears on the lens, brighter or darker than the scene."""
-    size = (image.shape[0], image.shape[1])
+    frame = (image.shape[0], image.shape[1])
+    size = halved(frame)
     spots = _drops(rng, size, amount(rng, strength, 2, 30), (0.01, 0.07))
     for _ in range(int(rng.integers(0, 3))):  # fibres
         points = np.cumsum(rng.normal(0.0, 0.12 * size[0], (6, 2)), axis=0) + rng.uniform(0, 1, 2) * size[::-1]
-        cv2.polylines(spots, [np.rint(points).astype(np.int32)], False, rng.uniform(0.3, 0.9), 1 + int(px(image, 1)))
-    spots = np.asarray(cv2.GaussianBlur(spots, (0, 0), px(image, rng.uniform(0.8, 4.0))), np.float32)
+        cv2.polylines(spots, [np.rint(points).astype(np.int32)], False, rng.uniform(0.3, 0.9), max(1, round(px(image, 1))))
+    spots = np.asarray(cv2.GaussianBlur(spots, (0, 0), px(image, rng.uniform(0.4, 2.0))), np.float32)
     spots = spots / max(float(spots.max()), 1e-3)
-    alpha = np.asarray(np.clip(1.5 * spots, 0.0, 1.0) * np.float32(amount(rng, strength, 0.2, 0.9)), np.float32)
-    blurred = cv2.GaussianBlur(image, (0, 0), px(image, 6.0)).astype(np.float32)
+    alpha = enlarged(np.clip(1.5 * spots, 0.0, 1.0) * np.float32(amount(rng, strength, 0.2, 0.9)), frame)
+    blurred = softened(image, px(image, 6.0)).astype(np.float32)
     grey = rng.uniform(0, 50) if rng.random() < 0.5 else rng.uniform(130, 255)
     color = (grey * np.exp(rng.normal(0.0, 0.12, 3))).astype(np.float32)
-    tone = three_channels(0.6 + 0.4 * smooth_field(rng, size, 3)) * color
+    tone = three_channels(0.6 + 0.4 * smooth_field(rng, frame, 3)) * color
     return mix(image, np.float32(0.3) * blurred + np.float32(0.7) * tone, alpha)
 
 
@@ -121,7 +126,7 @@ def water(rng: Generator, sample: Sample, strength: float) -> Sample:
         rim[window] += np.where(inside > 0, light * squared * squared, 0.0)
     moved = cv2.remap(sample.image, columns + shift[0], rows + shift[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     wet = np.asarray(np.hypot(shift[0], shift[1]), np.float32)
-    soft = cv2.GaussianBlur(moved, (0, 0), px(sample.image, rng.uniform(0.6, 2.5)))
+    soft = softened(np.asarray(moved, np.uint8), px(sample.image, rng.uniform(0.6, 2.5)))
     image = mix(sample.image, soft, np.asarray(np.clip(wet, 0.0, 1.0), np.float32)) + three_channels(rim)
     return ignoring(replace(sample, image=to_uint8(image)), np.asarray(wet > px(sample.image, _REFRACTED_PX)))
 
