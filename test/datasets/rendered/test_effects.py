@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -107,7 +109,7 @@ def test_strength_decides_how_much_changes(scene: Sample, name: str) -> None:
 def test_a_dot_is_found_at_its_landmark(name: str, size: tuple[int, int]) -> None:
     """Of dots in view: to 0.15 px, or to half a block where pixels are repeated; the label's centre to 0.8 px."""
     found = 0
-    for seed in range(25):
+    for seed in range(14):
         rng = np.random.default_rng(seed)
         point = (float(rng.uniform(90, size[1] - 90)), float(rng.uniform(70, size[0] - 70)))
         sample = dot_sample(point, size)
@@ -124,7 +126,7 @@ def test_a_dot_is_found_at_its_landmark(name: str, size: tuple[int, int]) -> Non
             labels = (after.label_map == 1).astype(float)
             np.testing.assert_allclose(centroid(labels, landmark, 20), landmark, atol=0.8, err_msg=f"{name} {seed}")
             found += 1
-    assert found >= 10
+    assert found >= 6
 
 
 @pytest.mark.parametrize(("name", "across"), [("side_by_side", True), ("top_bottom", False)])
@@ -280,16 +282,16 @@ def test_a_recipe_bounds_number_strength_and_names(scene: Sample) -> None:
 
 
 def test_random_effects_are_reproducible_and_varied(scene: Sample) -> None:
-    frames = [random_effects(np.random.default_rng(seed), scene) for seed in range(30)]
+    frames = [random_effects(np.random.default_rng(seed), scene) for seed in range(15)]
     for seed, frame in enumerate(frames):
         check(frame)
         np.testing.assert_array_equal(frame.image, random_effects(np.random.default_rng(seed), scene).image)
-    assert len({frame.image.tobytes() for frame in frames}) > 20
+    assert len({frame.image.tobytes() for frame in frames}) > 10
 
 
 def test_views_share_their_geometry_and_differ_in_the_rest(scene: Sample) -> None:
     different = moved = 0
-    for seed in range(25):
+    for seed in range(12):
         one, other = random_views(np.random.default_rng(seed), [scene, scene], Recipe(most=8))
         np.testing.assert_array_equal(one.landmarks, other.landmarks)
         np.testing.assert_array_equal(one.labelled, other.labelled)
@@ -300,5 +302,12 @@ def test_views_share_their_geometry_and_differ_in_the_rest(scene: Sample) -> Non
         moved += one.landmarks.shape != scene.landmarks.shape or not np.array_equal(
             one.landmarks, scene.landmarks, equal_nan=True
         )
-    assert different > 20
-    assert moved > 5
+    assert different > 8
+    assert moved > 2
+
+
+def test_the_benchmark_of_robustness_stays_unseen() -> None:
+    """Training effects share no code with the frozen corruptions."""
+    folder = Path(effects_layout.__file__).parent
+    for path in folder.glob("effects*.py"):
+        assert not re.search(r"^\s*(from|import)\b.*corruptions", path.read_text(encoding="utf-8"), re.MULTILINE), path.name
