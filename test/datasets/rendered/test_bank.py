@@ -72,7 +72,7 @@ def test_what_is_no_bank_is_refused_with_the_command_that_makes_one(tmp_path):
 @pytest.mark.parametrize(("hold_out", "only"), [(["grosper"], []), ([], ["bone"])])
 def test_an_unknown_family_is_refused_with_the_known_ones(tmp_path, hold_out, only):
     with pytest.raises(
-        ConfigError, match="has no family '(grosper|bone)'; it has fat, hand-held grasper, hand-held hook, liver"
+        ConfigError, match=r"has no family '(grosper|bone)'; it has fat, hand-held grasper, hand-held hook, liver"
     ):
         open_bank(write_bank(tmp_path), hold_out, only)
 
@@ -82,7 +82,7 @@ def test_a_broken_shard_is_refused_when_it_is_read(tmp_path):
     shard = shard_path(tmp_path, "sprites", 0)
     content = shard.read_bytes()
     shard.write_bytes(content[:200])
-    with pytest.raises(DatasetError, match="delete it and its .json, and render again"):
+    with pytest.raises(DatasetError, match=r"delete it and its \.json, and render again"):
         bank.sprite(0)
     with zipfile.ZipFile(shard, "w") as archive:
         archive.writestr("0000.webp", b"no picture")

@@ -114,7 +114,7 @@ def test_the_nearer_tool_is_in_front_whatever_the_order(bank, monkeypatch, order
     both = (sample.instances == near).sum(), (sample.instances == 3 - near).sum()
     assert both[0] > both[1] > 0
     crossing = sample.instances[60 - 8 : 60 + 8, 80 - 8 : 80 + 8]
-    assert (crossing == near).any() and not (crossing == 3 - near).all()
+    assert (crossing == near).any()
 
 
 def test_a_landmark_behind_another_tool_is_absent_but_labelled(bank, monkeypatch):

@@ -13,7 +13,10 @@ instruments:
   '400006': {roll: '4670', wrist_pitch: '0091', wrist_yaw: '0091', tip: '006', name: Large Needle Driver}
   '400001': {roll: '4162', wrist_pitch: '0091', wrist_yaw: '0091', tip: '001', name: without meshes}
 """
-LINK = """<robot name="r" xmlns:xacro="http://www.ros.org/wiki/xacro"><xacro:macro name="m" params="prefix">{}</xacro:macro></robot>"""
+LINK = (
+    '<robot name="r" xmlns:xacro="http://www.ros.org/wiki/xacro"><xacro:macro name="m" params="prefix">'
+    "{}</xacro:macro></robot>"
+)
 JOINT = '<joint name="{name}" type="{type}"><axis xyz="0 0 1"/><origin rpy="{rpy}" xyz="{xyz}"/>{limit}{mimic}</joint>'
 VISUAL = (
     '<link name="${{prefix}}{name}"><visual><geometry><mesh filename="package://dvrk_model/{mesh}" scale="1 1 1"/></geometry>'
@@ -73,7 +76,7 @@ def write_model(root):
 
 
 def test_a_folder_that_is_no_model_is_refused_with_the_way_to_get_one(tmp_path):
-    with pytest.raises(DatasetError, match="git clone https://github.com/jhu-dvrk/dvrk_model"):
+    with pytest.raises(DatasetError, match=r"git clone https://github\.com/jhu-dvrk/dvrk_model"):
         DvrkModel(tmp_path)
     write_model(tmp_path)
     (tmp_path / "meshes/instruments/tip/006/tip_006_1.obj").write_text("version https://git-lfs.github.com/spec/v1\n")
