@@ -184,7 +184,7 @@ def draw_tissue(rng: np.random.Generator, family: str | None = None, aspect: flo
         view,
         specular=float(rng.uniform(0.25, 0.7)),
         clearcoat=float(rng.uniform(0.0, 0.5) if dry else rng.uniform(0.5, 1.0)),
-        gloss=float(rng.uniform(0.3, 0.9) if dry else rng.uniform(0.85, 0.99)),
+        gloss=float(rng.uniform(0.3, 0.9) if dry else rng.uniform(0.88, 0.995)),
         lights=draw_lights(rng),
         exposure=_draw_exposure(rng),
     )

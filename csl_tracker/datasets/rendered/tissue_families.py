@@ -190,7 +190,7 @@ def painted(rng: np.random.Generator, material: str, size: tuple[int, int], scal
     """A whole canvas of one material."""
     paint, colors = MATERIALS[material]
     canvas = blank(size, scale, pick(rng, colors, 0.10))
-    canvas.rough[...] = np.float32(rng.uniform(0.3, 0.55))
+    canvas.rough[...] = np.float32(rng.uniform(0.2, 0.5))
     paint(rng, canvas)
     return canvas
 

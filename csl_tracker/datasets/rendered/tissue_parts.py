@@ -114,15 +114,15 @@ def strand(rng: np.random.Generator, canvas: Canvas, radius_mm: float, color: tu
     """A ligament, duct, fold or large vessel: a long round body that lies on the tissue or bridges it."""
     curve = curve_through(random_line(rng, canvas, bend), canvas.size)
     r = np.float32(radius_mm * canvas.scale)
-    wobble = float(rng.uniform(0.0, 0.25))
+    wobble = float(rng.uniform(0.0, 0.2))
     size = r * (
         1
-        + np.float32(wobble) * _along_noise(rng, curve.along, 12)
+        + np.float32(wobble) * _along_noise(rng, curve.along, 7)
         + np.float32(rng.normal(0, 0.25)) * (curve.along - np.float32(0.5))
     )
     if rng.random() < 0.25:
         size = size * np.sqrt(np.clip(1 - np.abs(2 * curve.along - 1) ** 4, 0, 1))
-    across = curve.distance + np.float32(0.08) * r * canvas.noise(rng, max(1.0, radius_mm), 2)
+    across = curve.distance + np.float32(0.05) * r * canvas.noise(rng, max(1.0, radius_mm), 2)
     inside = np.clip(1 - (across / np.maximum(size, 0.5)) ** 2, 0, 1)
     cover = step(inside, 0.0, float(rng.uniform(0.08, 0.5)))
     if rng.random() < 0.3:  # thin membrane: the ground shows through
@@ -167,7 +167,7 @@ def _strand_look(
         )
     if rng.random() < 0.5:
         add_vessels(rng, top, int(rng.integers(4, 14)), float(rng.uniform(0.15, 0.4)), 0.6)
-    rim = step(curve.distance / np.maximum(size, 1), 0.5, 1.0)
+    rim = step(np.asarray(curve.distance / np.maximum(size, 1), np.float32), 0.5, 1.0)
     top.blend(rim * np.float32(rng.uniform(0, 0.5)), pick(rng, ((160, 80, 75), (120, 60, 60), (200, 150, 140))))
     top.rough[...] = np.float32(rng.uniform(0.25, 0.5))
     return top
