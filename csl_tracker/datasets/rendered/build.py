@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -111,13 +110,10 @@ def draw_item(plan: Plan, kind: str, number: int, shelf: Any) -> Item:
 _counter: Any = None
 
 
-def _begin(counter: Any, threads: int) -> None:
+def _begin(counter: Any) -> None:
     global _counter
     _counter = counter
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers
-    from csl_tracker.datasets.rendered.renderer import use_threads
-
-    use_threads(threads)
 
 
 def _render_shard(plan: Plan, folder: str, kind: str, number: int, count: int) -> None:
@@ -150,8 +146,7 @@ def build(plan: Plan, folder: Path, workers: int, progress: Callable[[int], obje
     prepare(plan, folder)
     context = multiprocessing.get_context("spawn")
     counter = context.Value("q", 0)
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    with context.Pool(workers, _begin, (counter, threads), maxtasksperchild=8) as pool:
+    with context.Pool(workers, _begin, (counter,), maxtasksperchild=8) as pool:
         running = [pool.apply_async(_render_shard, (plan, str(folder), *entry)) for entry in missing(plan, folder)]
         seen = 0
         while running:

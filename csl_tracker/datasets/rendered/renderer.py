@@ -48,6 +48,9 @@ def find_llvm() -> str | None:
 def mitsuba() -> ModuleType:
     """Mitsuba with its variant set: ``llvm_ad_rgb`` with an LLVM library (about twice as fast), else ``scalar_rgb``.
 
+    It renders with one thread: several threads add up samples in any order, and a few pixels of a picture change from run to
+    run. Render in several processes, or call :func:`use_threads`.
+
     Raises:
         EngineError: Mitsuba is not installed.
     """
@@ -61,6 +64,7 @@ def mitsuba() -> ModuleType:
     for variant in ("llvm_ad_rgb", "scalar_rgb") if llvm is not None else ("scalar_rgb",):
         if variant in module.variants() and _works(module, variant):
             break
+    use_threads(1)
     return module
 
 
@@ -73,8 +77,7 @@ def _works(module: ModuleType, variant: str) -> bool:
 
 
 def use_threads(count: int) -> None:
-    """Set the number of rendering threads of this process."""
-    mitsuba()
+    """Set the number of rendering threads of this process, after the first call of :func:`mitsuba`."""
     importlib.import_module("drjit").set_thread_count(count)
 
 

@@ -35,7 +35,7 @@ FAMILIES: tuple[str, ...] = tuple(tissue_families.RECIPES)
 
 _MARGIN = 1.12
 """The surface reaches beyond the picture by this factor."""
-_GRID = (432, 540)
+_GRID = (384, 480)
 """Vertices of the surface: rows and columns."""
 _MAP_CELLS = 240_000
 

@@ -8,11 +8,12 @@ import string
 import cv2
 import numpy as np
 
-from csl_tracker.arrays import Image
+from csl_tracker.arrays import FloatArray, Image
 from csl_tracker.datasets.rendered.world_shapes import (
     Color,
     Size,
     any_color,
+    around,
     defocus,
     drop_shadow,
     filled,
@@ -110,11 +111,11 @@ def paper(rng: np.random.Generator, size: Size) -> Image:
     h, w = (700, 540) if rng.random() < 0.6 else (540, 700)
     sheet = filled((h, w), pick(rng, _PAPER))
     ink = pick(rng, ((20, 20, 24), (40, 40, 90), (90, 90, 94)))
-    letters = np.array(list(string.ascii_letters + string.digits + "    "))
+    letters = string.ascii_letters + string.digits + "    "
     step = int(rng.integers(14, 46))
     for y in range(2 * step, h - step, step):
         kind = rng.random()
-        text = "".join(rng.choice(letters, int(rng.integers(3, 60))))
+        text = "".join(letters[k] for k in rng.integers(len(letters), size=int(rng.integers(3, 60))))
         if kind < 0.75:
             font = int(rng.choice((cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_COMPLEX)))
             cv2.putText(sheet, text, (int(rng.integers(10, 60)), y), font, step / 36, ink, max(1, step // 22), cv2.LINE_AA)
@@ -170,21 +171,21 @@ def peg_board(rng: np.random.Generator, size: Size) -> Image:
     metal = pick(rng, ((200, 200, 204), (230, 230, 232), (60, 60, 64), (200, 60, 60)))
     for point in view[np.argsort(view[:, 1])]:
         if rng.random() < 0.35:
-            image = _ring(rng, image, point, 42 * unit)
+            _ring(rng, image, point, 42 * unit)
         _peg(image, point, lean, max(1.0, 8 * unit), metal)
         if rng.random() < 0.35:
-            image = _ring(rng, image, point + 0.4 * lean, 34 * unit)
+            _ring(rng, image, point + 0.4 * lean, 34 * unit)
     return defocus(image, w / 1000) if h > 100 else image
 
 
-def _peg(image: Image, foot: np.ndarray, lean: np.ndarray, radius: float, color: Color) -> None:  # type: ignore[type-arg]
+def _peg(image: Image, foot: FloatArray, lean: FloatArray, radius: float, color: Color) -> None:
     for share, gain in ((1.0, 0.45), (0.7, 0.8), (0.35, 1.1)):
         tone = tuple(int(min(255, value * gain)) for value in color)
-        ends = [tuple(int(round(float(v))) for v in p) for p in (foot, foot + lean)]
+        ends = [tuple(round(float(v)) for v in p) for p in (foot, foot + lean)]
         cv2.line(image, ends[0], ends[1], tone, max(1, round(2 * radius * share)), cv2.LINE_AA)
 
 
-def _ring(rng: np.random.Generator, image: Image, at: np.ndarray, radius: float) -> Image:  # type: ignore[type-arg]
+def _ring(rng: np.random.Generator, image: Image, at: FloatArray, radius: float) -> None:
     """A rubber ring, seen at a slant."""
     centre = (int(at[0]), int(at[1]))
     axes = (max(2, int(radius)), max(1, int(radius * rng.uniform(0.5, 0.9))))
@@ -193,15 +194,19 @@ def _ring(rng: np.random.Generator, image: Image, at: np.ndarray, radius: float)
         rng, ((210, 40, 40), (40, 90, 200), (240, 200, 40), (50, 160, 80), (240, 240, 236), (240, 120, 30), (150, 60, 160))
     )
     thick = max(2, int(radius * rng.uniform(0.3, 0.6)))
-    cover = np.zeros(image.shape[:2], np.uint8)
-    cv2.ellipse(cover, centre, axes, turn, 0, 360, 255, thick, cv2.LINE_AA)
-    image = drop_shadow(image, cover, 0.4)
+    box = around(image, np.array([at]), radius + thick)
+    if box is None:
+        return
+    part = np.ascontiguousarray(image[box])
+    cover = np.zeros(part.shape[:2], np.uint8)
+    inside = (centre[0] - box[1].start, centre[1] - box[0].start)
+    cv2.ellipse(cover, inside, axes, turn, 0, 360, 255, thick, cv2.LINE_AA)
+    image[box] = drop_shadow(part, cover, 0.4, 0.012 * image.shape[1] / part.shape[1])
     for share, gain in ((1.0, 0.55), (0.75, 0.8), (0.45, 1.0)):
         tone = tuple(int(value * gain) for value in color)
         cv2.ellipse(image, centre, axes, turn, 0, 360, tone, max(1, int(thick * share)), cv2.LINE_AA)
     start = float(rng.uniform(0, 360))
     cv2.ellipse(image, centre, axes, turn, start, start + 50, (255, 255, 255), max(1, thick // 6), cv2.LINE_AA)
-    return image
 
 
 def resolution_chart(rng: np.random.Generator, size: Size) -> Image:

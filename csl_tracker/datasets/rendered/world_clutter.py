@@ -7,8 +7,9 @@ import string
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
-from csl_tracker.arrays import Image
+from csl_tracker.arrays import FloatArray, Image
 from csl_tracker.datasets.rendered.world_shapes import (
     Color,
     Size,
@@ -170,7 +171,7 @@ def hardware(rng: np.random.Generator, size: Size) -> Image:
     return image
 
 
-def _polygon(at: tuple[int, int], radii: np.ndarray, turn: float) -> np.ndarray:  # type: ignore[type-arg]
+def _polygon(at: tuple[int, int], radii: FloatArray, turn: float) -> npt.NDArray[np.int32]:
     angles = turn + np.linspace(0, 2 * math.pi, len(radii), endpoint=False)
     points = np.array(at) + radii[:, None] * np.stack([np.cos(angles), np.sin(angles)], -1)
     return np.asarray(np.rint(points), np.int32)

@@ -34,8 +34,8 @@ def black(rng: np.random.Generator, size: Size) -> Image:
 def red_out(rng: np.random.Generator, size: Size) -> Image:
     """The lens touches tissue or is covered with blood."""
     image = filled(size, pick(rng, ((190, 20, 20), (130, 10, 14), (230, 60, 50), (90, 8, 10), (220, 110, 100)), 10))
-    image = shade(image, 1 + np.float32(rng.uniform(0.05, 0.4)) * noise_plane(rng, size, float(rng.uniform(1, 4)), 2))
-    cover = np.clip(noise_plane(rng, size, 2, 2) * np.float32(0.5), 0, np.float32(rng.uniform(0, 0.7)))
+    image = shade(image, 1 + np.float32(rng.uniform(0.05, 0.4)) * noise_plane(rng, size, float(rng.uniform(1, 4)), 4))
+    cover = np.clip(noise_plane(rng, size, 2, 4) * np.float32(0.5), 0, np.float32(rng.uniform(0, 0.7)))
     image = blend(image, np.asarray(cover, np.float32), pick(rng, ((250, 140, 120), (60, 4, 8), (250, 200, 180))))
     return grain(rng, defocus(image, size[1] / 100), float(rng.uniform(0, 4)))
 

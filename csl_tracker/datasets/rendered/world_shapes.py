@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from csl_tracker.arrays import Float32Array, FloatArray, Image, Mask
+from csl_tracker.arrays import Float32Array, FloatArray, Image
 from csl_tracker.datasets.rendered.tissue_canvas import curve_through
 from csl_tracker.datasets.synthetic.noise import fractal, smooth
 
@@ -115,7 +115,7 @@ def drop_shadow(image: Image, cover: Image, strength: float, offset: float = 0.0
     """Darken the picture beside and below a shape, uint8 (h, w)."""
     h, w = cover.shape
     small = cv2.resize(cover, (max(1, w // 4), max(1, h // 4)), interpolation=cv2.INTER_AREA)
-    move = np.float32([[1, 0, offset * w / 4], [0, 1, 1.4 * offset * w / 4]])
+    move = np.array([[1, 0, offset * w / 4], [0, 1, 1.4 * offset * w / 4]], np.float32)
     small = cv2.GaussianBlur(cv2.warpAffine(small, move, (small.shape[1], small.shape[0])), (0, 0), max(0.5, offset * w / 5))
     dark = cv2.resize(small, (w, h), interpolation=cv2.INTER_LINEAR).astype(np.float32) * np.float32(strength / 255)
     return shade(image, 1 - dark)
@@ -134,19 +134,35 @@ def round_body(
         color: Colour where it faces the camera.
         gloss: Strength of the highlight, 0..1.
     """
-    h, w = image.shape[:2]
-    curve = curve_through(np.asarray(points, float), (h, w))
+    line = np.asarray(points, float)
+    box = around(image, line, 1.1 * max(radius) + 2)
+    if box is None:
+        return image
+    part_of = np.ascontiguousarray(image[box])
+    h, w = part_of.shape[:2]
+    curve = curve_through(line - [box[1].start, box[0].start], (h, w))
     size = np.float32(radius[0]) + np.float32(radius[1] - radius[0]) * curve.along
     part = curve.distance / np.maximum(size, np.float32(0.5))
-    cover = np.clip((1 - part) * size + np.float32(0.5), 0, 1)
-    if not cover.any():
-        return image
+    cover: Float32Array = np.clip((1 - part) * size + np.float32(0.5), 0, 1)
     facing = np.sqrt(np.clip(1 - part * part, 0, 1))
-    gain = np.float32(0.35) + np.float32(0.65) * facing + np.float32(0.06) * noise_plane(rng, (h, w), 20, 2)
-    top = shade(filled((h, w), color), gain)
-    light = np.clip((facing - np.float32(0.93)) * np.float32(14), 0, 1) * np.float32(gloss)
-    image = drop_shadow(image, (cover * 255).astype(np.uint8), 0.35)
-    return blend(image, np.asarray(cover, np.float32), blend(top, np.asarray(light, np.float32), (255, 255, 250)))
+    gain = np.float32(0.35) + np.float32(0.65) * facing + np.float32(0.03) * noise_plane(rng, (h, w), 12, 1)
+    top = shade(filled((h, w), color), np.asarray(gain, np.float32))
+    light: Float32Array = np.clip((facing - np.float32(0.93)) * np.float32(14), 0, 1) * np.float32(gloss)
+    part_of = drop_shadow(part_of, (cover * 255).astype(np.uint8), 0.35, 0.012 * image.shape[1] / w)
+    result: Image = image.copy()
+    result[box] = blend(part_of, cover, blend(top, light, (255, 255, 250)))
+    return result
+
+
+def around(image: Image, points: FloatArray, margin: float) -> tuple[slice, slice] | None:
+    """The part of the picture near some points, with room for a shadow; None if they are out of view."""
+    h, w = image.shape[:2]
+    low = np.floor(points.min(axis=0) - margin - 0.01 * w).astype(int)
+    high = np.ceil(points.max(axis=0) + margin + 0.05 * w).astype(int)
+    rows, columns = slice(max(0, low[1]), min(h, high[1])), slice(max(0, low[0]), min(w, high[0]))
+    if rows.stop - rows.start < 8 or columns.stop - columns.start < 8:
+        return None
+    return rows, columns
 
 
 def bent_line(rng: np.random.Generator, size: Size, bend: float = 0.25, points: int = 12) -> FloatArray:
@@ -172,9 +188,9 @@ def lamp(rng: np.random.Generator, image: Image, even: float | None = None) -> I
     at = rng.normal(0.5, 0.12, 2)
     y = (np.arange(gh, dtype=np.float32)[:, None] / np.float32(gh) - np.float32(at[1])) * np.float32(h / w)
     x = np.arange(gw, dtype=np.float32)[None] / np.float32(gw) - np.float32(at[0])
-    reach = 0.25 + 0.9 * even
+    reach = 0.4 + 1.1 * even
     gain = 1 / (1 + (x * x + y * y) / np.float32(reach**2)) ** 2
-    gain = np.float32(math.exp(rng.normal(0.1, 0.3))) * gain
+    gain = np.float32(math.exp(rng.normal(0.15, 0.3))) * gain
     planes = [cv2.resize(np.asarray(gain * np.float32(cast), np.float32), (w, h)) for cast in np.exp(rng.normal(0, 0.05, 3))]
     return np.asarray(cv2.multiply(image, cv2.merge(planes), dtype=cv2.CV_8U), np.uint8)
 
@@ -199,8 +215,3 @@ def defocus(image: Image, sigma: float) -> Image:
         return np.asarray(cv2.GaussianBlur(image, (0, 0), max(sigma, 0.2)), np.uint8)
     small = cv2.resize(image, (max(1, w // 4), max(1, h // 4)), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.resize(cv2.GaussianBlur(small, (0, 0), sigma / 4), (w, h), interpolation=cv2.INTER_LINEAR), np.uint8)
-
-
-def paint_mask(image: Image, mask: Mask, color: Color) -> None:
-    """Set a colour where the mask holds, in place."""
-    image[mask] = color

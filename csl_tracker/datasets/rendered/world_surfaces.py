@@ -63,27 +63,38 @@ GLOVE: tuple[Color, ...] = (
 
 
 def folds(rng: np.random.Generator, size: Size, cells: float, strength: float) -> Float32Array:
-    """Shading of cloth: relief noise, stretched along one direction, lit from one side."""
-    angle = float(rng.uniform(0, math.pi))
+    """Shading of cloth: wide folds and fine wrinkles, lit from one side, as a gain."""
     small = (max(8, size[0] // 2), max(8, size[1] // 2))
-    relief = noise_plane(rng, small, cells, 2)
-    stretch = np.diag([1.0, 1.0, 1.0])[:2].astype(np.float32)
-    c, s, squeeze = math.cos(angle), math.sin(angle), float(rng.uniform(0.25, 1))
-    stretch[:, :2] = np.array([(c, -s), (s, c)]) @ np.diag([squeeze, 1.0]) @ np.array([(c, s), (-s, c)])
-    relief = cv2.warpAffine(
-        relief, stretch, (small[1], small[0]), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT
+    gain = np.ones(small, np.float32)
+    for scale, share in ((1.0, 1.0), (float(rng.uniform(2, 4)), 0.6), (float(rng.uniform(5, 9)), 0.3)):
+        gain *= _fold_layer(rng, small, cells * scale, strength * share)
+    return np.asarray(cv2.resize(np.clip(gain, 0.1, 1.7), (size[1], size[0]), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def _fold_layer(rng: np.random.Generator, size: Size, cells: float, strength: float) -> Float32Array:
+    """Relief noise that is stretched along one direction."""
+    angle = float(rng.uniform(0, math.pi))
+    relief = noise_plane(rng, size, cells, 2)
+    stretch = np.zeros((2, 3), np.float32)
+    c, s, squeeze = math.cos(angle), math.sin(angle), float(rng.uniform(0.12, 0.8))
+    stretch[:, :2] = np.array([(c, -s), (s, c)]) @ np.diag([1.0, squeeze]) @ np.array([(c, s), (-s, c)])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    relief = np.asarray(
+        cv2.warpAffine(relief, stretch, (size[1], size[0]), flags=flags, borderMode=cv2.BORDER_REFLECT), np.float32
     )
-    if rng.random() < 0.7:  # sharp creases
-        relief = -np.abs(relief)
+    if rng.random() < 0.5:  # sharp creases
+        relief = np.asarray(-np.abs(relief), np.float32)
     slope = cv2.Sobel(relief, cv2.CV_32F, 1, 0) * math.cos(angle) + cv2.Sobel(relief, cv2.CV_32F, 0, 1) * math.sin(angle)
     slope = slope / (np.abs(slope).mean() * np.float32(2.5) + np.float32(1e-6))
-    gain = np.clip(1 + np.float32(strength) * np.tanh(slope) + np.float32(0.4 * strength) * np.clip(relief, -2, 1), 0.15, 1.6)
-    return np.asarray(cv2.resize(gain.astype(np.float32), (size[1], size[0]), interpolation=cv2.INTER_LINEAR), np.float32)
+    gain = 1 + np.float32(strength) * np.tanh(slope) + np.float32(0.3 * strength) * np.clip(relief, -2, 1)
+    return np.asarray(gain, np.float32)
 
 
 def drape(rng: np.random.Generator, size: Size) -> Image:
     """Surgical drape: folded cloth or plastic sheet."""
-    image = shade(filled(size, pick(rng, CLOTH, 14)), folds(rng, size, float(rng.uniform(2, 7)), float(rng.uniform(0.15, 0.5))))
+    image = shade(
+        filled(size, pick(rng, CLOTH, 14)), folds(rng, size, float(rng.uniform(1, 4)), float(rng.uniform(0.15, 0.45)))
+    )
     if rng.random() < 0.5:
         image = shade(image, weave(rng, size, float(rng.uniform(2.5, 5)), 0.10))
     if rng.random() < 0.4:
@@ -102,7 +113,7 @@ def weave(rng: np.random.Generator, size: Size, pitch: float, strength: float) -
 
 
 def _stain(rng: np.random.Generator, size: Size) -> Float32Array:
-    field = noise_plane(rng, size, float(rng.uniform(2, 6)), 3)
+    field = noise_plane(rng, size, float(rng.uniform(2, 5)), 5)
     return np.asarray(
         np.clip((field - np.float32(rng.uniform(0.6, 1.6))) * 3, 0, np.float32(rng.uniform(0.4, 0.9))), np.float32
     )
@@ -110,15 +121,15 @@ def _stain(rng: np.random.Generator, size: Size) -> Float32Array:
 
 def gauze(rng: np.random.Generator, size: Size) -> Image:
     """Gauze or swab: open white weave in layers, often bloody, with a coloured thread."""
-    ground = filled(size, pick(rng, ((150, 60, 60), (200, 190, 180), (60, 90, 120), (180, 110, 100), (70, 30, 30))))
+    ground = filled(size, pick(rng, ((120, 60, 60), (170, 160, 150), (60, 80, 100), (150, 90, 80), (60, 30, 30))))
     image = textured(rng, ground, 0.15, 4)
-    for _ in range(int(rng.integers(1, 3))):
-        threads = weave(rng, size, float(rng.uniform(3, 9)) * size[1] / 640 + 1, 0.5)
-        cover = np.clip((threads - np.float32(rng.uniform(0.3, 0.9))) * np.float32(1.5), 0, np.float32(rng.uniform(0.6, 0.95)))
-        image = blend(image, np.asarray(cover, np.float32), pick(rng, ((240, 238, 230), (226, 224, 216))))
-    image = shade(image, folds(rng, size, float(rng.uniform(2, 5)), float(rng.uniform(0.1, 0.35))))
-    if rng.random() < 0.6:
-        image = blend(image, _stain(rng, size), pick(rng, ((150, 20, 24), (110, 12, 18), (180, 60, 50))))
+    for _ in range(int(rng.integers(1, 4))):
+        threads = weave(rng, size, float(rng.uniform(4, 10)) * size[1] / 640 + 1, 0.5)
+        cover: Float32Array = np.clip(threads * np.float32(rng.uniform(0.5, 1.1)), 0, np.float32(rng.uniform(0.75, 1.0)))
+        image = blend(image, cover, pick(rng, ((240, 238, 230), (226, 224, 216))))
+    image = shade(image, folds(rng, size, float(rng.uniform(1, 4)), float(rng.uniform(0.1, 0.4))))
+    for _ in range(int(rng.integers(0, 3))):
+        image = blend(image, _stain(rng, size), pick(rng, ((150, 20, 24), (110, 12, 18), (180, 60, 50), (200, 150, 110))))
     if rng.random() < 0.4:
         line = np.rint(bent_line(rng, size)).astype(np.int32)
         cv2.polylines(image, [line], False, pick(rng, ((30, 80, 160), (30, 120, 90))), max(1, size[1] // 90), cv2.LINE_AA)
@@ -134,7 +145,7 @@ def table(rng: np.random.Generator, size: Size) -> Image:
     streaks = cv2.warpAffine(streaks, turn, (size[1], size[0]), borderMode=cv2.BORDER_REFLECT)
     image = shade(image, 1 + np.float32(rng.uniform(0, 0.12)) * np.asarray(streaks, np.float32))
     image = textured(rng, image, float(rng.uniform(0.02, 0.15)), float(rng.uniform(1.5, 6)), 3)
-    if rng.random() < 0.35:  # perforated tray
+    if rng.random() < 0.12:  # perforated tray
         pitch = max(6, int(rng.uniform(0.03, 0.09) * size[1]))
         for y in range(pitch // 2, size[0], pitch):
             for x in range(pitch // 2, size[1], pitch):
@@ -194,7 +205,7 @@ def room(rng: np.random.Generator, size: Size) -> Image:
     for _ in range(int(rng.integers(0, 6))):
         at = (int(rng.integers(small[1])), int(rng.integers(small[0])))
         cv2.circle(image, at, max(1, int(rng.uniform(0.01, 0.06) * small[1])), (255, 255, 250), -1, cv2.LINE_AA)
-    image = defocus(image, float(rng.uniform(0.5, 6)) * small[1] / 160)
+    image = defocus(image, float(rng.uniform(2, 8)) * small[1] / 160)
     return np.asarray(cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 

@@ -93,16 +93,13 @@ def test_the_cut_end_of_a_shaft_stays_out_of_view(seed):
 
 def frame_of(bank, monkeypatch, order, matrices):
     """A frame with the sprites of this order at these matrices, over a plain background."""
-    numbers, left = iter(order), iter(matrices)
-    plain = np.full((*SIZE, 3), 60, np.float32)
-    monkeypatch.setattr(module, "_background", lambda rng, bank, kind, size: plain.copy())
-    monkeypatch.setattr(module, "_COUNTS", dict.fromkeys(module._COUNTS, (*[0.0] * len(order), 1.0)))
-    monkeypatch.setattr(module, "draw_matrix", lambda rng, sprite, size, target: next(left))
-    sprites = [bank.sprite(number) for number in order]
-    monkeypatch.setattr(
-        type(bank), "sprite", lambda self, number: sprites[next(numbers) - order[0]] if False else sprites.pop(0)
-    )
-    return compose_frame(bank, 3, SIZE)
+    sprites, left = [bank.sprite(number) for number in order], list(matrices)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_background", lambda rng, bank, kind, size: np.full((*SIZE, 3), 60, np.float32))
+        patch.setattr(module, "_COUNTS", dict.fromkeys(module._COUNTS, (*[0.0] * len(order), 1.0)))
+        patch.setattr(module, "draw_matrix", lambda rng, sprite, size, target: left.pop(0))
+        patch.setattr(type(bank), "sprite", lambda self, number: sprites.pop(0))
+        return compose_frame(bank, 3, SIZE)
 
 
 @pytest.mark.parametrize("order", [[0, 1], [1, 0]], ids=["near first", "far first"])
