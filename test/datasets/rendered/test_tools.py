@@ -14,8 +14,7 @@ instruments:
   '400001': {roll: '4162', wrist_pitch: '0091', wrist_yaw: '0091', tip: '001', name: without meshes}
 """
 LINK = (
-    '<robot name="r" xmlns:xacro="http://www.ros.org/wiki/xacro"><xacro:macro name="m" params="prefix">'
-    "{}</xacro:macro></robot>"
+    '<robot name="r" xmlns:xacro="http://www.ros.org/wiki/xacro"><xacro:macro name="m" params="prefix">{}</xacro:macro></robot>'
 )
 JOINT = '<joint name="{name}" type="{type}"><axis xyz="0 0 1"/><origin rpy="{rpy}" xyz="{xyz}"/>{limit}{mimic}</joint>'
 VISUAL = (
