@@ -132,8 +132,8 @@ def open_source(config: SourceConfig, instruments: InstrumentSet, cache: str, si
 
 def _open_rendered(config: SourceConfig, instruments: InstrumentSet, root: Path, size: tuple[int, int]) -> Source:
     """Frames that are composed on the fly from a bank of rendered instruments and scenes."""
-    from csl_tracker.datasets.rendered.bank import open_bank  # type: ignore[import-not-found,unused-ignore]
-    from csl_tracker.datasets.rendered.compose import compose_frame  # type: ignore[import-not-found,unused-ignore]
+    from csl_tracker.datasets.rendered.bank import open_bank
+    from csl_tracker.datasets.rendered.compose import compose_frame
 
     if instruments != ENDOVIS:
         raise ConfigError(
