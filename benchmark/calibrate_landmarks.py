@@ -3,11 +3,12 @@
 ``python benchmark/calibrate_landmarks.py DATA --model DVRK_MODEL --json docs/results/landmarks.json``
 
 EndoVis 2015 has no camera calibration. The width of the shaft in the mask gives the scale, its taper gives the tilt, and the
-joints give the bend of the wrist: :mod:`benchmark.landmark_bundle` fits all views of the first half of Dataset1 at once. The
-ring between tube and sleeve, which ``TrackedPoint`` marks, and the ends of the jaws are known from the mesh and fix the lengths.
+joints give the bend of the wrist: :mod:`benchmark.landmark_fit` fits all views of the first half of Dataset1 at once. The ring
+between tube and sleeve, which ``TrackedPoint`` marks, and the ends of the jaws are known from the mesh and fix the lengths.
 ``center`` is fitted to the midpoint of its two annotations, the pose file and ``TrackedPoint``, equally on both instruments.
 
 The second half of Dataset1 and the sequences of ``--report`` are only measured: their views are posed with all positions fixed.
+``unseen`` are the errors of a landmark that the pose was fitted without; across the shaft, ``head`` is then hardly determined.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ from typing import Any
 
 import numpy as np
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
 from benchmark.landmark_bundle import (
     POINTS,
     SHARED,
-    Fit,
     Setup,
     Views,
     axial_images,
     default_shared,
-    fit,
     landmarks,
-    start_views,
 )
+from benchmark.landmark_fit import Fit, fit, start_views
 from benchmark.landmark_views import Border, Model, read_model, read_views
 from csl_tracker.arrays import FloatArray
 from csl_tracker.output import write_json
@@ -48,9 +49,6 @@ CENTERS = ("tracked", "pose", "midpoint")
 _BLOCK = 4
 """Annotated frames in a block of the bootstrap; they are five video frames apart."""
 _REPEATS = 100
-_RING_SIGMA_MM = 0.1
-_TIP_INSET_MM = 0.4
-_TIP_SIGMA_MM = 0.3
 _REACH_MM = np.linspace(-20.0, 8.0, 113)
 
 
@@ -64,17 +62,6 @@ class Half:
     def frames(self) -> list[int]:
         """Sorted frame numbers."""
         return sorted({int(frame) for frame in self.views.frame})
-
-
-def base_setup(model: Model) -> Setup:
-    """Priors of the calibration."""
-    mean, sigma = default_shared(model.tool)
-    for name, value, deviation in (
-        ("tracked", model.tool.ring_mm, _RING_SIGMA_MM),
-        ("tip", model.tool.jaw_mm - _TIP_INSET_MM, _TIP_SIGMA_MM),
-    ):
-        mean[SHARED.index(name)], sigma[SHARED.index(name)] = value, deviation
-    return Setup(model.tool, mean, sigma)
 
 
 def solve(setup: Setup, views: Views) -> Fit:
@@ -139,7 +126,7 @@ def variants(setup: Setup, views: Views, found: Fit) -> dict[str, Any]:
         "ring and jaw ends nearly free": replace(setup, sigma=loose),
         "pixels of a 4:3 picture": replace(setup, aspect=15 / 16),
         "radius of the sleeve, 4.2 mm": replace(setup, tool=replace(setup.tool, radius_mm=4.2)),
-        "mask offset of 30 px": replace(setup, shift_px=30.0),
+        "offset of the masks up to 30 px": replace(setup, shift_px=30.0),
     }
     result: dict[str, Any] = {}
     for name, other in changed.items():
@@ -196,6 +183,7 @@ def evaluate(setup: Setup, part: Half, shared: FloatArray, center_mm: float) -> 
     tracked, pose = views.points[:, POINTS.index("tracked")], views.points[:, POINTS.index("pose")]
     for name, point in zip(CENTERS, (tracked, pose, (tracked + pose) / 2), strict=True):
         unseen[f"center_{name}"] = _figures(point - predicted, blind, views)
+    refit = fit(setup, views, posed)
     return {
         "frames": part.frames(),
         "annotations_apart_px": float(np.median(np.hypot(*(tracked - pose).T))),
@@ -203,6 +191,7 @@ def evaluate(setup: Setup, part: Half, shared: FloatArray, center_mm: float) -> 
         "unseen": unseen,
         "border": borders(setup, part, posed, shared),
         "right_tip_on_the_right": _right_tips(views),
+        "positions_if_fitted_here": positions(setup, views, refit),
     }
 
 
@@ -246,7 +235,7 @@ def calibrate(data: Path, model: Model, report: list[str]) -> tuple[dict[str, An
         others, more, files = read_views(data, name)
         parts[name] = Half(others, more)
         read += files
-    setup, used = base_setup(model), parts["fit"].views
+    setup, used = Setup(model.tool, *default_shared(model.tool)), parts["fit"].views
     found = solve(setup, used)
     values = positions(setup, used, found)
     deviations = bootstrap(setup, used, found)
@@ -271,6 +260,7 @@ def calibrate(data: Path, model: Model, report: list[str]) -> tuple[dict[str, An
         "cost": float(found.cost.sum()),
         "positions": fitted,
         "variants": other,
+        "fitted_part": "fit",
         "parts": {name: evaluate(setup, part, found.shared, values["center_midpoint"]) for name, part in parts.items()},
     }
     return result, read

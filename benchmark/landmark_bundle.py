@@ -1,15 +1,15 @@
-"""Bundle fit of jointed instruments to annotated landmarks; used by :mod:`benchmark.calibrate_landmarks`.
+"""Projection of jointed instruments with annotated landmarks; used by :mod:`benchmark.landmark_fit`.
 
-Each view of an instrument has its own pose, joint angles and offset of the mask. All views share the positions of the landmarks
-on the tool and the focal length. Lengths are mm, image coordinates px, angles rad; the camera is a pinhole with its principal
-point at the image centre. Links are those of dvrk_model: ``roll`` (z along the shaft to the tip), ``pitch`` (x to the yaw axis),
-``yaw`` and the jaws (y to the tip).
+Each view of an instrument has its own pose, joint angles and offset of the mask. All views share the focal length and the
+positions of the landmarks on the tool. Lengths are mm, image coordinates px, angles rad; the camera is a pinhole with its
+principal point at the image centre. Links are those of dvrk_model: ``roll`` (z along the shaft to the tip), ``pitch`` (x to the
+yaw axis), ``yaw`` and the jaws (y to the tip).
 """
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass, field, fields, replace
+import math
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -31,11 +31,11 @@ SHARED = (
     "shaft_out",
     "head_out",
 )
-"""Shared parameters: position of ``tracked``, ``pose`` and ``shaft`` along the roll link's z, of ``head`` along the pitch link's
-x, of the tips along the jaw's y; ``_out`` is the distance from that axis to the annotated point, towards the camera."""
+"""Shared parameters: position of ``tracked``, ``pose`` and ``shaft`` along the roll link's z, of ``head`` along the pitch
+link's x, of the tips along the jaw's y and to the jaw's outer side. ``_out`` is the distance from the link's axis to the
+annotated point on the surface that faces the camera: for ``head`` along the yaw axis, for the others around the shaft."""
 POINTS = ("tracked", "shaft", "head", "tip_1", "tip_2", "pose")
 _SHIFT = VIEW.index("mask_dx")
-_STEP = 1e-5
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,8 @@ class Setup:
         angle_rad: Prior deviation of pitch and yaw.
         jaw_rad: Prior deviation of a jaw's angle.
         shift_px: Prior deviation of the mask's offset.
+        elevation_rad: Prior deviation of the shaft's elevation.
+        start: Roll angles that every view is started from.
     """
 
     tool: Tool
@@ -120,7 +122,8 @@ class Setup:
     angle_rad: float = 0.5
     jaw_rad: float = 0.03
     shift_px: float = 15.0
-    start: tuple[float, ...] = field(default=tuple(np.arange(8) * np.pi / 4))
+    elevation_rad: float = 0.8
+    start: tuple[float, ...] = tuple(k * math.pi / 4 for k in range(8))
 
     @property
     def principal(self) -> FloatArray:
@@ -130,7 +133,16 @@ class Setup:
 
 @dataclass(frozen=True)
 class Frames:
-    """Axes and origins of the links in the camera's frame, mm; each (N, 3)."""
+    """Links in the camera's frame, each (N, 3).
+
+    Attributes:
+        origin: Origin of the roll and pitch links, mm.
+        shaft: z of the roll link.
+        pitch: x of the pitch link.
+        yaw: Yaw axis, y of the pitch link.
+        yaw_origin: Origin of the yaw link and the jaws, mm.
+        jaws: y of the jaws.
+    """
 
     origin: FloatArray
     shaft: FloatArray
@@ -143,12 +155,12 @@ class Frames:
 def default_shared(tool: Tool) -> tuple[FloatArray, FloatArray]:
     """Prior mean and deviation of the shared parameters.
 
-    The scale comes from the shaft's width. The ring and the jaws' ends are features of the model, so their priors are narrow
-    enough to fix the length; the other positions are nearly free.
+    ``tracked`` marks the ring and a tip the end of a jaw. These two features of the model anchor the lengths; the other
+    positions are nearly free. The focal length is that of common da Vinci endoscopes at this image size.
     """
-    mean = [np.log(780.0), tool.ring_mm, tool.ring_mm, -1.0, tool.wrist_mm / 2, tool.jaw_mm - 0.3, 0.5]
+    mean = [np.log(780.0), tool.ring_mm, tool.ring_mm, -1.0, tool.wrist_mm / 2, tool.jaw_mm - 0.4, 0.5]
     mean += [tool.radius_mm, tool.radius_mm, tool.radius_mm, tool.cheek_mm]
-    sigma = [0.15, 1.0, 4.0, 6.0, 6.0, 0.5, 0.5, 0.0, 0.0, 0.0, 0.0]
+    sigma = [0.15, 0.1, 4.0, 6.0, 6.0, 0.3, 0.5, 0.0, 0.0, 0.0, 0.0]
     return np.array(mean), np.array(sigma)
 
 
@@ -165,9 +177,7 @@ def link_frames(view: FloatArray, shared: FloatArray, setup: Setup) -> Frames:
     depth = focal / np.exp(log_scale)
     center = setup.principal
     origin = np.stack([(u - center[0]) / setup.aspect * depth / focal, (v - center[1]) * depth / focal, depth], -1)
-    along = np.stack(
-        [np.cos(direction) * np.cos(elevation), np.sin(direction) * np.cos(elevation), np.sin(elevation)], -1
-    )
+    along = np.stack([np.cos(direction) * np.cos(elevation), np.sin(direction) * np.cos(elevation), np.sin(elevation)], -1)
     side = np.stack([-np.sin(direction), np.cos(direction), np.zeros_like(direction)], -1)
     other = np.cross(along, side)
     x = _turn(side, other, roll)
@@ -186,8 +196,8 @@ def landmarks(view: FloatArray, shared: FloatArray, setup: Setup) -> FloatArray:
         _outwards(links.origin + values["tracked"] * links.shaft, links.shaft, values["tracked_out"]),
         _outwards(links.origin + values["shaft"] * links.shaft, links.shaft, values["shaft_out"]),
         _facing(links.origin + values["head"] * links.pitch, links.yaw, values["head_out"]),
-        links.yaw_origin + values["tip"] * links.jaws[0] + values["tip_side"] * np.cross(links.yaw, links.jaws[0]),
-        links.yaw_origin + values["tip"] * links.jaws[1] - values["tip_side"] * np.cross(links.yaw, links.jaws[1]),
+        links.yaw_origin + values["tip"] * links.jaws[0] - values["tip_side"] * np.cross(links.yaw, links.jaws[0]),
+        links.yaw_origin + values["tip"] * links.jaws[1] + values["tip_side"] * np.cross(links.yaw, links.jaws[1]),
         _outwards(links.origin + values["pose"] * links.shaft, links.shaft, values["pose_out"]),
     ]
     image = project(np.stack(found, 1), shared, setup)
@@ -241,148 +251,9 @@ def residuals(view: FloatArray, shared: FloatArray, setup: Setup, data: Views) -
         (view[:, VIEW.index("jaw")] - data.jaw) / setup.jaw_rad,
         view[:, _SHIFT] / setup.shift_px,
         view[:, _SHIFT + 1] / setup.shift_px,
-        view[:, VIEW.index("elevation")] / 0.8,
+        view[:, VIEW.index("elevation")] / setup.elevation_rad,
     ]
     return np.nan_to_num(np.concatenate([points.reshape(len(view), -1), edges, np.stack(priors, -1)], -1))
-
-
-@dataclass(frozen=True)
-class Fit:
-    """Result: view parameters (N, len(VIEW)), shared parameters, and the cost of each view (N,)."""
-
-    view: FloatArray
-    shared: FloatArray
-    cost: FloatArray
-
-
-def fit(setup: Setup, data: Views, start: Fit, weights: FloatArray | None = None, rounds: int = 60) -> Fit:
-    """Levenberg-Marquardt with soft-L1 loss; the shared parameters come from the Schur complement.
-
-    Args:
-        setup: Model and priors. With all ``sigma`` 0, every view is fitted alone.
-        data: Annotations.
-        start: Initial parameters.
-        weights: float64 (N,), weight of each view in the shared parameters; None for 1.
-        rounds: Maximum number of steps.
-    """
-    weight = np.ones(len(data)) if weights is None else weights
-    free = np.nonzero(setup.sigma > 0)[0]
-    view, shared = start.view.copy(), start.shared.copy()
-    damping = np.full(len(data), 1e-3)
-    cost, prior = _cost(view, shared, setup, data), _prior_cost(shared, setup, free)
-    for _ in range(rounds):
-        step_view, step_shared = _step(view, shared, setup, data, weight, free, damping)
-        trial_shared = shared.copy()
-        trial_shared[free] += step_shared
-        trial = view + step_view
-        new, new_prior = _cost(trial, trial_shared, setup, data), _prior_cost(trial_shared, setup, free)
-        if len(free):
-            before, after = weight @ cost + prior, weight @ new + new_prior
-            better = np.full(len(data), after < before)
-            done = 0 <= before - after < 1e-7 * before
-        else:
-            better = new < cost
-            done = bool(np.all(cost - new < 1e-7 * (1 + cost))) and bool(better.any())
-        damping = np.where(better, np.maximum(damping / 4, 1e-9), np.minimum(damping * 5, 1e6))
-        view = np.where(better[:, None], trial, view)
-        cost = np.where(better, new, cost)
-        if len(free) and better[0]:
-            shared, prior = trial_shared, new_prior
-        if done or damping.min() >= 1e6:
-            break
-    return Fit(view, shared, cost)
-
-
-def start_views(setup: Setup, data: Views, shared: FloatArray) -> Fit:
-    """Fit every view alone with fixed shared parameters, from several roll angles, and keep the best."""
-    fixed = replace(setup, sigma=np.zeros(len(SHARED)))
-    best: Fit | None = None
-    for roll, pitch, yaw in itertools.product(setup.start, (-0.4, 0.4), (-0.4, 0.4)):
-        guess = _guess(setup, data, shared)
-        guess[:, VIEW.index("roll") : VIEW.index("jaw")] = roll, pitch, yaw
-        found = fit(fixed, data, Fit(guess, shared, np.zeros(0)), rounds=40)
-        if best is None:
-            best = found
-        else:
-            keep = best.cost <= found.cost
-            best = Fit(np.where(keep[:, None], best.view, found.view), shared, np.where(keep, best.cost, found.cost))
-    assert best is not None
-    return best
-
-
-def _guess(setup: Setup, data: Views, shared: FloatArray) -> FloatArray:
-    view = np.zeros((len(data), len(VIEW)))
-    first, last = data.edges[:, [0, 2]], data.edges[:, [1, 3]]
-    widths = [np.linalg.norm(pair[:, 0] - pair[:, 1], axis=-1) for pair in (first, last)]
-    run = np.linalg.norm(first.mean(1) - last.mean(1), axis=-1)
-    scale = widths[1] / (2 * setup.tool.radius_mm)
-    # The width falls linearly along the image of the axis, by tan(elevation) / depth.
-    elevation = np.arctan(-(widths[1] - widths[0]) / np.maximum(run, 1) / widths[1] * np.exp(shared[0]))
-    elevation = np.clip(elevation, -0.9, 0.9)
-    along = np.stack([np.cos(data.direction), np.sin(data.direction)], -1)
-    anchor = np.where(np.isfinite(data.points[:, 0]), data.points[:, 0], data.points[:, POINTS.index("pose")])
-    shaft = data.points[:, POINTS.index("shaft")] - (shared[SHARED.index("shaft")] * scale * np.cos(elevation))[:, None] * along
-    origin = anchor - (shared[SHARED.index("tracked")] * scale * np.cos(elevation))[:, None] * along
-    view[:, :2] = np.where(np.isfinite(origin), origin, shaft)
-    view[:, 2], view[:, 3], view[:, 4] = data.direction, elevation, np.log(scale)
-    view[:, VIEW.index("jaw")] = data.jaw
-    return view
-
-
-def _cost(view: FloatArray, shared: FloatArray, setup: Setup, data: Views) -> FloatArray:
-    squared = residuals(view, shared, setup, data) ** 2
-    return np.sum(2 * (np.sqrt(1 + squared) - 1), -1)
-
-
-def _prior_cost(shared: FloatArray, setup: Setup, free: FloatArray) -> float:
-    return float(np.sum(((shared - setup.mean)[free] / setup.sigma[free]) ** 2))
-
-
-def _step(
-    view: FloatArray,
-    shared: FloatArray,
-    setup: Setup,
-    data: Views,
-    weight: FloatArray,
-    free: FloatArray,
-    damping: FloatArray,
-) -> tuple[FloatArray, FloatArray]:
-    base = residuals(view, shared, setup, data)
-    robust = 1 / np.sqrt(1 + base**2)  # iteratively reweighted soft L1
-    own = np.stack([_change(view, shared, setup, data, base, k, None) for k in range(len(VIEW))], -1)
-    common = [_change(view, shared, setup, data, base, None, k) for k in free]
-    weighted = own * robust[..., None]
-    block = np.einsum("nri,nrj->nij", weighted, own)
-    index = np.arange(len(VIEW))
-    block[:, index, index] *= 1 + damping[:, None]
-    block[:, index, index] += 1e-9
-    gradient = np.einsum("nri,nr->ni", weighted, base)
-    solved = np.linalg.solve(block, gradient[..., None])[..., 0]
-    if not common:
-        return -solved, np.zeros(0)
-    shared_jacobian = np.stack(common, -1)
-    cross = np.einsum("nri,nrj->nij", weighted, shared_jacobian)
-    inverse = np.linalg.solve(block, cross)
-    total = np.einsum("n,nri,nr,nrj->ij", weight, shared_jacobian, robust, shared_jacobian, optimize=True)
-    total -= np.einsum("n,nia,nib->ab", weight, cross, inverse, optimize=True)
-    pull = np.einsum("n,nri,nr,nr->i", weight, shared_jacobian, robust, base, optimize=True)
-    pull -= np.einsum("n,nia,ni->a", weight, cross, solved, optimize=True)
-    total[np.diag_indices(len(free))] += 1 / setup.sigma[free] ** 2
-    pull += (shared - setup.mean)[free] / setup.sigma[free] ** 2
-    move = -np.linalg.solve(total, pull)
-    return -solved - np.einsum("nia,a->ni", inverse, move), move
-
-
-def _change(
-    view: FloatArray, shared: FloatArray, setup: Setup, data: Views, base: FloatArray, own: int | None, common: int | None
-) -> FloatArray:
-    if own is not None:
-        moved = view.copy()
-        moved[:, own] += _STEP
-        return (residuals(moved, shared, setup, data) - base) / _STEP
-    other = shared.copy()
-    other[common] += _STEP
-    return (residuals(view, other, setup, data) - base) / _STEP
 
 
 def _turn(first: FloatArray, second: FloatArray, angle: FloatArray) -> FloatArray:

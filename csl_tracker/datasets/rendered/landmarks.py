@@ -29,6 +29,8 @@ EARS_MM = 2.0
 """End of the ears along z of ``roll``: the border between shaft and manipulator beside the slot."""
 JAWS = ("jaw_1", "jaw_2")
 """Links that carry a tip."""
+NEEDLE_DRIVER_TIPS: Mapping[str, tuple[float, float, float]] = {"jaw_1": (-3e-4, 9.65e-3, 0.0), "jaw_2": (3e-4, 9.65e-3, 0.0)}
+"""Ends of the Large Needle Driver's jaws in their frames, m. The length is the mesh's; the sideways offset is measured."""
 TIPS = ("left_clasper", "right_clasper")
 """Landmarks of the tips. The right one is on the right-hand side of the shaft in the image, looking along it to the tip."""
 
@@ -60,7 +62,7 @@ class LandmarkDefinition:
         surface: How the landmark lies on the visible surface: ``around`` an axis of the link through the point, at the shaft's
             radius; ``along`` an axis, at the distance of the cheek; or None for the point itself.
         axis: Axis of the link's frame that ``surface`` refers to.
-        spread_mm: Standard uncertainty of the position along the tool.
+        spread_mm: Uncertainty of the position along the tool: differences between instruments and between sequences.
         source: Where the position comes from.
     """
 
@@ -80,7 +82,7 @@ class LandmarkSet:
     Attributes:
         points: Landmarks on the shaft and the wrist.
         tip_inset_mm: Distance of an annotated tip from the end of its jaw.
-        tip_spread_mm: Standard uncertainty of that distance.
+        tip_spread_mm: Its uncertainty.
         tip_source: Where that distance comes from.
     """
 
@@ -100,7 +102,7 @@ ENDOVIS = LandmarkSet(
         LandmarkDefinition(
             "center",
             "roll",
-            (0.0, 0.0, -8.9),
+            (0.0, 0.0, -9.1),
             "around",
             "z",
             0.7,
@@ -109,24 +111,24 @@ ENDOVIS = LandmarkSet(
         LandmarkDefinition(
             "shaft",
             "roll",
-            (0.0, 0.0, -2.7),
+            (0.0, 0.0, -2.8),
             "around",
             "z",
-            0.3,
+            0.4,
             "Joint ShaftPoint; the bottom of the slot between the sleeve's ears is at -3.0 mm.",
         ),
         LandmarkDefinition(
             "head",
             "pitch",
-            (6.0, 0.0, 0.0),
+            (5.9, 0.0, 0.0),
             "along",
             "y",
-            0.5,
+            0.6,
             "Joint HeadPoint, on the visible cheek of the pitch link; the yaw axis is at 9.1 mm.",
         ),
     ),
-    tip_inset_mm=0.4,
-    tip_spread_mm=0.2,
+    tip_inset_mm=0.6,
+    tip_spread_mm=0.4,
     tip_source="Joints LeftClasperPoint and RightClasperPoint.",
 )
 """Landmarks of EndoVis 2015, calibrated on the first half of Dataset1."""
