@@ -97,6 +97,7 @@ class TissueSpec:
         gloss: Smoothness of the wet film, 0..1.
         lights: Lights beside the lens.
         exposure: From radiance to 8 bits.
+        materials: What was painted, sorted; neighbouring organs belong to it.
     """
 
     family: str
@@ -111,6 +112,7 @@ class TissueSpec:
     gloss: float
     lights: Lights
     exposure: Exposure
+    materials: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,10 +148,12 @@ class TissuePicture:
     Attributes:
         image: uint8 (h, w, 3), RGB.
         family: One of :data:`FAMILIES`.
+        materials: What is in it, also beside the family's own tissue: a fat picture may show liver. Sorted.
     """
 
     image: Image
     family: str
+    materials: tuple[str, ...]
 
 
 def draw_tissue(rng: np.random.Generator, family: str | None = None, aspect: float = 0.8) -> TissueSpec:
@@ -187,6 +191,7 @@ def draw_tissue(rng: np.random.Generator, family: str | None = None, aspect: flo
         gloss=float(rng.uniform(0.3, 0.9) if dry else rng.uniform(0.88, 0.995)),
         lights=draw_lights(rng),
         exposure=_draw_exposure(rng),
+        materials=tuple(sorted(canvas.materials)),
     )
 
 
@@ -341,4 +346,4 @@ def render_tissue_picture(
     grid = (max(8, int(_GRID[1] * density * aspect)), max(8, int(_GRID[1] * density)))
     objects = {"tissue": tissue_mesh(spec, aspect, grid).shape(), **endoscope_lights(spec.lights)}
     radiance = render(objects, camera(size, spec.view.focal(size[1]), samples), seed, max_depth=None)
-    return TissuePicture(develop(_bounced(radiance), spec), spec.family)
+    return TissuePicture(develop(_bounced(radiance), spec), spec.family, spec.materials)

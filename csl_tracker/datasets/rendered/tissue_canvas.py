@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -27,12 +27,14 @@ class Canvas:
         height: Height towards the camera, mm, float32 (h, w).
         rough: Roughness of the surface under its wet film, float32 (h, w), 0..1.
         scale: Cells of the maps per mm.
+        materials: Names of the materials that were painted.
     """
 
     color: Float32Array
     height: Float32Array
     rough: Float32Array
     scale: float
+    materials: set[str] = field(default_factory=set)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -258,6 +260,7 @@ def lay(canvas: Canvas, top: Canvas, cover: Float32Array) -> None:
     canvas.color += three * (top.color - canvas.color)
     canvas.height += cover * (top.height - canvas.height)
     canvas.rough += cover * (top.rough - canvas.rough)
+    canvas.materials |= top.materials
 
 
 def smooth_plane(rng: np.random.Generator, size: tuple[int, int], count: float) -> Float32Array:

@@ -55,13 +55,13 @@ LIVER: tuple[Color, ...] = (
     (128, 62, 70),
 )
 FAT: tuple[Color, ...] = (
-    (230, 172, 98),
-    (238, 192, 128),
-    (230, 156, 78),
-    (240, 204, 164),
-    (218, 152, 110),
-    (236, 184, 142),
-    (232, 178, 84),
+    (234, 172, 118),
+    (242, 190, 144),
+    (234, 158, 98),
+    (242, 212, 178),
+    (222, 164, 130),
+    (240, 184, 152),
+    (238, 168, 94),
 )
 BOWEL: tuple[Color, ...] = (
     (208, 146, 136),
@@ -128,7 +128,7 @@ def paint_smooth(rng: np.random.Generator, canvas: Canvas) -> None:
     """Stomach, uterus, bladder, cooked or pickled organs: smooth, pale pink to tan, with short creases."""
     undulate(rng, canvas, float(rng.uniform(30, 80)), float(rng.uniform(2, 7)))
     mottle(rng, canvas, float(rng.uniform(0.04, 0.12)))
-    creases(rng, canvas, float(rng.uniform(15, 45)), float(rng.uniform(0.4, 2.0)), float(rng.uniform(0.2, 0.7)))
+    creases(rng, canvas, float(rng.uniform(20, 60)), float(rng.uniform(0.2, 1.6)), float(rng.uniform(0.2, 0.8)))
     if rng.random() < 0.6:
         blotches(rng, canvas, pick(rng, PINK), 18, float(rng.uniform(0.2, 0.6)), 0.6)
     if rng.random() < 0.6:
@@ -146,7 +146,7 @@ def paint_muscle(rng: np.random.Generator, canvas: Canvas) -> None:
     grain_along(rng, canvas, angle, float(rng.uniform(0.08, 0.25)))
     mottle(rng, canvas, 0.10)
     if rng.random() < 0.7:
-        blotches(rng, canvas, pick(rng, PALE), 20, float(rng.uniform(0.05, 0.3)), float(rng.uniform(0.2, 0.6)))
+        blotches(rng, canvas, pick(rng, PALE), 35, float(rng.uniform(0.05, 0.3)), float(rng.uniform(0.15, 0.5)))
     if rng.random() < 0.5:
         add_vessels(rng, canvas, int(rng.integers(2, 6)), 0.4, 0.5)
 
@@ -190,6 +190,7 @@ def painted(rng: np.random.Generator, material: str, size: tuple[int, int], scal
     """A whole canvas of one material."""
     paint, colors = MATERIALS[material]
     canvas = blank(size, scale, pick(rng, colors, 0.10))
+    canvas.materials.add(material)
     canvas.rough[...] = np.float32(rng.uniform(0.2, 0.5))
     paint(rng, canvas)
     return canvas
@@ -235,6 +236,7 @@ def _loop(rng: np.random.Generator, canvas: Canvas, color: tuple[float, float, f
     waves = np.sin(curve.along * np.float32(rng.uniform(20, 60)) + canvas.noise(rng, 30, 2))
     size = np.float32(radius * canvas.scale) * (1 + np.float32(rng.uniform(0.02, 0.09)) * waves)
     inside = np.clip(1 - (curve.distance / size) ** 2, 0, 1)
+    canvas.materials.add("bowel")
     top = blank(canvas.size, canvas.scale, np.clip(np.asarray(color) * np.exp(rng.normal(0, 0.04, 3)), 0, 250))
     mottle(rng, top, float(rng.uniform(0.05, 0.12)))
     paint_smooth(rng, top)

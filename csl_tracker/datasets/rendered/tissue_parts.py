@@ -89,9 +89,10 @@ def undulate(rng: np.random.Generator, canvas: Canvas, mm: float, amount: float)
 
 def creases(rng: np.random.Generator, canvas: Canvas, mm: float, depth: float, share: float = 0.5) -> None:
     """Short, sharp, winding furrows that come and go."""
-    line = ridges(rng, canvas, mm) ** 3 * step(canvas.noise(rng, 0.8 * mm, 2), float(1 - 2 * share), float(1.6 - 2 * share))
+    line = ridges(rng, canvas, mm) ** float(rng.uniform(1.2, 3))
+    line = np.asarray(line * step(canvas.noise(rng, 1.5 * mm, 2), float(0.9 - 2 * share), float(2.9 - 2 * share)), np.float32)
     canvas.height -= np.float32(depth) * line
-    canvas.tint(1 - np.float32(0.45) * line)
+    canvas.tint(1 - np.float32(rng.uniform(0.1, 0.5)) * line**2)
 
 
 def add_vessels(
@@ -120,8 +121,10 @@ def strand(rng: np.random.Generator, canvas: Canvas, radius_mm: float, color: tu
         + np.float32(wobble) * _along_noise(rng, curve.along, 7)
         + np.float32(rng.normal(0, 0.25)) * (curve.along - np.float32(0.5))
     )
-    if rng.random() < 0.25:
+    if rng.random() < 0.1:
         size = size * np.sqrt(np.clip(1 - np.abs(2 * curve.along - 1) ** 4, 0, 1))
+    root = np.exp(-curve.along / np.float32(rng.uniform(0.02, 0.05)))  # where it starts in view, it grows out of the tissue
+    size = size * (1 + np.float32(rng.uniform(0.3, 1.2)) * root)
     across = curve.distance + np.float32(0.05) * r * canvas.noise(rng, max(1.0, radius_mm), 2)
     inside = np.clip(1 - (across / np.maximum(size, 0.5)) ** 2, 0, 1)
     cover = step(inside, 0.0, float(rng.uniform(0.08, 0.5)))
@@ -130,11 +133,10 @@ def strand(rng: np.random.Generator, canvas: Canvas, radius_mm: float, color: tu
     top = _strand_look(rng, canvas, curve, size, color)
     under = soften(canvas.height, max(1.0, float(rng.uniform(1, 4)) * float(r)))
     lift = float(rng.uniform(0.0, 1.2)) * radius_mm
-    top.height = np.asarray(
-        under + np.float32(lift) + np.sqrt(inside) * np.float32(radius_mm * rng.uniform(0.4, 1.1)), np.float32
-    )
+    body = np.float32(lift) + np.sqrt(inside) * np.float32(radius_mm * rng.uniform(0.4, 1.1))
+    top.height = np.asarray(under + (1 - root) * body, np.float32)
     top.height += np.float32(0.03 * radius_mm) * canvas.noise(rng, max(1.0, 0.5 * radius_mm), 2)
-    lay(canvas, top, np.asarray(cover, np.float32))
+    lay(canvas, top, np.asarray(cover * (1 - np.float32(0.8) * root), np.float32))
 
 
 def _along_noise(rng: np.random.Generator, along: Float32Array, count: int) -> Float32Array:
@@ -258,11 +260,12 @@ def hole(rng: np.random.Generator, canvas: Canvas, depth: float) -> None:
         turn = np.float32(rng.uniform(0, 6.28)) + np.float32(rng.uniform(0, 2)) * radius
         wave = wave + np.float32(rng.normal(0, 0.3 / count)) * np.sin(count * angle + turn)
     radius = np.asarray(radius * np.maximum(wave, 0.3), np.float32)
-    deep: Float32Array = np.clip((1 - radius) / np.float32(rng.uniform(0.4, 0.9)), 0, 1) ** np.float32(rng.uniform(0.7, 1.6))
+    slope: Float32Array = np.clip((1 - radius) / np.float32(rng.uniform(0.5, 1.0)), 0, 1)
+    deep = 1 - (1 - slope ** np.float32(rng.uniform(0.8, 1.6))) ** np.float32(rng.uniform(1.2, 2))
     rim = np.exp(-(((radius - 1) / np.float32(0.12)) ** 2)).astype(np.float32)
     terraces = np.sin(radius * np.float32(rng.uniform(8, 26)) + 2 * canvas.noise(rng, 15, 2))
     canvas.height += np.float32(rng.uniform(0, 3)) * rim - np.float32(depth) * deep
-    canvas.height += np.float32(rng.uniform(0.5, 2.5)) * step(deep, 0.0, 0.2) * terraces
+    canvas.height += np.float32(rng.uniform(0.5, 2.5)) * step(deep, 0.0, 0.2) * (1 - step(deep, 0.6, 0.95)) * terraces
     canvas.color *= np.exp(-deep[..., None] * np.array([0.4, 0.9, 0.85], np.float32) * np.float32(rng.uniform(0.4, 1.6)))
     canvas.tint(1 - np.float32(rng.uniform(0.1, 0.5)) * step(deep, 0.6, 1.0))
 

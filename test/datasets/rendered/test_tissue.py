@@ -62,6 +62,13 @@ def test_a_seed_gives_one_piece_of_tissue() -> None:
     assert one.view != other.view
 
 
+def test_the_materials_are_told() -> None:
+    specs = [draw_tissue(np.random.default_rng(seed), "fat") for seed in range(8)]
+    assert all("fat" in spec.materials for spec in specs)
+    assert len({spec.materials for spec in specs}) > 1, "other organs lie beside it"
+    assert draw_tissue(np.random.default_rng(0), "phantom").materials == ("phantom",)
+
+
 def test_an_unknown_family_is_named() -> None:
     with pytest.raises(ValueError, match="Unknown tissue family 'brain'; known: liver, fat, "):
         draw_tissue(np.random.default_rng(0), "brain")
