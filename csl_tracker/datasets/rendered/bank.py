@@ -49,6 +49,7 @@ class WholeScene:
         view: The camera.
         tools: The tools.
         family: Kind of tissue.
+        materials: All tissues in it.
     """
 
     image: Image
@@ -58,18 +59,18 @@ class WholeScene:
     view: View
     tools: tuple[ToolState, ...]
     family: str
+    materials: tuple[str, ...]
 
 
 Item = Sprite | TissuePicture | WholeScene
 
 
 def families_of(item: Item) -> tuple[str, ...]:
-    """The families that an item belongs to: of its tissue and of its tools."""
+    """The families that an item belongs to: of all tissues in it, and of its tools."""
     if isinstance(item, Sprite):
         return (item.tool.family,)
-    if isinstance(item, TissuePicture):
-        return (item.family,)
-    return (item.family, *(tool.family for tool in item.tools))
+    tissue = dict.fromkeys((item.family, *item.materials))
+    return tuple(tissue) if isinstance(item, TissuePicture) else (*tissue, *(tool.family for tool in item.tools))
 
 
 def write_shard(folder: Path, kind: str, number: int, items: Sequence[Item]) -> None:
@@ -105,14 +106,15 @@ def _files(item: Item) -> Iterator[tuple[str, bytes]]:
         yield ".json", _json({"corner": item.corner, **_view_json(item.view), "tools": [item.tool.to_json()]})
     elif isinstance(item, TissuePicture):
         yield ".webp", _webp(item.image)
-        yield ".json", _json({"family": item.family})
+        yield ".json", _json({"family": item.family, "materials": item.materials})
     else:
         yield ".webp", _webp(item.image)
         yield "-labels.png", _png(item.labels)
         yield "-instances.png", _png(item.instances)
         yield "-depth.png", _png(_packed(item.depth))
         tools = [tool.to_json() for tool in item.tools]
-        yield ".json", _json({"family": item.family, **_view_json(item.view), "tools": tools})
+        tissue = {"family": item.family, "materials": item.materials}
+        yield ".json", _json({**tissue, **_view_json(item.view), "tools": tools})
 
 
 def _view_json(view: View) -> dict[str, Any]:
@@ -196,7 +198,8 @@ class Bank:
             DatasetError: Its shard is broken.
         """
         found = _Entry(self.tissue[number])
-        return TissuePicture(found.color(".webp", 3), str(found.json()["family"]))
+        data = found.json()
+        return TissuePicture(found.color(".webp", 3), str(data["family"]), tuple(map(str, data["materials"])))
 
     def scene(self, number: int) -> WholeScene:
         """Read a whole scene.
@@ -214,6 +217,7 @@ class Bank:
             _view(data),
             tuple(ToolState.from_json(tool) for tool in data["tools"]),
             str(data["family"]),
+            tuple(map(str, data["materials"])),
         )
 
 

@@ -55,7 +55,14 @@ def draw_scene(rng: np.random.Generator, shelf: ToolShelf, size: Size, samples: 
     gloom = np.full((8, 16, 3), _GLOOM, np.float32)
     layers = render_layers(view, tools, spec.lights, gloom, samples, int(rng.integers(2**31)), {"tissue": surface.shape()})
     return WholeScene(
-        denoise(develop(layers.color, spec)), layers.labels, layers.instances, layers.depth, view, tuple(states), spec.family
+        denoise(develop(layers.color, spec)),
+        layers.labels,
+        layers.instances,
+        layers.depth,
+        view,
+        tuple(states),
+        spec.family,
+        spec.materials,
     )
 
 

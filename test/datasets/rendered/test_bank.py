@@ -43,6 +43,7 @@ def a_scene() -> WholeScene:
         View((80, 100), 75.0),
         (a_tool("hook"), a_tool("grasper")),
         "liver",
+        ("liver", "fat"),
     )
 
 
@@ -51,7 +52,10 @@ def write_bank(folder):
     write_shard(folder, "sprites", 0, [a_sprite("grasper"), a_sprite("hook"), a_sprite("grasper")])
     write_shard(folder, "sprites", 1, [a_sprite("needle_driver")])
     write_shard(
-        folder, "tissue", 0, [TissuePicture(np.full((8, 10, 3), k, np.uint8), f) for k, f in ((10, "fat"), (200, "liver"))]
+        folder,
+        "tissue",
+        0,
+        [TissuePicture(np.full((8, 10, 3), k, np.uint8), f, (f,)) for k, f in ((10, "fat"), (200, "liver"))],
     )
     write_shard(folder, "scenes", 0, [a_scene()])
     return folder
@@ -119,6 +123,7 @@ def test_items_come_back_as_they_were(tmp_path):
         (["hand-held grasper"], [], (2, 2, 0)),
         (["liver"], [], (4, 1, 0)),
         ([], ["hand-held hook"], (1, 2, 1)),
+        (["fat"], [], (4, 1, 0)),
         ([], ["fat"], (4, 1, 1)),
     ],
 )

@@ -31,7 +31,7 @@ def a_sprite(depth: float = 0.08) -> Sprite:
 def bank(tmp_path):
     prepare(Plan(1, "", 200, 1, {}), tmp_path)
     write_shard(tmp_path, "sprites", 0, [a_sprite(0.05), a_sprite(0.09)])
-    write_shard(tmp_path, "tissue", 0, [TissuePicture(np.full((100, 130, 3), (150, 60, 50), np.uint8), "liver")])
+    write_shard(tmp_path, "tissue", 0, [TissuePicture(np.full((100, 130, 3), (150, 60, 50), np.uint8), "liver", ("liver",))])
     return open_bank(tmp_path)
 
 
