@@ -20,7 +20,7 @@ from csl_tracker.weights import MODELS_DIR, find_weights, read_description, ship
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))
 
-from benchmark import coverage, presets_table  # noqa: E402
+from benchmark import coverage, landmark_table, presets_table  # noqa: E402
 from benchmark.gpu_steps import tables as gpu_tables  # noqa: E402
 
 RESULTS = ROOT / "docs" / "results"
@@ -401,6 +401,7 @@ def main() -> None:
     _put(ROOT / "docs" / "node.md", sizes(), SIZES_BEGIN, SIZES_END)
     _put(ROOT / "docs" / "evaluation.md", coverage.table(_load("coverage.json")), COVERAGE_BEGIN, COVERAGE_END)
     _put(ROOT / "docs" / "evaluation.md", robustness(), ROBUSTNESS_BEGIN, ROBUSTNESS_END)
+    _put(RESULTS / "README.md", landmark_table.table(_load("landmarks.json")), landmark_table.BEGIN, landmark_table.END)
     _put(ROOT / "docs" / "training.md", presets(), PRESETS_BEGIN, PRESETS_END)
 
 
