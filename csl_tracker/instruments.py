@@ -96,6 +96,13 @@ class InstrumentSet:
         """Number of classes, the background included."""
         return len(self.classes)
 
+    @property
+    def anchor(self) -> int:
+        """Index of the landmark to which the others of an instrument point: the one with most edges of the skeleton."""
+        ends = [name for edge in self.skeleton for name in edge]
+        counts = [ends.count(name) for name in self.landmarks]
+        return counts.index(max(counts, default=0)) if counts else 0
+
     def flip_permutation(self) -> list[int]:
         """Landmark order in the mirrored image: entry ``i`` is the landmark that replaces ``i``."""
         order = list(range(self.num_landmarks))

@@ -105,18 +105,20 @@ class Losses:
         localisation: :func:`heatmap_loss` or :func:`regression_loss`.
         side: Loss of the auxiliary task, :mod:`csl_tracker.training.left_right_task`.
         consistency: :func:`consistency_loss`, weighted.
+        association: Loss of the offsets, :mod:`csl_tracker.training.association`, weighted.
     """
 
     segmentation: Tensor | None
     localisation: Tensor
     side: Tensor | None = None
     consistency: Tensor | None = None
+    association: Tensor | None = None
 
     @property
     def total(self) -> Tensor:
         """The sum of the terms, equation (2)."""
         total = self.localisation
-        for part in (self.segmentation, self.side, self.consistency):
+        for part in (self.segmentation, self.side, self.consistency, self.association):
             if part is not None:
                 total = total + part
         return total

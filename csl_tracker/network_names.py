@@ -22,6 +22,9 @@ COMPARED = ("l", "sl", "csl_no_skip", "csl", "unet", "forest")
 REGRESSING = ("l", "sl", "sl_skip")
 """Strategies that regress coordinates; these have a fixed input size."""
 
+ASSOCIATING = ("csl_no_skip", "csl")
+"""Strategies that can predict to which instrument a pixel belongs."""
+
 WITHOUT_DECODER = ("unet", "forest")
 """Strategies without a configurable decoder, which is ``none``; so is their encoder, unless a U-Net is given one."""
 

@@ -146,6 +146,8 @@ class TrainingSample:
         landmarks: float64 (instruments, landmarks, 2), heatmap px, NaN if absent.
         labelled: bool (landmarks,): whether the landmark is labelled for all instruments, or only unlabelled where ``unasked``
             says so.
+        instances: uint8 (h / stride, w / stride), instrument of each pixel: k for instrument k - 1, 0 none, 255 unknown.
+        anchors: float64 (instruments, 2), heatmap px, :attr:`csl_tracker.datasets.sample.Sample.anchors`; NaN if unknown.
         unasked: bool (landmarks, h / stride, w / stride): where an unlabelled landmark may lie; None if there is none.
     """
 
@@ -153,6 +155,8 @@ class TrainingSample:
     label_map: Image
     landmarks: FloatArray
     labelled: npt.NDArray[np.bool_]
+    instances: Image
+    anchors: FloatArray
     unasked: npt.NDArray[np.bool_] | None = None
 
 
@@ -225,7 +229,25 @@ def warp_sample(
     inside = (points >= -0.5).all(axis=-1) & (points[..., 0] <= small[0] - 0.5) & (points[..., 1] <= small[1] - 0.5)
     points = np.where(inside[..., None], points, np.nan)
     asked, unasked = labelled_region(sample.instances, labelled, output, small[::-1])
-    return TrainingSample(np.asarray(image, np.uint8), np.asarray(labels, np.uint8), points, asked, unasked)
+    anchors = sample.all_anchors @ output[:, :2].T + output[:, 2]
+    return TrainingSample(
+        np.asarray(image, np.uint8),
+        np.asarray(labels, np.uint8),
+        points,
+        asked,
+        _warped_instances(sample.instances, np.asarray(labels, np.uint8), output),
+        anchors,
+        unasked,
+    )
+
+
+def _warped_instances(instances: Image | None, labels: Image, affine: FloatArray) -> Image:
+    """Instances of a crop; without those of the frame, they are unknown on instruments."""
+    if instances is None:
+        return np.where(labels == 0, 0, IGNORE_LABEL).astype(np.uint8)
+    size = (labels.shape[1], labels.shape[0])
+    moved = cv2.warpAffine(instances, affine, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
+    return np.asarray(moved, np.uint8)
 
 
 def labelled_region(
@@ -282,8 +304,16 @@ def paste(onto: TrainingSample, pasted: TrainingSample, stride: int = 2) -> Trai
         np.where(tool, pasted.label_map, onto.label_map),
         np.concatenate((onto.landmarks, pasted.landmarks)),
         onto.labelled & pasted.labelled,
+        np.where(tool, _renumbered(pasted.instances, len(onto.landmarks)), onto.instances),
+        np.concatenate((onto.anchors, pasted.anchors)),
         _either(onto.unasked, pasted.unasked),
     )
+
+
+def _renumbered(instances: Image, before: int) -> Image:
+    """Instances after those of another sample."""
+    numbered = (instances > 0) & (instances != IGNORE_LABEL)
+    return np.where(numbered, instances + np.uint8(before), instances)
 
 
 def _either(one: npt.NDArray[np.bool_] | None, other: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_] | None:

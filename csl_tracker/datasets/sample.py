@@ -27,6 +27,8 @@ class Sample:
         frame: Number of the frame in its sequence, from 0.
         stamp_ns: Time since the start of the sequence, ns.
         instances: uint8 (H, W), instrument of each pixel: 0 none, k for slot k - 1, 255 unknown; None if not available.
+        anchors: float64 (instruments, 2), px, anchor landmark of each instrument (:attr:`InstrumentSet.anchor`), also if hidden
+            or out of view, NaN if unknown; None if not available.
     """
 
     image: Image
@@ -37,6 +39,12 @@ class Sample:
     frame: int
     stamp_ns: int
     instances: Image | None = None
+    anchors: npt.NDArray[np.float64] | None = None
+
+    @property
+    def all_anchors(self) -> npt.NDArray[np.float64]:
+        """The anchors, float64 (instruments, 2), px; NaN if unknown or not available."""
+        return np.full((len(self.landmarks), 2), np.nan) if self.anchors is None else self.anchors
 
     @property
     def visible(self) -> npt.NDArray[np.bool_]:

@@ -188,14 +188,19 @@ class NormalizedNetwork(nn.Module):
         self.shift: Tensor
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Map uint8 (N, H, W, 3) RGB to the network's outputs, in the order heatmaps, scores, points."""
+        """Map uint8 (N, H, W, 3) RGB to the network's outputs, in the order heatmaps, scores, points, offsets."""
         x = image.permute(0, 3, 1, 2).to(self.scale.dtype) * self.scale + self.shift
         return tuple(tensor for tensor in self.network(x) if tensor is not None)
 
 
 def output_names(config: NetworkConfig) -> tuple[str, ...]:
     """Output names of :class:`NormalizedNetwork` in order; fields of :class:`NetworkArrays`."""
-    given = {"heatmaps": config.localises_by_heatmaps, "scores": config.segments, "points": not config.localises_by_heatmaps}
+    given = {
+        "heatmaps": config.localises_by_heatmaps,
+        "scores": config.segments,
+        "points": not config.localises_by_heatmaps,
+        "offsets": config.association,
+    }
     return tuple(name for name, is_given in given.items() if is_given)
 
 
@@ -209,11 +214,13 @@ class NetworkArrays:
         heatmaps: float32 (landmarks, h, w).
         scores: float32 (classes, h, w).
         points: float32 (slots, landmarks, 3).
+        offsets: float32 (2, h, w).
     """
 
     heatmaps: Float32Array | None = None
     scores: Float32Array | None = None
     points: Float32Array | None = None
+    offsets: Float32Array | None = None
 
 
 def mirror_order(model: Model) -> list[int]:

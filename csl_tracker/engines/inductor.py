@@ -57,7 +57,7 @@ def load_inductor(network: DeviceNetwork, model: Model, folder: Path) -> DeviceN
 
     def infer(x: Tensor) -> NetworkOutput:
         found: Mapping[str, Any] = dict(zip(names, compiled(x), strict=True))
-        return NetworkOutput(found.get("heatmaps"), found.get("scores"), found.get("points"))
+        return NetworkOutput(found.get("heatmaps"), found.get("scores"), found.get("points"), found.get("offsets"))
 
     return replace(network, infer=infer)
 

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from csl_tracker.errors import ConfigError
 from csl_tracker.network_names import (
+    ASSOCIATING,
     DECODERS,
     MAX_NODES,
     MAX_SLOTS,
@@ -52,11 +53,18 @@ class NetworkOutput(NamedTuple):
         scores: (N, classes, ceil(H / 2), ceil(W / 2)), segmentation scores before the softmax.
         points: (N, slots, landmarks, 3): x and y relative to the input size (-0.5..0.5 from edge to edge, as if the input were
             one pixel, see :mod:`csl_tracker.pixels`), and the visibility logit.
+        offsets: (N, 2, ceil(H / 2), ceil(W / 2)): x and y from each pixel to the anchor of its instrument, in units of
+            ``OFFSET_UNIT_PX`` of these maps.
     """
 
     heatmaps: Tensor | None
     scores: Tensor | None
     points: Tensor | None = None
+    offsets: Tensor | None = None
+
+
+OFFSET_UNIT_PX = 32.0
+"""Unit of :attr:`NetworkOutput.offsets`, map px."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,7 @@ class NetworkConfig:
         bottleneck_relu: ReLU after the bottleneck of the up-projection decoder, as in weights of the first release.
         trees: Trees per stage of a forest.
         nodes: Maximum nodes per tree of a forest.
+        association: Predict to which instrument each pixel and landmark belongs; csl and csl_no_skip only.
     """
 
     strategy: str = "csl"
@@ -90,6 +99,7 @@ class NetworkConfig:
     bottleneck_relu: bool = False
     trees: int = 0
     nodes: int = 0
+    association: bool = False
 
     def __post_init__(self) -> None:
         """Reject unknown names and impossible sizes.
@@ -99,6 +109,11 @@ class NetworkConfig:
         """
         self._check_names()
         self._check_counts()
+        if self.association is not False and (self.association is not True or self.strategy not in ASSOCIATING):
+            raise ConfigError(
+                f"The network's association is {self.association!r:.40} with the strategy {self.strategy!r}; it is true or"
+                f" false, and true for {' and '.join(ASSOCIATING)} only."
+            )
         if self.strategy in REGRESSING and (self.input_size is None or min(self.input_size) < 32):
             raise ConfigError(
                 f"The strategy {self.strategy!r} regresses coordinates, which hold for one input size alone;"
@@ -150,8 +165,8 @@ class NetworkConfig:
         return "any height and width from 1 px on; multiples of 32 need no padding inside"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
+        """Plain values, for JSON; ``association`` only if it is on, so that earlier versions read the other networks."""
+        return {key: value for key, value in asdict(self).items() if key != "association" or value}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> NetworkConfig:

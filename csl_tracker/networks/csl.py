@@ -37,6 +37,7 @@ class CslNetwork(Network):
                 SeparableConv(width + config.num_classes, width, 5), nn.Conv2d(width, config.num_landmarks, 1)
             )
         start_near_zero(self.heatmap_head)
+        self.offset_head = nn.Conv2d(width, 2, 1) if config.association else None
 
     def forward(self, image: Tensor) -> NetworkOutput:
         """Map normalised RGB of shape (N, 3, H, W), any H and W >= 1, to heatmaps and scores at half the size."""
@@ -44,7 +45,8 @@ class CslNetwork(Network):
         features = self.decoder(self.encoder(pad_to(image, 32)))
         scores = self.score_head(features)
         heatmaps = self.heatmap_head(torch.cat((features, scores), dim=1))
-        return NetworkOutput(crop_to_output(heatmaps, image), crop_to_output(scores, image))
+        offsets = None if self.offset_head is None else crop_to_output(self.offset_head(features), image)
+        return NetworkOutput(crop_to_output(heatmaps, image), crop_to_output(scores, image), None, offsets)
 
 
 def start_near_zero(head: nn.Module) -> None:

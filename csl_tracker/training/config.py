@@ -142,6 +142,8 @@ class NetworkSection(Section):
     """Trees per stage of a forest; 0 for the default."""
     nodes: Annotated[int, Field(ge=0, le=MAX_NODES), WHOLE] = 0
     """Maximum nodes per tree of a forest; 0 for the default."""
+    association: Flag = False
+    """Predict to which instrument each pixel and landmark belongs; csl and csl_no_skip only."""
 
 
 @dataclass(frozen=True, config=SETTINGS)
@@ -203,6 +205,8 @@ class TrainSettings(Section):
     consistency_weight: NotNegative = 0.0
     """Weight of the difference between the outputs for two views of each frame, which differ in effects, style and colours; 0
     trains on one view."""
+    association_weight: NotNegative = 1.0
+    """Weight of the loss of ``network.association``."""
     new_layers_std: NotNegative = 0.0
     """Standard deviation of the normal initialisation of the layers after the encoder; 0 for the default initialisation."""
     optimizer: Annotated[Literal["adamw", "sgd"], TEXT] = "adamw"

@@ -9,7 +9,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ class Source:
 
 
 def open_source(config: SourceConfig, instruments: InstrumentSet, cache: str, size: tuple[int, int]) -> Source:
-    """Open one source of a configuration.
+    """Open one source of a configuration; its samples have anchors wherever the anchor landmark is in view.
 
     Args:
         config: The source.
@@ -79,6 +79,15 @@ def open_source(config: SourceConfig, instruments: InstrumentSet, cache: str, si
         DatasetError: The dataset is missing or broken.
         ConfigError: It lacks landmarks or classes and is not declared partial, or has no frames left.
     """
+    source = _open(config, instruments, cache, size)
+    return replace(source, get=lambda index: _with_anchors(source.get(index), instruments.anchor))
+
+
+def _with_anchors(sample: Sample, anchor: int) -> Sample:
+    return sample if sample.anchors is not None else replace(sample, anchors=sample.landmarks[:, anchor].copy())
+
+
+def _open(config: SourceConfig, instruments: InstrumentSet, cache: str, size: tuple[int, int]) -> Source:
     if config.dataset == "synthetic" and not config.root:
         if instruments != ENDOVIS:
             raise ConfigError(
@@ -230,30 +239,37 @@ class HeldOutDataset(Dataset[dict[str, Tensor]]):
 def to_tensors(sample: TrainingSample) -> dict[str, Tensor]:
     """Tensors of one sample: image uint8 (h, w, 3), labels uint8, points float32 (instruments, landmarks, 2), labelled bool.
 
-    ``unasked``, bool (landmarks, h, w) of the heatmaps, is there only if a landmark is unlabelled in a part of the frame.
+    ``instances`` uint8 (h, w) and ``anchors`` float32 (instruments, 2) belong to the association; ``unasked``, bool (landmarks,
+    h, w) of the heatmaps, is there only if a landmark is unlabelled in a part of the frame.
     """
     tensors = {
         "image": torch.from_numpy(np.ascontiguousarray(sample.image)),
         "labels": torch.from_numpy(np.ascontiguousarray(sample.label_map)),
         "points": torch.from_numpy(sample.landmarks.astype(np.float32)),
         "labelled": torch.from_numpy(np.asarray(sample.labelled)),
+        "instances": torch.from_numpy(np.ascontiguousarray(sample.instances)),
+        "anchors": torch.from_numpy(sample.anchors.astype(np.float32)),
     }
     if sample.unasked is not None:
         tensors["unasked"] = torch.from_numpy(np.ascontiguousarray(sample.unasked))
     return tensors
 
 
+_RAGGED = ("points", "anchors", "unasked")
+
+
 def collate(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Stack samples; pads the instruments with NaN to a common number, and ``unasked`` with False."""
-    batch = {key: torch.stack([item[key] for item in items]) for key in items[0] if key not in ("points", "unasked")}
+    batch = {key: torch.stack([item[key] for item in items]) for key in items[0] if key not in _RAGGED}
     if any("unasked" in item for item in items):
         nowhere = torch.zeros(items[0]["points"].shape[1], *items[0]["labels"].shape, dtype=torch.bool)
         batch["unasked"] = torch.stack([item.get("unasked", nowhere) for item in items])
     count = max(1, *(len(item["points"]) for item in items))
-    points = torch.full((len(items), count, *items[0]["points"].shape[1:]), torch.nan)
-    for i, item in enumerate(items):
-        points[i, : len(item["points"])] = item["points"]
-    batch["points"] = points
+    for key in ("points", "anchors"):
+        padded = torch.full((len(items), count, *items[0][key].shape[1:]), torch.nan)
+        for i, item in enumerate(items):
+            padded[i, : len(item[key])] = item[key]
+        batch[key] = padded
     return batch
 
 

@@ -17,6 +17,7 @@ from csl_tracker.instruments import IGNORE_LABEL, find_instruments
 from csl_tracker.losses import Losses, LossWeights, consistency_loss, network_loss
 from csl_tracker.networks import Network, NetworkOutput
 from csl_tracker.pixels import Resize, Size
+from csl_tracker.training.association import offset_loss, offset_targets
 from csl_tracker.training.config import TrainConfig
 from csl_tracker.training.cpu import ease_convolutions
 from csl_tracker.training.left_right_task import side_axis, side_loss, side_targets
@@ -77,6 +78,10 @@ class TrackingModule(pl.LightningModule):
             sides = self.side_head(self.features)[..., :height, :width].float()
             sided = side_loss(sides, *side_targets(batch["points"], batch["labels"], self.side_axis))
             losses = replace(losses, side=self.config.side_weight * sided)
+        if output.offsets is not None:
+            targets_of = offset_targets(batch["anchors"], batch["instances"], batch["labels"], batch["points"])
+            associated = self.config.association_weight * offset_loss(output.offsets, *targets_of)
+            losses = replace(losses, association=associated)
         if twice:
             difference = consistency_loss(output, self.weights)
             losses = replace(losses, consistency=self.config.consistency_weight * difference)
@@ -192,6 +197,7 @@ def _parts(losses: Losses) -> dict[str, Tensor]:
         "localisation": losses.localisation,
         "side": losses.side,
         "consistency": losses.consistency,
+        "association": losses.association,
     }
     return {name: part for name, part in named.items() if part is not None}
 

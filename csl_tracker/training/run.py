@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,7 +17,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from csl_tracker import __version__
@@ -40,6 +40,12 @@ LAST = "last.ckpt"
 BEST = "best.ckpt"
 
 
+def _common(old: Network, new: Network) -> dict[str, Tensor]:
+    """Tensors of a network that another one has, too."""
+    wanted = new.state_dict()
+    return {name: tensor for name, tensor in old.state_dict().items() if name in wanted}
+
+
 def build(config: TrainConfig) -> tuple[Network, Preprocessing, str]:
     """Build the network and its preprocessing; also returns a description of the initialisation.
 
@@ -60,17 +66,20 @@ def build(config: TrainConfig) -> tuple[Network, Preprocessing, str]:
         width=section.width,
         decoder_width=section.decoder_width,
         bottleneck_relu=section.bottleneck_relu,
+        association=section.association,
     )
     torch.manual_seed(config.seed)
     network = build_network(network_config)
     if config.init_weights:
         model = load_weights(find_weights(os.path.expandvars(config.init_weights)))
-        if model.description.network != network_config or model.instruments.landmarks != instruments.landmarks:
+        had = replace(model.description.network, association=network_config.association)
+        if had != network_config or model.instruments.landmarks != instruments.landmarks:
             raise ConfigError(
                 f"{config.init_weights} is a network {model.description.network} with landmarks {model.instruments.landmarks},"
                 f" the training builds {network_config} with {instruments.landmarks}; make them equal."
             )
-        network.load_state_dict(model.network.state_dict())
+        # The association can be added to a network, or left out.
+        network.load_state_dict({**network.state_dict(), **_common(model.network, network)})
         origin = (
             f"{model.name} ({model.short_hash}), itself from {model.description.provenance.get('initialisation', 'unknown')}"
         )

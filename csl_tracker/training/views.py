@@ -94,6 +94,7 @@ class Cropping:
             landmarks=both.landmarks,
             labelled=labelled,
             instances=instances,
+            anchors=both.anchors,
         )
 
 

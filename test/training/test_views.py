@@ -36,11 +36,12 @@ EVERY["all"] = FrameChanges(0.7, 0.5, 2)
 
 def masks_alone(index: int) -> Sample:
     sample = render_frame(index, SIZE)
-    return replace(sample, landmarks=np.full_like(sample.landmarks, np.nan), labelled=np.zeros_like(sample.labelled))
+    unknown = np.full_like(sample.landmarks, np.nan)
+    return replace(sample, landmarks=unknown, labelled=np.zeros_like(sample.labelled), instances=None, anchors=None)
 
 
 def landmarks_alone(index: int) -> Sample:
-    return replace(render_frame(index, SIZE), label_map=None)
+    return replace(render_frame(index, SIZE), label_map=None, instances=None, anchors=None)
 
 
 SOURCES = {
@@ -77,7 +78,18 @@ def test_changed_frames_of_every_source_are_valid_and_depend_on_their_index_alon
 def test_without_changes_nothing_changes() -> None:
     plain, none = mixed(None), mixed(FrameChanges())
     for index in range(3):
-        assert plain[index].keys() == none[index].keys() == {"image", "labels", "points", "labelled"}
+        assert (
+            plain[index].keys()
+            == none[index].keys()
+            == {
+                "image",
+                "labels",
+                "points",
+                "labelled",
+                "instances",
+                "anchors",
+            }
+        )
         for key, value in plain[index].items():
             torch.testing.assert_close(value, none[index][key], equal_nan=True, rtol=0, atol=0)
 

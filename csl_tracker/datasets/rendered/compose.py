@@ -228,6 +228,7 @@ def _sample(
     """Turn parts into classes, order the tips, and drop landmarks out of view or behind another tool."""
     h, w = parts.shape
     labelled = np.isfinite(depths)
+    anchors = points[:, ENDOVIS.anchor].copy()
     points = np.array([_ordered(one) for one in points]).reshape(points.shape)
     inside = (points > -0.5).all(axis=-1) & (points[..., 0] < w - 0.5) & (points[..., 1] < h - 0.5)
     for k, name in np.argwhere(inside):
@@ -235,7 +236,15 @@ def _sample(
         if instances[y, x] not in (0, k + 1) and depth[y, x] < depths[k, name] - _OCCLUSION_M:
             inside[k, name] = False
     return Sample(
-        image, _TO_ENDOVIS[parts], np.where(inside[..., None], points, np.nan), labelled, "rendered", seed, 0, instances
+        image,
+        _TO_ENDOVIS[parts],
+        np.where(inside[..., None], points, np.nan),
+        labelled,
+        "rendered",
+        seed,
+        0,
+        instances,
+        anchors,
     )
 
 

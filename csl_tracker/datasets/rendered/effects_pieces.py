@@ -74,6 +74,7 @@ def cut(sample: Sample, box: Box, size: Size, interpolation: int = cv2.INTER_LIN
         label_map=labels(sample.label_map),
         landmarks=np.where(inside[..., None], points, np.nan),
         instances=labels(sample.instances),
+        anchors=Resize(box.size, size).points(sample.all_anchors - (box.left, box.top)),
     )
 
 
@@ -107,6 +108,7 @@ def lay(canvas: Sample, piece: Sample, left: int, top: int, alpha: FloatArray | 
         landmarks=np.concatenate((below_points, moved)),
         labelled=np.concatenate((canvas.labelled, piece.labelled)),
         instances=_joined(canvas.instances, _renumbered(piece.instances, len(canvas.landmarks)), box, above),
+        anchors=np.concatenate((canvas.all_anchors, piece.all_anchors + np.array([left, top], np.float64))),
     )
 
 
@@ -120,6 +122,7 @@ def empty(like: Sample, color: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> 
         landmarks=like.landmarks[:0],
         labelled=like.labelled[:0],
         instances=None if like.instances is None else np.zeros(shape, np.uint8),
+        anchors=like.all_anchors[:0],
     )
 
 

@@ -15,6 +15,7 @@ from csl_tracker.datasets.synthetic.clutter import add_clutter
 from csl_tracker.datasets.synthetic.instrument import Look, Part, Pose, Shape, parts_and_landmarks, random_look, random_shape
 from csl_tracker.datasets.synthetic.noise import smooth
 from csl_tracker.datasets.synthetic.tissue import light, render_tissue
+from csl_tracker.instruments import ENDOVIS
 from csl_tracker.pixels import Resize, Size
 
 _SHIFT = 6
@@ -172,18 +173,21 @@ class Scene:
             matrix = np.array([[1.0, 0, shift[0]], [0, 1.0, shift[1]]])
             moved = cv2.warpAffine(image, matrix, (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
             image = np.asarray(moved, np.float32)
-        labels = np.zeros((h, w), np.uint8)
+        labels, instances = np.zeros((h, w), np.uint8), np.zeros((h, w), np.uint8)
+        anchors = np.full((len(self.tools), 2), np.nan)
         landmarks = np.full((len(self.tools), LANDMARKS, 2), np.nan)
         ambient = image.mean(axis=(0, 1)) / max(1.0, float(image.mean()))
         for k, tool in enumerate(self.tools):
             parts, points = parts_and_landmarks(tool.shape, tool.look, tool.path.pose(time, w))
-            image = self._draw(image, labels, parts, ambient)
+            image = self._draw(image, labels, instances, k + 1, parts, ambient)
+            anchors[k] = points[ENDOVIS.anchor]
             if self.moving:
                 image = self._smear(image, parts, tool.path, time)
             inside = (points > -0.5).all(axis=1) & (points[:, 0] < w - 0.5) & (points[:, 1] < h - 0.5)
             landmarks[k] = np.where(inside[:, None], points, np.nan)
         seen = self._camera(image, rng, time)
-        return Sample(seen, labels, landmarks, np.ones(landmarks.shape[:2], bool), sequence, frame, stamp_ns)
+        labelled = np.ones(landmarks.shape[:2], bool)
+        return Sample(seen, labels, landmarks, labelled, sequence, frame, stamp_ns, instances, anchors)
 
     def poses(self, time: float) -> list[Pose]:
         """Poses of the instruments at a time, s; px and rad."""
@@ -201,7 +205,13 @@ class Scene:
         return layers
 
     def _draw(
-        self, image: Float32Array, labels: npt.NDArray[np.uint8], parts: list[Part], ambient: Float32Array
+        self,
+        image: Float32Array,
+        labels: npt.NDArray[np.uint8],
+        instances: npt.NDArray[np.uint8],
+        number: int,
+        parts: list[Part],
+        ambient: Float32Array,
     ) -> Float32Array:
         h, w = self.size
         alphas = [_mask(part.outline, self.size) for part in parts]
@@ -226,7 +236,9 @@ class Scene:
             a = alpha[y : y + bh, x : x + bw, None].astype(np.float32) / 255
             region = image[y : y + bh, x : x + bw]
             region += a * (texture * color_cast - region)
-            labels[y : y + bh, x : x + bw][alpha[y : y + bh, x : x + bw] > 127] = part.label
+            covered = alpha[y : y + bh, x : x + bw] > 127
+            labels[y : y + bh, x : x + bw][covered] = part.label
+            instances[y : y + bh, x : x + bw][covered] = number
         return image
 
     def _smear(self, image: Float32Array, parts: list[Part], path: Path, time: float) -> Float32Array:

@@ -211,10 +211,11 @@ class StereoScene(Scene):
             matrix = np.array([[1.0, 0, -self.rig.geometry.disparity_px(tissue)], [0, 1.0, 0]])
             moved = cv2.warpAffine(image, matrix, (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
             image = np.asarray(moved, np.float32)
-        labels = np.zeros((h, w), np.uint8)
+        labels, instances = np.zeros((h, w), np.uint8), np.zeros((h, w), np.uint8)
         ambient = image.mean(axis=(0, 1)) / max(1.0, float(image.mean()))
         for k in self.order:
-            image = self._draw(image, labels, [self._project(side, self.placements[k], part) for part in drawn[k]], ambient)
+            parts = [self._project(side, self.placements[k], part) for part in drawn[k]]
+            image = self._draw(image, labels, instances, k + 1, parts, ambient)
         seen = self._camera(image, np.random.default_rng((self.seed, 2, side)), 0.0)
         return self._distort(side, seen)
 
