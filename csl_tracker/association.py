@@ -140,13 +140,13 @@ def _far(found: _Candidates, k: int, place: FloatArray) -> float:
 def _candidates(peaks: Sequence[Sequence[Peak]], offsets: Float32Array, anchor: int) -> _Candidates:
     flat = [(landmark, peak) for landmark, ones in enumerate(peaks) for peak in ones]
     places = np.array([(peak.x, peak.y) for _, peak in flat], np.float64).reshape(-1, 2)
-    at = places.astype(np.float32).reshape(-1, 1, 2)
-    sampled = (
-        [cv2.remap(plane, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for plane in offsets] if flat else []
-    )
-    pointed = np.stack([one.reshape(-1) for one in sampled], axis=1) if flat else np.zeros((0, 2))
+    at, unused = places.astype(np.float32).reshape(-1, 1, 2), np.empty(0, np.float32)
+    pointed = np.zeros_like(places)
+    if flat:
+        maps = np.ascontiguousarray(np.moveaxis(offsets, 0, -1))
+        pointed[:] = cv2.remap(maps, at, unused, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).reshape(-1, 2)
     own = np.array([landmark == anchor for landmark, _ in flat], bool)[:, None]
-    pointed = np.where(own, 0.0, pointed.astype(np.float64))
+    pointed = np.where(own, 0.0, pointed)
     return _Candidates(
         [peak for _, peak in flat],
         [landmark for landmark, _ in flat],
