@@ -18,6 +18,8 @@ from csl_tracker.grouping import MIN_LANDMARKS, Group
 from csl_tracker.heatmaps import Peak
 from csl_tracker.instruments import InstrumentSet
 
+CANDIDATES = 8
+"""Peaks of each landmark that are considered."""
 _NEAR_PX = 5.0
 """Error of the vote of a peak at its anchor, heatmap px."""
 _SHARE = 0.25

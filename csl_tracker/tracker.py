@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from csl_tracker.association import CANDIDATES, Associator
 from csl_tracker.engines import Engine, create_engine
 from csl_tracker.engines.base import EngineOutput, LabelMapMaker, PixelMap
 from csl_tracker.errors import ConfigError, EngineError, ImageError
@@ -101,7 +102,12 @@ class Tracker:
 
     def warm_up(self, size: Size) -> None:
         """Run one-time work for images of (height, width), such as compilation."""
-        self.engine.warm_up(size, self.max_instruments)
+        self.engine.warm_up(size, self._peaks)
+
+    @property
+    def _peaks(self) -> int:
+        """Peaks of each landmark to look for: with an association, more than there are instruments."""
+        return self.max_instruments if self.associator is None else max(CANDIDATES, self.max_instruments)
 
     def settle(self) -> None:
         """Run deferred work; call it while no frame is waiting."""
@@ -125,6 +131,9 @@ class Tracker:
         self.max_instruments = max_instruments
         self.confidence_threshold = threshold
         self.grouper = Grouper(self.model.instruments, max_instruments, threshold)
+        self.associator: Associator | None = None
+        if self.model.description.network.association and not self.always_report:
+            self.associator = Associator(self.model.instruments, max_instruments, threshold)
 
     def reset(self) -> None:
         """Reset the identities."""
@@ -170,7 +179,7 @@ class Tracker:
             )
         stamp = self.frames * 0.04 if stamp_s is None else stamp_s
         self.frames += 1
-        output, make_label_map = self.engine.localize(image, segmentation, self.max_instruments)
+        output, make_label_map = self.engine.localize(image, segmentation, self._peaks)
         groups = self._groups(output)
         landmarks = self._landmarks(groups, output.to_source)
         size = (image.shape[0], image.shape[1])
@@ -196,7 +205,10 @@ class Tracker:
         peaks = output.peaks
         if peaks is None:
             assert output.heatmaps is not None
-            peaks = decode(output.heatmaps, self.model.description.heatmap, self.max_instruments)
+            peaks = decode(output.heatmaps, self.model.description.heatmap, self._peaks)
+        if self.associator is not None:
+            assert output.offsets is not None
+            return self.associator.group(peaks, output.offsets).groups
         return self.grouper.group(peaks, output.foreground, self.always_report)
 
     def _landmarks(self, groups: Sequence[Group], to_source: PixelMap) -> list[tuple[LandmarkEstimate, ...]]:

@@ -16,6 +16,7 @@ from csl_tracker.errors import EngineError
 from csl_tracker.grouping import LineSupport
 from csl_tracker.heatmaps import Peak
 from csl_tracker.networks import STRIDE, Network, NetworkConfig
+from csl_tracker.networks.base import OFFSET_UNIT_PX
 from csl_tracker.pixels import Resize, Size
 from csl_tracker.weights import Model, Preprocessing
 
@@ -78,6 +79,8 @@ class EngineOutput:
         points: float32 (slots, landmarks, 3), regressed x and y in heatmap px and the visibility probability; None if the
             landmarks come from heatmaps.
         peaks: Peaks of each landmark, highest first, in heatmap px, if the engine finds them; otherwise None.
+        offsets: float32 (2, h, w), x and y from each pixel to the anchor of its instrument, heatmap px; None if the network has
+            no association.
     """
 
     heatmaps: Float32Array | None
@@ -86,6 +89,7 @@ class EngineOutput:
     to_source: PixelMap
     points: Float32Array | None = None
     peaks: list[list[Peak]] | None = None
+    offsets: Float32Array | None = None
 
 
 @dataclass(frozen=True)
@@ -172,6 +176,7 @@ class RunsAtOnce:
             heatmaps=None if output.heatmaps is None else np.array(output.heatmaps, np.float32, order="C"),
             foreground=foreground.whole() if isinstance(foreground, ForegroundOfScores) else foreground,
             label_map=None if make_label_map is None else make_label_map(),
+            offsets=None if output.offsets is None else np.array(output.offsets, np.float32, order="C"),
         )
 
 
@@ -221,6 +226,11 @@ class NetworkArrays:
     scores: Float32Array | None = None
     points: Float32Array | None = None
     offsets: Float32Array | None = None
+
+
+def scaled_offsets(offsets: Float32Array | None) -> Float32Array | None:
+    """Offsets of a network in heatmap px."""
+    return None if offsets is None else np.asarray(np.float32(OFFSET_UNIT_PX) * offsets, np.float32)
 
 
 def mirror_order(model: Model) -> list[int]:

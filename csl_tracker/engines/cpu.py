@@ -17,6 +17,7 @@ from csl_tracker.engines.base import (
     RunsAtOnce,
     locate_points,
     mirror_order,
+    scaled_offsets,
 )
 from csl_tracker.engines.labels import LabelUpsampler
 from csl_tracker.engines.parallel import Pair
@@ -82,12 +83,13 @@ class CpuEngine(RunsAtOnce):
         self._resize(image, small)
         found = self.infer(small)
         if self.mirror_order is not None:
-            original = NetworkArrays(_copy(found.heatmaps), _copy(found.scores))
+            original = NetworkArrays(_copy(found.heatmaps), _copy(found.scores), None, _copy(found.offsets))
             mirrored = self.infer(np.ascontiguousarray(small[:, ::-1]))
             found = _mean_with_mirror(original, mirrored, self.mirror_order)
         foreground = None if found.scores is None else ForegroundOfScores(found.scores)
         points = None if found.points is None else locate_points(found.points, working)
-        output = EngineOutput(found.heatmaps, foreground, None, PixelMap(source, working), points)
+        to_source, offsets = PixelMap(source, working), scaled_offsets(found.offsets)
+        output = EngineOutput(found.heatmaps, foreground, None, to_source, points, None, offsets)
         if found.scores is None or not segmentation:
             return output, None
         return output, partial(self._label_map, found.scores, source)
@@ -130,6 +132,9 @@ class CpuEngine(RunsAtOnce):
         return self._scratch[size]
 
 
+_MIRRORED_AXES = np.array([-1.0, 1.0], np.float32)[:, None, None]
+
+
 def _make_room(kept: dict[Size, npt.NDArray[np.uint8]]) -> None:
     while len(kept) >= _MOST_BUFFERS:
         del kept[next(iter(kept))]
@@ -146,4 +151,7 @@ def _mean_with_mirror(found: NetworkArrays, mirrored: NetworkArrays, order: list
     assert mirrored.scores is not None
     # The working width is even, so the output pixels of both images coincide.
     heatmaps = 0.5 * (found.heatmaps + mirrored.heatmaps[order, :, ::-1])
-    return NetworkArrays(heatmaps, 0.5 * (found.scores + mirrored.scores[:, :, ::-1]))
+    offsets = None
+    if found.offsets is not None and mirrored.offsets is not None:
+        offsets = np.float32(0.5) * (found.offsets + mirrored.offsets[:, :, ::-1] * _MIRRORED_AXES)
+    return NetworkArrays(heatmaps, 0.5 * (found.scores + mirrored.scores[:, :, ::-1]), None, offsets)

@@ -15,7 +15,15 @@ import numpy.typing as npt
 import torch
 
 from csl_tracker.engines.artefacts import ArtefactCache
-from csl_tracker.engines.base import EngineOutput, LabelMapMaker, PixelMap, RunsAtOnce, locate_points, mirror_order
+from csl_tracker.engines.base import (
+    EngineOutput,
+    LabelMapMaker,
+    PixelMap,
+    RunsAtOnce,
+    locate_points,
+    mirror_order,
+    scaled_offsets,
+)
 from csl_tracker.engines.cuda_graph import Arrays, CapturedPath, CudaRecorder, Recorder
 from csl_tracker.engines.device_loss import is_device_fault, still_works
 from csl_tracker.engines.device_path import DeviceNetwork, DevicePath, join, layout, split
@@ -186,12 +194,13 @@ class TorchDeviceEngine(RunsAtOnce):
         working = path.working
         points = locate_points(found["points"], working) if "points" in found else None
         to_source = PixelMap(path.source, working)
+        offsets = scaled_offsets(found.get("offsets"))
         if "peaks" not in found:
-            return EngineOutput(found.get("heatmaps"), found.get("foreground"), None, to_source, points)
+            return EngineOutput(found.get("heatmaps"), found.get("foreground"), None, to_source, points, None, offsets)
         peaks = read_peaks(found["peaks"], self.model.description.heatmap)
         shape = (-(-working[0] // STRIDE), -(-working[1] // STRIDE))
         support = self._finder(count)[1](found["support"], shape)
-        return EngineOutput(None, support, None, to_source, points, peaks)
+        return EngineOutput(None, support, None, to_source, points, peaks, offsets)
 
     def _finder(self, count: int) -> tuple[PeakFinder, SupportReader]:
         if count not in self._finders:

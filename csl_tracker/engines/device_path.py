@@ -113,6 +113,8 @@ class DevicePath:
             parts["peaks"], parts["support"] = self.finder(output.heatmaps[0], output.scores[0])
         elif output.heatmaps is not None:
             parts["heatmaps"] = output.heatmaps[0].float()
+        if output.offsets is not None:
+            parts["offsets"] = output.offsets[0].float()
         if output.scores is not None:
             scores = output.scores.float()
             if self.finder is None:
@@ -128,7 +130,10 @@ def _mean_with_mirror(output: NetworkOutput, order: list[int]) -> NetworkOutput:
     assert output.heatmaps is not None
     assert output.scores is not None
     heatmaps = 0.5 * (output.heatmaps[:1] + output.heatmaps[1:, order].flip(-1))
-    return NetworkOutput(heatmaps, 0.5 * (output.scores[:1] + output.scores[1:].flip(-1)))
+    offsets = output.offsets
+    if offsets is not None:
+        offsets = 0.5 * (offsets[:1] + offsets[1:].flip(-1) * offsets.new_tensor((-1.0, 1.0)).view(1, 2, 1, 1))
+    return NetworkOutput(heatmaps, 0.5 * (output.scores[:1] + output.scores[1:].flip(-1)), None, offsets)
 
 
 _NUMPY: dict[torch.dtype, type[np.generic]] = {torch.float64: np.float64, torch.float32: np.float32, torch.uint8: np.uint8}

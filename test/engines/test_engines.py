@@ -17,6 +17,7 @@ from csl_tracker.errors import EngineError
 from csl_tracker.heatmaps import HeatmapSpec, decode
 from csl_tracker.instruments import ENDOVIS, InstrumentSet
 from csl_tracker.networks import NetworkConfig, NetworkOutput, build_network
+from csl_tracker.networks.base import OFFSET_UNIT_PX
 from csl_tracker.pixels import resize_image
 from csl_tracker.weights import Model, ModelDescription, Preprocessing, load_weights
 
@@ -133,6 +134,35 @@ def test_engines_say_what_torch_says(build: Callable[[Model], Engine], random_we
     assert expected.label_map is not None
     assert (found.label_map != expected.label_map).mean() < 0.005
     assert build(model).run(image, False).label_map is None
+
+
+@pytest.mark.parametrize("build", BUILDERS[1:])
+def test_offsets_are_those_of_torch(build: Callable[[Model], Engine], make_weights) -> None:  # type: ignore[no-untyped-def]
+    model = load_weights(make_weights(network=NetworkConfig(association=True)))
+    image = np.random.default_rng(0).integers(0, 256, (128, 160, 3), dtype=np.uint8)
+    expected, found = TorchCpuEngine(model).run(image, True), build(model).run(image, True)
+    assert expected.offsets is not None
+    assert expected.offsets.shape == (2, 64, 80)
+    scale = float(np.abs(expected.offsets).max())
+    np.testing.assert_allclose(found.offsets, expected.offsets, atol=2e-3 * scale)
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    mean, std = (
+        torch.tensor(values).view(1, 3, 1, 1)
+        for values in (model.description.preprocessing.mean, model.description.preprocessing.std)
+    )
+    with torch.inference_mode():
+        direct = OFFSET_UNIT_PX * model.network((pixels - mean) / std).offsets[0].numpy()
+    np.testing.assert_allclose(expected.offsets, direct, atol=2e-3 * scale)
+
+
+@pytest.mark.parametrize("build", MIRRORING)
+def test_offsets_of_the_mirrored_image_are_mirrored(build, make_weights) -> None:  # type: ignore[no-untyped-def]
+    engine = build(load_weights(make_weights(network=NetworkConfig(association=True))))
+    image = np.random.default_rng(0).integers(0, 256, (128, 160, 3), dtype=np.uint8)
+    one, other = engine.run(image, True).offsets, engine.run(np.ascontiguousarray(image[:, ::-1]), True).offsets
+    tolerance = 2e-3 * float(np.abs(one).max())
+    np.testing.assert_allclose(other[0, :, ::-1], -one[0], atol=tolerance)
+    np.testing.assert_allclose(other[1, :, ::-1], one[1], atol=tolerance)
 
 
 @pytest.mark.parametrize("strategy", ["l", "sl"])
