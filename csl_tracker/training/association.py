@@ -15,7 +15,7 @@ from csl_tracker.networks.base import OFFSET_UNIT_PX
 
 _REACH_PX = 3.0
 """Radius around a landmark that belongs to its instrument where instances are unknown, map px."""
-_FAR = 1.0
+_FAR = 0.1
 """Error from which the loss grows linearly, in units of the offsets."""
 
 

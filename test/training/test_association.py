@@ -97,7 +97,7 @@ def test_the_loss_is_smooth_l1_over_the_asked_pixels():
     targets = torch.zeros(1, 2, 1, 3)
     offsets = torch.tensor([[[[0.5, 3.0, 9.0]], [[0.0, 0.0, 9.0]]]])
     asked = torch.tensor([[[True, True, False]]])
-    assert offset_loss(offsets, targets, asked) == pytest.approx((0.125 + 2.5) / 2)
+    assert offset_loss(offsets, targets, asked) == pytest.approx((0.45 + 2.95) / 2)
     assert offset_loss(offsets, targets, torch.zeros_like(asked)) == 0
 
 

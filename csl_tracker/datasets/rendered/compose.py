@@ -101,7 +101,7 @@ def _background(rng: np.random.Generator, bank: Bank, kind: str, size: Size) -> 
     flags = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     warped = cv2.warpAffine(picture, matrix, (w, h), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
     tinted = warped.astype(np.float32) * color_row(np.exp(rng.normal(0, 0.1, 3)), w)
-    if rng.random() < 0.25:
+    if rng.random() < 0.35:
         add_clutter(rng, tinted, np.zeros(size, np.float32))
     return np.asarray(tinted, np.float32)
 
