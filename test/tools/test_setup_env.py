@@ -246,7 +246,7 @@ def test_the_requirements_and_the_package_agree() -> None:
     """What setup.py asks for is pinned in requirements/, so that both ways of installing bring the same."""
     pinned = {
         re.split(r"[=<>\[;]", line)[0].strip().lower()
-        for name in ("build", "runtime", "train", "dev")
+        for name in ("build", "runtime", "train", "render", "dev")
         for line in (ROOT / "requirements" / f"{name}.txt").read_text().splitlines()
         if line and not line.startswith("#")
     }
