@@ -6,6 +6,7 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from multiprocessing.pool import AsyncResult
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from csl_tracker.provenance import versions
 
 PER_SHARD = 25
 _SEED_CODES = {"sprites": 77, "tissue": 78, "scenes": 79}
+_SCENE_SHARE = 2 / 3  # of the paths per pixel: a scene's grain is the same on tools and tissue
 _POLL_S = 0.5
 
 
@@ -31,7 +33,7 @@ class Plan:
         seed: Of the bank; item k of a kind depends on the seed, the kind and k only.
         model: Folder of the dVRK's model; empty for parametric tools only.
         size: Height and width of a sprite's view, px; pictures and scenes are as wide, and 4/5 as high.
-        samples: Paths per pixel.
+        samples: Paths per pixel; whole scenes get two thirds.
         counts: Number of items of each kind.
     """
 
@@ -104,7 +106,7 @@ def draw_item(plan: Plan, kind: str, number: int, shelf: Any) -> Item:
         return replace(picture, image=denoise(picture.image))
     from csl_tracker.datasets.rendered.scenes import draw_scene
 
-    return draw_scene(rng, shelf, size, plan.samples)
+    return draw_scene(rng, shelf, size, max(1, round(_SCENE_SHARE * plan.samples)))
 
 
 _counter: Any = None
@@ -116,11 +118,17 @@ def _begin(counter: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers
 
 
-def _render_shard(plan: Plan, folder: str, kind: str, number: int, count: int) -> None:
+@lru_cache(maxsize=1)
+def _shelf(model: str) -> Any:
+    """The tools, read once in each process."""
     from csl_tracker.datasets.rendered.dvrk_model import DvrkModel
     from csl_tracker.datasets.rendered.sprites import ToolShelf
 
-    shelf = ToolShelf(DvrkModel(plan.model) if plan.model else None)
+    return ToolShelf(DvrkModel(model) if model else None)
+
+
+def _render_shard(plan: Plan, folder: str, kind: str, number: int, count: int) -> None:
+    shelf = _shelf(plan.model)
     items = []
     for index in range(count):
         items.append(draw_item(plan, kind, number * PER_SHARD + index, shelf))
@@ -146,7 +154,7 @@ def build(plan: Plan, folder: Path, workers: int, progress: Callable[[int], obje
     prepare(plan, folder)
     context = multiprocessing.get_context("spawn")
     counter = context.Value("q", 0)
-    with context.Pool(workers, _begin, (counter,), maxtasksperchild=8) as pool:
+    with context.Pool(workers, _begin, (counter,), maxtasksperchild=40) as pool:
         running = [pool.apply_async(_render_shard, (plan, str(folder), *entry)) for entry in missing(plan, folder)]
         seen = 0
         while running:

@@ -18,7 +18,7 @@ from csl_tracker.datasets.rendered.tool import Mesh, Tool
 from csl_tracker.pixels import Size
 
 NEAR_M = 0.002
-_DEPTH_BOUNCES = 4
+_LONGEST_PATH = 3  # light, surface, surface, camera: metal reflects lit tissue
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def render_layers(
         **endoscope_lights(lights),
     }
     loaded = mi.load_dict(scene)
-    integrator = mi.load_dict({"type": "path", "max_depth": _DEPTH_BOUNCES, "hide_emitters": True})
+    integrator = mi.load_dict({"type": "path", "max_depth": _LONGEST_PATH, "hide_emitters": True})
     sensor = mi.load_dict(camera(view.size, view.focal_px, samples, "rgba"))
     picture = np.array(mi.render(loaded, sensor=sensor, integrator=integrator, seed=seed))
     # Without its jitter, the stratified sampler looks through the centre of each pixel.
