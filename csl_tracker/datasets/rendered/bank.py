@@ -84,7 +84,7 @@ def write_shard(folder: Path, kind: str, number: int, items: Sequence[Item]) -> 
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for index, item in enumerate(items):
-            for suffix, content in _files(item):
+            for suffix, content in item_files(item):
                 archive.writestr(zipfile.ZipInfo(f"{index:04d}{suffix}", _EPOCH), content)
     path = shard_path(folder, kind, number)
     write_bytes(path, buffer.getvalue())
@@ -98,7 +98,8 @@ def shard_path(folder: Path, kind: str, number: int) -> Path:
     return folder / f"{kind}-{number:05d}.zip"
 
 
-def _files(item: Item) -> Iterator[tuple[str, bytes]]:
+def item_files(item: Item) -> Iterator[tuple[str, bytes]]:
+    """The files of an item in a shard: suffix of the name, and content."""
     if isinstance(item, Sprite):
         yield ".webp", _webp(item.rgba)
         yield "-labels.png", _png(item.labels)
