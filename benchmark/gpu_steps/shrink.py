@@ -1,6 +1,7 @@
 """Shrink the items of a bank of rendered instruments and scenes, with the cameras that belong to them.
 
-Colour is averaged over areas, labels and depth are sampled at the nearest pixel. Both sides shrink by exactly the same factor,
+Colour is averaged over areas, labels and depth are sampled at the nearest pixel; depth is also rounded, since its noise would be
+half of the bytes. Both sides shrink by exactly the same factor,
 so that the camera keeps square pixels and a principal point in the middle.
 """
 
@@ -13,12 +14,14 @@ from typing import Any
 import cv2
 import numpy as np
 
-from csl_tracker.arrays import Image
+from csl_tracker.arrays import Float32Array, Image
 from csl_tracker.datasets.rendered.bank import Item, WholeScene
 from csl_tracker.datasets.rendered.mesh_scene import View
 from csl_tracker.datasets.rendered.sprites import Sprite
 from csl_tracker.pixels import Resize, Size
 
+DEPTH_STEP_M = 2e-4
+"""Depth is a multiple of this; frames order their surfaces to a millimetre."""
 _OPAQUE = 255
 
 
@@ -32,8 +35,9 @@ def shrink(item: Item, width: int) -> Item:
     image = np.asarray(cv2.resize(item.image, target[::-1], interpolation=cv2.INTER_AREA), np.uint8)
     if not isinstance(item, WholeScene):
         return replace(item, image=image)
-    planes = {name: nearest(getattr(item, name), target) for name in ("labels", "instances", "depth")}
-    return replace(item, image=image, view=_view(item.view, target), **planes)
+    planes = {name: nearest(getattr(item, name), target) for name in ("labels", "instances")}
+    depth = _rounded(nearest(item.depth, target))
+    return replace(item, image=image, depth=depth, view=_view(item.view, target), **planes)
 
 
 def exact_size(size: Size, width: int) -> Size:
@@ -51,6 +55,10 @@ def nearest(plane: Any, target: Size) -> Any:
     longest = np.arange(max(target))
     found = np.rint(back.points(np.stack([longest, longest], axis=1))).astype(int)
     return np.ascontiguousarray(plane[np.ix_(found[: target[0], 1], found[: target[1], 0])])
+
+
+def _rounded(depth: Float32Array) -> Float32Array:
+    return np.asarray(np.rint(depth / DEPTH_STEP_M) * DEPTH_STEP_M, np.float32)
 
 
 def _view(view: View, target: Size) -> View:
@@ -80,7 +88,7 @@ def _sprite(sprite: Sprite, width: int) -> Sprite:
         sprite,
         rgba=np.ascontiguousarray(_averaged(sprite.rgba, there, source, target)[box]),
         labels=sampled(sprite.labels),
-        depth=sampled(sprite.depth),
+        depth=_rounded(sampled(sprite.depth)),
         corner=(first_column, first_row),
         view=_view(sprite.view, target),
     )
