@@ -172,18 +172,20 @@ def check(args: argparse.Namespace) -> int:
         raise ConfigError(f"--width is {args.width}; give at least {NARROWEST} px.")
     if args.weights is not None and not args.weights.is_file():
         raise ConfigError(f"There is no file {args.weights}; --weights takes the weights to start from.")
-    weights = 0 if args.weights is None else args.weights.stat().st_size
-    if not 0 < args.megabytes * _MEGA <= LIMIT_BYTES - weights:
-        raise ConfigError(
-            f"A bank of {args.megabytes:g} MB and weights of {weights / _MEGA:.1f} MB do not fit; all must be above 0 and"
-            f" together below {LIMIT_BYTES / _MEGA:.1f} MB."
-        )
     bank = args.folder / BANK
     if (bank / SETTINGS).exists():
         raise ConfigError(f"There is a bank in {bank} already; delete it or give another folder.")
     for kind in KINDS:
         for leftover in bank.glob(f"{kind}-*"):
             leftover.unlink()
+    others = (path for path in args.folder.rglob("*") if path.is_file() and path != args.folder / WEIGHTS)
+    weights = args.weights or args.folder / WEIGHTS
+    there = sum(path.stat().st_size for path in (*others, *([weights] if weights.is_file() else [])))
+    if not 0 < args.megabytes * _MEGA <= LIMIT_BYTES - there:
+        raise ConfigError(
+            f"A bank of {args.megabytes:g} MB beside {there / _MEGA:.1f} MB of weights and packages does not fit: it must be"
+            f" above 0 MB, and all together at most {LIMIT_BYTES / _MEGA:.1f} MB."
+        )
     return int(args.megabytes * _MEGA)
 
 

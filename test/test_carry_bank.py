@@ -142,9 +142,10 @@ def test_all_items_are_carried_where_they_fit(bank: Path, tmp_path: Path) -> Non
     ("arguments", "words"),
     [
         (["{bank}/none", "a"], "make a bank with csl-tracker render"),
-        (["{bank}", "a", "--megabytes", "68"], "together below 67.1 MB"),
-        (["{bank}", "a", "--megabytes", "67", "--weights", "{big}"], "weights of 1.0 MB do not fit"),
-        (["{bank}", "a", "--megabytes", "nan"], "do not fit"),
+        (["{bank}", "a", "--megabytes", "68"], "beside 0.0 MB .* all together at most 67.1 MB"),
+        (["{bank}", "a", "--megabytes", "67", "--weights", "{big}"], "beside 1.0 MB of weights"),
+        (["{bank}", "full", "--megabytes", "67"], "beside 1.0 MB of weights and packages"),
+        (["{bank}", "a", "--megabytes", "nan"], "does not fit"),
         (["{bank}", "a", "--megabytes", "0.0001"], "No item of .* fits into 0.0001 MB"),
         (["{bank}", "a", "--width", "5"], "--width is 5"),
         (["{bank}", "a", "--weights", "none"], "There is no file none"),
@@ -161,6 +162,8 @@ def test_mistakes_get_a_sentence(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "big").write_bytes(bytes(1_000_000))
+    (tmp_path / "full" / "packages").mkdir(parents=True)
+    (tmp_path / "full" / "packages" / "one.py").write_bytes(bytes(1_000_000))
     (tmp_path / "done" / "bank").mkdir(parents=True)
     (tmp_path / "done" / "bank" / "bank.json").touch()
     paths = {"bank": bank, "big": tmp_path / "big", "done": tmp_path / "done"}

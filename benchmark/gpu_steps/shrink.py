@@ -1,8 +1,8 @@
 """Shrink the items of a bank of rendered instruments and scenes, with the cameras that belong to them.
 
-Colour is averaged over areas, labels and depth are sampled at the nearest pixel; depth is also rounded, since its noise would be
-half of the bytes. Both sides shrink by exactly the same factor,
-so that the camera keeps square pixels and a principal point in the middle.
+Colour is averaged over areas, labels and depth are sampled at the nearest pixel; depth is also rounded, since its noise would
+be half of the bytes. Both sides shrink by exactly the same factor, so that the camera keeps square pixels and a principal point
+in the middle.
 """
 
 from __future__ import annotations

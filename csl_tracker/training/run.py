@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
@@ -104,13 +104,14 @@ def initialise_new_layers(network: Network, std: float) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def train(config: TrainConfig, command: str, resume: bool = True) -> Path:
+def train(config: TrainConfig, command: str, resume: bool = True, callbacks: Sequence[Callback] = ()) -> Path:
     """Run a training to its end, from its last checkpoint if there is one.
 
     Args:
         config: What to train.
         command: The command line, for the provenance.
         resume: Go on from ``last.ckpt`` in the output folder; a run that is finished only writes its weights again.
+        callbacks: Lightning's, besides the package's own; a forest has none.
 
     Returns:
         Path of the weights of the last step; those of the best validation lie beside it as ``best.safetensors``.
@@ -135,12 +136,12 @@ def train(config: TrainConfig, command: str, resume: bool = True) -> Path:
         logger.info("Going on from %s, step %d.", last, before["global_step"])
         module.seconds_before = before[CHECKPOINT_KEY]["seconds"]
     if before is None or before["global_step"] < config.steps:
-        is_writer = _fit(config, module, preprocessing, last, going_on=before is not None)
+        is_writer = _fit(config, module, preprocessing, last, before is not None, callbacks)
         if not is_writer:
             return output / f"{last.stem}.safetensors"
     for path in (last, output / BEST):
         if path.is_file():
-            _export(path, config, network, preprocessing, {"command": command, "initialisation": origin})
+            export_checkpoint(path, config, network, preprocessing, {"command": command, "initialisation": origin})
     return output / f"{last.stem}.safetensors"
 
 
@@ -155,7 +156,14 @@ def _prepare_process(config: TrainConfig) -> None:
         torch.set_num_threads(config.threads)
 
 
-def _fit(config: TrainConfig, module: TrackingModule, preprocessing: Preprocessing, last: Path, going_on: bool) -> bool:
+def _fit(
+    config: TrainConfig,
+    module: TrackingModule,
+    preprocessing: Preprocessing,
+    last: Path,
+    going_on: bool,
+    callbacks: Sequence[Callback],
+) -> bool:
     """Train up to the last step.
 
     Returns:
@@ -163,7 +171,7 @@ def _fit(config: TrainConfig, module: TrackingModule, preprocessing: Preprocessi
     """
     loader, held_out = build_loaders(config, preprocessing, lambda: module.global_step)
     interrupt = _Interrupt()
-    trainer = _trainer(config, last, interrupt)
+    trainer = _trainer(config, last, interrupt, callbacks)
     try:
         with interrupt:
             trainer.fit(module, loader, held_out, ckpt_path=str(last) if going_on else None, weights_only=True)
@@ -181,7 +189,7 @@ def _fit(config: TrainConfig, module: TrackingModule, preprocessing: Preprocessi
     return bool(trainer.is_global_zero)
 
 
-def _trainer(config: TrainConfig, last: Path, interrupt: _Interrupt) -> pl.Trainer:
+def _trainer(config: TrainConfig, last: Path, interrupt: _Interrupt, more: Sequence[Callback]) -> pl.Trainer:
     output = last.parent
     callbacks: list[Callback] = [
         interrupt,
@@ -190,6 +198,7 @@ def _trainer(config: TrainConfig, last: Path, interrupt: _Interrupt) -> pl.Train
         _LastCheckpoint(last),
         LearningRateMonitor("step"),
         TQDMProgressBar(refresh_rate=5),
+        *more,
     ]
     if config.ema_decay:
         callbacks.append(WeightAveraging(multi_avg_fn=averaging(config.ema_decay, config.ema_warmup)))
@@ -260,8 +269,21 @@ def _read_checkpoint(path: Path, config: TrainConfig) -> dict[str, Any]:
     return state
 
 
-def _export(path: Path, config: TrainConfig, network: Network, preprocessing: Preprocessing, origin: dict[str, Any]) -> None:
-    """Convert a checkpoint to a weights file in the same folder, using averaged weights if available."""
+def export_checkpoint(
+    path: Path, config: TrainConfig, network: Network, preprocessing: Preprocessing, origin: dict[str, Any]
+) -> Path:
+    """Convert a checkpoint to a weights file in the same folder, using averaged weights if available.
+
+    Args:
+        path: The checkpoint.
+        config: Its configuration.
+        network: A network of :func:`build`; gets the checkpoint's weights.
+        preprocessing: From :func:`build`.
+        origin: ``command`` and ``initialisation``, for the provenance.
+
+    Returns:
+        Path of the weights file.
+    """
     state = torch.load(path, map_location="cpu", weights_only=True)
     prefix = "network."
     network.load_state_dict({k.removeprefix(prefix): v for k, v in state["state_dict"].items() if k.startswith(prefix)})
@@ -283,7 +305,9 @@ def _export(path: Path, config: TrainConfig, network: Network, preprocessing: Pr
         preprocessing=preprocessing,
         provenance=provenance,
     )
-    save_weights(path.with_suffix(".safetensors"), network, description, half=config.half)
+    weights = path.with_suffix(".safetensors")
+    save_weights(weights, network, description, half=config.half)
+    return weights
 
 
 class _StepCount(Callback):
