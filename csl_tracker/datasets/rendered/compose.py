@@ -225,7 +225,7 @@ def _sample(
     depths: FloatArray,
     seed: int,
 ) -> Sample:
-    """Turn parts into classes, order the tips, and drop landmarks out of view or behind another tool."""
+    """Turn parts into classes, order the tips, and drop landmarks out of view or behind another tool or tissue."""
     h, w = parts.shape
     labelled = np.isfinite(depths)
     anchors = points[:, ENDOVIS.anchor].copy()
@@ -233,7 +233,7 @@ def _sample(
     inside = (points > -0.5).all(axis=-1) & (points[..., 0] < w - 0.5) & (points[..., 1] < h - 0.5)
     for k, name in np.argwhere(inside):
         x, y = np.rint(points[k, name]).astype(int)
-        if instances[y, x] not in (0, k + 1) and depth[y, x] < depths[k, name] - _OCCLUSION_M:
+        if instances[y, x] != k + 1 and 0 < depth[y, x] < depths[k, name] - _OCCLUSION_M:  # by a tool, or by tissue
             inside[k, name] = False
     return Sample(
         image,

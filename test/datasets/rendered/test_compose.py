@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from csl_tracker.datasets.rendered import compose as module
-from csl_tracker.datasets.rendered.bank import open_bank, write_shard
+from csl_tracker.datasets.rendered.bank import WholeScene, open_bank, write_shard
 from csl_tracker.datasets.rendered.build import Plan, prepare
 from csl_tracker.datasets.rendered.compose import compose_frame
 from csl_tracker.datasets.rendered.mesh_scene import View
@@ -121,6 +121,22 @@ def test_a_landmark_behind_another_tool_is_absent_but_labelled(bank, monkeypatch
     hidden, seen = np.isfinite(sample.landmarks).all(axis=-1)
     assert not hidden[:3].any()
     assert seen.any()
+
+
+def test_a_landmark_in_the_tissue_of_a_scene_is_absent(tmp_path):
+    """The tissue's surface lies before the shaft's end, and behind the claspers."""
+    sprite = a_sprite(0.08)
+    points = VIEW.project(sprite.tool.endovis_points())
+    depth = np.full((200, 200), 0.2, np.float32)
+    depth[:, : round(points[1, 0]) + 3] = 0.05
+    empty = np.zeros((200, 200), np.uint8)
+    image = np.zeros((200, 200, 3), np.uint8)
+    prepare(Plan(1, "", 200, 1, {}), tmp_path)
+    write_shard(tmp_path, "scenes", 0, [WholeScene(image, empty, empty, depth, VIEW, (sprite.tool,), "liver", ("liver",))])
+    bank = open_bank(tmp_path)
+    seen = [compose_frame(bank, seed, (200, 200)) for seed in range(30)]
+    assert not any(np.isfinite(sample.landmarks[0, :2]).any() for sample in seen)
+    assert any(np.isfinite(sample.landmarks[0, 2:]).all() for sample in seen)
 
 
 def test_the_left_clasper_is_on_the_left_of_the_shaft_also_when_mirrored(bank, monkeypatch):
