@@ -26,6 +26,7 @@ COMMANDS = {
     "info": "describe a weights file",
     "export": "write a network for OpenVINO or ONNX Runtime, and check it against torch",
     "train": "train a network from a YAML configuration",
+    "adapt": "adapt weights to unlabelled video, and refuse what would do harm",
     "experiment": "train and compare models by a protocol, with tables and figures",
     "evaluate": "evaluate weights on the labelled sequences of a dataset",
     "robustness": "measure weights on corrupted frames of a labelled sequence: blood, smoke, blur, grey, zoom and more",
@@ -42,7 +43,7 @@ COMMANDS = {
 }
 """Sub-commands and their help; each is a module ``csl_tracker.cli.NAME`` with underscores for hyphens."""
 
-_DRAWING = ("watch", "train", "experiment")
+_DRAWING = ("watch", "train", "adapt", "experiment")
 """Commands that move the cursor on stdout; they make names from files printable themselves."""
 
 

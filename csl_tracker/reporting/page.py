@@ -21,8 +21,21 @@ _TEMPLATES = Environment(
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A picture with a caption.
+
+    Attributes:
+        source: Its ``data:`` URL.
+        caption: Text below it, and its description.
+    """
+
+    source: str
+    caption: str
+
+
+@dataclass(frozen=True)
 class Section:
-    """A heading with an optional text, table, chart and notes.
+    """A heading with an optional text, table, chart, pictures and notes.
 
     Attributes:
         title: Heading.
@@ -32,6 +45,7 @@ class Section:
         left: Indices of left-aligned columns.
         chart: A chart of :mod:`csl_tracker.reporting.report_charts`; inserted without escaping.
         caption: Caption of the chart.
+        pictures: Pictures, in rows of two where there is room.
         notes: Paragraphs at the end.
     """
 
@@ -42,6 +56,7 @@ class Section:
     left: Collection[int] = (0,)
     chart: Markup | None = None
     caption: str = ""
+    pictures: Sequence[Picture] = ()
     notes: Sequence[str] = ()
 
     @classmethod

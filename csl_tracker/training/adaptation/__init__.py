@@ -1,0 +1,1 @@
+"""Self-training of existing weights on unlabelled video; see docs/training.md."""
