@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import PurePath
 
 from csl_tracker.cli.tracking import add_network_arguments, weights_of
 from csl_tracker.paths import user_path
@@ -43,13 +47,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_network_arguments(parser)
 
 
+def command_line(arguments: Sequence[str]) -> str:
+    """The command line without folders, those of ``--labels`` included."""
+    from csl_tracker.provenance import portable_command
+
+    def short(found: re.Match[str]) -> str:
+        return f"{found[1]}{PurePath(found[2]).name}"
+
+    return portable_command([re.sub(r"^((?:--labels=)?\w+:)(/.*)$", short, word) for word in arguments])
+
+
 def run(args: argparse.Namespace) -> int:
     """Adapt, and write the report.
 
     Raises:
         RefusedError: The new weights could do harm and were not written.
     """
-    from csl_tracker.provenance import portable_command
     from csl_tracker.reporting.adaptation import summary, write_report
     from csl_tracker.training.adaptation.plan import AdaptSettings, open_inputs
     from csl_tracker.training.adaptation.run import RefusedError, adapt
@@ -64,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         labels=tuple(args.labels),
         **{key: getattr(args, key) for key in keys},
     )
-    outcome = adapt(settings, open_inputs(settings), portable_command())
+    outcome = adapt(settings, open_inputs(settings), command_line(sys.argv[1:]))
     page = args.out / "report.html"
     write_report(page, outcome)
     print(summary(outcome))

@@ -87,7 +87,7 @@ def _gate(record: Mapping[str, Any]) -> Section:
     rows = [(title, str(after[count]), _cell(before[key]), _cell(after[key])) for title, key, count in _GATE]
     text = (
         f"New weights are refused if the DICE falls by more than {MAX_DICE_LOSS:g}, or a share of false pixels rises by more"
-        f" than {MAX_PIXEL_GAIN:g}. Held-out frames are rendered or synthetic, so they show harm but not the gain on the videos."
+        f" than {MAX_PIXEL_GAIN:g}. Held-out frames are rendered or synthetic: they show harm, but not the gain on the videos."
     )
     families = record["held_out_families"]
     note = "The frames of the gate come from a bank's families that the training does not use: " + ", ".join(families) + "."

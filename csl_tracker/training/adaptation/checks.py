@@ -1,7 +1,7 @@
 """Checks that a prediction must pass to become a pseudo-label.
 
-A frame is predicted as it is and mirrored, and its two neighbours in time are predicted, too. What is true of the scene does not depend on
-the view, so predictions that disagree are wrong somewhere. The thresholds below were not tuned on real frames.
+A frame is predicted as it is and mirrored, and its two neighbours in time are predicted, too. What is true of the scene does
+not depend on the view, so predictions that disagree are wrong somewhere. The thresholds below were not tuned on real frames.
 """
 
 from __future__ import annotations

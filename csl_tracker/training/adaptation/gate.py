@@ -13,17 +13,15 @@ from tqdm import tqdm
 from csl_tracker.arrays import Image
 from csl_tracker.datasets.rendered.bank import Bank, open_bank
 from csl_tracker.datasets.rendered.compose import compose_frame
-from csl_tracker.datasets.rendered.world import draw_world
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.datasets.synthetic import render_frame
-from csl_tracker.datasets.synthetic.clutter import add_clutter
-from csl_tracker.datasets.synthetic.tissue import light, render_tissue
 from csl_tracker.errors import ConfigError, DatasetError
 from csl_tracker.instruments import IGNORE_LABEL
 from csl_tracker.metrics import tool_overlap
 from csl_tracker.pixels import Size
 from csl_tracker.tracker import Tracker
 from csl_tracker.training.adaptation.clips import read_frames
+from csl_tracker.training.adaptation.empties import CLUTTER, empty_frame
 from csl_tracker.training.data import SYNTHETIC_SIZE
 from csl_tracker.video import VideoReader
 
@@ -35,8 +33,6 @@ HELD_OUT_FAMILIES = ("scissors", "hand-held scissors", "bowel")
 """Families of a bank that only the gate sees, where the bank has them; those of ``config/train/rendered.yaml``."""
 HELD_OUT_SEED = 1_700_000_000
 """First seed of the gate's frames; no training uses them."""
-CLUTTER = 0.5
-"""Probability of clutter in the gate's synthetic frames."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +87,7 @@ class HeldOut:
     def empty(self) -> Iterator[Image]:
         """Frames without instruments: boards, drapes, rooms and the like, and tissue."""
         for index in range(max(2, self.frames // 2)):
-            rng = np.random.default_rng((HELD_OUT_SEED, index))
-            yield draw_world(rng, self.size).image if index % 2 else _tissue(rng, self.size)
+            yield empty_frame(HELD_OUT_SEED, index, self.size)
 
 
 def open_held_out(root: str, frames: int, input_size: Size) -> HeldOut:
@@ -128,14 +123,6 @@ def _opened(root: str, **families: Sequence[str]) -> Bank | None:
 
 def _has_tools(bank: Bank | None) -> bool:
     return bank is not None and bool(bank.sprites or bank.scenes)
-
-
-def _tissue(rng: np.random.Generator, size: Size) -> Image:
-    color, height = render_tissue(rng, size)
-    if rng.random() < CLUTTER:
-        add_clutter(rng, color, height)
-    lit = light(rng, color, height, rng.uniform(-1.2, 0.6), int(rng.integers(2**31)), np.zeros(2))
-    return np.rint(np.clip(lit, 0, 255)).astype(np.uint8)
 
 
 def measure(

@@ -13,6 +13,7 @@ from csl_tracker.instruments import ENDOVIS, InstrumentSet
 from csl_tracker.names import check_model_name, file_stem
 from csl_tracker.paths import user_path
 from csl_tracker.tracker import Tracker
+from csl_tracker.training.adaptation.empties import CLUTTER
 from csl_tracker.training.adaptation.gate import HELD_OUT_SEED, HeldOut, open_held_out
 from csl_tracker.training.config import HeatmapSection, NetworkSection, SourceConfig, TrainConfig
 from csl_tracker.video import VideoReader
@@ -24,8 +25,13 @@ PSEUDO_SHARE = 0.5
 """Share of pseudo-labelled frames in the training frames."""
 LEAST_KEPT = 8
 """Smallest number of pseudo-labelled frames with instruments to learn from."""
+EMPTY_SHARE = 0.1
+"""Share of drawn frames without instruments, where no bank provides them."""
+EMPTY_FRAMES = 200
+"""Largest number of them; not more than sampled frames."""
+TRAINING_SEED = 500_000_000
+"""First seed of rendered, synthetic and empty training frames."""
 _EPOCH = 50  # steps between checkpoints, at most
-_SEED = 500_000_000  # of the first rendered or synthetic training frame
 
 
 @dataclass(frozen=True)
@@ -98,12 +104,12 @@ class Labelled:
     """A labelled dataset.
 
     Attributes:
-        text: As the user gave it, ``DATASET:ROOT``.
+        dataset: Name of its layout.
         sequences: Its sequences.
         matching: Rules for names that differ from the model's.
     """
 
-    text: str
+    dataset: str
     sequences: tuple[FileSequence, ...]
     matching: Matching
 
@@ -157,8 +163,8 @@ def _check_model(model: Model, path: Path) -> None:
     if (instruments.landmarks, instruments.classes) != (ENDOVIS.landmarks, ENDOVIS.classes):
         raise WeightsError(
             f"The weights {path} have the landmarks {', '.join(instruments.landmarks)} and the classes"
-            f" {', '.join(instruments.classes)}; rendered and synthetic frames have those of 'endovis', so adapt weights of that"
-            " set."
+            f" {', '.join(instruments.classes)}; rendered and synthetic frames have those of 'endovis', so name weights"
+            " of these."
         )
     if not (network.localises_by_heatmaps and network.segments) or network.strategy == "forest":
         raise WeightsError(
@@ -172,23 +178,26 @@ def _open_labelled(text: str, instruments: InstrumentSet) -> Labelled:
     if not (colon and root and name in DATASETS):
         raise ConfigError(f"--labels is {text!r}; write DATASET:ROOT, where DATASET is one of {', '.join(sorted(DATASETS))}.")
     sequences = tuple(open_dataset(name, user_path(root)))
-    return Labelled(text, sequences, parse_matching([], [], True, sequences, instruments, f"of --labels {text}"))
+    return Labelled(name, sequences, parse_matching([], [], True, sequences, instruments, f"of --labels {text}"))
 
 
-def training_config(settings: AdaptSettings, inputs: Inputs, pseudo_labels: Path, folder: Path) -> TrainConfig:
+def training_config(
+    settings: AdaptSettings, inputs: Inputs, pseudo_labels: Path, empty_frames: Path, folder: Path
+) -> TrainConfig:
     """The configuration of the training.
 
     Args:
         settings: Settings of the adaptation.
         inputs: Its inputs.
         pseudo_labels: Folder of the pseudo-labels.
+        empty_frames: Folder of frames without instruments; used without a bank only.
         folder: Output folder of the training.
     """
     description = inputs.model.description
     height, width = description.preprocessing.input_size
     side = max(32, 32 * (min(height, width) // 32))
     epochs = -(-settings.steps // _EPOCH)
-    train, validation = _sources(settings, inputs, pseudo_labels)
+    train, validation = _sources(settings, inputs, pseudo_labels, empty_frames)
     resize: Any = description.preprocessing.resize
     accelerator: Any = {"auto": "auto", "cpu": "cpu"}.get(settings.device, "gpu")
     return TrainConfig(
@@ -229,16 +238,18 @@ def _network(description: ModelDescription) -> NetworkSection:
 
 
 def _sources(
-    settings: AdaptSettings, inputs: Inputs, pseudo_labels: Path
+    settings: AdaptSettings, inputs: Inputs, pseudo_labels: Path, empty_frames: Path
 ) -> tuple[tuple[SourceConfig, ...], tuple[SourceConfig, ...]]:
     """Sources of training and validation."""
     rest = 1 - PSEUDO_SHARE
     own = SourceConfig("coco", str(pseudo_labels), share=PSEUDO_SHARE)
-    validation = SourceConfig("synthetic", seed=HELD_OUT_SEED + 100_000_000, frames=16)
+    validation = SourceConfig("synthetic", seed=HELD_OUT_SEED + 100_000_000, frames=min(16, settings.held_out))
     if settings.bank is None:
-        return (own, SourceConfig("synthetic", share=rest, seed=_SEED, clutter=0.5)), (validation,)
+        empty = SourceConfig("coco", str(empty_frames), share=EMPTY_SHARE)
+        synthetic = SourceConfig("synthetic", share=rest - EMPTY_SHARE, seed=TRAINING_SEED, clutter=CLUTTER)
+        return (own, synthetic, empty), (validation,)
     root, families = str(settings.bank), inputs.held_out.families
-    rendered = SourceConfig("rendered", root, share=0.8 * rest, seed=_SEED, hold_out=families)
-    synthetic = SourceConfig("synthetic", share=0.2 * rest, seed=_SEED + 100_000_000, clutter=0.5)
-    held_out = SourceConfig("rendered", root, seed=HELD_OUT_SEED + 200_000_000, only=families, frames=16)
+    rendered = SourceConfig("rendered", root, share=0.8 * rest, seed=TRAINING_SEED, hold_out=families)
+    synthetic = SourceConfig("synthetic", share=0.2 * rest, seed=TRAINING_SEED + 100_000_000, clutter=CLUTTER)
+    held_out = SourceConfig("rendered", root, seed=HELD_OUT_SEED + 200_000_000, only=families, frames=validation.frames)
     return (own, rendered, synthetic), (held_out, validation)

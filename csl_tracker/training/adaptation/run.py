@@ -15,11 +15,20 @@ from csl_tracker.errors import ConfigError, CslTrackerError
 from csl_tracker.evaluation.robustness import CLEAN, chosen_frames
 from csl_tracker.evaluation.robustness import measure as measure_labels
 from csl_tracker.output import write_json
-from csl_tracker.provenance import machine, portable, sha256_of, versions
+from csl_tracker.provenance import machine, sha256_of, versions
 from csl_tracker.tracker import Tracker
 from csl_tracker.training.adaptation.clips import evenly, read_frames
+from csl_tracker.training.adaptation.empties import write_empty_frames
 from csl_tracker.training.adaptation.gate import Figures, measure, objection
-from csl_tracker.training.adaptation.plan import LEAST_KEPT, AdaptSettings, Inputs, training_config
+from csl_tracker.training.adaptation.plan import (
+    EMPTY_FRAMES,
+    LEAST_KEPT,
+    TRAINING_SEED,
+    AdaptSettings,
+    Inputs,
+    Labelled,
+    training_config,
+)
 from csl_tracker.training.adaptation.pseudo_labels import PseudoLabels, read_or_make, saw_nothing, sequence_names
 from csl_tracker.training.curve import read_curve
 from csl_tracker.training.disk import disk_errors
@@ -169,7 +178,7 @@ def _record(settings: AdaptSettings, inputs: Inputs, command: str) -> dict[str, 
         "held_out_families": list(inputs.held_out.families),
         "name": inputs.name,
         **{key: getattr(settings, key) for key in SAME if hasattr(settings, key) and key not in ("name", "labels")},
-        "labels": portable([entry.text for entry in inputs.labelled]),
+        "labels": [f"{entry.dataset} {_digest(entry)}" for entry in inputs.labelled],
     }
     folder, path = settings.out, settings.out / RECORD
     if not path.is_file():
@@ -187,6 +196,10 @@ def _record(settings: AdaptSettings, inputs: Inputs, command: str) -> dict[str, 
     return {**facts, **{key: before[key] for key in ("before", "labels_before") if key in before and "before" in before}}
 
 
+def _digest(entry: Labelled) -> str:
+    return sha256_of(path for sequence in entry.sequences for path in sequence.files)[:16]
+
+
 def _measure_labels(settings: AdaptSettings, inputs: Inputs, weights: Path) -> list[dict[str, Any]]:
     """Figures of evenly spaced frames of each labelled sequence."""
     rows = []
@@ -196,17 +209,19 @@ def _measure_labels(settings: AdaptSettings, inputs: Inputs, weights: Path) -> l
             tracker = settings.tracker(weights, len(sequence.slots), always_report=True)
             found = measure_labels(tracker, sequence, chosen_frames(sequence, LABEL_FRAMES), CLEAN, entry.matching)
             learned = bool(videos & {path.resolve() for path in sequence.files})
-            dataset = entry.text.partition(":")[0]
-            rows.append({"dataset": dataset, "sequence": sequence.name, "of_the_videos": learned, **found})
+            rows.append({"dataset": entry.dataset, "sequence": sequence.name, "of_the_videos": learned, **found})
     return rows
 
 
 def _train(settings: AdaptSettings, inputs: Inputs, pseudo_labels: Path, command: str) -> Path:
     from csl_tracker.training.run import train  # imports lightning
 
-    folder = settings.out / "train"
+    folder, empty = settings.out / "train", settings.out / "empty_frames"
+    if settings.bank is None:
+        count = min(EMPTY_FRAMES, settings.frames)
+        write_empty_frames(empty, count, inputs.held_out.size, TRAINING_SEED, inputs.model.instruments)
     with disk_errors(folder):
-        return train(training_config(settings, inputs, pseudo_labels, folder), command)
+        return train(training_config(settings, inputs, pseudo_labels, empty, folder), command)
 
 
 def _save(settings: AdaptSettings, inputs: Inputs, candidate: Path, out: Path, record: Mapping[str, Any]) -> None:
@@ -232,6 +247,8 @@ def _finish(
     out: Path,
 ) -> Outcome:
     record["refusal"] = refusal
+    if refusal:
+        out.unlink(missing_ok=True)
     write_json(settings.out / RECORD, record)
     return Outcome(record, made, tuple(shown), refusal, out)
 
