@@ -45,7 +45,7 @@ class Section:
         left: Indices of left-aligned columns.
         chart: A chart of :mod:`csl_tracker.reporting.report_charts`; inserted without escaping.
         caption: Caption of the chart.
-        pictures: Pictures, in rows of two where there is room.
+        pictures: Pictures, in rows of two.
         notes: Paragraphs at the end.
     """
 

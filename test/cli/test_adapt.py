@@ -48,11 +48,13 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A video of an instrument, and two without: of tissue, and of something that the weights take for one."""
+    """A video of an instrument, two without (tissue, and a board that the weights take for one), and one of few pixels."""
     folder = tmp_path_factory.mktemp("videos")
     with VideoWriter(folder / "tool.mp4", 25, crf=12) as writer:
         for sample in SyntheticSequence(3, 8, SIZE, instruments=1):
             writer.write(sample.image)
+    with VideoWriter(folder / "small.mp4", 25) as writer:
+        writer.write(np.zeros((48, 96, 3), np.uint8))
     for name, number in (("tissue", 0), ("board", 3)):
         picture = empty_frame(9, number, (SIZE[0] + 16, SIZE[1] + 32))
         with VideoWriter(folder / f"{name}.mp4", 25, crf=12) as writer:
@@ -76,6 +78,7 @@ def refusal(capsys: pytest.CaptureFixture[str]) -> str:
     [
         (["{tmp}/nowhere.mp4"], "nowhere.mp4 does not exist"),
         (["{tmp}/text.mp4"], "text.mp4 cannot be opened as a video"),
+        (["{small}"], "has 96x48 px, too small or too long to compare frames in time; name one of at least 64 px a side"),
         (["{video}", "{video}"], "tool.mp4 is named twice"),
         (["{video}", "--weights", "{retinal}"], "rendered and synthetic frames have those of 'endovis'"),
         (["{video}", "--weights", "{tmp}/none.safetensors"], "none.safetensors"),
@@ -100,7 +103,7 @@ def test_mistakes_are_one_sentence_and_nothing_is_written(
     (tmp_path / "text.mp4").write_text("mine")
     small = NetworkConfig("unet", encoder="none", decoder="none", width=4, num_landmarks=3, num_classes=2)
     retinal = make_weights(network=small, instruments=RETINAL)
-    given = [word.format(tmp=tmp_path, video=videos["tool"], retinal=retinal) for word in arguments]
+    given = [word.format(tmp=tmp_path, video=videos["tool"], small=videos["small"], retinal=retinal) for word in arguments]
     assert main(words(weights, tmp_path / "out", more=tuple(given))) == 2
     assert text in refusal(capsys)
     assert [path.name for path in tmp_path.iterdir()] == ["text.mp4"]

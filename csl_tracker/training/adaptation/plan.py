@@ -15,9 +15,10 @@ from csl_tracker.paths import user_path
 from csl_tracker.tracker import Tracker
 from csl_tracker.training.adaptation.empties import CLUTTER
 from csl_tracker.training.adaptation.gate import HELD_OUT_SEED, HeldOut, open_held_out
+from csl_tracker.training.adaptation.pseudo_labels import kept_size
 from csl_tracker.training.config import HeatmapSection, NetworkSection, SourceConfig, TrainConfig
 from csl_tracker.video import VideoReader
-from csl_tracker.weights import Model, ModelDescription, load_weights
+from csl_tracker.weights import Model, ModelDescription, Preprocessing, load_weights
 
 LEARNING_RATE = 1e-4
 """Peak learning rate: a tenth of that of ``config/train/rendered.yaml``."""
@@ -31,6 +32,8 @@ EMPTY_FRAMES = 200
 """Largest number of them; not more than sampled frames."""
 TRAINING_SEED = 500_000_000
 """First seed of rendered, synthetic and empty training frames."""
+LEAST_SIDE_PX = 64
+"""Shortest side of kept frames, px; OpenCV's optical flow crashes on some smaller ones."""
 _EPOCH = 50  # steps between checkpoints, at most
 
 
@@ -150,12 +153,22 @@ def open_inputs(settings: AdaptSettings) -> Inputs:
     _check_model(model, settings.weights)
     readers = tuple(VideoReader(path, strict=False) for path in settings.videos)
     for reader in readers:
-        if not len(reader):
-            raise DatasetError(f"The video {reader.path} has no frames; name another one.")
+        _check_video(reader, model.description.preprocessing)
     root = "" if settings.bank is None else str(settings.bank)
     held_out = open_held_out(root, settings.held_out, model.description.preprocessing.input_size)
     labelled = tuple(_open_labelled(text, model.instruments) for text in settings.labels)
     return Inputs(model, settings.name or f"{model.name}_adapted", readers, held_out, labelled)
+
+
+def _check_video(reader: VideoReader, preprocessing: Preprocessing) -> None:
+    if not len(reader):
+        raise DatasetError(f"The video {reader.path} has no frames; name another one.")
+    if min(kept_size(reader.size, preprocessing)) < LEAST_SIDE_PX:
+        height, width = reader.size
+        raise DatasetError(
+            f"The video {reader.path} has {width}x{height} px, too small or too long to compare frames in time; name one of"
+            f" at least {LEAST_SIDE_PX} px a side, and not much longer than wide."
+        )
 
 
 def _check_model(model: Model, path: Path) -> None:
