@@ -36,7 +36,7 @@ def make_bank(tmp_path: Path) -> Callable[..., str]:
         prepare(Plan(1, "", 200, 1, {}), folder)
         if families:
             write_shard(folder, "sprites", 0, [a_sprite(family) for family in families])
-        write_shard(folder, "tissue", 0, [TissuePicture(np.full((100, 130, 3), (150, 60, 50), np.uint8), "liver")])
+        write_shard(folder, "tissue", 0, [TissuePicture(np.full((100, 130, 3), (150, 60, 50), np.uint8), "liver", ("liver",))])
         return str(folder)
 
     return make
