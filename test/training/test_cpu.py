@@ -67,7 +67,7 @@ def test_a_network_is_as_exact_as_before_and_keeps_its_names() -> None:
     image = torch.randn(2, 3, 64, 96)
     gradients = []
     for network in (exact, plain, eased, again):
-        heatmaps, scores, _ = network(image.to(next(network.parameters()).dtype))
+        heatmaps, scores, *_ = network(image.to(next(network.parameters()).dtype))
         (heatmaps.square().sum() + scores.square().mean()).backward()
         gradients.append(torch.cat([p.grad.flatten().double() for p in network.parameters()]))  # type: ignore[union-attr]
     truth, before, after, copied = gradients
