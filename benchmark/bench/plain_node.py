@@ -49,9 +49,9 @@ class PlainNode(Node):
         small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
         with torch.no_grad():
             tensor = torch.from_numpy(small).to(self.device).permute(2, 0, 1)[None].float()
-            heatmaps, scores, _ = self.network((tensor - self.mean) / self.std)
-            heatmaps = heatmaps[0].cpu().numpy()
-            labels = torch.softmax(scores[0], 0).argmax(0).byte().cpu().numpy()
+            output = self.network((tensor - self.mean) / self.std)
+            heatmaps = output.heatmaps[0].cpu().numpy()
+            labels = torch.softmax(output.scores[0], 0).argmax(0).byte().cpu().numpy()
         pose = InstrumentPose(header=message.header)
         for name, heatmap in zip(self.model.instruments.landmarks, heatmaps, strict=True):
             row, column = np.unravel_index(heatmap.argmax(), heatmap.shape)
