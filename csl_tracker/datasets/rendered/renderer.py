@@ -46,7 +46,7 @@ def find_llvm() -> str | None:
 
 @lru_cache(maxsize=1)
 def mitsuba() -> ModuleType:
-    """Mitsuba with its variant set: ``llvm_ad_rgb`` with an LLVM library (about twice as fast), else ``scalar_rgb``.
+    """Mitsuba with its variant set: ``llvm_ad_rgb`` with an LLVM library (faster), else ``scalar_rgb``.
 
     It renders with one thread: several threads add up samples in any order, and a few pixels of a picture change from run to
     run. Render in several processes, or call :func:`use_threads`.
