@@ -10,28 +10,31 @@ import pytest
 from csl_tracker.node import processes
 from csl_tracker.node.processes import NodeProcess, free_domain_id, private_environment
 
+SPARE = (215, 216, 217)
+"""Domains that no other test is given; their ports lie above the ephemeral ones of Linux, 32768 to 60999."""
+
 
 def test_a_domain_is_given_once_while_there_are_others(monkeypatch):
-    monkeypatch.setattr(processes, "_DOMAINS", [84, 85, 86])
+    monkeypatch.setattr(processes, "_DOMAINS", list(SPARE))
     monkeypatch.setattr(processes, "_reserved", {})
     code = (
         "from csl_tracker.node import processes\n"
-        "processes._DOMAINS = [84, 85, 86]\n"
+        f"processes._DOMAINS = {list(SPARE)}\n"
         "print(processes.free_domain_id(), flush=True)\ninput()"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         taken = int(other.stdout.readline())
-        assert {free_domain_id(), free_domain_id()} == {84, 85, 86} - {taken}
+        assert {free_domain_id(), free_domain_id()} == {*SPARE} - {taken}
         other.communicate("\n")
     for reservation in processes._reserved.values():
         reservation.close()
 
 
 def test_a_domain_in_use_is_not_free(monkeypatch):
-    monkeypatch.setattr(processes, "_DOMAINS", [88, 89])
+    monkeypatch.setattr(processes, "_DOMAINS", [218, 219])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
-        taken.bind(("", 7400 + 250 * 88 + 10))
-        assert {free_domain_id() for _ in range(10)} == {89}
+        taken.bind(("", 7400 + 250 * 218 + 10))
+        assert {free_domain_id() for _ in range(10)} == {219}
 
 
 @pytest.mark.parametrize(
