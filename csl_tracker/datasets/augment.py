@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from csl_tracker.arrays import FloatArray, Image
 from csl_tracker.datasets.blending import color_row, three_channels
-from csl_tracker.datasets.sample import Sample
+from csl_tracker.datasets.sample import Sample, renumbered
 from csl_tracker.instruments import IGNORE_LABEL
 from csl_tracker.pixels import Resize, Size
 
@@ -83,37 +83,35 @@ _PAPER = Augmentation(
     gamma_first=True,
 )
 
+_STRONG = Augmentation(
+    rotation_deg=40,
+    scale=(0.75, 1.5),
+    stretch=0.1,
+    shear=0.1,
+    flip=0.5,
+    upside_down=0.3,
+    gamma=(0.6, 1.6),
+    channel_gain=(0.7, 1.3),
+    brightness=25,
+    contrast=(0.7, 1.35),
+    saturation=(0.3, 1.6),
+    hue=0.3,
+    blur=0.3,
+    noise=8,
+    compression=0.25,
+    erase=0.2,
+    shade=0.3,
+    paste=0.3,
+)
+
 AUGMENTATIONS: Mapping[str, Augmentation] = {
     "none": Augmentation(),
     "paper": replace(_PAPER, flip=0.5),
     "paper_retinal": _PAPER,
-    "strong": Augmentation(
-        rotation_deg=40,
-        scale=(0.75, 1.5),
-        stretch=0.1,
-        shear=0.1,
-        flip=0.5,
-        upside_down=0.3,
-        gamma=(0.6, 1.6),
-        channel_gain=(0.7, 1.3),
-        brightness=25,
-        contrast=(0.7, 1.35),
-        saturation=(0.3, 1.6),
-        hue=0.3,
-        blur=0.3,
-        noise=8,
-        compression=0.25,
-        erase=0.2,
-        shade=0.3,
-        paste=0.3,
-    ),
-    "rendered": Augmentation(
-        rotation_deg=40,
+    "strong": _STRONG,
+    "rendered": replace(
+        _STRONG,
         scale=(0.7, 1.5),
-        stretch=0.1,
-        shear=0.1,
-        flip=0.5,
-        upside_down=0.3,
         gamma=(0.8, 1.25),
         channel_gain=(0.85, 1.15),
         brightness=12,
@@ -125,7 +123,6 @@ AUGMENTATIONS: Mapping[str, Augmentation] = {
         compression=0.1,
         erase=0.15,
         shade=0.15,
-        paste=0.3,
     ),
 }
 """Presets by name. ``rendered`` has the geometry of ``strong`` and mild colours, since the effects of
@@ -304,16 +301,10 @@ def paste(onto: TrainingSample, pasted: TrainingSample, stride: int = 2) -> Trai
         np.where(tool, pasted.label_map, onto.label_map),
         np.concatenate((onto.landmarks, pasted.landmarks)),
         onto.labelled & pasted.labelled,
-        np.where(tool, _renumbered(pasted.instances, len(onto.landmarks)), onto.instances),
+        np.where(tool, renumbered(pasted.instances, len(onto.landmarks)), onto.instances),
         np.concatenate((onto.anchors, pasted.anchors)),
         _either(onto.unasked, pasted.unasked),
     )
-
-
-def _renumbered(instances: Image, before: int) -> Image:
-    """Instances after those of another sample."""
-    numbered = (instances > 0) & (instances != IGNORE_LABEL)
-    return np.where(numbered, instances + np.uint8(before), instances)
 
 
 def _either(one: npt.NDArray[np.bool_] | None, other: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_] | None:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from csl_tracker.arrays import Image
+from csl_tracker.instruments import IGNORE_LABEL
 from csl_tracker.pixels import Size
 
 
@@ -85,6 +86,12 @@ class Sequence(Protocol):
 
     def __iter__(self) -> Iterator[Sample]:
         """Yield the samples in temporal order."""
+
+
+def renumbered(instances: Image, before: int) -> Image:
+    """Instances that follow ``before`` others in one frame; unknown (255) where their number exceeds uint8."""
+    numbered = (instances > 0) & (instances != IGNORE_LABEL)
+    return np.where(numbered, np.minimum(instances.astype(np.int64) + before, IGNORE_LABEL), instances).astype(np.uint8)
 
 
 def share_of_frames(count: int, first: float, last: float) -> range:

@@ -17,7 +17,7 @@ from csl_tracker.arrays import FloatArray, LabelMap
 from csl_tracker.datasets.augment import Augmentation, TrainingSample, paste, photometric, random_affine, warp_sample
 from csl_tracker.datasets.rendered.effects import random_views
 from csl_tracker.datasets.rendered.effects_style import Pool, random_style
-from csl_tracker.datasets.sample import Sample
+from csl_tracker.datasets.sample import Sample, renumbered
 from csl_tracker.instruments import IGNORE_LABEL
 from csl_tracker.pixels import Size
 from csl_tracker.weights import Preprocessing
@@ -130,7 +130,7 @@ def _joined_instances(
         return np.broadcast_to(labelled.all(axis=0), labelled.shape).copy(), None
     size = (below.image.shape[1], below.image.shape[0])
     moved = cv2.warpAffine(above.instances, affine, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
-    numbers = np.where((moved > 0) & (moved != IGNORE_LABEL), moved + len(below.labelled), moved)
+    numbers = renumbered(np.asarray(moved, np.uint8), len(below.labelled))
     tool = (pasted > 0) & (pasted != IGNORE_LABEL)
     return labelled, np.asarray(np.where(tool, numbers, below.instances), np.uint8)
 

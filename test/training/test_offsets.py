@@ -4,7 +4,7 @@ import torch
 
 from csl_tracker.datasets.augment import paste, warp_sample
 from csl_tracker.datasets.rendered.effects_pieces import Box, cut, empty, lay
-from csl_tracker.datasets.sample import Sample
+from csl_tracker.datasets.sample import Sample, renumbered
 from csl_tracker.datasets.synthetic import render_frame
 from csl_tracker.errors import ConfigError
 from csl_tracker.instruments import ENDOVIS, RETINAL
@@ -138,6 +138,11 @@ def test_pasted_instruments_keep_their_own_anchors():
     both = paste(below, above)
     assert set(np.unique(both.instances)) == {0, 1, 2, 3, 4}
     np.testing.assert_allclose(both.anchors, np.concatenate((below.anchors, above.anchors)))
+
+
+@pytest.mark.parametrize(("before", "expected"), [(0, [0, 1, 2, 255]), (3, [0, 4, 5, 255]), (253, [0, 254, 255, 255])])
+def test_instances_are_counted_on_and_unknown_beyond_uint8(before, expected):
+    np.testing.assert_array_equal(renumbered(np.array([0, 1, 2, 255], np.uint8), before), expected)
 
 
 def test_anchors_follow_the_pieces_of_a_layout():

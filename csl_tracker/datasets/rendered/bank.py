@@ -231,6 +231,14 @@ class _Entry:
 
     def __init__(self, reference: Reference) -> None:
         self._reference = reference
+        prefix = f"{reference.index:04d}"
+        try:
+            # Opened for each item: an open archive must not be shared with forked workers.
+            with zipfile.ZipFile(reference.shard) as archive:
+                names = [name for name in archive.namelist() if name.startswith(prefix)]
+                self._content = {name.removeprefix(prefix): archive.read(name) for name in names}
+        except (OSError, zipfile.BadZipFile) as error:
+            raise _unreadable(reference.shard, error) from error
 
     def json(self) -> Any:
         return json.loads(self._bytes(".json"))
@@ -257,13 +265,13 @@ class _Entry:
 
     def _bytes(self, suffix: str) -> bytes:
         try:
-            # Opened for each read: an open archive must not be shared with forked workers.
-            with zipfile.ZipFile(self._reference.shard) as archive:
-                return archive.read(f"{self._reference.index:04d}{suffix}")
-        except (OSError, KeyError, zipfile.BadZipFile) as error:
-            raise DatasetError(
-                f"The shard {self._reference.shard} cannot be read ({error}); delete it and its .json, and render again."
-            ) from error
+            return self._content[suffix]
+        except KeyError as error:
+            raise _unreadable(self._reference.shard, error) from error
+
+
+def _unreadable(shard: Path, error: Exception) -> DatasetError:
+    return DatasetError(f"The shard {shard} cannot be read ({error}); delete it and its .json, and render again.")
 
 
 def open_bank(root: str | os.PathLike[str], hold_out: Iterable[str] = (), only: Iterable[str] = ()) -> Bank:

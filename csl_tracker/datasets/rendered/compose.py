@@ -11,7 +11,6 @@ from csl_tracker.arrays import Float32Array, FloatArray, LabelMap
 from csl_tracker.datasets.blending import color_row, three_channels
 from csl_tracker.datasets.rendered.bank import Bank
 from csl_tracker.datasets.rendered.placement import Placed, draw_matrix, place
-from csl_tracker.datasets.rendered.sprites import ToolState
 from csl_tracker.datasets.rendered.world import draw_world
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.datasets.synthetic.clutter import add_clutter
@@ -55,22 +54,20 @@ def _composition(rng: np.random.Generator, bank: Bank, seed: int, size: Size) ->
     image = _background(rng, bank, kind, size)
     counts = _COUNTS[kind]
     count = int(rng.choice(len(counts), p=counts)) if bank.sprites else 0
-    tools: list[ToolState] = []
     placed: list[Placed] = []
     taken: list[FloatArray] = []
-    points = np.full((count, _LANDMARKS, 2), np.nan)
+    points, depths = np.full((count, _LANDMARKS, 2), np.nan), np.full((count, _LANDMARKS), np.nan)
     for k in range(count):
         sprite = bank.sprite(int(rng.integers(len(bank.sprites))))
         target = _free(rng, size, taken)
         taken.append(target)
         matrix = draw_matrix(rng, sprite, size, target)
         placed.append(place(sprite, matrix, size))
-        tools.append(sprite.tool)
-        projected = sprite.view.project(sprite.tool.endovis_points())
+        found = sprite.tool.endovis_points()
+        projected = sprite.view.project(found)
         points[k] = projected @ matrix[:, :2].T + matrix[:, 2]
+        depths[k] = found[:, 2] / placed[k].depth_divisor
     image, parts, instances, depth = _stack(rng, image, placed)
-    found = [tool.endovis_points()[:, 2] / one.depth_divisor for tool, one in zip(tools, placed, strict=True)]
-    depths = np.array(found).reshape(count, _LANDMARKS)
     if rng.random() < 0.1:
         _thread_in_front(rng, image)
     return _sample(_camera(rng, image), parts, instances, depth, points, depths, seed)

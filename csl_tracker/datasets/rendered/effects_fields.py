@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from csl_tracker.arrays import Float32Array, Image, Mask
 from csl_tracker.datasets.blending import three_channels
+from csl_tracker.datasets.rendered import srgb
 from csl_tracker.datasets.sample import Sample
 from csl_tracker.instruments import IGNORE_LABEL
 from csl_tracker.pixels import Size
@@ -113,8 +114,7 @@ def ignoring(sample: Sample, unsure: Mask) -> Sample:
 @functools.cache
 def linear_table() -> Float32Array:
     """Linear light 0..1 of the 256 values of sRGB."""
-    value = np.arange(256) / 255.0
-    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4).astype(np.float32)
+    return srgb.decode(np.arange(256) / 255.0)
 
 
 _CODES = 4096
@@ -122,9 +122,7 @@ _CODES = 4096
 
 @functools.cache
 def _code_table() -> Image:
-    light = np.arange(_CODES) / (_CODES - 1)
-    value = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
-    return np.rint(255.0 * value).astype(np.uint8)
+    return np.asarray(np.rint(255.0 * srgb.encode(np.arange(_CODES) / (_CODES - 1))), np.uint8)
 
 
 def to_linear(image: Image) -> Float32Array:

@@ -9,10 +9,8 @@ import numpy as np
 
 from csl_tracker.arrays import FloatArray, Image, Mask
 from csl_tracker.datasets.blending import three_channels
-from csl_tracker.datasets.sample import Sample
+from csl_tracker.datasets.sample import Sample, renumbered
 from csl_tracker.pixels import Resize, Size
-
-_UNKNOWN_INSTANCE = 255
 
 
 @dataclass(frozen=True)
@@ -100,6 +98,7 @@ def lay(canvas: Sample, piece: Sample, left: int, top: int, alpha: FloatArray | 
         below = image[box.slices].astype(np.float32)
         image[box.slices] = np.rint(below + share * (piece.image - below)).astype(np.uint8)
     below_points = absent(canvas.landmarks, hidden)
+    instances = None if piece.instances is None else renumbered(piece.instances, len(canvas.landmarks))
     moved = absent(piece.landmarks, np.logical_not(above)) + np.array([left, top], np.float64)
     return replace(
         canvas,
@@ -107,7 +106,7 @@ def lay(canvas: Sample, piece: Sample, left: int, top: int, alpha: FloatArray | 
         label_map=_joined(canvas.label_map, piece.label_map, box, above),
         landmarks=np.concatenate((below_points, moved)),
         labelled=np.concatenate((canvas.labelled, piece.labelled)),
-        instances=_joined(canvas.instances, _renumbered(piece.instances, len(canvas.landmarks)), box, above),
+        instances=_joined(canvas.instances, instances, box, above),
         anchors=np.concatenate((canvas.all_anchors, piece.all_anchors + np.array([left, top], np.float64))),
     )
 
@@ -153,11 +152,3 @@ def _joined(below: Image | None, above: Image | None, box: Box, mask: Mask) -> I
     joined: Image = below.copy()
     joined[box.slices] = np.where(mask, above, below[box.slices])
     return joined
-
-
-def _renumbered(instances: Image | None, first: int) -> Image | None:
-    """Instance numbers of a piece after ``first`` instruments of its canvas; unknown where they exceed uint8."""
-    if instances is None:
-        return None
-    numbers = np.where((instances > 0) & (instances != _UNKNOWN_INSTANCE), instances.astype(np.int64) + first, instances)
-    return np.asarray(np.minimum(numbers, _UNKNOWN_INSTANCE), np.uint8)

@@ -228,17 +228,3 @@ def render(objects: dict[str, Any], sensor: dict[str, Any], seed: int, max_depth
         integrator = {"type": "direct", "emitter_samples": 1, "bsdf_samples": 0, "hide_emitters": True}
     scene = mi.load_dict({"type": "scene", "integrator": integrator, "sensor": sensor, **objects})
     return np.asarray(mi.render(scene, seed=seed), np.float32)
-
-
-def to_srgb(linear: Float32Array) -> Float32Array:
-    """Linear values to sRGB, both 0..1."""
-    low = np.clip(linear, 0, 1).astype(np.float32)
-    high = np.float32(1.055) * np.power(np.maximum(low, np.float32(1e-6)), np.float32(1 / 2.4)) - np.float32(0.055)
-    return np.asarray(np.where(low <= 0.0031308, np.float32(12.92) * low, high), np.float32)
-
-
-def from_srgb(color: npt.ArrayLike) -> Float32Array:
-    """8-bit sRGB, 0..255, to linear values, 0..1."""
-    value = np.asarray(color, np.float32) / np.float32(255)
-    high = ((value + np.float32(0.055)) / np.float32(1.055)) ** np.float32(2.4)
-    return np.asarray(np.where(value <= 0.04045, value / np.float32(12.92), high), np.float32)

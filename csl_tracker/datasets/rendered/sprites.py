@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from csl_tracker.arrays import Float32Array, FloatArray, Image
+from csl_tracker.datasets.rendered import srgb
 from csl_tracker.datasets.rendered.denoise import denoise
 from csl_tracker.datasets.rendered.dvrk_model import DvrkModel
 from csl_tracker.datasets.rendered.finishes import draw_environment, draw_finishes
 from csl_tracker.datasets.rendered.landmarks import ENDOVIS, JAWS, TIPS, Dimensions, landmark_positions
 from csl_tracker.datasets.rendered.mesh_scene import Layers, PosedTool, View, render_layers
 from csl_tracker.datasets.rendered.parametric import PARAMETRIC
-from csl_tracker.datasets.rendered.renderer import draw_lights, to_srgb
+from csl_tracker.datasets.rendered.renderer import draw_lights
 from csl_tracker.datasets.rendered.tool import SHAFT, Tool
 from csl_tracker.datasets.rendered.transforms import facing, moved, transform
 
@@ -230,7 +231,7 @@ def _cut(layers: Layers, view: View, gain: float, tool: ToolState) -> Sprite:
     rows, columns = np.flatnonzero(there.any(axis=1)), np.flatnonzero(there.any(axis=0))
     box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     alpha = layers.alpha[box][..., None]
-    color = to_srgb(np.float32(gain) * layers.color[box] / np.maximum(alpha, np.float32(1 / 255)))
+    color = srgb.encode(np.float32(gain) * layers.color[box] / np.maximum(alpha, np.float32(1 / 255)))
     clean = denoise(np.rint(255 * color).astype(np.uint8))
     return Sprite(
         np.dstack([clean, np.rint(255 * alpha).astype(np.uint8)]),

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from csl_tracker.arrays import Float32Array, Image
-from csl_tracker.datasets.rendered import tissue_families
+from csl_tracker.datasets.rendered import srgb, tissue_families
 from csl_tracker.datasets.rendered.renderer import (
     Lights,
     camera,
@@ -25,7 +25,6 @@ from csl_tracker.datasets.rendered.renderer import (
     mesh,
     principled,
     render,
-    to_srgb,
     vertex_attribute,
 )
 from csl_tracker.datasets.rendered.tissue_parts import log_uniform
@@ -302,7 +301,7 @@ def develop(radiance: Float32Array, spec: TissueSpec) -> Image:
     linear += np.float32(0.35) * over
     knee = np.float32(0.7)
     linear = np.where(linear < knee, linear, 1 - (1 - knee) * np.exp(-(linear - knee) / (1 - knee)))
-    coded = np.power(np.clip(to_srgb(linear), 0, 1), np.float32(look.gamma))
+    coded = np.power(srgb.encode(linear), np.float32(look.gamma))
     image: Image = np.rint(255 * np.clip(coded * np.float32(1.02), 0, 1)).astype(np.uint8)
     return image
 

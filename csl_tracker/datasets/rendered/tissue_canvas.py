@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from csl_tracker.arrays import Float32Array, FloatArray
 from csl_tracker.datasets.blending import blend_color
-from csl_tracker.datasets.rendered.renderer import from_srgb
+from csl_tracker.datasets.rendered import srgb
 from csl_tracker.datasets.synthetic.noise import fractal, smooth
 
 Color = tuple[int, int, int]
@@ -55,12 +55,12 @@ class Canvas:
 
     def blend(self, alpha: Float32Array, color: npt.ArrayLike) -> None:
         """Blend an sRGB colour (3,) into the canvas."""
-        blend_color(self.color, np.asarray(alpha, np.float32), from_srgb(color))
+        blend_color(self.color, np.asarray(alpha, np.float32), srgb.decode(np.asarray(color, np.float32) / np.float32(255)))
 
 
 def blank(size: tuple[int, int], scale: float, color: npt.ArrayLike) -> Canvas:
     """A flat canvas of one sRGB colour."""
-    base = np.broadcast_to(from_srgb(color), (*size, 3)).copy()
+    base = np.broadcast_to(srgb.decode(np.asarray(color, np.float32) / np.float32(255)), (*size, 3)).copy()
     return Canvas(base, np.zeros(size, np.float32), np.full(size, 0.4, np.float32), scale)
 
 
